@@ -1,0 +1,131 @@
+"""The base of every configuration class, and the loader: TOML files plus dotted overrides.
+
+A configuration class sits beside what it configures; whole-run configurations are composed at the top. Every key is documented
+by the string under its field, which is what `arpo config docs` prints.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from arpo.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Immutable section of a configuration; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load_config(cls: type[C], path: Path | None, overrides: Sequence[str] = ()) -> C:
+    """A validated configuration from a TOML file with `key.sub=value` overrides on top.
+
+    Values are read as TOML and, where they are not TOML, as plain strings: `--seed=3`, `--rollout.rule.type=arpo`,
+    `--tools='["search"]'`. With `path` None only defaults and overrides count.
+
+    Raises:
+        ConfigError: the file is missing or no TOML; an override has no `=`; a key is unknown (the nearest right one is
+            named), a value out of range, or a combination contradictory.
+
+    Example:
+        load_config(RlRun, Path("rl.toml"), ["rollout.group_size=8"]).rollout.group_size  # -> 8
+    """
+    data = _read_toml(path) if path is not None else {}
+    for override in overrides:
+        _apply_override(data, override)
+    return parse_config(cls, data, source=str(path) if path else "command line")
+
+
+def parse_config(cls: type[C], data: Mapping[str, Any], source: str) -> C:
+    """The configuration `data` describes; `source` is named in errors.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{source}: {_explain(cls, dict(e))}" for e in error.errors())) from None
+
+
+def dump_config(config: Config) -> str:
+    """The configuration as TOML, every key resolved; keys whose value is None are left out, as TOML has no null."""
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def config_keys(cls: type[Config], prefix: str = "") -> Iterator[tuple[str, str, object, str]]:
+    """Yield (dotted key, type, default, meaning) of every leaf key below `cls`, in declaration order."""
+    for name, field in cls.model_fields.items():
+        sections = _sections(field.annotation)
+        if not sections:
+            default = "(required)" if field.is_required() else field.get_default(call_default_factory=True)
+            yield prefix + name, _type_name(field.annotation), default, field.description or ""
+        for section in sections:
+            yield from config_keys(section, f"{prefix}{name}.")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read this configuration ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r}: write it as --section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = key.split(".")
+    node = data
+    for section in sections:
+        child = node.setdefault(section, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {override!r}: {section!r} is a value, not a section")
+        node = cast(dict[str, Any], child)
+    node[last] = value
+
+
+def _explain(cls: type[Config], error: dict[str, Any]) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location) or "(whole configuration)"
+    if error["type"] != "extra_forbidden":
+        message = str(error["msg"]).removeprefix("Value error, ")
+        received = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"
+        return f"{key}{received}: {message}"
+    known = [k for k, *_ in config_keys(cls)]
+    sections = {k.rsplit(".", n)[0] for k in known for n in range(1, k.count(".") + 1)}
+    nearest = difflib.get_close_matches(key, [*known, *sections], n=1, cutoff=0.4)
+    if not nearest:
+        nearest = [k for k in known if k.split(".")[-1] == location[-1]][:1]
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "see `arpo config docs` for every key"
+    return f"{key}: unknown key; {hint}"
+
+
+def _sections(annotation: object) -> list[type[Config]]:
+    """The Config classes an annotation can hold: one for a section, several for a union, none for a plain value."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    if get_origin(annotation) in (Union, UnionType):
+        return [c for part in get_args(annotation) for c in _sections(part)]
+    return []
+
+
+def _type_name(annotation: object) -> str:
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation.__name__
+    return str(annotation).replace("typing.", "").replace("pathlib._local.", "").replace("pathlib.", "")

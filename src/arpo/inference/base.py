@@ -1,0 +1,66 @@
+"""What an inference engine is: token ids in, sampled token ids out, with prefixes that fork.
+
+An engine knows nothing of text, tasks or tools. It is asynchronous: many requests run at once and share forward passes.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from arpo.types import Completion, SamplingParams
+
+
+class PrefixHandle(Protocol):
+    """A prefix the engine keeps ready to be continued; it never changes, continuing it gives a new one."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens from the first of the prompt to the last of the prefix."""
+        ...
+
+    def release(self) -> None:
+        """Give the memory back; the handle must not be used afterwards, other handles stay valid."""
+        ...
+
+
+class InferenceEngine(Protocol):
+    """Grows token sequences. Every method may be called by many trajectories at once."""
+
+    async def prefill(self, parent: PrefixHandle | None, token_ids: Sequence[int]) -> PrefixHandle:
+        """The prefix `parent` + `token_ids` (from nothing when `parent` is None). Computes the new tokens only."""
+        ...
+
+    async def generate(
+        self, prefix: PrefixHandle, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
+    ) -> tuple[Completion, PrefixHandle]:
+        """Sample up to `sampling.max_tokens` tokens after `prefix`; return them and the longer prefix.
+
+        Two calls on one handle are a fork: neither computes the prefix again. A request that ended with
+        `StopReason.LENGTH` goes on by a second call on the returned handle, with the same `seed` and `position` = tokens
+        already drawn; the tokens are those of one longer call. A draw depends on (seed, position) and the prefix alone.
+
+        Args:
+            prefix: What to continue.
+            sampling: Temperature and token limit.
+            seed: Names the stream of random numbers.
+            position: Index of the first token to draw within that stream.
+            stop: Strings that end sampling once the sampled text holds one; the token that completes it is kept whole.
+        """
+        ...
+
+    def load_weights(self, source: Path | None, version: int) -> None:
+        """Use other weights from now on: those in an HF directory, or (None) those of the model shared in memory."""
+        ...
+
+    def hold(self) -> AbstractContextManager[None]:
+        """While held, no forward pass starts. A deterministic run holds the engine during tool calls.
+
+        Raises:
+            EngineError: the engine cannot fix the composition of its batches.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Stop background work and free the cache."""
+        ...

@@ -1,0 +1,1 @@
+"""Tools an agent can call: the protocol they follow, the executor, the Python sandbox, search."""

@@ -1,0 +1,71 @@
+"""One node of a rollout tree: the tokens it adds and what is known of them."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from arpo.types import Parse, StopReason, ToolResult
+
+
+class NodeKind(StrEnum):
+    """Where a node's tokens come from; the loss mask derives from this alone."""
+
+    PROMPT = "prompt"
+    COMPLETION = "completion"
+    OBSERVATION = "observation"
+
+
+@dataclass(slots=True, kw_only=True)
+class Node:
+    """The tokens one completion or observation adds to its parent's prefix.
+
+    Example: a prompt of 5 tokens, a completion of 3 that calls a tool, and its observation of 4 are three nodes;
+    the prefix that ends with the observation has 12 tokens, and `is_sampled` is True on tokens 5 to 7 only.
+    """
+
+    id: int
+    """Index in the tree's node list; parents come before children."""
+    parent: int | None
+    """Id of the parent; None for the prompt."""
+    kind: NodeKind
+    token_ids: list[int]
+    """[T] the ids this node adds, exactly as the model saw or sampled them."""
+    text: str = ""
+    """The ids decoded, for people; never encoded again."""
+
+    logprobs: list[float] | None = None
+    """[T] log-probs at the sampling temperature; None unless sampled."""
+    entropies: list[float] | None = None
+    """[T] nats, full vocabulary, at the sampling temperature; None unless sampled."""
+    stop_reason: StopReason | None = None
+    """Why sampling ended; None unless sampled."""
+    parse: Parse | None = None
+    """What the protocol read in a completion; None unless sampled and complete."""
+    tool_result: ToolResult | None = None
+    """On an observation: the result its tokens show."""
+    policy_version: int = 0
+    """Number of optimizer updates behind the weights that sampled this node."""
+
+    turn: int = 0
+    """Observations on the path up to and including this node."""
+    is_branch: bool = False
+    """True on the first completion of a forked path: the tree would have gone on without it."""
+    branch_score: float | None = None
+    """On an observation: what the branch rule computed there; None when it computed nothing."""
+    entropy_delta: float | None = None
+    """On an observation: normalised change of the windowed entropy from the baseline, positive = less sure."""
+
+    reward: float | None = None
+    """On a leaf, after scoring."""
+    reward_components: dict[str, float] = field(default_factory=dict)
+    """On a leaf, after scoring: the reward's named parts."""
+    reward_reason: str = ""
+    """On a leaf, after scoring: the grader's words."""
+    advantage: float | None = None
+    """After credit: weighted mean advantage of the leaves below; None (not 0) before."""
+    weight: float | None = None
+    """After credit: sum of the weights of the leaves below; None before."""
+
+    @property
+    def is_sampled(self) -> bool:
+        """True when every token of the node was drawn from the policy, so that it may train."""
+        return self.kind is NodeKind.COMPLETION

@@ -1,0 +1,99 @@
+"""Rollout trees as JSON lines, one tree a line, zstandard-compressed when the name ends in `.zst`."""
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from arpo.errors import DataError
+from arpo.tree.node import Node, NodeKind
+from arpo.tree.tree import RolloutTree
+from arpo.types import Message, Parse, StopReason, Task, ToolCall, ToolResult
+
+FORMAT_VERSION = 1
+
+
+def tree_to_dict(tree: RolloutTree) -> dict[str, Any]:
+    """The tree as JSON-serialisable data; fields at their default are left out of the nodes."""
+    return {"version": FORMAT_VERSION, "task": asdict(tree.task), "nodes": [_node_to_dict(n) for n in tree.nodes]}
+
+
+def tree_from_dict(data: dict[str, Any]) -> RolloutTree:
+    """The tree that `tree_to_dict` wrote.
+
+    Raises:
+        DataError: another format version, or keys that are missing or unknown.
+    """
+    if data.get("version") != FORMAT_VERSION:
+        raise DataError(f"rollout tree: version {data.get('version')!r} cannot be read, this arpo reads {FORMAT_VERSION}")
+    try:
+        task = dict(data["task"])
+        task["messages"] = tuple(Message(**m) for m in task["messages"])
+        task["references"] = tuple(task["references"])
+        nodes = [_node_from_dict(n) for n in data["nodes"]]
+        tree = RolloutTree(Task(**task), nodes, [[] for _ in nodes])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"rollout tree: malformed record ({error}); was the file written by another program?") from error
+    for node in nodes[1:]:
+        tree.children[node.parent or 0].append(node.id)
+    return tree
+
+
+def write_trees(path: Path, trees: Iterable[RolloutTree]) -> None:
+    """Write trees to `path` atomically: the file appears whole or not at all."""
+    lines = "".join(json.dumps(tree_to_dict(t), ensure_ascii=False) + "\n" for t in trees).encode()
+    payload = zstandard.compress(lines) if path.suffix == ".zst" else lines
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(payload)
+    partial.replace(path)
+
+
+def read_trees(path: Path) -> Iterator[RolloutTree]:
+    """Yield the trees of a file, one at a time.
+
+    Raises:
+        DataError: the file is missing, or a line is not a tree (named by its number).
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file of rollout trees")
+    with path.open("rb") as raw:
+        stream = zstandard.ZstdDecompressor().stream_reader(raw) if path.suffix == ".zst" else raw
+        for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8"), start=1):
+            try:
+                yield tree_from_dict(json.loads(line))
+            except (json.JSONDecodeError, DataError) as error:
+                raise DataError(f"{path}, line {number}: {error}") from error
+
+
+_DEFAULTS = {f.name: f.default for f in fields(Node)}
+
+
+def _node_to_dict(node: Node) -> dict[str, Any]:
+    values = {f.name: getattr(node, f.name) for f in fields(Node)}
+    kept = {k: v for k, v in values.items() if not (k in _DEFAULTS and v == _DEFAULTS[k]) and v != {}}
+    for key in ("parse", "tool_result"):
+        if key in kept:
+            kept[key] = asdict(kept[key])
+    return kept
+
+
+def _node_from_dict(data: dict[str, Any]) -> Node:
+    data = dict(data)
+    data.setdefault("parent", None)
+    data["kind"] = NodeKind(data["kind"])
+    if "stop_reason" in data:
+        data["stop_reason"] = StopReason(data["stop_reason"])
+    if "parse" in data:
+        parse = dict(data["parse"])
+        call = parse["tool_call"]
+        parse["tool_call"] = ToolCall(**call) if call else None
+        parse["faults"] = tuple(parse["faults"])
+        data["parse"] = Parse(**parse)
+    if "tool_result" in data:
+        data["tool_result"] = ToolResult(**data["tool_result"])
+    return Node(**data)
