@@ -19,6 +19,10 @@ class PrefixHandle(Protocol):
         """Tokens from the first of the prompt to the last of the prefix."""
         ...
 
+    def fork(self) -> "PrefixHandle":
+        """Another handle on the same prefix, to be released on its own; nothing is computed or copied."""
+        ...
+
     def release(self) -> None:
         """Give the memory back; the handle must not be used afterwards, other handles stay valid."""
         ...
@@ -26,6 +30,9 @@ class PrefixHandle(Protocol):
 
 class InferenceEngine(Protocol):
     """Grows token sequences. Every method may be called by many trajectories at once."""
+
+    version: int
+    """Optimizer updates behind the weights in use."""
 
     async def prefill(self, parent: PrefixHandle | None, token_ids: Sequence[int]) -> PrefixHandle:
         """The prefix `parent` + `token_ids` (from nothing when `parent` is None). Computes the new tokens only."""
@@ -36,7 +43,8 @@ class InferenceEngine(Protocol):
     ) -> tuple[Completion, PrefixHandle]:
         """Sample up to `sampling.max_tokens` tokens after `prefix`; return them and the longer prefix.
 
-        Two calls on one handle are a fork: neither computes the prefix again. A request that ended with
+        The caller keeps `prefix` and owns the returned handle too. Two calls on one prefix are two branches of it: neither
+        computes it again. A request that ended with
         `StopReason.LENGTH` goes on by a second call on the returned handle, with the same `seed` and `position` = tokens
         already drawn; the tokens are those of one longer call. A draw depends on (seed, position) and the prefix alone.
 
@@ -53,8 +61,12 @@ class InferenceEngine(Protocol):
         """Use other weights from now on: those in an HF directory, or (None) those of the model shared in memory."""
         ...
 
-    def hold(self) -> AbstractContextManager[None]:
-        """While held, no forward pass starts. A deterministic run holds the engine during tool calls.
+    def participate(self) -> AbstractContextManager[None]:
+        """Join the callers whose timing must not shape the batches.
+
+        While anybody participates, a forward pass starts only when every participant awaits the engine; so the composition
+        of each batch, and with it the arithmetic, does not depend on how long tools take. A participant makes one request
+        at a time.
 
         Raises:
             EngineError: the engine cannot fix the composition of its batches.

@@ -5,8 +5,8 @@ the ids the model saw there. The root is the prompt; its children are the initia
 child of a node that already had one. A trajectory is a view: the path from the root to a leaf.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 from arpo.tree.node import Node, NodeKind
 from arpo.types import Task
@@ -104,6 +104,17 @@ class RolloutTree:
             index = stack.pop()
             yield self.nodes[index]
             stack.extend(reversed(self.children[index]))
+
+    def renumbered(self, order: Callable[[Node], tuple[int, ...]]) -> "RolloutTree":
+        """A copy whose nodes are numbered depth-first with siblings sorted by `order`: independent of who finished first."""
+        tree = RolloutTree(self.task)
+        stack: list[tuple[Node, int | None]] = [(self.root, None)]
+        while stack:
+            node, parent = stack.pop()
+            copy = tree._add(replace(node, id=len(tree.nodes), parent=parent))
+            children = sorted((self.nodes[c] for c in self.children[node.id]), key=order)
+            stack.extend((child, copy.id) for child in reversed(children))
+        return tree
 
     @property
     def num_unique_tokens(self) -> int:

@@ -1,0 +1,64 @@
+# arpo: every command a contributor or a stranger needs. `make help` lists them.
+#
+#   PYTHON   the interpreter the virtual environment is made with (3.11 or newer)
+#   TORCH    the torch build to install, with pip's index options if it needs them, e.g.
+#            make quickstart TORCH="torch==2.13.0+cpu --extra-index-url=<index of the CPU wheels, see pytorch.org>"
+PYTHON ?= python3
+TORCH  ?= $(shell grep '^torch==' constraints.txt)
+
+VENV := .venv
+BIN  := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help quickstart test check format test-slow test-gpu test-vllm test-network docs clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+quickstart: $(VENV)/.installed ## Train a tool-using agent offline on the CPU, from nothing to a report
+	$(BIN)/arpo quickstart
+
+test: check ## Everything CI runs: the checks, then the test suite
+	$(BIN)/pytest
+
+check: $(VENV)/.installed-dev ## Lint, format, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev ## Apply the formatter and the lint fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-slow: $(VENV)/.installed-dev ## Tests too long for the suite
+	$(BIN)/pytest -m slow
+
+test-gpu: $(VENV)/.installed-dev ## Tests that need a CUDA device
+	$(BIN)/pytest -m gpu
+
+test-vllm: $(VENV)/.installed-dev ## Tests that need vLLM
+	$(BIN)/pytest -m vllm
+
+test-network: $(VENV)/.installed-dev ## Tests that need the internet
+	$(BIN)/pytest -m network
+
+docs: $(VENV)/.installed ## Write docs/config.md and docs/metrics.md anew from the code
+	$(BIN)/arpo config docs --markdown > docs/config.md.partial && mv docs/config.md.partial docs/config.md
+	$(BIN)/python -c "from arpo.tracking.metrics import metrics_markdown as m; print(m(), end='')" > docs/metrics.md.partial && mv docs/metrics.md.partial docs/metrics.md
+
+clean: ## Remove the virtual environment and the caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/constraints.txt: constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	grep -v '^torch==' constraints.txt > $@
+
+$(VENV)/.installed: $(VENV)/constraints.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt $(TORCH) -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/constraints.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt $(TORCH) -e '.[dev]'
+	touch $@ $(VENV)/.installed

@@ -1,0 +1,255 @@
+"""`arpo quickstart`: the whole path from nothing to a report, each step the command a user would type."""
+
+import argparse
+import hashlib
+import json
+import platform
+import resource
+import shlex
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.rule import Rule
+from rich.table import Table
+
+from arpo.cli.output import add_command, result_console
+from arpo.cli.recipes import find_recipe
+from arpo.errors import RunError
+from arpo.tracking.run_directory import write_json
+
+DEFAULT_OUT = Path("runs/quickstart")
+
+_EXAMPLES = """\
+  arpo quickstart                                          about eight minutes on two cores
+  arpo quickstart --seed 1 --out runs/quickstart-1         another world, another policy
+  arpo quickstart --overwrite                              from the start, over the files of the last time
+
+After Ctrl-C the same command goes on: finished steps are skipped, training resumes from its last checkpoint.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step: a command line and what it leaves."""
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    out: Path
+    """What the step writes; an unfinished one is removed before it runs again."""
+    recipe_kind: str | None = None
+    """The recipe file that shapes the step; None when the command line says everything."""
+    resume: tuple[str, ...] | None = None
+    """Command that goes on with an unfinished step; None when it starts over."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the command or its recipe does, so that a finished step is known to be the one asked for."""
+        recipe = find_recipe("quickstart", self.recipe_kind).read_text() if self.recipe_kind else ""
+        return hashlib.sha256(json.dumps([self.command, recipe]).encode()).hexdigest()
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = add_command(subparsers, "quickstart", "train a tool-using agent on this CPU, from nothing to a report", _EXAMPLES)
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for everything (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="delete what an earlier quickstart left in the folder")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the steps that are not done yet, then the summary."""
+    state = _open_state(args.out, args.overwrite)
+    steps = make_steps(args.out, args.seed)
+    _refuse_other_run(args.out, steps, state)
+    for number, step in enumerate(steps, start=1):
+        code = _run_step(step, f"{number}/{len(steps)}", state, args.out)
+        if code:
+            return code
+    summary = collect_summary(args.out, args.seed, {s.name: state[s.name]["seconds"] for s in steps})
+    write_json(args.out / "summary.json", summary)
+    _print_result(summary, args.out)
+    return 0
+
+
+def make_steps(out: Path, seed: int) -> list[Step]:
+    """The steps as command lines. The recipe's own paths and seed are not repeated on the command line."""
+
+    def recipe(kind: str, name: str, is_own: bool = False, **paths: str) -> tuple[str, ...]:
+        keys = {key: out / path for key, path in paths.items()}
+        overrides = [f"--{key}={path}" for key, path in keys.items() if is_own or out != DEFAULT_OUT]
+        return (kind, "quickstart", *overrides, *([f"--seed={seed}"] if seed else []))
+
+    rl = out / "rl"
+    world = ("world", "make", "--out", str(out / "world"), "--seed", str(seed))
+    index = ("index", "build", str(out / "world/corpus.jsonl"), "--out", str(out / "index"))
+    return [
+        Step(
+            name="world",
+            title="a world of documents and questions, and a policy that knows nothing",
+            command=world,
+            out=out / "world",
+        ),
+        Step(name="index", title="a search index of the documents", command=index, out=out / "index"),
+        Step(
+            name="demos",
+            title="imperfect demonstrations by a scripted agent with the real tools",
+            command=recipe("demos", "demos", tasks="world/train.parquet", index="index", model="world/policy", out="demos"),
+            out=out / "demos",
+            recipe_kind="demos",
+        ),
+        Step(
+            name="sft",
+            title="cold start: imitate the demonstrations",
+            command=recipe("sft", "sft", data="demos/conversations.jsonl", model="world/policy", out="sft"),
+            out=out / "sft",
+            recipe_kind="sft",
+        ),
+        Step(
+            name="eval_before",
+            title="held-out questions, before reinforcement learning",
+            command=recipe("eval", "eval", is_own=True, model="sft/final", out="eval_before"),
+            out=out / "eval_before",
+            recipe_kind="eval",
+        ),
+        Step(
+            name="train",
+            title="ARPO: branch after tool results where the policy is unsure",
+            command=recipe("train", "rl", model="sft/final", out="rl"),
+            out=rl,
+            recipe_kind="rl",
+            resume=("train", "--resume", str(rl)),
+        ),
+        Step(
+            name="eval_after",
+            title="the same held-out questions, afterwards",
+            command=recipe("eval", "eval", is_own=True, model="rl/best", out="eval_after"),
+            out=out / "eval_after",
+            recipe_kind="eval",
+        ),
+        Step(
+            name="report",
+            title="curves and rollout trees as one page",
+            command=(
+                *("view", str(rl), "--title", "arpo quickstart", "--out", str(out / "report.html")),
+                *("--eval", f"cold start={out / 'eval_before'}", "--eval", f"after RL={out / 'eval_after'}"),
+            ),
+            out=out / "report.html",
+        ),
+    ]
+
+
+def collect_summary(out: Path, seed: int, seconds: dict[str, float]) -> dict[str, Any]:
+    """The figures of the whole quickstart, from what its steps wrote."""
+    demos, before, train, after = (
+        _read_json(out / name / "summary.json") for name in ("demos", "eval_before", "rl", "eval_after")
+    )
+    return {
+        "accuracy_before": before["exact_match"],
+        "accuracy_after": after["exact_match"],
+        "num_test_tasks": after["num_tasks"],
+        "demonstrator_accuracy": demos["accuracy"],
+        "k": after["k"],
+        "pass_at_k_before": before["pass_at_k"],
+        "pass_at_k_after": after["pass_at_k"],
+        "tool_calls_per_task_before": before["tool_calls_per_task"],
+        "tool_calls_per_task_after": after["tool_calls_per_task"],
+        **{key: train[key] for key in _TRAIN_FIGURES},
+        "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
+        "peak_memory_mb": round(_peak_memory_mb()),
+        "seed": seed,
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _VERSIONED},
+    }
+
+
+_TRAIN_FIGURES = (
+    "entropy_after_tool", "entropy_elsewhere", "branch_rate", "leaves_per_group",
+    "tokens_sampled", "tokens_trained_unique", "tokens_trained_total",
+)  # fmt: skip
+_VERSIONED = ("arpo", "torch", "transformers", "numpy", "tantivy")
+_STATE_NAME = "quickstart.json"
+
+
+def _open_state(out: Path, overwrite: bool) -> dict[str, Any]:
+    """Finished steps by name; an empty folder has none."""
+    path = out / _STATE_NAME
+    if path.is_file():
+        if not overwrite:
+            return _read_json(path)
+        shutil.rmtree(out)
+    elif out.exists() and any(out.iterdir()):
+        raise RunError(f"{out}: not empty and not written by `arpo quickstart`; name another folder with --out")
+    write_json(path, {})
+    return {}
+
+
+def _refuse_other_run(out: Path, steps: Sequence[Step], state: dict[str, Any]) -> None:
+    for step in steps:
+        if step.name in state and state[step.name]["fingerprint"] != step.fingerprint:
+            raise RunError(
+                f"{out}: holds a quickstart whose step {step.name!r} had another seed or configuration; "
+                "use --overwrite to start over or --out for another folder"
+            )
+
+
+def _run_step(step: Step, position: str, state: dict[str, Any], out: Path) -> int:
+    """Run one step unless it is done, and record it; return the command's exit code."""
+    from arpo.cli.main import main
+
+    console = result_console()
+    console.print(Rule(f"{position}  {step.title}", align="left", style="dim"))
+    if step.name in state:
+        console.print(f"  done before, in {state[step.name]['seconds']:.1f} s")
+        return 0
+    command = step.command
+    if step.resume and (step.out / "config.toml").is_file():
+        command = step.resume
+    elif step.out.exists():
+        shutil.rmtree(step.out) if step.out.is_dir() else step.out.unlink()
+    console.print(f"$ arpo {shlex.join(command)}", style="bold", markup=False, soft_wrap=True)
+    start = time.monotonic()
+    code = main(command)
+    if code == 0:
+        seconds = round(time.monotonic() - start, 1)
+        state[step.name] = {"fingerprint": step.fingerprint, "seconds": seconds}
+        write_json(out / _STATE_NAME, state)
+        console.print(f"  {seconds:.1f} s", style="dim")
+    return code
+
+
+def _print_result(summary: dict[str, Any], out: Path) -> None:
+    table = Table(title=f"{summary['num_test_tasks']} held-out questions", title_justify="left")
+    for column in ("", "before RL", "after RL"):
+        table.add_column(column, justify="right" if column else "left")
+    rows = {
+        "exact match, greedy": ("accuracy_before", "accuracy_after"),
+        f"pass@{summary['k']}, sampled": ("pass_at_k_before", "pass_at_k_after"),
+        "tool calls per question": ("tool_calls_per_task_before", "tool_calls_per_task_after"),
+    }
+    for label, keys in rows.items():
+        table.add_row(label, *(f"{summary[key]:.2f}" for key in keys))
+    console = result_console()
+    console.print()
+    console.print(table)
+    console.print(
+        f"  demonstrator {summary['demonstrator_accuracy']:.2f} · {summary['seconds']['total']:.0f} s · "
+        f"peak memory {summary['peak_memory_mb']} MB\n  {out / 'report.html'}\n  {out / 'summary.json'}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _peak_memory_mb() -> float:
+    """Largest resident size of this process plus that of its largest child so far."""
+    kilobytes = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return kilobytes / 1024
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

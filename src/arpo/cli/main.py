@@ -1,0 +1,91 @@
+"""Entry of the command line: parses, runs one command, and turns what went wrong into a message and an exit code."""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+import arpo
+from arpo.cli.commands import config, demos, doctor, evaluate, index, quickstart, sft, tool, train, view, world
+from arpo.cli.overrides import join_dotted
+from arpo.errors import ArpoError
+
+COMMANDS: tuple[ModuleType, ...] = (quickstart, world, index, demos, sft, train, evaluate, view, tool, doctor, config)
+
+_DESCRIPTION = "Train tool-using LLM agents with reinforcement learning that branches where the model is unsure."
+_EPILOG = """\
+start here:
+  arpo doctor               what works on this machine, and what to do about what does not
+  arpo quickstart           the whole path on a CPU: world, index, demonstrations, SFT, RL, evaluation, report
+  arpo COMMAND --help       each command, with examples
+"""
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; `argv` None means the process's own arguments.
+
+    Returns:
+        0 when it worked, 1 when `doctor` found something broken, 2 when the user has something to mend, 130 after Ctrl-C.
+    """
+    parser = build_parser()
+    args, rest = parser.parse_known_args(join_dotted(sys.argv[1:] if argv is None else argv))
+    if rest and not args.takes_overrides:
+        parser.error(f"unknown arguments: {' '.join(rest)}; see `arpo {args.command} --help`")
+    args.rest = rest
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers draws its own bars through ours
+    try:
+        return args.run(args)
+    except ArpoError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt as interrupt:
+        print(f"\ninterrupted; {interrupt or 'run the command again to start over'}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return _fail(explain_os_error(error))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every command."""
+    parser = argparse.ArgumentParser(
+        prog="arpo",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"arpo {arpo.__version__}")
+    parser.set_defaults(takes_overrides=False)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def explain_os_error(error: OSError) -> str:
+    """What the operating system refused, where, and what to do."""
+    where = error.filename or "standard output"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}: no space left on the device; free some space and run again"
+    if error.errno == errno.EMFILE:
+        return f"{where}: too many open files; raise the limit with `ulimit -n 4096` and run again"
+    return f"{where}: {error.strerror}"
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what is left in the buffer would fail again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_USER_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

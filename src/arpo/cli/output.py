@@ -1,0 +1,41 @@
+"""What every command prints with: results on standard output, progress on standard error."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from arpo.cli.progress import make_progress
+from arpo.tracking.progress import Progress
+
+
+def result_console() -> Console:
+    """The console results go to."""
+    return Console(highlight=False)
+
+
+def progress() -> Progress:
+    """Progress on standard error."""
+    return make_progress(Console(stderr=True, highlight=False))
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Print a summary's single figures, one per line; nested parts stay in its file."""
+    scalars = {k: v for k, v in summary.items() if isinstance(v, int | float | str)}
+    width = max((len(k) for k in scalars), default=0)
+    for name, value in scalars.items():
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        result_console().print(f"  {name:<{width}}  {text}", markup=False, soft_wrap=True)
+
+
+def add_command(subparsers: Any, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+    """A command's parser: its summary in the list of commands, examples at the end of its help."""
+    return subparsers.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"examples:\n{examples.rstrip()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )

@@ -1,0 +1,66 @@
+"""Dotted overrides: the arguments of a command line that set configuration keys."""
+
+import argparse
+from collections.abc import Sequence
+
+from arpo.cli.recipes import find_recipe
+from arpo.config import C, load_config
+from arpo.errors import ConfigError
+
+
+def join_dotted(argv: Sequence[str]) -> list[str]:
+    """The arguments with every `--a.b value` written `--a.b=value`, so that a value is never taken for a positional.
+
+    Example:
+        join_dotted(["train", "quickstart", "--rollout.group_size", "8"])  # -> [..., "--rollout.group_size=8"]
+    """
+    joined: list[str] = []
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        is_key = argument.startswith("--") and "." in argument and "=" not in argument
+        if is_key and rest and not rest[0].startswith("--"):
+            argument = f"{argument}={rest.pop(0)}"
+        joined.append(argument)
+    return joined
+
+
+def to_overrides(arguments: Sequence[str]) -> list[str]:
+    """`key=value` for each leftover `--key=value` or `--key value`.
+
+    Raises:
+        ConfigError: an argument that is neither.
+    """
+    overrides: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        key, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or not key:
+            raise ConfigError(f"argument {argument!r}: not understood; a configuration key is set with --section.key=value")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise ConfigError(f"argument {argument!r}: has no value; write {argument}=VALUE")
+            value = rest.pop(0)
+        overrides.append(f"{key}={value}")
+    return overrides
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
+    """Give a command a recipe, dotted overrides and `--dry-run`."""
+    parser.usage = f"{parser.prog} RECIPE [--dry-run] [--section.key=VALUE ...]"
+    parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="name of a shipped recipe, or a TOML file")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument_group("configuration", f"any key of `arpo config docs {kind}` as --section.key=VALUE, after the recipe")
+    parser.set_defaults(takes_overrides=True)
+
+
+def load_recipe(args: argparse.Namespace, cls: type[C], kind: str) -> C:
+    """The configuration a command was given: a recipe's name or a file, with overrides on top.
+
+    Raises:
+        ConfigError: no recipe was given, or as `load_config`.
+    """
+    if args.recipe is None:
+        raise ConfigError(f"arpo {args.command}: name a recipe or a TOML file, e.g. `arpo {args.command} quickstart`")
+    return load_config(cls, find_recipe(args.recipe, kind), to_overrides(args.rest))

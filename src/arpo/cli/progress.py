@@ -1,0 +1,119 @@
+"""Draws progress: bars with an estimate of the time left on a terminal, a plain line every few seconds anywhere else."""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from arpo.tracking.progress import Field, Phase, Progress
+
+PLAIN_INTERVAL_S = 5.0
+
+
+def make_progress(console: Console) -> Progress:
+    """The progress that suits the console: bars on a terminal, plain lines in a log or pipe."""
+    return BarProgress(console) if console.is_terminal else PlainProgress(console)
+
+
+class BarProgress:
+    """One bar per phase with the latest value of each field; a finished bar stays as the phase's result line."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars: Bars | None = None
+
+    @contextmanager
+    def phase(self, title: str, total: int | None, unit: str) -> Iterator[Phase]:
+        """Show a bar until the context is left; a phase inside another gets its own line."""
+        if self._bars is not None:
+            yield _BarPhase(self._bars, self._bars.add_task(title, total=total, unit=unit, fields=""))
+            return
+        bars = Bars(
+            TextColumn("  {task.description:<12}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[fields]}"),
+            console=self._console,
+        )
+        with bars:
+            self._bars = bars
+            try:
+                yield _BarPhase(bars, bars.add_task(title, total=total, unit=unit, fields=""))
+            finally:
+                self._bars = None
+
+    def line(self, text: str) -> None:
+        """Print a line above the running bar."""
+        self._console.print(f"  {escape(text)}", highlight=False)
+
+
+class _BarPhase:
+    def __init__(self, bars: Bars, task: TaskID) -> None:
+        self._bars = bars
+        self._task = task
+        self._fields: dict[str, Field] = {}
+
+    def advance(self, n: int = 1, **fields: Field) -> None:
+        self._fields |= fields
+        self._bars.update(self._task, advance=n, fields=escape(_format_fields(self._fields)))
+
+
+class PlainProgress:
+    """A plain line every few seconds and one when a phase ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def phase(self, title: str, total: int | None, unit: str) -> AbstractContextManager[Phase]:
+        """Report the phase in lines."""
+        return _PlainPhase(self, title, total, unit)
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(f"  {escape(text)}", highlight=False, soft_wrap=True)
+
+
+class _PlainPhase:
+    def __init__(self, progress: PlainProgress, title: str, total: int | None, unit: str) -> None:
+        self._progress = progress
+        self._title = title
+        self._total = total
+        self._unit = unit
+        self._done = 0
+        self._fields: dict[str, Field] = {}
+        self._start = self._printed = time.monotonic()
+
+    def advance(self, n: int = 1, **fields: Field) -> None:
+        self._done += n
+        self._fields |= fields
+        if time.monotonic() - self._printed >= PLAIN_INTERVAL_S:
+            self._print()
+
+    def __enter__(self) -> Phase:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._done:
+            self._print()
+
+    def _print(self) -> None:
+        self._printed = time.monotonic()
+        elapsed = self._printed - self._start
+        amount = f"{self._done}/{self._total}" if self._total is not None else str(self._done)
+        eta = ""
+        if self._total is not None and 0 < self._done < self._total:
+            eta = f", eta {elapsed / self._done * (self._total - self._done):.0f} s"
+        text = f"{self._title}: {amount} {self._unit}, {elapsed:.0f} s{eta}  {_format_fields(self._fields)}"
+        self._progress.line(text.rstrip())
+
+
+def _format_fields(fields: dict[str, Field]) -> str:
+    return "  ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in fields.items())

@@ -1,0 +1,193 @@
+r"""Conversations for supervised training: whole trajectories as messages.
+
+Two forms of JSON lines are read. OpenAI's, with results as messages of their own:
+
+    {"messages": [{"role": "user", "content": "Where was Ada Moor born?"},
+                  {"role": "assistant", "content": "<think> ... </think> <search> Ada Moor born </search>"},
+                  {"role": "tool", "content": "Ada Moor (born 1931 in Kelford) ..."},
+                  {"role": "assistant", "content": " <think> ... </think> <answer> \\boxed{Kelford} </answer>"}]}
+
+and ShareGPT's, with the results inside the assistant's text as `<result> ... </result>`:
+
+    {"conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}], "system": ...}
+
+Assistant text trains; results never do.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from arpo.data.tasks import BadRow, BadRowError, read_rows
+from arpo.errors import DataError
+from arpo.protocols.base import Tokenizer, ToolProtocol
+from arpo.protocols.stop import split_at_stop
+from arpo.tree import NodeKind, Trajectory
+from arpo.types import Message, Role, Task, ToolResult
+
+SHAREGPT_ROLES: dict[str, Role] = {
+    "system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
+    "tool": "tool", "observation": "tool", "function_response": "tool",
+}  # fmt: skip
+_ROLES = ("system", "user", "assistant", "tool")
+_INLINE_RESULT = re.compile(r"\s*<result>(.*?)</result>", re.DOTALL)
+
+
+@dataclass(slots=True, frozen=True)
+class Conversation:
+    """A prompt and what followed it."""
+
+    task_messages: tuple[Message, ...]
+    """The prompt, without the protocol's system message when the data brings none."""
+    turns: tuple[Message, ...]
+    """Assistant and tool messages in alternation, the assistant first; a tool message is a result without its wrapper."""
+
+
+@dataclass(slots=True, frozen=True)
+class ConversationFile:
+    """What a file of conversations held."""
+
+    conversations: list[Conversation]
+    bad_rows: list[BadRow]
+    """Rows that were left out, in order; for the caller to report."""
+
+
+def read_conversations(path: Path) -> ConversationFile:
+    """The conversations of a `.jsonl` or `.parquet` file, and the rows that are none.
+
+    Raises:
+        DataError: the file is missing, unreadable or of another kind, or holds no usable row.
+    """
+    conversations: list[Conversation] = []
+    bad_rows: list[BadRow] = []
+    for number, row in read_rows(path):
+        try:
+            if isinstance(row, BadRowError):
+                raise row
+            conversations.append(_read_conversation(row))
+        except BadRowError as error:
+            bad_rows.append(BadRow(path, number, str(error)))
+    if not conversations:
+        reasons = "; ".join(str(bad) for bad in bad_rows[:3]) or "it has no rows"
+        raise DataError(f"{path}: no usable conversation ({reasons})")
+    return ConversationFile(conversations, bad_rows)
+
+
+def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
+    """Write conversations in OpenAI's form, one a line; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for conversation in conversations:
+            messages = [{"role": m.role, "content": m.content} for m in (*conversation.task_messages, *conversation.turns)]
+            file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+    partial.replace(path)
+
+
+def encode_conversation(
+    conversation: Conversation, protocol: ToolProtocol, tokenizer: Tokenizer
+) -> tuple[list[int], list[bool]]:
+    """Token ids and loss mask, encoded as a rollout encodes them: True on assistant text, False on the prompt and on results.
+
+    Blanks behind an assistant turn's stop string are left out, as nothing is sampled there.
+
+    Raises:
+        DataError: an assistant turn goes on behind a stop string, which a rollout cannot.
+
+    Example:
+        A prompt of 5 tokens, an assistant turn of 3, a result of 4 and a turn of 2 give 14 ids and a mask with 5 True.
+    """
+    task = Task(id="conversation", messages=conversation.task_messages, references=(), source="")
+    token_ids = protocol.encode_prompt(task)
+    loss_mask = [False] * len(token_ids)
+    for turn in conversation.turns:
+        if turn.role == "assistant":
+            ids = tokenizer.encode_markup(_until_stop(turn.content, protocol.stop_strings))
+        else:
+            ids = protocol.encode_observation(ToolResult(content=turn.content))
+        token_ids += ids
+        loss_mask += [turn.role == "assistant"] * len(ids)
+    return token_ids, loss_mask
+
+
+def trajectory_to_conversation(trajectory: Trajectory) -> Conversation:
+    """The conversation a trajectory is: its completions' texts and its tools' results.
+
+    Raises:
+        DataError: an observation carries no tool result.
+    """
+    turns: list[Message] = []
+    for node in trajectory.nodes[1:]:
+        if node.kind is NodeKind.OBSERVATION:
+            if node.tool_result is None:
+                raise DataError(f"tree of task {trajectory.task.id}, node {node.id}: an observation without its tool result")
+            turns.append(Message(role="tool", content=node.tool_result.content))
+        elif turns and turns[-1].role == "assistant":  # a completion that was split for a fork
+            turns[-1] = Message(role="assistant", content=turns[-1].content + node.text)
+        else:
+            turns.append(Message(role="assistant", content=node.text))
+    return Conversation(trajectory.task.messages, tuple(turns))
+
+
+def _read_conversation(row: dict[str, Any]) -> Conversation:
+    messages = _read_messages(row)
+    first = next((i for i, m in enumerate(messages) if m.role in ("assistant", "tool")), len(messages))
+    prompt, turns = messages[:first], messages[first:]
+    if not prompt or prompt[-1].role != "user":
+        raise BadRowError("no message of the user before the first turn of the assistant")
+    for index, turn in enumerate(turns):
+        expected = "tool" if index % 2 else "assistant"
+        if turn.role != expected:
+            raise BadRowError(
+                f"turn {index + 1} is of {turn.role!r} where {expected!r} is due: assistant and tool must alternate"
+            )
+        if turn.role == "assistant" and not turn.content.strip():
+            raise BadRowError(f"turn {index + 1} of the assistant is blank")
+    if len(turns) % 2 == 0:
+        raise BadRowError("it does not end with a turn of the assistant")
+    return Conversation(tuple(prompt), tuple(turns))
+
+
+def _read_messages(row: dict[str, Any]) -> list[Message]:
+    if "messages" in row:
+        return [
+            _read_message(entry, "role", "content", dict(zip(_ROLES, _ROLES, strict=True)))
+            for entry in _as_list(row, "messages")
+        ]
+    messages = [_read_message(entry, "from", "value", SHAREGPT_ROLES) for entry in _as_list(row, "conversations")]
+    if row.get("system") and messages[0].role != "system":
+        messages.insert(0, Message(role="system", content=str(row["system"])))
+    return [piece for message in messages for piece in _split_results(message)]
+
+
+def _as_list(row: dict[str, Any], key: str) -> list[Any]:
+    value = row.get(key)
+    if not isinstance(value, list) or not value:
+        raise BadRowError(f"neither messages nor conversations is a list with entries; its keys are {sorted(row)}")
+    return cast(list[Any], value)
+
+
+def _read_message(entry: Any, role_key: str, text_key: str, roles: dict[str, Role]) -> Message:
+    role, text = (entry.get(role_key), entry.get(text_key)) if isinstance(entry, dict) else (None, None)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if role not in roles or not isinstance(text, str):
+        raise BadRowError(f"{entry!r} is no message with {role_key!r} ({', '.join(roles)}) and a text in {text_key!r}")
+    return Message(role=roles[role], content=text)
+
+
+def _split_results(message: Message) -> list[Message]:
+    """An assistant's text with results in it as turns of its own; any other message as it is."""
+    if message.role != "assistant":
+        return [message]
+    pieces = _INLINE_RESULT.split(message.content)  # text, result, text, result, ..., text
+    turns = [Message(role="tool" if i % 2 else "assistant", content=p.strip() if i % 2 else p) for i, p in enumerate(pieces)]
+    return turns[:-1] if len(turns) > 1 and not turns[-1].content.strip() else turns
+
+
+def _until_stop(text: str, stop_strings: Iterable[str]) -> str:
+    completion, rest = split_at_stop(text, stop_strings)
+    if rest.strip():
+        raise DataError(f"conversation: a turn of the assistant goes on behind {completion[-12:]!r}, where sampling stops")
+    return completion

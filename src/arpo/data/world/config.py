@@ -1,0 +1,67 @@
+"""Configuration of the synthetic world."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from arpo.config import Config
+from arpo.data.world.kinds import KINDS
+
+DEFAULT_KIND_WEIGHTS = {
+    "birthplace": 4.0,
+    "birth_date": 3.0,
+    "employer": 4.0,
+    "seat": 4.0,
+    "founding_date": 3.0,
+    "region": 4.0,
+    "inhabitants": 4.0,
+    "mayor": 4.0,
+    "birthplace_region": 7.0,
+    "birthplace_mayor": 6.0,
+    "employer_seat": 6.0,
+    "seat_region": 6.0,
+    "employer_seat_region": 9.0,
+    "inhabitants_difference": 8.0,
+    "days_between_births": 3.0,
+    "days_between_foundings": 3.0,
+    "birthplace_difference": 13.0,
+    "birthplaces_total": 9.0,
+}
+
+
+class WorldConfig(Config):
+    """A world: how many entities, how misleading its documents, how many questions of which kind."""
+
+    seed: int = 0
+    """Names, facts, documents and questions all follow from it; the same seed gives the same bytes."""
+    num_persons: int = Field(default=600, ge=8, le=2400)
+    """People. Each has a birthplace, a birthday and an employer."""
+    num_companies: int = Field(default=240, ge=8, le=360)
+    """Companies. Each has a seat and a founding date."""
+    num_cities: int = Field(default=300, ge=8, le=384)
+    """Cities. Each has a region, a number of inhabitants and a mayor."""
+    num_regions: int = Field(default=24, ge=2, le=40)
+    """Regions that cities lie in."""
+    held_out_share: float = Field(default=0.25, gt=0, lt=1)
+    """Share of persons, companies and cities, each, that no training question and no training document mentions."""
+    never_seen_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of validation and test questions that ask about at least one held-out entity."""
+    misleading_share: float = Field(default=0.35, ge=0, le=1)
+    """Share of (entity, attribute) pairs for which a short almanac document, which tends to rank first, states a wrong value."""
+    num_train: int = Field(default=2000, ge=1)
+    """Training questions."""
+    num_valid: int = Field(default=200, ge=1)
+    """Validation questions."""
+    num_test: int = Field(default=1000, ge=1)
+    """Test questions."""
+    kind_weights: dict[str, float] = DEFAULT_KIND_WEIGHTS
+    """Relative frequency of each kind of question, the same in every split; a kind left out is not asked."""
+
+    @model_validator(mode="after")
+    def _kinds_are_known(self) -> Self:
+        unknown = sorted(set(self.kind_weights) - set(KINDS))
+        if unknown:
+            raise ValueError(f"kind_weights: unknown kind {unknown[0]!r}; the kinds are {', '.join(KINDS)}")
+        if any(weight < 0 for weight in self.kind_weights.values()) or not sum(self.kind_weights.values()) > 0:
+            raise ValueError("kind_weights: weights must be >= 0 and at least one must be > 0")
+        return self

@@ -1,0 +1,110 @@
+"""The entities of a world and what is true of them."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from arpo.data.world.config import WorldConfig
+from arpo.data.world.kinds import ATTRIBUTES, EntityType, Kind
+from arpo.data.world.names import make_names
+
+_FIRST_DAY, _NUM_DAYS = date(1900, 1, 1), 36_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A person, company or city."""
+
+    name: str
+    """Unique in the world."""
+    type: EntityType
+    is_held_out: bool
+    """True when nothing in training mentions it."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Entities and their facts.
+
+    What is true of an entity that is not held out names none that is, so that no chain that starts in training leaves it.
+    """
+
+    entities: dict[str, Entity]
+    """By name."""
+    regions: list[str]
+    facts: dict[tuple[str, str], str]
+    """(entity name, attribute name) to value; dates as `YYYY-MM-DD`, numbers as digits."""
+
+    def of_type(self, owner: EntityType) -> list[Entity]:
+        """Entities of one type, in the order they were made."""
+        return [e for e in self.entities.values() if e.type == owner]
+
+    def facts_of(self, entity: Entity) -> dict[str, str]:
+        """Attribute name to value, in the order of ATTRIBUTES."""
+        return {name: self.facts[entity.name, name] for name, spec in ATTRIBUTES.items() if spec.owner == entity.type}
+
+    def draw_value(self, rng: random.Random, entity: Entity, attribute: str) -> str:
+        """A value `attribute` could have: any city for a birthplace, and so on; held-out ones only for held-out entities."""
+        match ATTRIBUTES[attribute].value:
+            case "region":
+                return rng.choice(self.regions)
+            case "date":
+                return (_FIRST_DAY + timedelta(days=rng.randrange(_NUM_DAYS))).isoformat()
+            case "number":
+                return str(rng.randint(100, 999))
+            case owner:
+                return rng.choice([e.name for e in self.of_type(owner) if entity.is_held_out or not e.is_held_out])
+
+    def follow(self, name: str, chain: Sequence[str]) -> str:
+        """The value at the end of a chain, e.g. the region of the birthplace of `name`."""
+        for attribute in chain:
+            name = self.facts[name, attribute]
+        return name
+
+
+def make_world_facts(config: WorldConfig) -> World:
+    """Entities with names, a held-out part of each type, and a value for every attribute."""
+    rng = random.Random(f"{config.seed}/facts")
+    names = make_names(
+        rng,
+        num_persons=config.num_persons,
+        num_companies=config.num_companies,
+        num_cities=config.num_cities,
+        num_regions=config.num_regions,
+    )
+    entities = [
+        *_make_entities(names.persons, "person", config.held_out_share),
+        *_make_entities(names.companies, "company", config.held_out_share),
+        *_make_entities(names.cities, "city", config.held_out_share),
+    ]
+    world = World({e.name: e for e in entities}, names.regions, {})
+    for entity in entities:
+        for attribute, spec in ATTRIBUTES.items():
+            if spec.owner == entity.type:
+                world.facts[entity.name, attribute] = world.draw_value(rng, entity, attribute)
+    return world
+
+
+def compute_answer(world: World, kind: Kind, names: Sequence[str]) -> str:
+    """The answer of a question of `kind` about `names`.
+
+    A difference is the first value minus the second, a total their sum, days are without sign.
+
+    Example: cities of 412 and 135 inhabitants differ by "277" and total "547".
+    """
+    values = [world.follow(name, chain) for name, chain in zip(names, kind.chains, strict=True)]
+    match kind.operation:
+        case None:
+            return values[0]
+        case "difference":
+            return str(int(values[0]) - int(values[1]))
+        case "total":
+            return str(sum(map(int, values)))
+        case "days":
+            return str(abs((date.fromisoformat(values[0]) - date.fromisoformat(values[1])).days))
+
+
+def _make_entities(names: Sequence[str], owner: EntityType, held_out_share: float) -> list[Entity]:
+    num_held_out = min(max(1, round(held_out_share * len(names))), len(names) - 1)
+    return [Entity(name, owner, i < num_held_out) for i, name in enumerate(names)]

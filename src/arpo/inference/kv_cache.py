@@ -1,0 +1,118 @@
+"""A key-value cache whose sequences fork.
+
+A slot holds one sequence's keys and values. Several prefixes may point into one slot: positions are written once and never
+change, so a prefix of length n stays valid while the sequence grows beyond n. Continuing the longest prefix writes on in
+place; continuing a shorter one copies its n positions into a new slot. Nothing is ever computed twice.
+"""
+
+import heapq
+
+import torch
+from torch import Tensor
+
+from arpo.errors import EngineError
+
+
+class ForkableKVCache:
+    """Slots of keys and values with reference counts; grows as needed."""
+
+    def __init__(self, *, num_layers: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device):
+        self._shape = (num_layers, 2, 0, num_kv_heads, 0, head_dim)
+        self._storage = torch.empty(self._shape, dtype=dtype, device=device)
+        self._references: list[int] = []
+        self._free: list[int] = []
+        self._writing: set[int] = set()
+        self.lengths: list[int] = []
+        """Positions written per slot."""
+        self.num_copied_tokens = 0
+        """Positions copied by forks since the start."""
+
+    @property
+    def num_slots(self) -> int:
+        """Slots there is memory for."""
+        return self._storage.shape[2]
+
+    @property
+    def num_used_slots(self) -> int:
+        """Slots at least one prefix points to."""
+        return len(self._references) - len(self._free)
+
+    def layer(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer, each [slots, kv_heads, positions, dim]; views, to be written in place."""
+        return self._storage[layer, 0], self._storage[layer, 1]
+
+    def allocate(self) -> int:
+        """An empty slot with one reference: the lowest free one, so that the choice does not depend on timing."""
+        if self._free:
+            slot = heapq.heappop(self._free)
+        else:
+            slot = len(self._references)
+            self._references.append(0)
+            self.lengths.append(0)
+            self._reserve(slots=slot + 1, positions=0)
+        self._references[slot] = 1
+        self.lengths[slot] = 0
+        return slot
+
+    def retain(self, slot: int) -> None:
+        """One more prefix points to `slot`."""
+        self._references[slot] += 1
+
+    def release(self, slot: int) -> None:
+        """One prefix fewer points to `slot`; the last one frees it.
+
+        Raises:
+            EngineError: released more often than retained.
+        """
+        if self._references[slot] < 1:
+            raise EngineError(f"cache slot {slot} was released twice; release each prefix handle once")
+        self._references[slot] -= 1
+        if self._references[slot] == 0:
+            self._writing.discard(slot)
+            heapq.heappush(self._free, slot)
+
+    def claim(self, slot: int, length: int) -> int:
+        """A slot that holds the first `length` positions of `slot` and may be extended until `end_writing`.
+
+        It is `slot` itself, with one more reference, when nothing was written beyond `length` and nobody else is extending
+        it; otherwise a copy of those positions.
+        """
+        if self.lengths[slot] == length and slot not in self._writing:
+            self.retain(slot)
+            self._writing.add(slot)
+            return slot
+        copy = self.allocate()
+        self._storage[:, :, copy, :, :length] = self._storage[:, :, slot, :, :length]
+        self.lengths[copy] = length
+        self.num_copied_tokens += length
+        self._writing.add(copy)
+        return copy
+
+    def end_writing(self, slot: int) -> None:
+        """Let the next caller of `claim` extend `slot` in place."""
+        self._writing.discard(slot)
+
+    def extend(self, slot: int, num_tokens: int) -> None:
+        """Claim the next `num_tokens` positions of `slot`; the caller writes them in every layer."""
+        self.lengths[slot] += num_tokens
+        self._reserve(slots=0, positions=self.lengths[slot])
+
+    def check_integrity(self) -> None:
+        """Verify the free list against the reference counts.
+
+        Raises:
+            EngineError: a slot is both free and in use, or neither.
+        """
+        free = {slot for slot, count in enumerate(self._references) if count == 0}
+        if free != set(self._free) or len(self._free) != len(free):
+            raise EngineError(f"cache integrity: free list {sorted(self._free)} differs from unreferenced slots {sorted(free)}")
+
+    def _reserve(self, *, slots: int, positions: int) -> None:
+        layers, pair, old_slots, heads, old_positions, dim = self._storage.shape
+        if slots <= old_slots and positions <= old_positions:
+            return
+        new_slots = max(old_slots, 8) if slots <= old_slots else max(slots, 2 * old_slots, 8)
+        new_positions = max(old_positions, 64) if positions <= old_positions else max(positions, 3 * old_positions // 2, 64)
+        grown = self._storage.new_zeros((layers, pair, new_slots, heads, new_positions, dim))
+        grown[:, :, :old_slots, :, :old_positions] = self._storage
+        self._storage = grown

@@ -1,0 +1,307 @@
+"""The in-process engine: a transformers model over a forking key-value cache, with continuous batching.
+
+Every step packs the tokens that wait to be computed, prefill and decoding alike, into one forward pass without padding, then
+draws one token for each generating request. Requests join and leave between steps.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from arpo.errors import EngineError
+from arpo.inference.cache_layout import CacheLayout, Segment
+from arpo.inference.kv_cache import ForkableKVCache
+from arpo.inference.sampling import draw, stream_uniforms
+from arpo.models.attention import forward_hidden, head_logits, use_layout_attention
+from arpo.types import Completion, SamplingParams, StopReason
+
+
+@dataclass(slots=True, frozen=True)
+class CachedPrefix:
+    """A prefix in the cache: `length` computed positions of `slot`, then `pending` tokens not computed yet."""
+
+    cache: ForkableKVCache
+    slot: int
+    length: int
+    pending: tuple[int, ...]
+    hidden: Tensor | None
+    """Last hidden state of the last computed token; None while tokens are pending."""
+    recent: tuple[int, ...]
+    """Last tokens of the completion the prefix ends in, for stop strings that span two requests."""
+
+    @property
+    def num_tokens(self) -> int:
+        """As `PrefixHandle.num_tokens`."""
+        return self.length + len(self.pending)
+
+    def fork(self) -> "CachedPrefix":
+        """As `PrefixHandle.fork`."""
+        self.cache.retain(self.slot)
+        return self
+
+    def release(self) -> None:
+        """As `PrefixHandle.release`."""
+        self.cache.release(self.slot)
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    future: asyncio.Future
+    parent: CachedPrefix | None
+    waiting: list[int]
+    """Tokens to compute before the next draw."""
+    sampling: SamplingParams | None = None
+    """None for a prefill."""
+    seed: int = 0
+    position: int = 0
+    stop: tuple[str, ...] = ()
+    slot: int = -1
+    hidden: Tensor | None = None
+    recent: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
+
+    def order(self) -> tuple[int, ...]:
+        """A sort key that does not depend on the time of arrival."""
+        parent = (self.parent.slot, self.parent.length) if self.parent else (-1, 0)
+        return (*parent, self.seed, *self.waiting)
+
+
+class TransformersEngine:
+    """`InferenceEngine` over a model in this process, on CPU or GPU. The reference for every other engine."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        decode: Callable[[Sequence[int]], str],
+        eos_ids: frozenset[int],
+        max_batch_tokens: int = 16384,
+    ):
+        """An engine over `model`, which may be shared with a trainer; `decode` finds stop strings in sampled ids."""
+        config = use_layout_attention(model).config
+        self._model = model
+        self._decode = decode
+        self._eos_ids = eos_ids
+        self._max_batch_tokens = max_batch_tokens
+        heads = config.num_attention_heads
+        self.cache = ForkableKVCache(
+            num_layers=config.num_hidden_layers,
+            num_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            dtype=model.dtype,
+            device=model.device,
+        )
+        self.version = 0
+        self.num_computed_tokens = 0
+        """Tokens that went through the model since the start."""
+        self.num_forward_passes = 0
+        self._arrived: list[_Request] = []
+        self._running: list[_Request] = []
+        self._num_participants = 0
+        self._num_busy = 0  # participants that do not await the engine
+        self._wake = asyncio.Event()
+        self._pump: asyncio.Task | None = None
+        self._pieces: dict[int, str] = {}
+
+    async def prefill(self, parent: CachedPrefix | None, token_ids: Sequence[int]) -> CachedPrefix:
+        """As `InferenceEngine.prefill`."""
+        waiting = [*(parent.pending if parent else ()), *token_ids]
+        if not waiting:
+            raise EngineError("prefill: no tokens; give at least one token id")
+        return await self._submit(_Request(self._future(), parent, waiting))
+
+    async def generate(
+        self, prefix: CachedPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
+    ) -> tuple[Completion, CachedPrefix]:
+        """As `InferenceEngine.generate`."""
+        request = _Request(
+            self._future(), prefix, list(prefix.pending), sampling, seed, position, tuple(stop),
+            hidden=prefix.hidden, recent=list(prefix.recent) if position else [],
+        )  # fmt: skip
+        return await self._submit(request)
+
+    def load_weights(self, source: Path | None, version: int) -> None:
+        """As `InferenceEngine.load_weights`; the model is shared, so only its version changes.
+
+        Raises:
+            EngineError: `source` is given, or prefixes computed by the former weights are still held.
+        """
+        if source is not None:
+            raise EngineError(f"load_weights: the in-process engine shares the trainer's model and cannot read {source}")
+        if self.cache.num_used_slots:
+            raise EngineError(
+                f"load_weights: {self.cache.num_used_slots} prefixes of the former weights are held; release them"
+            )
+        self.version = version
+
+    @contextmanager
+    def participate(self) -> Iterator[None]:
+        """As `InferenceEngine.participate`."""
+        self._num_participants += 1
+        self._num_busy += 1
+        try:
+            yield
+        finally:
+            self._num_participants -= 1
+            self._num_busy -= 1
+            self._wake.set()
+
+    async def aclose(self) -> None:
+        """As `InferenceEngine.aclose`."""
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+            self._pump = None
+
+    def _future(self) -> asyncio.Future:
+        return asyncio.get_running_loop().create_future()
+
+    async def _submit(self, request: _Request):
+        if self._pump is None or self._pump.done():
+            self._wake = asyncio.Event()
+            self._pump = asyncio.get_running_loop().create_task(self._run())
+        participates = self._num_participants > 0
+        self._arrived.append(request)
+        self._num_busy -= participates
+        self._wake.set()
+        try:
+            return await request.future
+        except asyncio.CancelledError:
+            if request.future.cancelled():
+                self._num_busy += participates
+            elif request.future.exception() is None:  # resolved, but its caller will never see the prefix
+                result = request.future.result()
+                (result if request.sampling is None else result[1]).release()
+            raise
+
+    async def _run(self) -> None:
+        """Step while there are requests; in a participating run only when every participant awaits the engine."""
+        while True:
+            await asyncio.sleep(0)
+            if not (self._arrived or self._running) or (self._num_participants and self._num_busy > 0):
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            try:
+                self._step()
+            except Exception as error:
+                self._fail(error)
+
+    @torch.inference_mode()
+    def _step(self) -> None:
+        self._admit()
+        batch = self._next_batch()
+        if batch:
+            self._forward(batch)
+        for request in [r for r in self._running if r.sampling is None and not r.waiting]:
+            self._resolve(request, self._prefix(request))
+        drawing = [r for r in self._running if not r.waiting]
+        for temperature in sorted({r.sampling.temperature for r in drawing}):
+            self._draw([r for r in drawing if r.sampling.temperature == temperature], temperature)
+
+    def _admit(self) -> None:
+        for request in sorted(self._arrived, key=_Request.order):
+            if request.future.cancelled():
+                continue
+            parent = request.parent
+            request.slot = self.cache.claim(parent.slot, parent.length) if parent else self.cache.allocate()
+            self._running.append(request)
+        self._arrived.clear()
+        for request in [r for r in self._running if r.future.cancelled()]:
+            self._running.remove(request)
+            self.cache.end_writing(request.slot)
+            self.cache.release(request.slot)
+
+    def _next_batch(self) -> list[_Request]:
+        """Requests with tokens to compute, up to the token limit, at least one."""
+        batch, room = [], self._max_batch_tokens
+        for request in self._running:
+            if request.waiting and (not batch or len(request.waiting) <= room):
+                batch.append(request)
+                room -= len(request.waiting)
+        return batch
+
+    def _forward(self, batch: list[_Request]) -> None:
+        segments = [Segment(r.slot, self.cache.lengths[r.slot], len(r.waiting)) for r in batch]
+        device = self._model.device
+        layout = CacheLayout(self.cache, segments, device)
+        token_ids = torch.tensor([t for r in batch for t in r.waiting], device=device)
+        hidden = forward_hidden(self._model, token_ids, layout.positions, layout)[layout.last]
+        self.num_computed_tokens += len(token_ids)
+        self.num_forward_passes += 1
+        for request, row in zip(batch, hidden, strict=True):
+            request.hidden = row
+            request.waiting = []
+
+    def _draw(self, requests: list[_Request], temperature: float) -> None:
+        logits = head_logits(self._model, torch.stack([r.hidden for r in requests]))
+        seeds = np.array([r.seed for r in requests], dtype=np.uint64)
+        positions = np.array([r.position + len(r.tokens) for r in requests])
+        drawn = draw(logits, temperature, stream_uniforms(seeds, positions))
+        for request, token, logprob, entropy in zip(requests, *(column.tolist() for column in drawn), strict=True):
+            request.tokens.append(token)
+            request.logprobs.append(logprob)
+            request.entropies.append(entropy)
+            request.waiting = [token]
+            reason = self._stop_reason(request, token)
+            if reason is not None:
+                completion = Completion(
+                    token_ids=request.tokens, logprobs=request.logprobs, entropies=request.entropies, stop_reason=reason
+                )
+                self._resolve(request, (completion, self._prefix(request)))
+
+    def _stop_reason(self, request: _Request, token: int) -> StopReason | None:
+        if token in self._eos_ids:
+            return StopReason.EOS
+        if request.stop and self._completes_stop(request, token):
+            return StopReason.STOP_STRING
+        return StopReason.LENGTH if len(request.tokens) == request.sampling.max_tokens else None
+
+    def _completes_stop(self, request: _Request, token: int) -> bool:
+        """Whether the text ends a stop string with `token`; a stop string of n characters spans at most n tokens."""
+        request.recent = [*request.recent[-max(map(len, request.stop)) :], token]
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self._decode([token])
+        if not any(stop[-1] in piece for stop in request.stop):
+            return False
+        text = self._decode(request.recent)
+        return any(stop in text for stop in request.stop)
+
+    def _prefix(self, request: _Request) -> CachedPrefix:
+        hidden = None if request.waiting else request.hidden
+        return CachedPrefix(
+            self.cache, request.slot, self.cache.lengths[request.slot], tuple(request.waiting), hidden, tuple(request.recent)
+        )
+
+    def _resolve(self, request: _Request, result: object) -> None:
+        self._running.remove(request)
+        self.cache.end_writing(request.slot)
+        if request.future.cancelled():
+            self.cache.release(request.slot)
+            return
+        request.future.set_result(result)
+        self._num_busy += self._num_participants > 0  # busy from now on, not only once its coroutine is resumed
+
+    def _fail(self, error: Exception) -> None:
+        """Hand an error of a step to every caller in it and free what they held."""
+        requests = [*self._running, *self._arrived]
+        self._running, self._arrived = [], []
+        for request in requests:
+            if request.slot >= 0:
+                self.cache.end_writing(request.slot)
+                self.cache.release(request.slot)
+            if not request.future.done():
+                failure = EngineError(f"the inference engine failed: {type(error).__name__}: {error}")
+                failure.__cause__ = error
+                request.future.set_exception(failure)
+                self._num_busy += self._num_participants > 0

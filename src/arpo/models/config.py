@@ -1,0 +1,40 @@
+"""How a policy is loaded."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from arpo.config import Config
+
+
+class ModelConfig(Config):
+    """A Hugging Face model directory and how its weights are held."""
+
+    path: Path
+    """Directory with config.json, weights (safetensors) and tokenizer.json; nothing is downloaded."""
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    """Number format of the weights: float32 on a CPU, bfloat16 on a GPU that has it, float64 for checks."""
+    device: str = "cpu"
+    """Where the weights live, as torch names it: `cpu`, `cuda`, `cuda:1`."""
+
+
+class TinyPolicyConfig(Config):
+    """A Qwen3-shaped policy small enough to train on a CPU in minutes; about 1 M parameters by default."""
+
+    vocab_size: int = Field(default=768, ge=300)
+    """Most tokens of its byte-level BPE vocabulary, the 256 bytes and the protocol's tags included."""
+    hidden_size: int = Field(default=128, ge=16, multiple_of=8)
+    """Width of the residual stream."""
+    num_layers: int = Field(default=4, ge=1)
+    """Transformer blocks."""
+    num_heads: int = Field(default=4, ge=1)
+    """Attention heads, as many for keys and values."""
+    head_dim: int = Field(default=32, ge=8, multiple_of=2)
+    """Width of one head."""
+    intermediate_size: int = Field(default=384, ge=16)
+    """Width of the gated MLP."""
+    max_positions: int = Field(default=2048, ge=128)
+    """Longest sequence, in tokens."""
+    initializer_range: float = Field(default=0.02, gt=0)
+    """Standard deviation of the initial weights."""

@@ -1,0 +1,109 @@
+"""A policy in and out of a Hugging Face directory."""
+
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from arpo.errors import ModelError
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+    "tokenizer.model", "chat_template.jinja",
+)  # fmt: skip
+"""Files of a model directory that describe its tokenizer; `tokenizer.json` is the one arpo cannot do without."""
+
+
+def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", attention: str = "sdpa") -> PreTrainedModel:
+    """The causal language model in a Hugging Face directory, in evaluation mode; nothing is downloaded.
+
+    Args:
+        directory: Holds config.json, weights and tokenizer.json; any architecture `AutoModelForCausalLM` knows.
+        dtype: Name of a torch floating-point type, `"float32"` or `"bfloat16"` for example.
+        device: As torch names it.
+        attention: The attention implementation registered with transformers: `"sdpa"`, `"eager"`, or our own.
+
+    Raises:
+        ModelError: the directory is missing or incomplete, its architecture unknown, its weights unreadable or not those of the
+            architecture, or its tokenizer has more tokens than the model has embeddings.
+    """
+    number_format = getattr(torch, dtype, None)
+    if not isinstance(number_format, torch.dtype):
+        raise ModelError(f"model.dtype = {dtype!r} is no torch number format; use float32, bfloat16, float16 or float64")
+    _check_directory(directory)
+    try:
+        config = AutoConfig.from_pretrained(directory, local_files_only=True)
+        model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
+            directory,
+            config=config,
+            local_files_only=True,
+            dtype=number_format,
+            attn_implementation=attention,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ModelError(
+            f"{directory}: cannot load this model ({_first_line(error)}); is it a whole causal-LM checkpoint?"
+        ) from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ModelError(
+            f"{directory}: the weights lack {len(missing)} tensors of {type(model).__name__}, {missing[0]!r} first; "
+            "they would be random, so take the checkpoint whole or mend config.json"
+        )
+    _check_vocabulary(directory, model)
+    return model.to(device).eval()
+
+
+def save_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path) -> None:
+    """Write a whole Hugging Face directory: safetensors, configuration, and the tokenizer files of `tokenizer_source`.
+
+    It is written beside its place and moved there at the end, so that `directory` never holds half a checkpoint; what it held
+    before is replaced.
+
+    Raises:
+        ModelError: `tokenizer_source` holds no tokenizer.json.
+    """
+    if not (tokenizer_source / "tokenizer.json").is_file():
+        raise ModelError(f"{tokenizer_source}: no tokenizer.json to copy; name the directory the model was loaded from")
+    partial = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    model.save_pretrained(partial)
+    for name in TOKENIZER_FILES:
+        if (tokenizer_source / name).is_file():
+            shutil.copyfile(tokenizer_source / name, partial / name)
+    old = directory.with_name(directory.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    partial.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_directory(directory: Path) -> None:
+    if not directory.is_dir():
+        raise ModelError(f"{directory}: no such directory; model.path must name a Hugging Face model directory on this machine")
+    for name, wanted in (("config.json", "config.json"), ("weights", "*.safetensors"), ("tokenizer", "tokenizer.json")):
+        if not any(directory.glob(wanted)):
+            raise ModelError(
+                f"{directory}: no {name} ({wanted}); a model directory holds config.json, *.safetensors and tokenizer.json"
+            )
+
+
+def _check_vocabulary(directory: Path, model: PreTrainedModel) -> None:
+    embeddings = cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
+    largest = max(Tokenizer.from_file(str(directory / "tokenizer.json")).get_vocab(with_added_tokens=True).values())
+    if largest >= embeddings:
+        raise ModelError(
+            f"{directory}: tokenizer.json has ids up to {largest}, the model only {embeddings} embeddings; "
+            "call model.resize_token_embeddings(len(tokenizer)) and save both again"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

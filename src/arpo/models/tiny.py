@@ -1,0 +1,116 @@
+"""Makes a tiny policy from scratch: its tokenizer, trained on the domain's texts, and a Qwen3 model with random weights."""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Regex, decoders, pre_tokenizers, trainers
+from tokenizers import Tokenizer as RawTokenizer
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from arpo.errors import ModelError
+from arpo.models.config import TinyPolicyConfig
+
+SPECIAL_TOKENS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+"""Padding, end of sequence and one per role."""
+PROTOCOL_TAGS = tuple(f"<{slash}{name}>" for name in ("think", "search", "python", "result", "answer") for slash in ("", "/"))
+"""Tags of the tag protocol: one token each, not special, as models sample them."""
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}"
+    "{% if message.role == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+# Words keep the space before them. A space before a digit joins what precedes it, so that a digit is the same token everywhere
+# and a number can be copied digit by digit. A colon stays with its word, a dotted name is one word.
+_WORDS = r"\d|[ \n]?\p{L}+(?:\.\p{L}+)*:?(?: (?=\d))?|[ \n]?[^\s\p{L}\d]+(?: (?=\d))?|\s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TinyPolicySummary:
+    """What `make_tiny_policy` wrote."""
+
+    num_parameters: int
+    vocab_size: int
+
+
+def make_tiny_policy(out: Path, texts: Iterable[str], config: TinyPolicyConfig, seed: int) -> TinyPolicySummary:
+    """Write an ordinary Hugging Face directory with a tokenizer trained on `texts` and a model of random weights.
+
+    The tokenizer is byte-level, so every string survives encoding and decoding; digits are single tokens; the protocol's tags are
+    added tokens that are not special. The chat template writes `<|user|>Where was Mira Tolvan born?<|assistant|>`.
+
+    Args:
+        out: Folder to write; it must not exist or be empty.
+        texts: What the policy will read and write: documents, questions, completions. Held-out names do not belong here.
+        config: Size of the model.
+        seed: Of the weights.
+
+    Raises:
+        ModelError: `out` holds files already.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ModelError(f"{out}: holds files already; choose another folder for the tiny policy or remove this one")
+    tokenizer = make_tokenizer(texts, config.vocab_size, config.max_positions)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3ForCausalLM(_model_config(config, tokenizer))
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    tokenizer.save_pretrained(partial)
+    model.save_pretrained(partial)
+    if out.exists():
+        out.rmdir()
+    partial.rename(out)
+    return TinyPolicySummary(num_parameters=sum(p.numel() for p in model.parameters()), vocab_size=len(tokenizer))
+
+
+def make_tokenizer(texts: Iterable[str], vocab_size: int, max_positions: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of at most `vocab_size` tokens, special tokens and protocol tags included."""
+    raw = RawTokenizer(BPE())
+    raw.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(PROTOCOL_TAGS),
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    raw.train_from_iterator(texts, trainer)
+    raw.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in PROTOCOL_TAGS])
+    pad, end, *_ = SPECIAL_TOKENS
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        pad_token=pad,
+        eos_token=end,
+        model_max_length=max_positions,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _model_config(config: TinyPolicyConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
+    return Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        num_key_value_heads=config.num_heads,
+        head_dim=config.head_dim,
+        intermediate_size=config.intermediate_size,
+        max_position_embeddings=config.max_positions,
+        initializer_range=config.initializer_range,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )

@@ -1,0 +1,135 @@
+r"""Reading an answer: the box, numbers, and a normal form for words that keeps signs, decimal points and single letters.
+
+The normal form follows SQuAD's (lower case, no punctuation, no articles, single spaces) and leaves out what that destroys:
+
+| text | SQuAD's | here |
+|---|---|---|
+| `-5` | `5` | `-5` |
+| `1.2` | `12` | `6/5` |
+| `1/2` | `12` | `1/2` |
+| `(1,2)` | `12` | `1,2` |
+| `12%` | `12` | `3/25` |
+| `1,000` | `1000` | `1000` |
+| `A` | (nothing) | `a` |
+| `\text{Paris}` | `textparis` | `paris` |
+| `2020-01-05` | `20200105` | `2020-01-05` |
+"""
+
+import re
+import string
+from fractions import Fraction
+
+ARTICLES = frozenset({"a", "an", "the"})
+_MAX_NUMBER_LENGTH = 100
+
+_PLAIN_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:e[-+]?\d{1,2})?")
+_QUOTIENT = re.compile(r"([-+]?\d+)/([-+]?\d+)")
+_LATEX_FRACTION = re.compile(r"([-+]?)\\[dt]?frac\s*(?:\{\s*([-+]?\d+)\s*\}|(\d))\s*(?:\{\s*([-+]?\d+)\s*\}|(\d))")
+_LATEX_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
+_CURRENCY = "$€£¥"
+_PUNCTUATION = frozenset(string.punctuation) | frozenset("“”‘’«»„…–—·")
+
+
+def extract_boxed(text: str) -> str | None:
+    r"""The content of the last `\boxed{...}`, its braces balanced and `\{` counted as a character; None when there is none.
+
+    Example:
+        extract_boxed(r"so \boxed{1}, no: \boxed{\frac{1}{2}}")  # -> r"\frac{1}{2}"
+    """
+    starts = list(re.finditer(r"\\boxed\s*\{", text))
+    if not starts:
+        return None
+    begin = starts[-1].end()
+    depth = 1
+    for token in re.finditer(r"\\.|[{}]", text[begin:], re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(token[0], 0)
+        if depth == 0:
+            return text[begin : begin + token.start()].strip()
+    return None
+
+
+def plain(text: str) -> str:
+    r"""The text without the LaTeX that only sets type: `\text{...}`, `$...$` around all of it, `\%`, `\$`, thin spaces."""
+    while (shorter := _LATEX_TEXT.sub(r"\1", text)) != text:
+        text = shorter
+    text = re.sub(r"\\([%$&#_])", r"\1", text)
+    text = re.sub(r"\\[,;!:]|\{,\}", lambda m: "," if m[0] == "{,}" else "", text)
+    text = re.sub(r"\\ |~", " ", text).replace("−", "-").strip()
+    if len(text) > 2 and text[0] == text[-1] == "$":
+        text = text[1:-1].strip()
+    return text
+
+
+def parse_number(text: str) -> Fraction | None:
+    r"""The exact value of a text that is one number, None for any other.
+
+    Known: sign, thousands separators, decimals, exponents, `%` (hundredths), a currency sign, `a/b`, and `\frac{a}{b}` of
+    integers.
+
+    Example:
+        parse_number("1,000") == 1000; parse_number("204.0") == 204; parse_number("12%") == Fraction(3, 25)
+        parse_number("20 June 1837") is None
+    """
+    text = plain(text).lower()
+    if not text or len(text) > _MAX_NUMBER_LENGTH:
+        return None
+    if m := _LATEX_FRACTION.fullmatch(text):
+        return _quotient(int(m[1] + "1") * int(m[2] or m[3]), int(m[4] or m[5]))
+    text = text.strip(_CURRENCY).strip()
+    percent = text.endswith("%")
+    text = text.removesuffix("%").strip()
+    for sign in "+-":  # "-$5" and "- 5"
+        if text.startswith(sign):
+            text = sign + text[1:].lstrip(_CURRENCY + " ")
+    if m := _QUOTIENT.fullmatch(text):
+        value = _quotient(int(m[1]), int(m[2]))
+    elif any(c in string.digits for c in text) and _PLAIN_NUMBER.fullmatch(text):
+        value = Fraction(text.replace(",", ""))
+    else:
+        return None
+    return value / 100 if percent and value is not None else value
+
+
+def normalize(text: str) -> str:
+    """The form words are compared in; numbers in it are exact (`1.50` is `3/2`), an article stands when it is all there is."""
+    words = [_normalize_word(word) for word in plain(text).lower().split()]
+    words = [word for word in words if word]
+    return " ".join([word for word in words if word not in ARTICLES] or words)
+
+
+def is_mathematical(text: str) -> bool:
+    """True when the text is a number or a formula, so that mathematics and not spelling decides about it.
+
+    Words, dates and ranges of years are not: `Kelford`, `2020-01-05`, `1914-1918`, `3D`.
+    """
+    if parse_number(text) is not None:
+        return True
+    text = plain(text)
+    if re.search(r"\\[a-zA-Z]+", text):
+        return True
+    if re.fullmatch(r"\d{1,4}\s*[-/.–]\s*\d{1,4}(\s*[-/.–]\s*\d{1,4})?", text):
+        return False
+    symbols = re.sub(r"sqrt|pi|sin|cos|tan|log|ln|exp", "", text.lower())
+    has_operator = re.search(r"[-=+*/^√π()\[\]{}<>|]", symbols) is not None
+    return (
+        has_operator
+        and re.fullmatch(r"[0-9a-z\s.,;:!=+*/^√π()\[\]{}<>|_-]+", symbols) is not None
+        and not re.search("[a-z]{2}", symbols)
+    )
+
+
+def _quotient(numerator: int, denominator: int) -> Fraction | None:
+    return Fraction(numerator, denominator) if denominator else None
+
+
+def _normalize_word(word: str) -> str:
+    word = word.rstrip(".,;:!?\"'”’)]}").lstrip("\"'“‘([{#")
+    value = parse_number(word)
+    if value is not None:
+        return str(value)
+    word = word.replace("–", "-")
+    return "".join(c for i, c in enumerate(word) if c not in _PUNCTUATION or _is_between_digits(word, i))
+
+
+def _is_between_digits(word: str, index: int) -> bool:
+    return 0 < index < len(word) - 1 and word[index - 1].isdigit() and word[index + 1].isdigit()

@@ -1,0 +1,68 @@
+"""How well an answer matches a reference: exact match and token F1."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from arpo.rewards.answers import is_mathematical, normalize, parse_number, plain
+from arpo.rewards.maths import math_equal
+
+CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})
+"""Answers that are right or wrong as a whole."""
+
+
+@dataclass(slots=True, frozen=True)
+class Match:
+    """How well an answer matches the best of its references."""
+
+    exact_match: float
+    """1 when it equals one of them, else 0."""
+    f1: float
+    """Largest token F1 over them, in [0, 1]; 1 when `exact_match` is."""
+
+
+def match(answer: str, references: Iterable[str]) -> Match:
+    """The best match of an answer over its references."""
+    references = tuple(references)
+    return Match(
+        exact_match=max((exact_match(answer, r) for r in references), default=0.0),
+        f1=max((token_f1(answer, r) for r in references), default=0.0),
+    )
+
+
+def exact_match(answer: str, reference: str) -> float:
+    r"""1 when the two say the same, else 0.
+
+    Two numbers are compared by value (`1,000` and `1000`, `0.5` and `\frac{1}{2}`, but not `12%` and `12`), two formulas by
+    algebra, anything else in normal form, so that dates stay strings.
+    """
+    if plain(answer) == plain(reference):
+        return 1.0
+    numbers = parse_number(answer), parse_number(reference)
+    if None not in numbers:
+        return float(numbers[0] == numbers[1])
+    if is_mathematical(answer) and is_mathematical(reference):
+        return float(math_equal(plain(answer), plain(reference)))
+    normal = normalize(answer)
+    return float(normal != "" and normal == normalize(reference))
+
+
+def token_f1(answer: str, reference: str) -> float:
+    """Harmonic mean of precision and recall of the answer's words, as multisets in normal form.
+
+    `2 * same / (words in answer + words in reference)`; 1 on an exact match; 0 between different numbers or formulas, and
+    between different answers when one is yes, no or noanswer.
+
+    Example:
+        token_f1("the town of Kelford", "Kelford")  # words town, of, kelford against kelford: 2 * 1 / (3 + 1) = 0.5
+    """
+    if exact_match(answer, reference):
+        return 1.0
+    if is_mathematical(answer) and is_mathematical(reference):
+        return 0.0
+    answer, reference = normalize(answer), normalize(reference)
+    if answer in CLOSED_ANSWERS or reference in CLOSED_ANSWERS:
+        return 0.0
+    words, wanted = answer.split(), reference.split()
+    same = sum((Counter(words) & Counter(wanted)).values())
+    return 2 * same / (len(words) + len(wanted)) if same else 0.0

@@ -1,0 +1,21 @@
+"""What a path needs to act: the engine, the protocol, the tools and the limits. Shared by every path of a runner."""
+
+from dataclasses import dataclass
+
+from arpo.inference.base import InferenceEngine
+from arpo.protocols.base import Tokenizer, ToolProtocol
+from arpo.rollout.config import LimitsConfig
+from arpo.tools.executor import ToolExecutor
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Agent:
+    """The policy in its environment: one code path for training, evaluation and demonstrations."""
+
+    engine: InferenceEngine
+    tokenizer: Tokenizer
+    protocol: ToolProtocol
+    executor: ToolExecutor
+    limits: LimitsConfig
+    vocab_size: int
+    """Size of the distribution entropies are measured over."""

@@ -1,0 +1,43 @@
+"""Entropy after a tool result, as the branch rules see it."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+Normalizer = Literal["log_vocab", "none", "paper"]
+
+
+def windowed_entropy(entropies: Sequence[float], window: int) -> float:
+    """Mean entropy of the first `window` tokens, nats; of all of them when there are fewer.
+
+    Source: ARPO, arXiv:2507.19849, section 3 (k tokens after the tool result). Differs from the released code, which sums the
+    top 10 log-probs of up to 20 tokens: a mean does not grow with the window, and the full vocabulary is counted.
+
+    Raises:
+        ValueError: no tokens.
+
+    Example: entropies [0.9, 0.3, 0.6, 5.0] and window 3 give 0.6.
+    """
+    first = entropies[:window]
+    if not first:
+        raise ValueError("windowed_entropy: no tokens were sampled after the tool result")
+    return math.fsum(first) / len(first)
+
+
+def entropy_delta(
+    entropies: Sequence[float], initial_entropies: Sequence[float], *, window: int, normalizer: Normalizer, vocab_size: int
+) -> float:
+    """Change of the windowed entropy from the baseline, divided by the normaliser; positive means less sure.
+
+    Formula: (H_after - H_initial) / ln V (`log_vocab`), H_after - H_initial (`none`), or
+    sum_k (h_after,k - h_initial,k) / V (`paper`: arXiv:2507.19849, section 3, in its words; over the tokens both windows have).
+    The baseline is the same window at the start of the path's initial trajectory. beta has a meaning only with its normaliser.
+
+    Example: after [0.9, 0.7], initial [0.2, 0.4], V = 512: `none` 0.8 - 0.3 = 0.5, `log_vocab` 0.5 / 6.238 = 0.0802,
+    `paper` (0.7 + 0.3) / 512 = 0.00195.
+    """
+    if normalizer == "paper":
+        pairs = zip(entropies[:window], initial_entropies[:window], strict=False)
+        return math.fsum(after - initial for after, initial in pairs) / vocab_size
+    change = windowed_entropy(entropies, window) - windowed_entropy(initial_entropies, window)
+    return change / math.log(vocab_size) if normalizer == "log_vocab" else change

@@ -1,0 +1,143 @@
+"""One path of a tree: complete, call the tool, read the result, and again, until the answer or a limit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from arpo.inference.base import PrefixHandle
+from arpo.rollout.agent import Agent
+from arpo.tools.executor import ToolSession
+from arpo.tree import Node, NodeKind, RolloutTree
+from arpo.types import Completion, Parse, SamplingParams, StopReason, ToolResult
+
+
+class Path:
+    """Grows one trajectory from a prefix to its leaf, adding nodes to the tree as they are finished."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        tree: RolloutTree,
+        *,
+        key: tuple[int, ...],
+        start: Node,
+        prefix: PrefixHandle,
+        session: ToolSession,
+        temperature: float,
+        seed: int,
+        entropy_window: int,
+        on_window: Callable[["Path", Completion, PrefixHandle], None] | None,
+    ):
+        """A path that continues `prefix`, whose last node is `start`.
+
+        Args:
+            agent: Engine, protocol, tools and limits.
+            tree: Where nodes are added.
+            key: Its place among the paths of the tree; also the order of siblings.
+            start: The last node of `prefix`.
+            prefix: What to continue; the path's own from now on.
+            session: The tools of this path, its own from now on.
+            temperature: Sampling temperature.
+            seed: Names its stream of random numbers.
+            entropy_window: Tokens after a tool result that `on_window` wants to see.
+            on_window: Called once that many tokens follow a tool result, or the turn has ended before, with the completion so
+                far and the prefix that ends with the result, which is the callee's from then on. None: nobody wants to know.
+        """
+        self.key = key
+        self.node = start
+        self.session = session
+        self.node_ids: list[int] = []
+        self._position = 0
+        self._agent = agent
+        self._tree = tree
+        self._prefix = prefix
+        self._temperature = temperature
+        self._seed = seed
+        self._entropy_window = entropy_window
+        self._on_window = on_window
+        self._is_branch = start.kind is NodeKind.OBSERVATION
+        self._was_refused = False
+
+    async def run(self) -> None:
+        """Grow to the leaf; frees what the path holds, also when cancelled."""
+        try:
+            while await self._take_turn():
+                pass
+        finally:
+            self._prefix.release()
+            await self.session.aclose()
+
+    async def _take_turn(self) -> bool:
+        """One completion and, if it calls a tool, the observation; False when the path has ended."""
+        parse = await self._complete()
+        if parse is None or parse.tool_call is None:
+            return False
+        result = await self.session.call(parse.tool_call)
+        refused_again = self._was_refused and result.status == "refused"
+        self._was_refused = result.status == "refused"
+        return not refused_again and await self._observe(result)
+
+    async def _complete(self) -> Parse | None:
+        """Sample a completion and add its node; None when there is no room for one."""
+        limits = self._agent.limits
+        room = min(limits.max_turn_tokens, limits.max_trajectory_tokens - self._prefix.num_tokens)
+        if room < 1:
+            return None
+        sampling = SamplingParams(temperature=self._temperature, max_tokens=room)
+        wants_window = self._on_window is not None and self.node.kind is NodeKind.OBSERVATION and not self._is_branch
+        completion = await (self._sample_window(sampling) if wants_window else self._sample(sampling))
+        ended = completion.stop_reason is StopReason.EOS
+        text = self._agent.tokenizer.decode(completion.token_ids[:-1] if ended else completion.token_ids)
+        parse = self._agent.protocol.parse(text)
+        self.node = self._tree.append(
+            self.node, NodeKind.COMPLETION, completion.token_ids, text=text, logprobs=completion.logprobs,
+            entropies=completion.entropies, stop_reason=completion.stop_reason, parse=parse, is_branch=self._is_branch,
+            policy_version=self._agent.engine.version,
+        )  # fmt: skip
+        self.node_ids.append(self.node.id)
+        self._is_branch = False
+        return parse
+
+    async def _sample_window(self, sampling: SamplingParams) -> Completion:
+        """A completion that pauses after the entropy window, so that a branch can start while this path goes on."""
+        window = replace(sampling, max_tokens=min(self._entropy_window, sampling.max_tokens))
+        observed = self._prefix.fork()
+        try:
+            first = await self._sample(window)
+        except BaseException:
+            observed.release()
+            raise
+        assert self._on_window is not None
+        self._on_window(self, first, observed)
+        rest = sampling.max_tokens - len(first.token_ids)
+        if first.stop_reason is not StopReason.LENGTH or rest == 0:
+            return first
+        second = await self._sample(replace(sampling, max_tokens=rest))
+        return Completion(
+            token_ids=first.token_ids + second.token_ids,
+            logprobs=first.logprobs + second.logprobs,
+            entropies=first.entropies + second.entropies,
+            stop_reason=second.stop_reason,
+        )
+
+    async def _sample(self, sampling: SamplingParams) -> Completion:
+        completion, prefix = await self._agent.engine.generate(
+            self._prefix, sampling, seed=self._seed, position=self._position, stop=self._agent.protocol.stop_strings
+        )
+        self._position += len(completion.token_ids)
+        self._move_to(prefix)
+        return completion
+
+    async def _observe(self, result: ToolResult) -> bool:
+        """Add the observation; False when it does not leave room for another token."""
+        token_ids = self._agent.protocol.encode_observation(result)
+        if self._prefix.num_tokens + len(token_ids) >= self._agent.limits.max_trajectory_tokens:
+            return False
+        self._move_to(await self._agent.engine.prefill(self._prefix, token_ids))
+        text = self._agent.tokenizer.decode(token_ids)
+        self.node = self._tree.append(self.node, NodeKind.OBSERVATION, token_ids, text=text, tool_result=result)
+        self.node_ids.append(self.node.id)
+        return True
+
+    def _move_to(self, prefix: PrefixHandle) -> None:
+        self._prefix.release()
+        self._prefix = prefix

@@ -1,0 +1,33 @@
+"""Configuration of the Python sandbox."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from arpo.config import Config
+
+
+class PythonSandboxConfig(Config):
+    """The `python` tool: how programs are isolated and what one program may use."""
+
+    isolation: Literal["auto", "bubblewrap", "landlock"] = "auto"
+    """`auto`: bubblewrap with Landlock and seccomp inside it where that works, else Landlock and seccomp alone; a named one is
+    demanded, and missing it is an error. There is no setting that runs programs without isolation."""
+    wall_s: float = Field(default=5.0, gt=0, le=600)
+    """Seconds of wall time one program may take, waiting for a free place not counted."""
+    cpu_s: int = Field(default=5, ge=1, le=600)
+    """Seconds of processor time one program may take."""
+    memory_mb: int = Field(default=512, ge=64)
+    """MiB of address space of one program, the interpreter (20) and preloaded libraries (numpy and sympy: about 150) included."""
+    file_mb: int = Field(default=8, ge=1)
+    """MiB one file may hold, and what a program may print in all."""
+    scratch_mb: int = Field(default=32, ge=1)
+    """MiB of all files together in a program's scratch folder, checked twenty times a second."""
+    open_files: int = Field(default=32, ge=16, le=1024)
+    """Files a program may hold open at once, the three standard streams included."""
+    max_output_bytes: int = Field(default=65_536, ge=1)
+    """Bytes of printed output, and of an error's report, that are read back; the rest is dropped and the result marked truncated."""
+    concurrency: int = Field(default=8, ge=1, le=256)
+    """Programs that run at the same time; further ones wait."""
+    preload: tuple[str, ...] = ()
+    """Modules imported once, before any program runs, e.g. `["numpy", "sympy"]`: each program then finds them at no cost."""

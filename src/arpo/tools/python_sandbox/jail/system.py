@@ -1,0 +1,64 @@
+"""The few system calls Python has no function for, through ctypes."""
+
+import ctypes
+import os
+import resource
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.syscall.restype = ctypes.c_long
+
+_CAPSET = 126
+_CAPABILITY_VERSION_3 = 0x20080522
+_PR_SET_DUMPABLE, _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 4, 1, 38
+_SIGKILL = 9
+
+
+def syscall(number: int, *arguments: "int | bytes | ctypes.Array[ctypes.c_char] | ctypes.Structure | None") -> int:
+    """The result of one system call.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    converted = [ctypes.c_long(a) if isinstance(a, int) else ctypes.byref(a) if isinstance(a, ctypes.Structure) else a for a in arguments]
+    result = _LIBC.syscall(ctypes.c_long(number), *converted)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"system call {number}: {os.strerror(code)}")
+    return result
+
+
+def prctl(option: int, value: int, argument: "ctypes.Structure | None" = None) -> None:
+    """`prctl(2)`.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    syscall(157, option, value, argument if argument is not None else 0, 0, 0)
+
+
+def drop_privileges() -> None:
+    """Give up every capability, also root's, and with `no_new_privs` every way to get one back."""
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    header = ctypes.create_string_buffer(_CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4))
+    syscall(_CAPSET, header, ctypes.create_string_buffer(24))
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends; nobody may attach to it or read its memory."""
+    prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+    prctl(_PR_SET_DUMPABLE, 0)
+
+
+def limit_resources(cpu_s: int, memory: int, file_size: int, open_files: int) -> None:
+    """Set hard limits: processor seconds, bytes of address space, bytes of one file, open files; no core dump, no new process."""
+    for kind, value in (
+        (resource.RLIMIT_CPU, cpu_s),
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_FSIZE, file_size),
+        (resource.RLIMIT_NOFILE, open_files),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        resource.setrlimit(kind, (value, value))

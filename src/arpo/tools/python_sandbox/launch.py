@@ -1,0 +1,82 @@
+"""How the zygote is started: the command line, the files it may see, and the clean environment it gets."""
+
+import json
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from arpo.errors import ToolError
+from arpo.tools.python_sandbox.config import PythonSandboxConfig
+
+_JAIL = Path(__file__).parent / "jail"
+_PRIVATE_SCRATCH = "/scratch"
+_LIBRARIES = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")
+
+ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "PYTHONHASHSEED": "0",
+    "PYTHONIOENCODING": "utf-8:backslashreplace",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+"""The zygote's whole environment: nothing of the host's, and sets of strings iterate in the same order every time."""
+
+
+def site_packages() -> list[str]:
+    """Folders with the installed libraries of this interpreter."""
+    return sorted({os.path.realpath(sysconfig.get_path(name)) for name in ("purelib", "platlib")})
+
+
+def readable_paths() -> list[str]:
+    """The files a program can read: shared libraries, the standard library and the installed libraries."""
+    standard = [os.path.realpath(Path(sys.base_prefix, "lib")), *(os.path.realpath(sysconfig.get_path(n)) for n in ("stdlib",))]
+    paths = dict.fromkeys([*_LIBRARIES, *standard, *site_packages()])
+    return [path for path in paths if os.path.exists(path)]
+
+
+def settings(config: PythonSandboxConfig, scratch_root: str, has_private_files: bool) -> dict[str, Any]:
+    """What the zygote is told, as JSON."""
+    limits = config.model_dump(mode="json", exclude={"isolation", "max_output_bytes"})
+    return {
+        **limits,
+        "scratch_root": scratch_root,
+        "has_private_files": has_private_files,
+        "readable": readable_paths(),
+        "site_packages": site_packages(),
+    }
+
+
+def landlock_command(config: PythonSandboxConfig, control_fd: int, scratch_root: str) -> list[str]:
+    """The zygote as an ordinary process whose children Landlock confines."""
+    return _python(control_fd, settings(config, scratch_root, has_private_files=False))
+
+
+def bubblewrap_command(config: PythonSandboxConfig, control_fd: int) -> list[str]:
+    """The zygote in namespaces of its own, with a file system that holds only what it may read.
+
+    Raises:
+        ToolError: bubblewrap is not installed.
+    """
+    program = shutil.which("bwrap")
+    if program is None:
+        raise ToolError("bubblewrap is not installed (Debian, Ubuntu: apt install bubblewrap; Fedora: dnf install bubblewrap)")
+    visible = [*readable_paths(), os.path.realpath(_interpreter()), str(_JAIL)]
+    binds = [argument for path in visible for argument in ("--ro-bind", path, path)]
+    mounts = [*binds, "--tmpfs", _PRIVATE_SCRATCH, "--chdir", _PRIVATE_SCRATCH]
+    python = _python(control_fd, settings(config, _PRIVATE_SCRATCH, has_private_files=True))
+    return [program, "--unshare-all", "--cap-drop", "ALL", "--hostname", "sandbox", *mounts, "--remount-ro", "/", *python]
+
+
+def _python(control_fd: int, settings: dict[str, Any]) -> list[str]:
+    # -S -s -B: no site module, no user's packages, no byte code written; the folder's __main__ is the zygote.
+    return [os.path.realpath(_interpreter()), "-S", "-s", "-B", str(_JAIL), str(control_fd), json.dumps(settings)]
+
+
+def _interpreter() -> str:
+    """The interpreter outside any virtual environment, whose standard library is `sys.base_prefix`'s."""
+    return getattr(sys, "_base_executable", None) or sys.executable

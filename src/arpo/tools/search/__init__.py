@@ -1,0 +1,1 @@
+"""Search: an embedded BM25 index over a user's documents."""

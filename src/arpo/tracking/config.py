@@ -1,0 +1,19 @@
+"""Where a run's metrics go besides `metrics.jsonl`."""
+
+from typing import Literal
+
+from arpo.config import Config
+
+SinkName = Literal["tensorboard", "wandb", "trackio"]
+
+
+class TrackingConfig(Config):
+    """Optional metric sinks; `metrics.jsonl` in the run directory is always written."""
+
+    sinks: tuple[SinkName, ...] = ()
+    """Any of "tensorboard" (files in `<run>/tensorboard`), "wandb" (Weights & Biases), "trackio" (a local dashboard).
+    Each needs its extra: `pip install arpo[wandb]`."""
+    project: str = "arpo"
+    """Project name shown by W&B and trackio; the run's name is that of its directory."""
+    wandb_mode: Literal["online", "offline", "disabled"] = "offline"
+    """"offline" writes `<run>/wandb` for a later `wandb sync`; "online" sends while training; "disabled" records nothing."""

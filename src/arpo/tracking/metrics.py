@@ -1,0 +1,112 @@
+"""Every metric a run can log: its name, unit and meaning, in one table."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(slots=True, frozen=True)
+class Metric:
+    """What one logged number is."""
+
+    unit: str
+    """`1` for a share or a ratio, else the thing counted or the physical unit."""
+    meaning: str
+    """One sentence, with the formula's choice where libraries differ."""
+
+
+METRICS: dict[str, Metric] = {
+    "rollout/reward_mean": Metric("reward", "Mean reward over the step's leaves, each leaf counted once."),
+    "rollout/reward_std": Metric("reward", "Standard deviation (n-1) of the reward over the step's leaves."),
+    "rollout/accuracy": Metric(
+        "1", "Share of the step's leaves whose answer matches a reference exactly; sampled answers."
+    ),
+    "rollout/f1": Metric("1", "Mean token F1 of the step's leaves against the best reference."),
+    "rollout/format_valid_rate": Metric("1", "Share of leaves without a format fault on their path."),
+    "rollout/entropy_after_tool": Metric(
+        "nats",
+        "Mean entropy of the first k tokens sampled after a tool result, fewer if the turn ends; k: the branch window.",
+    ),
+    "rollout/entropy_elsewhere": Metric("nats", "Mean entropy of all other sampled tokens; shared tokens count once."),
+    "rollout/num_opportunities": Metric("count", "Tool results after which the branch rule was asked."),
+    "rollout/num_branches": Metric("count", "Branches made: new children of forks, the originals excluded."),
+    "rollout/branch_rate": Metric("1", "Branches per opportunity; 0 when there was none."),
+    "rollout/num_initial": Metric("count", "Initial trajectories, sampled from the prompts."),
+    "rollout/num_topups": Metric("count", "Trajectories sampled from the prompts because branching left places free."),
+    "rollout/leaves_per_group": Metric("count", "Mean number of trajectories per task."),
+    "rollout/tool_calls_issued": Metric("count", "Tool calls the policy made, answered from the cache or not."),
+    "rollout/tool_calls_executed": Metric("count", "Tool calls that ran because the cache held no result."),
+    "rollout/tool_calls_per_trajectory": Metric(
+        "count", "Mean tool calls on the path from the prompt to a leaf; a shared call counts in every trajectory."
+    ),
+    "rollout/tool_error_rate": Metric("1", "Share of tool calls issued that ended in an error or a timeout."),
+    "rollout/refused_rate": Metric("1", "Share of tool calls issued that a limit refused."),
+    "rollout/truncated_rate": Metric("1", "Share of leaves cut by a token or turn limit."),
+    "rollout/tokens_sampled": Metric("tokens", "Tokens the policy sampled; shared ones were sampled once and count once."),
+    "rollout/tokens_unique": Metric("tokens", "Tokens stored in the trees, prompts and tool results included."),
+    "rollout/tokens_trajectory": Metric("tokens", "Tokens over all trajectories: a token shared by d leaves counts d times."),
+    "rollout/mixed_group_rate": Metric("1", "Share of groups whose leaves differ in reward; only these give a gradient."),
+    "rollout/tokens_per_s": Metric("tokens/s", "Tokens sampled per second of growing trees, tool time included."),
+    "train/loss": Metric("1", "Value of the objective's negative, mean over the step's updates."),
+    "train/grad_norm": Metric("1", "Global gradient norm before clipping, mean over the step's updates."),
+    "train/learning_rate": Metric("1", "Learning rate of the step's last update."),
+    "train/clip_fraction_low": Metric("1", "Share of trained tokens whose ratio fell below the lower clip bound."),
+    "train/clip_fraction_high": Metric("1", "Share of trained tokens whose ratio rose above the upper clip bound."),
+    "train/mismatch_kl": Metric(
+        "nats", "KL(engine || trainer) per sampled token before the first update, k3 estimate; 0 when both compute the same."
+    ),
+    "train/entropy": Metric("nats", "Mean entropy of the trained tokens under the policy being trained."),
+    "train/tokens_unique": Metric("tokens", "Tokens computed: each shared token once per tree part it is in."),
+    "train/tokens_total": Metric("tokens", "Tokens that training leaf by leaf would have computed."),
+    "train/groups_without_signal": Metric("count", "Groups of equal rewards, whose advantages are all zero."),
+    "train/groups": Metric("count", "Groups the step grew, with and without signal."),
+    "valid/accuracy": Metric("1", "Share of validation tasks answered exactly, one greedy trajectory each."),
+    "valid/f1": Metric("1", "Mean token F1 of the validation answers against the best reference."),
+    "valid/reward_mean": Metric("reward", "Mean reward of the validation trajectories."),
+    "valid/format_valid_rate": Metric("1", "Share of validation trajectories without a format fault."),
+    "valid/tool_calls_per_task": Metric("count", "Mean tool calls issued per validation task."),
+    "valid/num_tasks": Metric("count", "Validation tasks asked."),
+    "sft/loss": Metric("nats", "Mean negative log-likelihood per trained token."),
+    "sft/token_accuracy": Metric("1", "Share of trained tokens that were the most likely one."),
+    "sft/learning_rate": Metric("1", "Learning rate of the step."),
+    "sft/grad_norm": Metric("1", "Global gradient norm before clipping."),
+    "sft/tokens": Metric("tokens", "Tokens trained in the step; the loss mask leaves prompts and tool results out."),
+    "sft/tokens_per_s": Metric("tokens/s", "Tokens passed through the model per second, untrained ones included."),
+    "sft/epoch": Metric("epochs", "Passes over the conversations so far, fractions included."),
+    "time/step_s": Metric("s", "Wall time of the whole step."),
+    "time/grow_s": Metric("s", "Growing the trees: sampling, tools and scoring, which overlap."),
+    "time/update_s": Metric("s", "Advantages, packing, forward and backward passes, optimizer."),
+    "time/sync_s": Metric("s", "Bringing the new weights to the inference engine."),
+    "time/validate_s": Metric("s", "Validation; present on the steps that validated."),
+    "time/checkpoint_s": Metric("s", "Writing checkpoints; present on the steps that wrote one."),
+}
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse a name the table does not hold.
+
+    Raises:
+        ValueError: names the unknown metric and the nearest known one.
+    """
+    for name in names:
+        if name not in METRICS:
+            nearest = get_close_matches(name, METRICS, n=1, cutoff=0.3)
+            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+            raise ValueError(f"metric {name!r} is not in arpo.tracking.METRICS; {hint}Add it there with its unit and meaning")
+
+
+def metrics_markdown() -> str:
+    """The table as the Markdown page `docs/metrics.md`, one section per group."""
+    groups: dict[str, list[str]] = {}
+    for name, metric in METRICS.items():
+        rows = groups.setdefault(name.split("/")[0], [])
+        rows.append(f"| `{name}` | {metric.unit} | {metric.meaning} |")
+    sections = [f"## {group}\n\n| Name | Unit | Meaning |\n|---|---|---|\n" + "\n".join(rows) for group, rows in groups.items()]
+    return "\n\n".join([_INTRODUCTION, *sections]) + "\n"
+
+
+_INTRODUCTION = """# Metrics
+
+A run writes one JSON object a line to `metrics.jsonl`: `step` and the metrics below. A value that is not a finite number is
+`null`; a metric that a step did not measure is absent. The same names go to TensorBoard, W&B and trackio when
+`tracking.sinks` chooses them. Unit `1` marks shares and ratios. This page is generated from `arpo.tracking.METRICS`."""

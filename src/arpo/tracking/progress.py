@@ -1,0 +1,49 @@
+"""How long-running work tells whoever watches how far it is. No terminal, no torch: the command line draws the bars.
+
+Example:
+    with progress.phase("train", total=60, unit="step") as phase:
+        for step in range(60):
+            phase.advance(reward=0.71, branches=12)
+    progress.line("best checkpoint: step 40")
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+Field = int | float | str
+
+
+class Phase(Protocol):
+    """The handle of one running phase."""
+
+    def advance(self, n: int = 1, **fields: Field) -> None:
+        """Report `n` more units done (0 to report fields alone); each field shows its latest value until the phase ends."""
+        ...
+
+
+class Progress(Protocol):
+    """Where work reports its phases."""
+
+    def phase(self, title: str, total: int | None, unit: str) -> AbstractContextManager[Phase]:
+        """Begin a phase of `total` units (None when unknown); leaving the context ends it, also on an error."""
+        ...
+
+    def line(self, text: str) -> None:
+        """Report one finished line of text."""
+        ...
+
+
+class SilentProgress:
+    """Reports nothing; for use as a library."""
+
+    def phase(self, title: str, total: int | None, unit: str) -> AbstractContextManager[Phase]:
+        """A phase nobody sees."""
+        return nullcontext(_SilentPhase())
+
+    def line(self, text: str) -> None:
+        """Nothing."""
+
+
+class _SilentPhase:
+    def advance(self, n: int = 1, **fields: Field) -> None:
+        pass

@@ -1,0 +1,139 @@
+"""The folder one run writes: its names, its lock, and files that are either whole or absent.
+
+config.toml · metrics.jsonl · rollouts/step_NNNNNN.jsonl.zst · checkpoints/ · summary.json · report.html
+"""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from arpo.errors import RunError
+
+
+class RunDirectory:
+    """A run's folder, held by one process at a time; leaving the context, or dying, lets it go.
+
+    The lock is a POSIX record lock: it belongs to this process alone, so a child that outlives a killed run cannot keep it.
+
+    Example:
+        with RunDirectory.create(Path("runs/a")) as run:
+            run.write_text("config.toml", dump_config(config))
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = _take_lock(path)
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Make and hold a new run directory; an existing one must be empty.
+
+        Raises:
+            RunError: it holds a run already, holds other files, or another process is using it.
+        """
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path)
+        if run.config_path.is_file():
+            run.close()
+            raise RunError(
+                f"{path}: holds a run already; name another folder or delete this one "
+                f"(reinforcement learning goes on with `arpo train --resume {path}`)"
+            )
+        strangers = sorted(p.name for p in path.iterdir() if p.name != _LOCK_NAME)
+        if strangers:
+            run.close()
+            raise RunError(f"{path}: not empty (it holds {strangers[0]!r}) and not a run; name a new folder")
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Hold an existing run directory, to go on with it.
+
+        Raises:
+            RunError: it holds no run, or another process is using it.
+        """
+        if not (path / "config.toml").is_file():
+            raise RunError(f"{path}: not a run directory (it has no config.toml)")
+        return cls(path)
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.toml"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON object per step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """One folder per kept checkpoint."""
+        return self.path / "checkpoints"
+
+    @property
+    def summary_path(self) -> Path:
+        """The run's figures, written when it ends."""
+        return self.path / "summary.json"
+
+    @property
+    def report_path(self) -> Path:
+        """The self-contained page."""
+        return self.path / "report.html"
+
+    def rollouts_path(self, step: int) -> Path:
+        """The trees of one step: rollouts/step_000012.jsonl.zst for step 12."""
+        return self.path / "rollouts" / f"step_{step:06d}.jsonl.zst"
+
+    def write_json(self, name: str, data: Any) -> Path:
+        """Write a JSON file below the run directory, whole or not at all."""
+        return write_json(self.path / name, data)
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file below the run directory, whole or not at all."""
+        return write_text(self.path / name, text)
+
+    def close(self) -> None:
+        """Let other processes use the folder; calling it twice is harmless."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def write_json(path: Path, data: Any) -> Path:
+    """Write `data` as indented JSON, whole or not at all; return the path. NaN is refused: no other reader takes it."""
+    return write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a UTF-8 file, whole or not at all; return the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+_LOCK_NAME = ".lock"
+
+
+def _take_lock(path: Path) -> int:
+    lock = os.open(path / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise RunError(f"{path}: in use by process {holder}; wait for it to end or stop it") from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    return lock

@@ -1,0 +1,38 @@
+"""Weights & Biases."""
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from arpo.tracking.config import TrackingConfig
+
+
+class WandbSink:
+    """One W&B run per run directory; a resumed run continues it through the id kept in `<run>/wandb/run_id`."""
+
+    def __init__(self, run_dir: Path, config: TrackingConfig, settings: Mapping[str, Any]) -> None:
+        self._run = wandb.init(
+            project=config.project, name=run_dir.name, dir=run_dir, mode=config.wandb_mode, config=dict(settings),
+            id=_run_id(run_dir / "wandb" / "run_id"), resume="allow", settings=wandb.Settings(silent=True),
+        )  # fmt: skip
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Send the values of one step."""
+        self._run.log(dict(values), step=step)
+
+    def truncate_after(self, step: int) -> None:
+        """Nothing: W&B keeps what it has, and leaves out steps it has already seen."""
+
+    def close(self) -> None:
+        """Finish the W&B run."""
+        self._run.finish()
+
+
+def _run_id(path: Path) -> str:
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(secrets.token_hex(4), encoding="utf-8")
+    return path.read_text(encoding="utf-8")

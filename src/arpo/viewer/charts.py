@@ -1,0 +1,233 @@
+"""Line charts as inline SVG: colours come from the page's style sheet, hover values are precomputed beside each chart."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 560, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 14, 44
+
+Unit = Literal["", "%", "nats", "s"]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Series:
+    """One line."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    """(x, y) in order of x."""
+    color: int
+    """1 to 4: the palette of the style sheet, the same in light and dark."""
+    half_width: Sequence[float | None] = ()
+    """[P] half the height of the band around each point; None draws none there; empty for no band."""
+    count: Sequence[int] = ()
+    """[P] observations behind each point, for the hover; empty to leave them out."""
+    style: Literal["line", "faint", "dots"] = "line"
+    """`faint`: the raw values behind a smoothed line; `dots`: a line with a mark at each point."""
+
+
+@dataclass(slots=True, frozen=True)
+class Reference:
+    """A horizontal line to compare with."""
+
+    label: str
+    value: float
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Chart:
+    """A drawn chart with what the template needs around it."""
+
+    title: str
+    svg: Markup
+    legend: list[tuple[str, int, str]]
+    """(label, colour, style) of each series."""
+    hover: list[dict[str, Any]]
+    """One per x: `x` in drawing units and the `lines` to show."""
+    header: list[str]
+    table: list[list[str]]
+    """The same values as text."""
+    note: str = ""
+
+
+@dataclass(slots=True)
+class _Frame:
+    """Maps data to drawing units."""
+
+    x_low: float
+    x_high: float
+    ticks: list[float]
+    unit: Unit = ""
+    y_low: float = field(init=False)
+    y_high: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.y_low, self.y_high = self.ticks[0], self.ticks[-1]
+
+    def x(self, value: float) -> float:
+        share = (value - self.x_low) / (self.x_high - self.x_low) if self.x_high > self.x_low else 0.5
+        return round(_LEFT + share * (WIDTH - _LEFT - _RIGHT), 1)
+
+    def y(self, value: float) -> float:
+        share = (min(max(value, self.y_low), self.y_high) - self.y_low) / (self.y_high - self.y_low)
+        return round(HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM), 1)
+
+
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    unit: Unit = "",
+    references: Sequence[Reference] = (),
+    from_zero: bool = False,
+    note: str = "",
+) -> Chart | None:
+    """Draw series over a common x axis; None when no series has a point."""
+    drawn = [s for s in series if s.points]
+    if not drawn:
+        return None
+    frame = _frame(drawn, references, unit, from_zero)
+    label = f"{title}. {y_label} by {x_label}: " + "; ".join(
+        f"{s.label} ends at {number(s.points[-1][1], unit)}" for s in drawn
+    )
+    parts = [
+        *_axes(frame, x_label, y_label),
+        *(_reference(frame, r, i) for i, r in enumerate(sorted(references, key=lambda r: r.value))),
+        *(_band(frame, s) for s in drawn if any(s.half_width)),
+        *(_line(frame, s) for s in sorted(drawn, key=lambda s: s.style != "faint")),
+    ]
+    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    xs = sorted({x for s in drawn for x, _ in s.points})
+    rows = [[_cell(s, x, unit) for s in drawn] for x in xs]
+    hover = [
+        {
+            "x": frame.x(x),
+            "lines": [f"{x_label} {number(x)}"] + [f"{s.label}: {c}" for s, c in zip(drawn, row, strict=True) if c],
+        }
+        for x, row in zip(xs, rows, strict=True)
+    ]
+    return Chart(
+        title=title,
+        svg=Markup(svg),
+        legend=[(s.label, s.color, s.style) for s in drawn],
+        hover=hover,
+        header=[x_label, *(s.label for s in drawn)],
+        table=[[number(x), *row] for x, row in zip(xs, rows, strict=True)],
+        note=note,
+    )
+
+
+def number(value: float, unit: Unit = "") -> str:
+    """A number for people: `0.1234` -> `12.3%`, `0.123 nats`, and `12,345` for large counts."""
+    if unit == "%":
+        return f"{100 * value:.1f}%"
+    if value == int(value) and abs(value) < 1e15:
+        text = f"{int(value):,}"
+    elif abs(value) >= 1000:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.3g}"
+    return f"{text} {unit}".strip()
+
+
+def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers that cover [low, high]; steps are 1, 2 or 5 times a power of ten.
+
+    Example:
+        nice_ticks(0.03, 0.97)  # -> [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    if high <= low:
+        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+    raw = (high - low) / count
+    power = 10 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def moving_average(points: Sequence[tuple[float, float]], window: int) -> list[tuple[float, float]]:
+    """Each point's mean with its neighbours, `window` points in all and fewer at the ends.
+
+    Example:
+        moving_average([(1, 0), (2, 3), (3, 6)], 3)  # -> [(1, 1.5), (2, 3), (3, 4.5)]
+    """
+    half = window // 2
+    values = [y for _, y in points]
+    spans = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
+    return [(x, sum(span) / len(span)) for (x, _), span in zip(points, spans, strict=True)]
+
+
+def _frame(series: Sequence[Series], references: Sequence[Reference], unit: Unit, from_zero: bool) -> _Frame:
+    xs = [x for s in series for x, _ in s.points]
+    ys = [y for s in series for _, y in s.points] + [r.value for r in references] + ([0.0] if from_zero else [])
+    for s in series:
+        for (_, y), half in zip(s.points, s.half_width, strict=False):
+            ys += [y - (half or 0), y + (half or 0)]
+    low, high = min(ys), max(ys)
+    if unit == "%":
+        low, high = max(0.0, low), min(1.0, high)
+    return _Frame(min(xs), max(xs), nice_ticks(low, high), unit)
+
+
+def _axes(frame: _Frame, x_label: str, y_label: str) -> list[str]:
+    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+    parts: list[str] = []
+    for tick in frame.ticks:
+        y = frame.y(tick)
+        text = f"{100 * tick:.4g}%" if frame.unit == "%" else f"{tick:,.4g}" if abs(tick) < 10_000 else _short(tick)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">{text}</text>')
+    whole = [t for t in nice_ticks(frame.x_low, frame.x_high, 6) if frame.x_low <= t <= frame.x_high and t == int(t)]
+    for tick in whole or [frame.x_low]:
+        parts.append(f'<text class="tick" x="{frame.x(tick)}" y="{bottom + 18}" text-anchor="middle">{number(tick)}</text>')
+    parts.append(f'<text class="axis" x="{(_LEFT + right) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    middle = (_TOP + bottom) / 2
+    parts.append(
+        f'<text class="axis" transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
+    )
+    return parts
+
+
+def _short(value: float) -> str:
+    return f"{value / 1e6:.4g}M" if abs(value) >= 1e6 else f"{value / 1e3:.4g}k"
+
+
+def _reference(frame: _Frame, reference: Reference, index: int) -> str:
+    y, right = frame.y(reference.value), WIDTH - _RIGHT
+    # The lowest line is labelled below, the others above, so that two close lines keep apart.
+    offset = 14 if index == 0 and y < HEIGHT - _BOTTOM - 16 else -5
+    return (
+        f'<line class="reference" x1="{_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>'
+        f'<text class="reference" x="{right}" y="{y + offset}" text-anchor="end">{escape(reference.label)} '
+        f"{number(reference.value, frame.unit)}</text>"
+    )
+
+
+def _band(frame: _Frame, series: Series) -> str:
+    edges = [(frame.x(x), y, half) for (x, y), half in zip(series.points, series.half_width, strict=True) if half is not None]
+    upper = [f"{x},{frame.y(y + half)}" for x, y, half in edges]
+    lower = [f"{x},{frame.y(y - half)}" for x, y, half in reversed(edges)]
+    return f'<polygon class="band c{series.color}" points="{" ".join(upper + lower)}"/>'
+
+
+def _line(frame: _Frame, series: Series) -> str:
+    places = [(frame.x(x), frame.y(y)) for x, y in series.points]
+    path = " ".join(f"{x},{y}" for x, y in places)
+    line = f'<polyline class="{series.style} c{series.color}" points="{path}"/>'
+    is_marked = series.style == "dots" or len(places) == 1
+    return line + "".join(f'<circle class="c{series.color}" cx="{x}" cy="{y}" r="3.5"/>' for x, y in places if is_marked)
+
+
+def _cell(series: Series, x: float, unit: Unit) -> str:
+    for index, (at, y) in enumerate(series.points):
+        if at == x:
+            half = series.half_width[index] if series.half_width else None
+            spread = f" ± {number(half, unit)}" if half is not None else ""
+            return number(y, unit) + spread + (f" (n = {series.count[index]:,})" if series.count else "")
+    return ""

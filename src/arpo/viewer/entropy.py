@@ -1,0 +1,98 @@
+"""Token entropy by distance from the last tool result: the observation ARPO rests on, from any set of rollout trees."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from arpo.tree import Node, NodeKind, RolloutTree
+
+
+@dataclass(slots=True, frozen=True)
+class EntropyCurve:
+    """Mean entropy at each distance; lists are equally long, the index is the distance."""
+
+    mean: list[float]
+    """[D] nats."""
+    standard_error: list[float | None]
+    """[D] nats, clustered by tree as the tokens of one tree share their task; None where fewer than two trees count."""
+    count: list[int]
+    """[D] tokens averaged; a token that several trajectories share counts once."""
+
+
+@dataclass(slots=True, frozen=True)
+class EntropyProfile:
+    """Entropy curves by what the policy read last."""
+
+    before_tools: EntropyCurve
+    """Tokens with no tool result before them, by distance from the prompt's end."""
+    after_tool: EntropyCurve
+    """Tokens after a tool result, by distance from the end of the last one."""
+    by_tool: dict[str, EntropyCurve]
+    """`after_tool` split by the tool that was called, sorted by name; "other" when no call was parsed."""
+
+
+def entropy_by_distance(trees: Iterable[RolloutTree], max_distance: int) -> EntropyProfile:
+    """Mean entropy of sampled tokens by their distance, in sampled tokens, from the last tool result or the prompt's end.
+
+    The token drawn right after the result has distance 0. Curves end at `max_distance` (included) or at the last distance that
+    has a token. The standard error of the mean m over n tokens in G trees is
+    `sqrt(G/(G-1) · Σ_g (Σ_{i in g} (h_i - m))²) / n`.
+
+    Example:
+        a completion with entropies [0.1, 0.3], a search result, and two forked completions [0.8, 0.2] and [0.6]
+        -> before_tools.mean [0.1, 0.3], after_tool.mean [0.7, 0.2], after_tool.count [2, 1], by_tool {"search": ...}
+    """
+    before, after = _Sums(), _Sums()
+    by_tool: dict[str, _Sums] = {}
+    for index, tree in enumerate(trees):
+        for node, source, start in _sampled_nodes(tree):
+            parts = [before] if source is None else [after, by_tool.setdefault(_tool_name(tree, source), _Sums())]
+            for distance, entropy in enumerate((node.entropies or [])[: max(0, max_distance + 1 - start)], start=start):
+                for sums in parts:
+                    sums.add(distance, index, entropy)
+    curves = {name: by_tool[name].curve() for name in sorted(by_tool)}
+    return EntropyProfile(before.curve(), after.curve(), {name: curve for name, curve in curves.items() if curve.mean})
+
+
+def _sampled_nodes(tree: RolloutTree) -> Iterator[tuple[Node, Node | None, int]]:
+    """Yield (completion, last observation or None, distance of its first token) for every completion."""
+    seen: dict[int, tuple[Node | None, int]] = {}
+    for node in tree.depth_first():
+        source, start = seen[node.parent] if node.parent is not None else (None, 0)
+        if node.is_sampled:
+            yield node, source, start
+        seen[node.id] = (
+            (node, 0) if node.kind is NodeKind.OBSERVATION else (source, start + len(node.token_ids) * node.is_sampled)
+        )
+
+
+def _tool_name(tree: RolloutTree, observation: Node) -> str:
+    caller = tree.nodes[observation.parent or 0]
+    return caller.parse.tool_call.name if caller.parse and caller.parse.tool_call else "other"
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Per distance and tree: number and sum of entropies."""
+
+    cells: dict[int, dict[int, tuple[int, float]]] = field(default_factory=dict)
+
+    def add(self, distance: int, tree: int, entropy: float) -> None:
+        row = self.cells.setdefault(distance, {})
+        count, total = row.get(tree, (0, 0.0))
+        row[tree] = (count + 1, total + entropy)
+
+    def curve(self) -> EntropyCurve:
+        rows = [self.cells[d] for d in sorted(self.cells)]
+        counts = [sum(n for n, _ in row.values()) for row in rows]
+        means = [sum(total for _, total in row.values()) / n for row, n in zip(rows, counts, strict=True)]
+        errors = [_standard_error(row, m, n) for row, m, n in zip(rows, means, counts, strict=True)]
+        return EntropyCurve(means, errors, counts)
+
+
+def _standard_error(row: dict[int, tuple[int, float]], mean: float, count: int) -> float | None:
+    trees = len(row)
+    if trees < 2:
+        return None
+    squares = sum((total - n * mean) ** 2 for n, total in row.values())
+    return math.sqrt(trees / (trees - 1) * squares) / count

@@ -1,0 +1,91 @@
+"""The two curves of a run that say most, as one picture for a README."""
+
+from io import BytesIO
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from arpo.errors import DataError
+from arpo.tracking import series
+from arpo.viewer.charts import moving_average
+from arpo.viewer.entropy import EntropyCurve
+from arpo.viewer.run import RunRecord, read_run
+
+_BLUE, _ORANGE, _INK, _MUTED, _GRID = "#2a6fdb", "#d9622b", "#14171c", "#5a6372", "#e8ebf0"
+_STYLE = {
+    "font.size": 10.5, "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 30,
+    "axes.edgecolor": _GRID, "axes.labelcolor": _MUTED, "text.color": _INK, "xtick.color": _MUTED, "ytick.color": _MUTED,
+    "xtick.major.size": 0, "ytick.major.size": 0, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.spines.left": False, "axes.grid": True, "axes.grid.axis": "y", "grid.color": _GRID, "axes.axisbelow": True,
+    "legend.frameon": False, "lines.linewidth": 2.2, "lines.solid_capstyle": "round",
+}  # fmt: skip
+
+
+def write_picture(out_png: Path, run: Path) -> Path:
+    """Draw accuracy over training beside entropy by distance from the last tool result; return `out_png`.
+
+    Raises:
+        DataError: the run has neither an accuracy nor a rollout tree to draw.
+    """
+    record = read_run(run)
+    has_accuracy = bool(series(record.rows, "rollout/accuracy") or series(record.rows, "valid/accuracy"))
+    panels = [_draw_learning] * has_accuracy + [_draw_entropy] * bool(record.entropy.after_tool.mean)
+    if not panels:
+        raise DataError(f"{run}: nothing to draw: no accuracy in metrics.jsonl and no tool result in rollouts/")
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(5.6 * len(panels), 3.7), dpi=200, layout="constrained", facecolor="white")
+        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # pyright: ignore[reportOptionalMemberAccess]
+        for place, draw in enumerate(panels, start=1):
+            draw(figure.add_subplot(1, len(panels), place), record)
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png")
+    out_png.parent.mkdir(parents=True, exist_ok=True)
+    partial = out_png.with_name(out_png.name + ".partial")
+    partial.write_bytes(buffer.getvalue())
+    partial.replace(out_png)
+    return out_png
+
+
+def _draw_learning(axes: Axes, record: RunRecord) -> None:
+    sampled, validation = (series(record.rows, name) for name in ("rollout/accuracy", "valid/accuracy"))
+    if sampled:
+        smooth = moving_average(sampled, len(sampled) // 20 * 2 + 1)
+        axes.plot(*zip(*sampled, strict=True), color=_BLUE, alpha=0.25, linewidth=1)
+        axes.plot(*zip(*smooth, strict=True), color=_BLUE, label="training, sampled")
+    if validation:
+        axes.plot(*zip(*validation, strict=True), color=_ORANGE, marker="o", markersize=5, label="validation, greedy")
+    for label, key in (("cold start", "accuracy_before"), ("demonstrator", "demonstrator_accuracy")):
+        value = record.summary.get(key)
+        if value is not None:
+            axes.axhline(value, color=_MUTED, linestyle=(0, (4, 3)), linewidth=1)
+            axes.annotate(
+                f"{label} {value:.0%}", (1, value), xycoords=("axes fraction", "data"),
+                xytext=(0, 3), textcoords="offset points", ha="right", fontsize=9.5,
+            )  # fmt: skip
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set(title="Accuracy over training", xlabel="step", ylabel="exact match")
+    _finish(axes)
+
+
+def _draw_entropy(axes: Axes, record: RunRecord) -> None:
+    _draw_curve(axes, record.entropy.before_tools, "no tool result yet", _BLUE)
+    _draw_curve(axes, record.entropy.after_tool, "after a tool result", _ORANGE)
+    axes.set_ylim(bottom=0)
+    axes.set(title="Entropy around tool results", xlabel="distance in sampled tokens", ylabel="mean entropy (nats)")
+    _finish(axes)
+
+
+def _finish(axes: Axes) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.3, handlelength=1.4)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_curve(axes: Axes, curve: EntropyCurve, label: str, color: str) -> None:
+    distances = range(len(curve.mean))
+    axes.plot(distances, curve.mean, color=color, label=label, marker="o", markersize=3.5)
+    pairs = list(zip(curve.mean, curve.standard_error, strict=True))
+    low, high = ([m + sign * 1.96 * (e or 0) for m, e in pairs] for sign in (-1, 1))
+    axes.fill_between(distances, low, high, color=color, alpha=0.15, linewidth=0)

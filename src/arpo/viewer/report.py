@@ -1,0 +1,89 @@
+"""A run as one HTML page that needs no network and no other file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from arpo.tracking.run_directory import write_text
+from arpo.viewer.figures import (
+    BRANCH_CHARTS,
+    COST_CHARTS,
+    HEALTH_CHARTS,
+    SFT_CHARTS,
+    before_after_rows,
+    branching_facts,
+    entropy_charts,
+    entropy_sentence,
+    evaluation_table,
+    headlines,
+    learning_charts,
+    metric_charts,
+    phase_bars,
+)
+from arpo.viewer.run import read_run
+from arpo.viewer.tokens import find_decoder
+from arpo.viewer.tree_view import tree_view
+
+_ASSETS = Path(__file__).parent / "assets"
+
+
+def write_report(
+    out: Path,
+    *,
+    run: Path,
+    title: str = "arpo run",
+    evaluations: Sequence[Mapping[str, Any]] = (),
+    tokenizer: Path | None = None,
+) -> Path:
+    """Write the report of a run directory, or of one file of rollout trees, to `out`; return `out`.
+
+    A section whose data the run does not have is left out. The page holds everything inline, makes no request, follows the
+    reader's light or dark preference, and is the same bytes for the same run.
+
+    Args:
+        out: The HTML file; written whole or not at all.
+        run: A run directory (`metrics.jsonl`, `rollouts/`, `summary.json`, each optional) or a `.jsonl`/`.jsonl.zst` of trees.
+        title: The page's heading.
+        evaluations: Rows of a comparison table: `name` and any of accuracy, f1, pass_at_k, k, format_valid_rate,
+            tool_calls_per_task, num_tasks.
+        tokenizer: An HF directory with a `tokenizer.json`, to show entropy on each token; None takes it from the run's
+            checkpoints, and shows whole texts where there are none.
+
+    Raises:
+        DataError: the run is missing, or a file in it is damaged.
+    """
+    record = read_run(run)
+    decode = find_decoder(run, tokenizer)
+    page = _environment().get_template("report.html.j2").render(
+        title=title,
+        record=record,
+        headlines=headlines(record),
+        before_after=before_after_rows(record.summary),
+        evaluations=evaluation_table(evaluations),
+        learning=learning_charts(record),
+        entropy=entropy_charts(record.entropy),
+        entropy_sentence=entropy_sentence(record.entropy),
+        branching=metric_charts(record.rows, BRANCH_CHARTS),
+        facts=branching_facts(record.summary),
+        cost=metric_charts(record.rows, COST_CHARTS),
+        phases=phase_bars(record),
+        health=metric_charts(record.rows, HEALTH_CHARTS),
+        sft=metric_charts(record.rows, SFT_CHARTS),
+        trees=[tree_view(shown, decode) for shown in record.trees],
+        style=Markup((_ASSETS / "report.css").read_text(encoding="utf-8")),
+        script=Markup((_ASSETS / "report.js").read_text(encoding="utf-8")),
+    )  # fmt: skip
+    return write_text(out, page)
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("arpo.viewer", "assets"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )

@@ -1,0 +1,120 @@
+"""What the report and the picture show of a run directory, read in one pass; a missing piece is empty, not an error."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from arpo.errors import DataError
+from arpo.tracking import read_metrics
+from arpo.tree import RolloutTree, read_trees
+from arpo.viewer.entropy import EntropyProfile, entropy_by_distance
+
+MAX_ENTROPY_DISTANCE = 20
+MAX_TREE_FILES = 60
+
+
+@dataclass(slots=True, frozen=True)
+class ShownTree:
+    """A tree worth drawing, and where it comes from."""
+
+    label: str
+    """`step 12`, or the file's name where it is not a training step."""
+    tree: RolloutTree
+
+
+@dataclass(slots=True, frozen=True)
+class RunRecord:
+    """A run directory as the viewer sees it."""
+
+    name: str
+    rows: list[dict[str, Any]]
+    """`metrics.jsonl`; empty without it."""
+    summary: dict[str, Any]
+    """`summary.json`; empty without it."""
+    entropy: EntropyProfile
+    """Over every tree of the files read."""
+    trees: list[ShownTree]
+    """One for the early, middle and late third of the steps: branched, with unequal rewards, where there is one."""
+    num_trees: int
+    num_tree_files: int
+    num_tree_files_read: int
+    """At most `MAX_TREE_FILES`, evenly spaced, so that a long run's report stays quick."""
+
+
+def read_run(run: Path) -> RunRecord:
+    """Read a run directory, or a single file of rollout trees.
+
+    Raises:
+        DataError: nothing is there, or a file is damaged.
+    """
+    if not run.exists():
+        raise DataError(f"{run}: no such run directory or file of rollout trees")
+    files = [run] if run.is_file() else sorted(run.glob("rollouts/*.jsonl*"))
+    files = [f for f in files if f.suffix in (".jsonl", ".zst")]
+    chosen = _evenly(files, MAX_TREE_FILES)
+    collector = _Collector(num_files=len(chosen))
+    entropy = entropy_by_distance(collector.read(chosen), MAX_ENTROPY_DISTANCE)
+    trees = [collector.best[third] for third in sorted(collector.best)]
+    is_dir = run.is_dir()
+    return RunRecord(
+        name=run.name,
+        rows=read_metrics(run) if is_dir else [],
+        summary=_read_summary(run / "summary.json") if is_dir else {},
+        entropy=entropy,
+        trees=trees,
+        num_trees=collector.num_trees,
+        num_tree_files=len(files),
+        num_tree_files_read=len(chosen),
+    )
+
+
+@dataclass(slots=True)
+class _Collector:
+    """Passes trees through and keeps the most telling one of each third of the files."""
+
+    num_files: int
+    num_trees: int = 0
+    best: dict[int, ShownTree] = field(default_factory=dict)
+
+    def read(self, files: list[Path]) -> Iterator[RolloutTree]:
+        for position, path in enumerate(files):
+            third = position * 3 // self.num_files
+            for tree in read_trees(path):
+                self.num_trees += 1
+                if third not in self.best or _interest(tree) > _interest(self.best[third].tree):
+                    self.best[third] = ShownTree(_label(path), tree)
+                yield tree
+
+
+def _interest(tree: RolloutTree) -> tuple[bool, bool, int, int, int]:
+    """Branched and mixed first, then either; then more branches up to three, more tools, fewer nodes."""
+    branches = sum(n.is_branch for n in tree.nodes)
+    mixed = len({n.reward for n in tree.leaves()}) > 1
+    tools = {n.parse.tool_call.name for n in tree.nodes if n.parse and n.parse.tool_call}
+    return (branches > 0 and mixed, branches > 0 or mixed, min(branches, 3), len(tools), -len(tree.nodes))
+
+
+def _label(path: Path) -> str:
+    stem = path.name.removesuffix(".zst").removesuffix(".jsonl")
+    step = stem.removeprefix("step_")
+    return f"step {int(step)}" if step.isdigit() else stem
+
+
+def _evenly(files: list[Path], limit: int) -> list[Path]:
+    if len(files) <= limit:
+        return files
+    return [files[round(i * (len(files) - 1) / (limit - 1))] for i in range(limit)]
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid JSON ({error}); delete it or write it again to see the rest of the run") from error
+    if not isinstance(summary, dict):
+        raise DataError(f"{path}: holds a {type(summary).__name__}, not an object of figures")
+    return summary

@@ -1,0 +1,36 @@
+"""The text of single tokens, so that entropy can be shown on each."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+Decoder = Callable[[Sequence[int]], str]
+
+
+def find_decoder(run: Path, tokenizer_dir: Path | None = None) -> Decoder | None:
+    """A decoder from `tokenizer_dir`, or else from any checkpoint of the run; None when neither has a `tokenizer.json`."""
+    places = [tokenizer_dir / "tokenizer.json"] if tokenizer_dir else sorted(run.glob("checkpoints/**/tokenizer.json"))
+    path = next((p for p in places if p.is_file()), None)
+    if path is None:
+        return None
+    tokenizer = Tokenizer.from_file(str(path))
+    return lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False)
+
+
+def token_pieces(token_ids: Sequence[int], decode: Decoder) -> list[str]:
+    """[T] the text each token adds; of a character spread over several tokens, the last has it all and the others are empty.
+
+    Example:
+        ids of "é!" in bytes, [195, 169, 33]  # -> ["", "é", "!"]
+    """
+    pieces: list[str] = []
+    start = 0
+    for end in range(1, len(token_ids) + 1):
+        # Some tokenizers drop the space of a word decoded alone: decode it after its neighbour.
+        before = token_ids[max(0, start - 1) : start]
+        text = decode([*before, *token_ids[start:end]])[len(decode(before)) :]
+        is_open = text.endswith("\N{REPLACEMENT CHARACTER}") and end - start < 4 and end < len(token_ids)
+        pieces.append("" if is_open else text)
+        start = start if is_open else end
+    return pieces

@@ -1,0 +1,243 @@
+"""A rollout tree laid out from left to right: the original path stays straight, branches leave it downwards."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from arpo.tree import Node, NodeKind, RolloutTree
+from arpo.viewer.run import ShownTree
+from arpo.viewer.tokens import Decoder, token_pieces
+
+MAX_SHOWN_TOKENS = 1500
+_ROW, _GAP, _MARGIN = 82, 28, 4
+_WIDTHS = {NodeKind.PROMPT: 170, NodeKind.COMPLETION: 196, NodeKind.OBSERVATION: 74}
+_TAG = re.compile(r"</?\w+>")
+_PROMPT_HEIGHT = 152
+_CENTRE = 34  # from a row's top to the height at which connectors meet the cards
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Card:
+    """One node as the template draws it."""
+
+    id: int
+    kind: str
+    x: int
+    y: int
+    width: int
+    title: str
+    chip: str
+    """What the completion does: a tool's name, `answer`, or `no answer`."""
+    excerpt: str
+    facts: list[str]
+    tone: str
+    """`positive`, `negative` or empty, by the sign of the advantage; `failed` for a failed tool call."""
+    strength: float
+    """Advantage over the tree's largest, 0 to 1."""
+    is_branch: bool
+    fork: list[str]
+    """On a node where branches start: what the rule measured there."""
+    reward: str
+    """On a leaf: its reward."""
+    is_right: bool | None
+    """On a leaf: whether its answer was right; None when no component says so."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class TreeView:
+    """A drawn tree."""
+
+    label: str
+    question: str
+    references: str
+    facts: list[str]
+    width: int
+    height: int
+    wires: list[tuple[str, bool]]
+    """(SVG path, belongs to a branch) of each parent-child connection."""
+    cards: list[Card]
+    details: dict[int, dict[str, Any]]
+    """Per node, what a click shows."""
+    max_entropy: float
+    """Nats at full heat."""
+    first: int | None
+    """The node to show at first: the first branch, or the first completion."""
+
+
+def tree_view(shown: ShownTree, decode: Decoder | None) -> TreeView:
+    """Lay out a tree; without a decoder the details show whole texts instead of tokens with their entropy."""
+    tree = shown.tree
+    places = _places(tree)
+    leaf_counts = _leaf_counts(tree)
+    largest = max((abs(n.advantage) for n in tree.nodes if n.advantage is not None), default=0.0)
+    cards = [_card(tree, n, places[n.id], leaf_counts[n.id], largest) for n in tree.depth_first()]
+    wires = [(_wire(tree, n, places), n.is_branch) for n in tree.nodes[1:]]
+    completions = [n for n in tree.depth_first() if n.is_sampled]
+    first = next((n.id for n in completions if n.is_branch), completions[0].id if completions else None)
+    return TreeView(
+        label=shown.label,
+        question=_question(tree),
+        references=" or ".join(tree.task.references),
+        facts=_tree_facts(tree),
+        width=max(x + _WIDTHS[n.kind] for n, (x, _) in zip(tree.nodes, places, strict=True)) + 66,
+        height=max(max(y for _, y in places) + _ROW, _PROMPT_HEIGHT + 2 * _MARGIN),
+        wires=sorted(wires, key=lambda wire: wire[1]),
+        cards=cards,
+        details={n.id: _details(n, leaf_counts[n.id], decode) for n in tree.nodes},
+        max_entropy=max((h for n in tree.nodes for h in n.entropies or []), default=0.0),
+        first=first,
+    )
+
+
+def _places(tree: RolloutTree) -> list[tuple[int, int]]:
+    """(x, y) of every node's card: a first child keeps its parent's row, each further child opens a new one."""
+    places = [(0, 0)] * len(tree.nodes)
+    row = 0
+    for node in tree.depth_first():
+        if node.parent is None:
+            places[node.id] = (_MARGIN, _MARGIN)
+            continue
+        parent_x, parent_y = places[node.parent]
+        is_first = tree.children[node.parent][0] == node.id
+        row += not is_first
+        x = parent_x + _WIDTHS[tree.nodes[node.parent].kind] + _GAP
+        places[node.id] = (x, parent_y if is_first else _MARGIN + row * _ROW)
+    return places
+
+
+def _wire(tree: RolloutTree, node: Node, places: list[tuple[int, int]]) -> str:
+    parent = tree.nodes[node.parent or 0]
+    x0, y0 = places[parent.id][0] + _WIDTHS[parent.kind], places[parent.id][1] + _CENTRE
+    x1, y1 = places[node.id][0], places[node.id][1] + _CENTRE
+    if y0 == y1:
+        return f"M{x0} {y0}H{x1}"
+    turn = x0 + _GAP // 2
+    return f"M{x0} {y0}H{turn - 10}Q{turn} {y0} {turn} {y0 + 10}V{y1 - 10}Q{turn} {y1} {turn + 10} {y1}H{x1}"
+
+
+def _leaf_counts(tree: RolloutTree) -> list[int]:
+    counts = [0] * len(tree.nodes)
+    for leaf in tree.leaves():
+        for node in tree.path(leaf):
+            counts[node.id] += 1
+    return counts
+
+
+def _card(tree: RolloutTree, node: Node, place: tuple[int, int], leaves: int, largest: float) -> Card:
+    chip, title = _headline(tree, node)
+    is_leaf = node.parent is not None and not tree.children[node.id]
+    right = node.reward_components.get("exact_match", node.reward_components.get("accuracy"))
+    return Card(
+        id=node.id,
+        kind=node.kind.value,
+        x=place[0],
+        y=place[1],
+        width=_WIDTHS[node.kind],
+        title=title,
+        chip=chip,
+        excerpt=" ".join(_TAG.sub(" ", node.text).split())[:240],
+        facts=_card_facts(node, leaves),
+        tone=_tone(node),
+        strength=round(abs(node.advantage or 0.0) / largest, 3) if largest else 0.0,
+        is_branch=node.is_branch,
+        fork=_fork_facts(tree, node),
+        reward="" if not is_leaf or node.reward is None else f"{node.reward:.3g}",
+        is_right=None if right is None or not is_leaf else right >= 1,
+    )
+
+
+def _headline(tree: RolloutTree, node: Node) -> tuple[str, str]:
+    if node.kind is NodeKind.PROMPT:
+        return "prompt", _question(tree)
+    if node.kind is NodeKind.OBSERVATION:
+        return node.tool_result.status if node.tool_result else "", "result"
+    if node.parse and node.parse.tool_call:
+        call = node.parse.tool_call
+        return call.name, " ".join(str(v) for v in call.arguments.values())
+    if node.parse and node.parse.answer is not None:
+        return "answer", node.parse.answer
+    return ("", "") if tree.children[node.id] else ("no answer", "")
+
+
+def _question(tree: RolloutTree) -> str:
+    return next((m.content for m in reversed(tree.task.messages) if m.role == "user"), "")
+
+
+def _card_facts(node: Node, leaves: int) -> list[str]:
+    facts = [f"{len(node.token_ids):,} tok"]
+    if node.entropies:
+        facts.append(f"H {sum(node.entropies) / len(node.entropies):.2f}")
+    if node.is_sampled and leaves > 1:
+        facts.append(f"×{leaves}")
+    if node.advantage is not None and node.is_sampled:
+        facts.append(f"A {node.advantage:+.2f}")
+    return facts
+
+
+def _fork_facts(tree: RolloutTree, node: Node) -> list[str]:
+    branches = sum(tree.nodes[c].is_branch for c in tree.children[node.id])
+    if not branches:
+        return []
+    facts = [_branches(branches)]
+    if node.entropy_delta is not None:
+        facts.append(f"ΔH {node.entropy_delta:+.2f}")
+    if node.branch_score is not None:
+        facts.append(f"score {node.branch_score:.2f}")
+    return facts
+
+
+def _branches(count: int) -> str:
+    return f"{count} branch" + "es" * (count != 1)
+
+
+def _tone(node: Node) -> str:
+    if node.tool_result and node.tool_result.status != "success":
+        return "failed"
+    if not node.is_sampled or not node.advantage:
+        return ""
+    return "positive" if node.advantage > 0 else "negative"
+
+
+def _tree_facts(tree: RolloutTree) -> list[str]:
+    leaves = tree.leaves()
+    branches = sum(n.is_branch for n in tree.nodes)
+    rewards = [leaf.reward for leaf in leaves if leaf.reward is not None]
+    unique, total = tree.num_unique_tokens, tree.num_trajectory_tokens
+    facts = [f"{len(leaves)} trajectories", _branches(branches)]
+    if rewards:
+        facts.append(f"rewards {min(rewards):.3g} to {max(rewards):.3g}")
+    return [*facts, f"{unique:,} tokens stored for {total:,} in trajectories ({total / max(unique, 1):.1f}×)"]
+
+
+def _details(node: Node, leaves: int, decode: Decoder | None) -> dict[str, Any]:
+    details: dict[str, Any] = {"kind": node.kind.value, "facts": _detail_facts(node, leaves), "text": node.text}
+    if node.tool_result:
+        details["text"] = node.tool_result.content
+    if node.is_sampled and node.entropies and decode:
+        shown = slice(0, MAX_SHOWN_TOKENS)
+        details["pieces"] = token_pieces(node.token_ids[shown], decode)
+        details["entropies"] = [round(h, 3) for h in node.entropies[shown]]
+        details["probabilities"] = [float(f"{math.exp(p):.3g}") for p in (node.logprobs or [])[shown]]
+        if len(node.token_ids) > MAX_SHOWN_TOKENS:
+            details["facts"].append(f"first {MAX_SHOWN_TOKENS:,} tokens shown")
+    return details
+
+
+def _detail_facts(node: Node, leaves: int) -> list[str]:
+    facts = _card_facts(node, leaves)
+    if node.weight is not None and node.is_sampled:
+        facts.append(f"weight {node.weight:.3g}")
+    if node.is_sampled:
+        facts.append(f"policy version {node.policy_version}")
+    if node.stop_reason:
+        facts.append(f"stopped by {node.stop_reason.value.replace('_', ' ')}")
+    if node.parse and node.parse.faults:
+        facts.append("faults: " + ", ".join(node.parse.faults))
+    if node.tool_result:
+        result = node.tool_result
+        facts += [result.status, f"{result.seconds:.2f} s"] + ["from the cache"] * result.cached + ["cut"] * result.truncated
+    if node.reward is not None:
+        parts = ", ".join(f"{k} {v:.3g}" for k, v in node.reward_components.items())
+        facts.append(f"reward {node.reward:.3g}" + (f" ({parts})" if parts else ""))
+    return facts + [node.reward_reason] * bool(node.reward_reason)

@@ -1,0 +1,59 @@
+"""Whatever does not compute must import, and the command line must answer, on a machine without torch."""
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import arpo
+
+NEEDS_TORCH = {"algorithms", "models", "inference", "rollout", "batching", "distributed", "training", "evaluation"}
+BLOCK = "import sys; sys.modules['torch'] = None; "
+
+
+def _modules() -> list[str]:
+    """Every module outside the packages that compute, and the config modules of all."""
+    names = [m.name for m in pkgutil.walk_packages(arpo.__path__, "arpo.", onerror=lambda _: None)]
+    own_process = {n for n in names if n.endswith("__main__") or ".jail" in n}
+    return [n for n in names if n not in own_process and (n.split(".")[1] not in NEEDS_TORCH or n.endswith(".config"))]
+
+
+def _run_without_torch(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", BLOCK + program], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_every_module_that_does_not_compute_imports_without_torch():
+    names = _modules()
+    assert "arpo.tree.tree" in names
+    assert "arpo.cli.main" in names
+    optional = ("tensorboard", "wandb", "trackio")
+    program = f"""
+import importlib
+failed = []
+for name in {names!r}:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        if name.rsplit(".", 1)[-1] not in {optional!r} or error.name == "torch":
+            failed.append(f"{{name}}: {{error}}")
+print("\\n".join(failed))
+"""
+    result = _run_without_torch(program)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("arguments", ["--help", "train --help", "config docs", "train quickstart --dry-run"])
+def test_the_command_line_explains_itself_without_torch(arguments: str):
+    program = f"""
+from arpo.cli.main import main
+try:
+    code = main({arguments.split()!r})
+except SystemExit as stop:
+    code = stop.code or 0
+sys.exit(code)
+"""
+    result = _run_without_torch(program)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()

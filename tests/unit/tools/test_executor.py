@@ -1,0 +1,274 @@
+"""The executor: every limit holds, every failure is a result, identical calls run once, and the counts add up."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arpo.cache import Cache
+from arpo.errors import ToolError
+from arpo.tools.base import Tool
+from arpo.tools.config import ExecutorConfig
+from arpo.tools.executor import ToolExecutor
+from arpo.types import ToolCall, ToolResult
+
+
+def cut(text: str, max_tokens: int) -> tuple[str, bool]:
+    """A tokenizer whose tokens are words."""
+    words = text.split(" ")
+    return " ".join(words[:max_tokens]), len(words) > max_tokens
+
+
+class Echo:
+    """Says what it is told, after `delay` seconds; counts its runs."""
+
+    schema: Mapping[str, Any] = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+    version = "1"
+
+    def __init__(self, name: str = "echo", is_cacheable: bool = False, delay: float = 0.0, error: Exception | None = None):
+        self.name, self.is_cacheable, self.delay, self.error = name, is_cacheable, delay, error
+        self.num_runs = self.num_running = self.peak = 0
+        self.is_closed = False
+
+    async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
+        self.num_runs += 1
+        self.num_running += 1
+        self.peak = max(self.peak, self.num_running)
+        try:
+            await asyncio.sleep(self.delay)
+            if self.error is not None:
+                raise self.error
+            return ToolResult(content=arguments["text"], status="error" if arguments["text"] == "fail" else "success")
+        finally:
+            self.num_running -= 1
+
+    def fork(self) -> "Echo":
+        return self
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+class Counter(Echo):
+    """Has state: a copy goes its own way."""
+
+    async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
+        self.num_runs += 1
+        return ToolResult(content=str(self.num_runs))
+
+    def fork(self) -> "Counter":
+        copy = Counter(self.name)
+        copy.num_runs = self.num_runs
+        return copy
+
+
+class Unforkable(Echo):
+    def fork(self) -> "Echo":
+        if self.num_runs:
+            raise ToolError("echo: its state cannot be copied")
+        return self
+
+
+def executor(*tools: Tool, cache: Cache | None = None, **limits: Any) -> ToolExecutor:
+    return ToolExecutor({tool.name: tool for tool in tools}, ExecutorConfig(**limits), cut, cache)
+
+
+def say(text: str, name: str = "echo") -> ToolCall:
+    return ToolCall(name=name, arguments={"text": text})
+
+
+async def test_call_over_the_limit_is_refused_and_says_that_an_answer_is_still_possible():
+    tool = Echo()
+    tools = executor(tool, max_calls=2)
+    session = tools.open_session()
+    results = [await session.call(say(t)) for t in "abc"]
+    assert [r.status for r in results] == ["success", "success", "refused"]
+    assert "2 tool calls" in results[2].content
+    assert "answer" in results[2].content
+    assert (tool.num_runs, session.num_calls) == (2, 2)
+    assert (tools.counts.issued, tools.counts.executed, tools.counts.refused) == (3, 2, 1)
+
+
+async def test_branch_counts_the_calls_of_the_path_it_shares():
+    tools = executor(Echo(), max_calls=3)
+    session = tools.open_session()
+    await session.call(say("a"))
+    await session.call(say("b"))
+    branch = session.fork()
+    assert (await branch.call(say("c"))).status == "success"
+    assert (await branch.call(say("d"))).status == "refused"
+    assert session.num_calls == 2
+    assert (await session.call(say("e"))).status == "success"
+    assert tools.open_session().num_calls == 0
+
+
+async def test_unknown_tool_is_an_error_that_names_the_tools_there_are():
+    tools = executor(Echo("search"), Echo("python"))
+    result = await tools.open_session().call(say("x", name="browser"))
+    assert result.status == "error"
+    assert "'browser'" in result.content
+    assert "search, python" in result.content
+    assert (tools.counts.issued, tools.counts.executed, tools.counts.errors) == (1, 0, 1)
+    assert list(tools.counts.per_tool) == ["(unknown)"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), TimeoutError("its own"), MemoryError("none left")])
+async def test_exception_of_a_tool_becomes_an_error_result(error: Exception):
+    tools = executor(Echo(error=error))
+    result = await tools.open_session().call(say("x"))
+    assert result.status == "error"
+    assert f"{type(error).__name__}: {error}" in result.content
+
+
+async def test_slow_tool_is_stopped_and_counted():
+    tool = Echo(delay=30)
+    tools = executor(tool, timeout_s=0.05)
+    result = await tools.open_session().call(say("x"))
+    assert result.status == "timeout"
+    assert "0.05 s" in result.content
+    assert tool.num_running == 0
+    assert (tools.counts.timeouts, tools.counts.errors) == (1, 0)
+
+
+async def test_no_more_calls_at_once_than_configured():
+    tool = Echo(delay=0.01)
+    tools = executor(tool, max_concurrency=3)
+    await asyncio.gather(*(tools.open_session().call(say(str(i))) for i in range(10)))
+    assert (tool.peak, tool.num_runs) == (3, 10)
+
+
+async def test_waiting_for_a_place_is_not_counted_against_the_time_limit():
+    # One place, five calls of 0.06 s: the last waits 0.24 s, longer than the limit of 0.2 s, and still succeeds.
+    tools = executor(Echo(delay=0.06), max_concurrency=1, timeout_s=0.2)
+    results = await asyncio.gather(*(tools.open_session().call(say(str(i))) for i in range(5)))
+    assert {r.status for r in results} == {"success"}
+
+
+async def test_long_result_is_cut_in_tokens_and_marked():
+    tools = executor(Echo(), max_result_tokens=3)
+    session = tools.open_session()
+    short, long = await session.call(say("a b c")), await session.call(say("a b c d"))
+    assert (short.content, short.truncated) == ("a b c", False)
+    assert (long.content, long.truncated) == ("a b c", True)
+    assert tools.counts.truncated == 1
+
+
+async def test_cache_answers_the_second_call_and_keeps_the_uncut_text(tmp_path: Path):
+    tool, cache = Echo(is_cacheable=True), Cache(tmp_path / "c.sqlite")
+    first = await executor(tool, cache=cache, max_result_tokens=1).open_session().call(say("a b"))
+    tools = executor(tool, cache=cache)
+    second = await tools.open_session().call(say("a b"))
+    assert (first.content, first.cached, first.truncated) == ("a", False, True)
+    assert (second.content, second.cached, second.truncated) == ("a b", True, False)
+    assert tool.num_runs == 1
+    assert (tools.counts.issued, tools.counts.executed, tools.counts.cached) == (1, 0, 1)
+
+
+async def test_new_version_of_a_tool_does_not_read_the_old_one_s_results(tmp_path: Path):
+    cache = Cache(tmp_path / "c.sqlite")
+    old, new = Echo(is_cacheable=True), Echo(is_cacheable=True)
+    new.version = "2"
+    for tool in (old, new):
+        await executor(tool, cache=cache).open_session().call(say("a"))
+    assert (old.num_runs, new.num_runs) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "tool", [Echo(is_cacheable=True, error=ValueError("x")), Echo(is_cacheable=True), Echo(is_cacheable=False)]
+)
+async def test_failures_and_tools_with_state_are_not_kept(tool: Echo, tmp_path: Path):
+    tools = executor(tool, cache=Cache(tmp_path / "c.sqlite"))
+    text = "fail" if tool.is_cacheable else "fine"
+    for _ in range(2):
+        assert not (await tools.open_session().call(say(text))).cached
+    assert tool.num_runs == 2
+
+
+async def test_identical_calls_under_way_run_once():
+    tool = Echo(is_cacheable=True, delay=0.02)
+    tools = executor(tool)
+    results = await asyncio.gather(*(tools.open_session().call(say("a")) for _ in range(5)))
+    assert {r.content for r in results} == {"a"}
+    assert tool.num_runs == 1
+    assert sorted(r.cached for r in results) == [False, True, True, True, True]
+    assert (tools.counts.issued, tools.counts.executed, tools.counts.cached) == (5, 1, 4)
+
+
+async def test_cancelling_the_first_of_identical_calls_leaves_the_others_their_result():
+    tool = Echo(is_cacheable=True, delay=0.05)
+    tools = executor(tool)
+    first, second = (asyncio.create_task(tools.open_session().call(say("a"))) for _ in range(2))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    assert (await second).content == "a"
+    assert (first.cancelled(), tool.num_runs) == (True, 1)
+
+
+async def test_cancelling_all_identical_calls_stops_the_tool_and_a_later_one_starts_anew():
+    tool = Echo(is_cacheable=True, delay=5)
+    tools = executor(tool)
+    calls = [asyncio.create_task(tools.open_session().call(say("a"))) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    await asyncio.sleep(0.01)
+    assert tool.num_running == 0
+    tool.delay = 0
+    assert (await tools.open_session().call(say("a"))).content == "a"
+
+
+async def test_branch_has_its_own_copy_of_a_tool_s_state():
+    tools = executor(Counter())
+    session = tools.open_session()
+    await session.call(say("x"))
+    branch = session.fork()
+    contents = [(await s.call(say("x"))).content for s in (branch, branch, session)]
+    assert contents == ["2", "3", "2"]
+
+
+async def test_state_that_cannot_be_copied_refuses_the_branch():
+    tools = executor(Unforkable())
+    session = tools.open_session()
+    await session.call(say("x"))
+    with pytest.raises(ToolError, match="cannot be copied"):
+        session.fork()
+
+
+async def test_closing_a_session_closes_only_its_own_tools():
+    shared, stateful = Echo("echo"), Counter("counter")
+    tools = executor(shared, stateful)
+    session = tools.open_session()
+    own = session._tools["counter"]
+    await session.aclose()
+    assert (own.is_closed, stateful.is_closed, shared.is_closed) == (True, False, False)  # type: ignore[attr-defined]
+    await tools.aclose()
+    assert (stateful.is_closed, shared.is_closed) == (True, True)
+
+
+async def test_counts_are_taken_once_and_the_tools_add_up_to_the_total():
+    tools = executor(Echo("a"), Echo("b", error=ValueError("x")))
+    session = tools.open_session()
+    for name in ("a", "a", "b"):
+        await session.call(say("x", name=name))
+    counts = tools.take_counts()
+    assert (counts.per_tool["a"].issued, counts.per_tool["b"].issued, counts.issued) == (2, 1, 3)
+    assert (counts.per_tool["a"].errors, counts.per_tool["b"].errors, counts.errors) == (0, 1, 1)
+    assert (tools.counts.issued, tools.take_counts().per_tool) == (0, {})
+
+
+def test_one_executor_serves_one_event_loop_after_another():
+    tools = executor(Echo(is_cacheable=True, delay=0.01), max_concurrency=1)
+
+    async def several() -> list[str]:
+        return [r.content for r in await asyncio.gather(*(tools.open_session().call(say(str(i))) for i in range(3)))]
+
+    assert asyncio.run(several()) == asyncio.run(several()) == ["0", "1", "2"]
+
+
+async def test_arguments_that_are_no_json_do_not_stop_the_trajectory(tmp_path: Path):
+    tools = executor(Echo(is_cacheable=True), cache=Cache(tmp_path / "c.sqlite"))
+    result = await tools.open_session().call(ToolCall(name="echo", arguments={"text": "a", "more": object()}))
+    assert (result.content, result.cached) == ("a", False)

@@ -1,0 +1,163 @@
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from arpo.errors import DataError
+from arpo.tree import NodeKind, RolloutTree, write_trees
+from arpo.types import Message, Parse, Task
+from arpo.viewer import write_picture, write_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+SECTIONS = ["headline", "tables", "learning", "entropy", "branching", "cost", "trees", "health"]
+ATTACK = '</script><script>document.title="owned"</script><img src="http://example.invalid/x.png" onerror="document.title=1">'
+
+
+def section_ids(page: Path) -> list[str]:
+    return re.findall(r'<section id="(\w+)"', page.read_text(encoding="utf-8"))
+
+
+def load(page: Path, tmp_path: Path, script: str = "") -> tuple[str, list[str]]:
+    """The page's DOM after `script` ran in it, and what the browser's console said."""
+    copy = tmp_path / "copy.html"
+    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    done = subprocess.run(
+        [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
+            "--dump-dom", copy.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.fixture(scope="module")
+def page(run_dir, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("report") / "report.html"
+    return write_report(out, run=run_dir, title="A run", evaluations=[{"name": "ARPO", "accuracy": 0.5}])
+
+
+def test_every_section_in_order(page):
+    assert section_ids(page) == SECTIONS
+
+
+def test_same_run_same_bytes(page, run_dir, tmp_path):
+    again = write_report(tmp_path / "b.html", run=run_dir, title="A run", evaluations=[{"name": "ARPO", "accuracy": 0.5}])
+    assert again.read_bytes() == page.read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["b.html"]
+
+
+def test_nothing_points_outside_the_file(page):
+    outside: list[str] = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            names = ("src", "href", "srcset", "action", "data")
+            outside.extend(v or "" for k, v in attrs if k in names and not (v or "").startswith(("#", "data:")))
+
+    Links().feed(page.read_text(encoding="utf-8"))
+    assert outside == []
+    assert not re.search(r"url\(|@import|fetch\(", page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        (["metrics.jsonl"], ["headline", "learning", "branching", "cost", "health"]),
+        (["rollouts"], ["entropy", "trees"]),
+        (["summary.json"], ["headline", "tables", "cost"]),
+        ([], []),
+    ],
+)
+def test_a_missing_piece_leaves_its_sections_out(run_dir, tmp_path, kept, expected):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in kept:
+        (shutil.copytree if (run_dir / name).is_dir() else shutil.copy)(run_dir / name, run / name)
+    assert section_ids(write_report(tmp_path / "a.html", run=run)) == expected
+
+
+def test_missing_run_is_a_data_error(tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        write_report(tmp_path / "a.html", run=tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_viewer_imports_no_torch():
+    program = "import sys, arpo.viewer; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_picture_is_two_panels_wide(run_dir, tmp_path):
+    whole = Image.open(write_picture(tmp_path / "a.png", run_dir)).size
+    (tmp_path / "run").mkdir()
+    shutil.copy(run_dir / "metrics.jsonl", tmp_path / "run")
+    half = Image.open(write_picture(tmp_path / "b.png", tmp_path / "run")).size
+    assert whole[0] == 2 * half[0]
+    assert whole[1] == half[1]
+
+
+def test_picture_of_nothing_says_so(tmp_path):
+    with pytest.raises(DataError, match="nothing to draw"):
+        write_picture(tmp_path / "a.png", tmp_path)
+
+
+@needs_browser
+def test_browser_renders_without_a_word_on_the_console(page, tmp_path):
+    # The page's own policy forbids every request, so an attempt would be reported on the console.
+    dom, console = load(page, tmp_path)
+    assert console == []
+    assert dom.count('class="panel"') == 3
+
+
+@needs_browser
+def test_the_console_check_can_fail(page, tmp_path):
+    _, console = load(page, tmp_path, 'document.body.append(Object.assign(new Image(), {src: "http://example.invalid/a.png"}))')
+    assert any("Content Security Policy" in line for line in console)
+
+
+@needs_browser
+def test_every_card_opens_and_every_chart_answers_the_keyboard(page, tmp_path):
+    script = """
+    let cards = 0, tokens = 0, tips = 0;
+    for (const tree of document.querySelectorAll(".tree")) for (const card of tree.querySelectorAll(".card")) {
+      card.click();
+      const panel = tree.querySelector(".panel");
+      if (!panel.hidden && panel.querySelector("pre").textContent) cards++;
+      tokens += panel.querySelectorAll("pre span").length;
+    }
+    for (const plot of document.querySelectorAll(".plot")) {
+      plot.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight"}));
+      if (!plot.querySelector(".tip").hidden && plot.querySelector("line.cursor")) tips++;
+    }
+    document.title = JSON.stringify({cards, tokens, tips});
+    """
+    dom, console = load(page, tmp_path, script)
+    assert console == []
+    title = re.search(r'<title>{"cards":(\d+),"tokens":(\d+),"tips":(\d+)}</title>', dom)
+    assert title is not None
+    cards, tokens, tips = map(int, title.groups())
+    assert cards == dom.count("data-node=")
+    assert tokens > 300
+    assert tips == dom.count('class="plot"')
+
+
+@needs_browser
+def test_hostile_text_stays_text(tmp_path):
+    task = Task(id=ATTACK, messages=(Message(role="user", content=ATTACK),), references=(ATTACK,), source="x")
+    tree = RolloutTree.from_prompt(task, [1], ATTACK)
+    leaf = tree.append(tree.root, NodeKind.COMPLETION, [2], text=ATTACK, parse=Parse(answer=ATTACK))
+    leaf.reward, leaf.reward_reason = 1.0, ATTACK
+    write_trees(tmp_path / "step_000001.jsonl", [tree])
+    out = write_report(tmp_path / "a.html", run=tmp_path / "step_000001.jsonl", title="calm", evaluations=[{"name": ATTACK}])
+    dom, console = load(out, tmp_path)
+    assert "<title>calm</title>" in dom
+    assert console == []
+    assert "<img" not in dom
