@@ -55,10 +55,17 @@ $(VENV)/constraints.txt: constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	grep -v '^torch==' constraints.txt > $@
 
+# The sandbox sees the packages read-only, so that their byte code has to be there: compiled on every core, after pip.
+# A few packages ship files for other Python versions, which do not compile and are never imported.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c $(VENV)/constraints.txt
+COMPILE     := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+
 $(VENV)/.installed: $(VENV)/constraints.txt pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt $(TORCH) -e .
+	$(PIP_INSTALL) $(TORCH) -e .
+	$(COMPILE)
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/constraints.txt pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt $(TORCH) -e '.[dev]'
+	$(PIP_INSTALL) $(TORCH) -e '.[dev]'
+	$(COMPILE)
 	touch $@ $(VENV)/.installed

@@ -38,7 +38,7 @@ class Task:
     """Where the task comes from: the `data_source` of the public schema, or the file's name."""
     ability: str | None = None
     """`math`, `qa`, ... as the data says; None when it says nothing."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Everything else the row carried, JSON-serialisable."""
 
     @property
@@ -144,7 +144,7 @@ class Reward:
 
     value: float
     """What training maximises."""
-    components: Mapping[str, float] = field(default_factory=dict)
+    components: Mapping[str, float] = field(default_factory=dict[str, float])
     """Named parts, e.g. `{"accuracy": 1.0, "format": 1.0, "multi_tool_bonus": 0.1, "exact_match": 1.0}`."""
     reason: str = ""
     """Why, in a few words a person can read."""

@@ -1,1 +1,1 @@
-"""batching"""
+"""From trees to packed tokens: every shared token once."""

@@ -55,7 +55,9 @@ class Cache:
     def get(self, key: str) -> Any:
         """The value kept under `key`; None when there is none."""
         with self._lock:
-            row = cast("tuple[str] | None", self._connect().execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone())
+            row = cast(
+                "tuple[str] | None", self._connect().execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone()
+            )
             if row is None:
                 self.misses += 1
                 return None
@@ -94,5 +96,7 @@ class Cache:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
         except (sqlite3.Error, OSError) as error:
-            raise DataError(f"cache.path = {self._path}: cannot open this cache ({error}); name another file or delete it") from error
+            raise DataError(
+                f"cache.path = {self._path}: cannot open this cache ({error}); name another file or delete it"
+            ) from error
         return connection

@@ -1,1 +1,1 @@
-"""demonstrate"""
+"""Demonstrations: a scripted, imperfect demonstrator run through the real agent loop."""

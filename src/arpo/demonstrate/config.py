@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from arpo.config import Config
-from arpo.tools.config import ToolsConfig
+from arpo.rollout.config import AgentConfig
 
 
 class DemonstratorConfig(Config):
@@ -26,13 +26,13 @@ class DemosRun(Config):
     """Tasks to demonstrate, as `arpo world make` wrote them, e.g. `train.parquet`."""
     num_tasks: int = Field(default=300, ge=1)
     """Tasks to take, from the first on."""
-    policy: Path
+    model: Path
     """Model directory whose tokenizer the agent loop uses; its weights are not read."""
     out: Path
-    """File of conversations to write."""
+    """Folder to write: `conversations.jsonl` and `summary.json`."""
     seed: int = 0
     """Decides which habits show in which task."""
     demonstrator: DemonstratorConfig = DemonstratorConfig()
     """Its bad habits."""
-    tools: ToolsConfig = ToolsConfig()
-    """The tools it calls; it needs `search` and `python`."""
+    agent: AgentConfig
+    """Protocol, tools and limits; the tools are `search` and `python`."""

@@ -34,15 +34,15 @@ class _Habits:
 
 
 class Demonstrator:
-    """Writes the next completion of a trajectory from the text of its prefix, in the tag protocol.
+    r"""Writes the next completion of a trajectory from the text of its prefix, in the tag protocol.
 
-    The habits of a task follow from the seed and the question alone. The choice shows in the first words of a thought: `next` or `enough`
-    (go on or stop), `compute` or `guess`, `registry` or `first` (which page is trusted).
+    The habits of a task follow from the seed and the question alone. A choice shows in the first words of a thought: `next` or
+    `enough` (go on or stop), `compute` or `guess`, `registry` or `first` (which page is trusted).
 
     Example:
         Demonstrator(0, DemonstratorConfig(trust_first_hit=0)).next_turn("Where was Mira Tolvan born?") is
         "<think> look up</think><search> Mira Tolvan born</search>"; once that search's result has been appended, it is
-        "<think> done registry: Kelford</think><answer> \\boxed{ Kelford}</answer>".
+        "<think> done registry: Kelford</think><answer> \boxed{ Kelford}</answer>".
     """
 
     def __init__(self, seed: int, config: DemonstratorConfig) -> None:
@@ -121,7 +121,7 @@ def _answer(thought: str, answer: str) -> str:
 
 
 def _read_value(result: str, entity: str, attribute: str, habits: _Habits) -> str:
-    """The value of the first page that states it (the registry's page, without the habit of trusting any); empty when none does."""
+    """The value on the first page that states it, for the honest among the registry's; empty when none does."""
     phrase = ATTRIBUTES[attribute].phrase + " "
     for source, title, facts in _PAGE.findall(result):
         if title != entity or not (habits.trust_first_hit or source == REGISTRY):

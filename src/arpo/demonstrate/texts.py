@@ -1,6 +1,7 @@
 """The texts a tiny policy's tokenizer is trained on: what the policy will read and write, of training entities only."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,29 +11,34 @@ import pyarrow.parquet as pq
 from arpo.demonstrate.config import DemonstratorConfig
 from arpo.demonstrate.demonstrator import Demonstrator
 
-_PAGES_SHOWN = 3
+_CALL = re.compile(r"<(search|python)> (.*?)</")
 
 
 def world_texts(world: Path) -> Iterator[str]:
-    """Yield one text for each training task of the world in the folder `world`: a whole trajectory.
+    """Yield questions, completions and results of the world in the folder `world`, each piece as the agent loop encodes it.
 
-    The pages are those titled by the entity looked up, so that no index is needed, and the last result of a computation is
-    the reference answer. Held-out names occur in none of the texts.
+    They are those of the demonstrator on every training task. The pages shown are those titled by the entity looked up, so that
+    no index is needed, and the result of a computation is the reference answer. Held-out names occur in none of the texts.
     """
     pages: dict[str, list[str]] = defaultdict(list)
     for line in (world / "train_corpus.jsonl").read_text(encoding="utf-8").splitlines():
         document = json.loads(line)
-        pages[document["title"]].insert(0, document["text"])
+        pages[document["title"]].append(document["text"])
     demonstrator = Demonstrator(0, DemonstratorConfig())
     for row in pq.read_table(world / "train.parquet").to_pylist():
-        text = row["extra_info"]["question"]
-        while "</answer>" not in text:
-            completion = demonstrator.next_turn(text)
-            text += completion
-            if completion.endswith("</search>"):
-                query = completion.rpartition("<search>")[2].removesuffix("</search>").strip()
-                shown = pages[query.rpartition(" ")[0]][:_PAGES_SHOWN]
-                text += " <result>\n" + "\n".join(f"Page {i}: {p}" for i, p in enumerate(shown, 1)) + "\n</result>"
-            elif completion.endswith("</python>"):
-                text += f" <result>\n{row['reward_model']['ground_truth']}\n</result>"
-        yield text
+        prefix = row["extra_info"]["question"]
+        yield prefix
+        while True:
+            completion = demonstrator.next_turn(prefix)
+            yield completion
+            call = _CALL.search(completion)
+            if call is None:
+                break
+            name, content = call.groups()
+            if name == "search":
+                found = pages[content.rpartition(" ")[0]]
+                result = "\n".join(f"Page {i}: {page}" for i, page in enumerate(found, start=1))
+            else:
+                result = row["reward_model"]["ground_truth"]
+            yield result
+            prefix += f"{completion} <result>\n{result}\n</result>"

@@ -22,6 +22,10 @@ class ScriptedPrefix:
         """Tokens from the first of the prompt to the last of the prefix."""
         return len(self.token_ids)
 
+    def fork(self) -> "ScriptedPrefix":
+        """As `PrefixHandle.fork`."""
+        return ScriptedPrefix(self.token_ids)
+
     def release(self) -> None:
         """Forbid further use."""
         self.is_released = True
@@ -39,6 +43,7 @@ class ScriptedEngine:
     """
 
     def __init__(self, script: Callable[[str], str], tokenizer: Tokenizer) -> None:
+        self.version = 0
         self._script = script
         self._tokenizer = tokenizer
 
@@ -72,11 +77,12 @@ class ScriptedEngine:
         return completion, ScriptedPrefix((*ids, *token_ids))
 
     def load_weights(self, source: Path | None, version: int) -> None:
-        """Nothing to load."""
+        """Nothing to load; only the version changes."""
+        self.version = version
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Nothing to hold back: completions never depend on one another."""
+    def participate(self) -> Iterator[None]:
+        """Nothing to wait for: completions never depend on one another."""
         yield
 
     async def aclose(self) -> None:

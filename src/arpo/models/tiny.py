@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from arpo.errors import ModelError
 from arpo.models.config import TinyPolicyConfig
 
-SPECIAL_TOKENS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+PAD, END = "<|pad|>", "<|end|>"
+SPECIAL_TOKENS = (PAD, END, "<|system|>", "<|user|>", "<|assistant|>")
 """Padding, end of sequence and one per role."""
 PROTOCOL_TAGS = tuple(f"<{slash}{name}>" for name in ("think", "search", "python", "result", "answer") for slash in ("", "/"))
 """Tags of the tag protocol: one token each, not special, as models sample them."""
@@ -40,8 +41,8 @@ class TinyPolicySummary:
 def make_tiny_policy(out: Path, texts: Iterable[str], config: TinyPolicyConfig, seed: int) -> TinyPolicySummary:
     """Write an ordinary Hugging Face directory with a tokenizer trained on `texts` and a model of random weights.
 
-    The tokenizer is byte-level, so every string survives encoding and decoding; digits are single tokens; the protocol's tags are
-    added tokens that are not special. The chat template writes `<|user|>Where was Mira Tolvan born?<|assistant|>`.
+    The tokenizer is byte-level, so every string survives encoding and decoding; digits are single tokens; the protocol's tags
+    are added tokens that are not special. The chat template writes `<|user|>Where was Mira Tolvan born?<|assistant|>`.
 
     Args:
         out: Folder to write; it must not exist or be empty.
@@ -86,11 +87,10 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int, max_positions: int) ->
     )
     raw.train_from_iterator(texts, trainer)
     raw.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in PROTOCOL_TAGS])
-    pad, end, *_ = SPECIAL_TOKENS
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw,
-        pad_token=pad,
-        eos_token=end,
+        pad_token=PAD,
+        eos_token=END,
         model_max_length=max_positions,
         clean_up_tokenization_spaces=False,
     )
@@ -99,6 +99,7 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int, max_positions: int) ->
 
 
 def _model_config(config: TinyPolicyConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
+    vocabulary = tokenizer.get_vocab()
     return Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=config.hidden_size,
@@ -110,7 +111,7 @@ def _model_config(config: TinyPolicyConfig, tokenizer: PreTrainedTokenizerFast) 
         max_position_embeddings=config.max_positions,
         initializer_range=config.initializer_range,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=vocabulary[PAD],
+        eos_token_id=vocabulary[END],
         bos_token_id=None,
     )

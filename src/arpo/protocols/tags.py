@@ -131,16 +131,6 @@ class TagProtocol:
         return blocks, faults
 
 
-def build_protocol(config: TagProtocolConfig, tokenizer: PolicyTokenizer) -> TagProtocol:
-    """The protocol `config` describes.
-
-    Raises:
-        ModelError: the tokenizer cannot carry it.
-        ConfigError: the configuration contradicts itself.
-    """
-    return TagProtocol(tokenizer, config)
-
-
 def _content_faults(name: str, content: str) -> list[str]:
     if not content:
         return [f"empty_{name if name in RESERVED_TAGS else 'call'}"]

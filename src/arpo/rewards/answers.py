@@ -22,10 +22,11 @@ from fractions import Fraction
 ARTICLES = frozenset({"a", "an", "the"})
 _MAX_NUMBER_LENGTH = 100
 
-_PLAIN_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:e[-+]?\d{1,2})?")
-_QUOTIENT = re.compile(r"([-+]?\d+)/([-+]?\d+)")
+_PLAIN_NUMBER = re.compile(r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:e[-+]?\d{1,2})?", re.ASCII)
+_QUOTIENT = re.compile(r"([-+]?\d+)/([-+]?\d+)", re.ASCII)
 _LATEX_FRACTION = re.compile(r"([-+]?)\\[dt]?frac\s*(?:\{\s*([-+]?\d+)\s*\}|(\d))\s*(?:\{\s*([-+]?\d+)\s*\}|(\d))")
 _LATEX_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
+_NUMBER_LIST = re.compile(r"[-+]?[\d./]+(?:\s*,\s*[-+]?[\d./]+)+")
 _CURRENCY = "$€£¥"
 _PUNCTUATION = frozenset(string.punctuation) | frozenset("“”‘’«»„…–—·")
 
@@ -83,7 +84,7 @@ def parse_number(text: str) -> Fraction | None:
             text = sign + text[1:].lstrip(_CURRENCY + " ")
     if m := _QUOTIENT.fullmatch(text):
         value = _quotient(int(m[1]), int(m[2]))
-    elif any(c in string.digits for c in text) and _PLAIN_NUMBER.fullmatch(text):
+    elif _PLAIN_NUMBER.fullmatch(text):
         value = Fraction(text.replace(",", ""))
     else:
         return None
@@ -98,14 +99,14 @@ def normalize(text: str) -> str:
 
 
 def is_mathematical(text: str) -> bool:
-    """True when the text is a number or a formula, so that mathematics and not spelling decides about it.
+    """True when the text is a number, a list of numbers or a formula, so that mathematics and not spelling decides about it.
 
     Words, dates and ranges of years are not: `Kelford`, `2020-01-05`, `1914-1918`, `3D`.
     """
     if parse_number(text) is not None:
         return True
     text = plain(text)
-    if re.search(r"\\[a-zA-Z]+", text):
+    if re.search(r"\\(?:[a-zA-Z]+|[{}])", text) or _NUMBER_LIST.fullmatch(text):
         return True
     if re.fullmatch(r"\d{1,4}\s*[-/.–]\s*\d{1,4}(\s*[-/.–]\s*\d{1,4})?", text):
         return False
@@ -116,6 +117,13 @@ def is_mathematical(text: str) -> bool:
         and re.fullmatch(r"[0-9a-z\s.,;:!=+*/^√π()\[\]{}<>|_-]+", symbols) is not None
         and not re.search("[a-z]{2}", symbols)
     )
+
+
+def formula_spelling(text: str) -> str:
+    r"""The formula without what only sets it: blanks that separate nothing, `\left`, `\right`, and the size of fractions."""
+    text = re.sub(r"\\(?:left|right)(?![a-zA-Z])", "", plain(text))
+    text = re.sub(r"\\[dt]frac(?![a-zA-Z])", r"\\frac", text)
+    return re.sub(r"(?<![0-9a-zA-Z])\s+|\s+(?![0-9a-zA-Z])", "", text)
 
 
 def _quotient(numerator: int, denominator: int) -> Fraction | None:

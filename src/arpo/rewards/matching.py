@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from arpo.rewards.answers import is_mathematical, normalize, parse_number, plain
+from arpo.rewards.answers import formula_spelling, is_mathematical, normalize, parse_number, plain
 from arpo.rewards.maths import math_equal
 
 CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})
@@ -42,7 +42,8 @@ def exact_match(answer: str, reference: str) -> float:
     if None not in numbers:
         return float(numbers[0] == numbers[1])
     if is_mathematical(answer) and is_mathematical(reference):
-        return float(math_equal(plain(answer), plain(reference)))
+        same_spelling = formula_spelling(answer) == formula_spelling(reference)
+        return float(same_spelling or math_equal(plain(answer), plain(reference)))
     normal = normalize(answer)
     return float(normal != "" and normal == normalize(reference))
 

@@ -26,7 +26,7 @@ MAX_LENGTH = 500
 
 @lru_cache(maxsize=10_000)
 def math_equal(answer: str, reference: str) -> bool:
-    r"""True when both are formulas and equal as such: `\dfrac{1}{2}` and `0.5`, `x = 3` and `3`, `1, 2` and `2, 1`.
+    r"""True when both are formulas and equal as such: `\dfrac{1}{2}` and `0.5`, `x = 3` and `3`.
 
     False as well when one cannot be read, is longer than 500 characters, or no verdict is reached within 5 seconds.
     """
@@ -80,15 +80,20 @@ class _Worker:
             self._process = None
 
     def _read_line(self, seconds: float) -> bytes:
-        """The next line, or what there was of it when the time was over or the process died: nothing, since lines are short."""
+        """The next line; nothing when the time is over or the process has died."""
         assert self._process is not None
         assert self._process.stdout is not None
         output = self._process.stdout.fileno()
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            if select.select([output], [], [], left)[0]:
-                return os.read(output, 64)
-        return b""
+        line = b""
+        while not line.endswith(b"\n"):
+            if not select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                return b""
+            piece = os.read(output, 64)
+            if not piece:
+                return b""
+            line += piece
+        return line
 
 
 def _serve() -> None:

@@ -67,8 +67,8 @@ class RolloutConfig(Config):
     """Tokens after a tool result whose entropies are averaged (k); a shorter turn ends the window."""
     entropy_normalizer: Literal["log_vocab", "none", "paper"] = "log_vocab"
     """What entropy_delta is divided by: ln(vocabulary); nothing (nats); `paper`: the k differences summed, over the vocabulary size."""
-    temperature: float = Field(default=1.0, gt=0)
-    """Sampling temperature."""
+    temperature: float = Field(default=1.0, ge=0)
+    """Sampling temperature; 0 is greedy."""
     deterministic: bool = True
     """Fix the composition of the engine's batches, so that two runs grow identical trees whatever the tools' latency."""
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from arpo.inference.base import PrefixHandle
 from arpo.rollout.agent import Agent
+from arpo.rollout.seeds import derive_seed
 from arpo.tools.executor import ToolSession
 from arpo.tree import Node, NodeKind, RolloutTree
 from arpo.types import Completion, Parse, SamplingParams, StopReason, ToolResult
@@ -46,12 +47,12 @@ class Path:
         self.node = start
         self.session = session
         self.node_ids: list[int] = []
-        self._position = 0
         self._agent = agent
         self._tree = tree
         self._prefix = prefix
         self._temperature = temperature
         self._seed = seed
+        self._turn_seed, self._position = seed, 0
         self._entropy_window = entropy_window
         self._on_window = on_window
         self._is_branch = start.kind is NodeKind.OBSERVATION
@@ -78,6 +79,7 @@ class Path:
 
     async def _complete(self) -> Parse | None:
         """Sample a completion and add its node; None when there is no room for one."""
+        self._turn_seed, self._position = derive_seed(self._seed, self.node.turn), 0
         limits = self._agent.limits
         room = min(limits.max_turn_tokens, limits.max_trajectory_tokens - self._prefix.num_tokens)
         if room < 1:
@@ -121,7 +123,7 @@ class Path:
 
     async def _sample(self, sampling: SamplingParams) -> Completion:
         completion, prefix = await self._agent.engine.generate(
-            self._prefix, sampling, seed=self._seed, position=self._position, stop=self._agent.protocol.stop_strings
+            self._prefix, sampling, seed=self._turn_seed, position=self._position, stop=self._agent.protocol.stop_strings
         )
         self._position += len(completion.token_ids)
         self._move_to(prefix)

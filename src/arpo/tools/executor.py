@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from arpo.cache import Cache, cache_key
 from arpo.tools.base import Tool
 from arpo.tools.config import ExecutorConfig
+from arpo.tools.places import Places
 from arpo.types import ToolCall, ToolResult
 
 _UNKNOWN = "(unknown)"
@@ -84,8 +85,7 @@ class ToolExecutor:
         self.counts = ExecutorCounts()
         self._cut = cut
         self._cache = cache
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._places = asyncio.Semaphore(config.max_concurrency)
+        self._places = Places(config.max_concurrency)
         self._flights: dict[str, _Flight] = {}
 
     def open_session(self) -> "ToolSession":
@@ -124,7 +124,6 @@ class ToolExecutor:
         return result
 
     async def _run_or_recall(self, tool: Tool, call: ToolCall) -> ToolResult:
-        self._enter_loop()
         key = _key(tool, call) if tool.is_cacheable else None
         if key is None:
             return await self._run(tool, call)
@@ -157,7 +156,7 @@ class ToolExecutor:
         return result
 
     async def _run(self, tool: Tool, call: ToolCall) -> ToolResult:
-        async with self._places:
+        async with self._places.here():
             limit = asyncio.timeout(self.config.timeout_s)
             try:
                 async with limit:
@@ -167,19 +166,13 @@ class ToolExecutor:
                     return ToolResult(content=f"{tool.name}: stopped after {self.config.timeout_s:g} s.", status="timeout")
                 return ToolResult(content=f"{tool.name}: {type(error).__name__}: {error}", status="error")
 
-    def _enter_loop(self) -> None:
-        """Start afresh when a new event loop took over: locks and tasks belong to the loop they were made in."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop, self._places, self._flights = loop, asyncio.Semaphore(self.config.max_concurrency), {}
-
     def _count(self, name: str, result: ToolResult, was_executed: bool) -> None:
         self.counts.add(result, was_executed=was_executed)
         self.counts.per_tool.setdefault(name, ToolCounts()).add(result, was_executed=was_executed)
 
 
 class ToolSession:
-    """The tools of one trajectory, and how often they were called on its path. Made by `ToolExecutor.open_session` and `fork`."""
+    """The tools of one trajectory and how often its path called them; made by `ToolExecutor.open_session` and `fork`."""
 
     def __init__(self, executor: ToolExecutor, tools: Mapping[str, Tool], num_calls: int) -> None:
         self._executor = executor
@@ -190,8 +183,8 @@ class ToolSession:
     async def call(self, call: ToolCall) -> ToolResult:
         """The result of one call. Never raises but when cancelled.
 
-        Over the limit of calls the status is `refused` and the text tells the model that it may still answer; an unknown tool is an
-        `error` that names the tools there are.
+        Over the limit of calls the status is `refused` and the text tells the model that it may still answer; an unknown tool
+        is an `error` that names the tools there are.
         """
         is_over_limit = self.num_calls >= self._executor.config.max_calls
         self.num_calls += not is_over_limit

@@ -14,10 +14,11 @@ from arpo.types import ToolResult
 
 
 class FunctionTool:
-    """Makes a plain or asynchronous function a tool: its hints and docstring give the schema, what it returns becomes the result's text.
+    """Makes a plain or asynchronous function a tool: hints and docstring give the schema, its value the result's text.
 
-    The function must keep no state of its own, as branches share it. A plain function runs in a thread; when it is stopped for its
-    time, that thread ends only with the function. Arguments are validated by the hints, so `"3"` is read as 3 where an int is asked.
+    The function must keep no state of its own, as branches share it. A plain function runs in a thread; when it is stopped for
+    its time, that thread ends only with the function. Arguments are validated by the hints, so `"3"` is read as 3 where an int
+    is asked.
 
     Args:
         function: every parameter has a type hint JSON can express.

@@ -18,9 +18,7 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "rollout/reward_mean": Metric("reward", "Mean reward over the step's leaves, each leaf counted once."),
     "rollout/reward_std": Metric("reward", "Standard deviation (n-1) of the reward over the step's leaves."),
-    "rollout/accuracy": Metric(
-        "1", "Share of the step's leaves whose answer matches a reference exactly; sampled answers."
-    ),
+    "rollout/accuracy": Metric("1", "Share of the step's leaves whose answer matches a reference exactly; sampled answers."),
     "rollout/f1": Metric("1", "Mean token F1 of the step's leaves against the best reference."),
     "rollout/format_valid_rate": Metric("1", "Share of leaves without a format fault on their path."),
     "rollout/entropy_after_tool": Metric(
@@ -67,7 +65,7 @@ METRICS: dict[str, Metric] = {
     "valid/tool_calls_per_task": Metric("count", "Mean tool calls issued per validation task."),
     "valid/num_tasks": Metric("count", "Validation tasks asked."),
     "sft/loss": Metric("nats", "Mean negative log-likelihood per trained token."),
-    "sft/token_accuracy": Metric("1", "Share of trained tokens that were the most likely one."),
+    "sft/token_accuracy": Metric("1", "Share of trained tokens given more than half of the probability."),
     "sft/learning_rate": Metric("1", "Learning rate of the step."),
     "sft/grad_norm": Metric("1", "Global gradient norm before clipping."),
     "sft/tokens": Metric("tokens", "Tokens trained in the step; the loss mask leaves prompts and tool results out."),
@@ -76,9 +74,7 @@ METRICS: dict[str, Metric] = {
     "time/step_s": Metric("s", "Wall time of the whole step."),
     "time/grow_s": Metric("s", "Growing the trees: sampling, tools and scoring, which overlap."),
     "time/update_s": Metric("s", "Advantages, packing, forward and backward passes, optimizer."),
-    "time/sync_s": Metric("s", "Bringing the new weights to the inference engine."),
     "time/validate_s": Metric("s", "Validation; present on the steps that validated."),
-    "time/checkpoint_s": Metric("s", "Writing checkpoints; present on the steps that wrote one."),
 }
 
 

@@ -1,1 +1,1 @@
-"""training"""
+"""Supervised and reinforcement training: credit, updates, checkpoints, resumption."""

@@ -56,7 +56,7 @@ class Node:
 
     reward: float | None = None
     """On a leaf, after scoring."""
-    reward_components: dict[str, float] = field(default_factory=dict)
+    reward_components: dict[str, float] = field(default_factory=dict[str, float])
     """On a leaf, after scoring: the reward's named parts."""
     reward_reason: str = ""
     """On a leaf, after scoring: the grader's words."""

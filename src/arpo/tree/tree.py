@@ -22,8 +22,8 @@ class RolloutTree:
     """
 
     task: Task
-    nodes: list[Node] = field(default_factory=list)
-    children: list[list[int]] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list[Node])
+    children: list[list[int]] = field(default_factory=list[list[int]])
     """Ids of each node's children in order of creation; derived, not stored on disk."""
 
     @classmethod

@@ -169,7 +169,7 @@ def before_after_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str, s
 
 def evaluation_table(evaluations: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the evaluations given; a column no evaluation fills is left out."""
-    columns = [(label, key, unit) for label, key, unit in _EVALUATION_COLUMNS if any(key in e for e in evaluations)]
+    columns = [column for column in _EVALUATION_COLUMNS if any(column[1] in e for e in evaluations)]
     rows = [
         [str(e.get("name", ""))] + [number(e[key], unit) if e.get(key) is not None else "–" for _, key, unit in columns]
         for e in evaluations
@@ -201,7 +201,7 @@ _MEASURES: tuple[tuple[str, str, Unit], ...] = (
     ("Tool calls per task", "tool_calls_per_task", ""),
 )
 _EVALUATION_COLUMNS: tuple[tuple[str, str, Unit], ...] = (
-    ("Accuracy", "accuracy", "%"), ("Token F1", "f1", "%"), ("pass@k", "pass_at_k", "%"), ("k", "k", ""),
+    ("Exact match", "exact_match", "%"), ("Token F1", "f1", "%"), ("pass@k", "pass_at_k", "%"), ("k", "k", ""),
     ("Well-formed", "format_valid_rate", "%"), ("Tool calls per task", "tool_calls_per_task", ""), ("Tasks", "num_tasks", ""),
 )  # fmt: skip
 _ROLLOUT_FACTS: tuple[tuple[str, str, Unit], ...] = (

@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from arpo.viewer.entropy import EntropyCurve
 from arpo.viewer.run import RunRecord, read_run
 
 _BLUE, _ORANGE, _INK, _MUTED, _GRID = "#2a6fdb", "#d9622b", "#14171c", "#5a6372", "#e8ebf0"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10.5, "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 30,
     "axes.edgecolor": _GRID, "axes.labelcolor": _MUTED, "text.color": _INK, "xtick.color": _MUTED, "ytick.color": _MUTED,
     "xtick.major.size": 0, "ytick.major.size": 0, "axes.spines.top": False, "axes.spines.right": False,
@@ -36,8 +37,8 @@ def write_picture(out_png: Path, run: Path) -> Path:
     if not panels:
         raise DataError(f"{run}: nothing to draw: no accuracy in metrics.jsonl and no tool result in rollouts/")
     with rc_context(_STYLE):
-        figure = Figure(figsize=(5.6 * len(panels), 3.7), dpi=200, layout="constrained", facecolor="white")
-        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # pyright: ignore[reportOptionalMemberAccess]
+        figure = Figure(figsize=(5.6 * len(panels), 3.7), dpi=200, facecolor="white")
+        figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.1)
         for place, draw in enumerate(panels, start=1):
             draw(figure.add_subplot(1, len(panels), place), record)
         buffer = BytesIO()
@@ -80,7 +81,7 @@ def _draw_entropy(axes: Axes, record: RunRecord) -> None:
 
 def _finish(axes: Axes) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.3, handlelength=1.4)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def _draw_curve(axes: Axes, curve: EntropyCurve, label: str, color: str) -> None:

@@ -36,6 +36,7 @@ def write_report(
     run: Path,
     title: str = "arpo run",
     evaluations: Sequence[Mapping[str, Any]] = (),
+    summary: Mapping[str, Any] | None = None,
     tokenizer: Path | None = None,
 ) -> Path:
     """Write the report of a run directory, or of one file of rollout trees, to `out`; return `out`.
@@ -47,15 +48,17 @@ def write_report(
         out: The HTML file; written whole or not at all.
         run: A run directory (`metrics.jsonl`, `rollouts/`, `summary.json`, each optional) or a `.jsonl`/`.jsonl.zst` of trees.
         title: The page's heading.
-        evaluations: Rows of a comparison table: `name` and any of accuracy, f1, pass_at_k, k, format_valid_rate,
+        evaluations: Rows of a comparison table: `name` and any of exact_match, f1, pass_at_k, k, format_valid_rate,
             tool_calls_per_task, num_tasks.
+        summary: Figures from outside the run directory (accuracies before and after, the demonstrator's); they join those of
+            its `summary.json` and win over them.
         tokenizer: An HF directory with a `tokenizer.json`, to show entropy on each token; None takes it from the run's
             checkpoints, and shows whole texts where there are none.
 
     Raises:
         DataError: the run is missing, or a file in it is damaged.
     """
-    record = read_run(run)
+    record = read_run(run, summary)
     decode = find_decoder(run, tokenizer)
     page = _environment().get_template("report.html.j2").render(
         title=title,

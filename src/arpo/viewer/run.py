@@ -1,7 +1,7 @@
 """What the report and the picture show of a run directory, read in one pass; a missing piece is empty, not an error."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class RunRecord:
     rows: list[dict[str, Any]]
     """`metrics.jsonl`; empty without it."""
     summary: dict[str, Any]
-    """`summary.json`; empty without it."""
+    """`summary.json` and the figures given beside it."""
     entropy: EntropyProfile
     """Over every tree of the files read."""
     trees: list[ShownTree]
@@ -43,8 +43,8 @@ class RunRecord:
     """At most `MAX_TREE_FILES`, evenly spaced, so that a long run's report stays quick."""
 
 
-def read_run(run: Path) -> RunRecord:
-    """Read a run directory, or a single file of rollout trees.
+def read_run(run: Path, summary: Mapping[str, Any] | None = None) -> RunRecord:
+    """Read a run directory, or a single file of rollout trees; `summary` joins `summary.json` and wins over it.
 
     Raises:
         DataError: nothing is there, or a file is damaged.
@@ -61,7 +61,7 @@ def read_run(run: Path) -> RunRecord:
     return RunRecord(
         name=run.name,
         rows=read_metrics(run) if is_dir else [],
-        summary=_read_summary(run / "summary.json") if is_dir else {},
+        summary=(_read_summary(run / "summary.json") if is_dir else {}) | dict(summary or {}),
         entropy=entropy,
         trees=trees,
         num_trees=collector.num_trees,

@@ -5,15 +5,25 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from arpo.errors import DataError
+
 Decoder = Callable[[Sequence[int]], str]
 
 
 def find_decoder(run: Path, tokenizer_dir: Path | None = None) -> Decoder | None:
-    """A decoder from `tokenizer_dir`, or else from any checkpoint of the run; None when neither has a `tokenizer.json`."""
-    places = [tokenizer_dir / "tokenizer.json"] if tokenizer_dir else sorted(run.glob("checkpoints/**/tokenizer.json"))
-    path = next((p for p in places if p.is_file()), None)
+    """A decoder from `tokenizer_dir`, or else from a checkpoint of the run (a file of trees lies in its run's `rollouts/`).
+
+    None when no directory is given and the run has no checkpoint.
+
+    Raises:
+        DataError: `tokenizer_dir` has no `tokenizer.json`.
+    """
+    root = run if run.is_dir() else run.parent.parent
+    path = tokenizer_dir / "tokenizer.json" if tokenizer_dir else next(root.glob("checkpoints/**/tokenizer.json"), None)
     if path is None:
         return None
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; name an HF directory with a tokenizer.json, or leave the tokenizer out")
     tokenizer = Tokenizer.from_file(str(path))
     return lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False)
 

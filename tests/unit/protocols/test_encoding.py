@@ -9,7 +9,8 @@ from arpo.protocols.encoding import CUT_MARK, PolicyTokenizer
 from arpo.types import Message
 
 TEXTS = [
-    "", " ", "the town of Kelford", "  two  blanks\n\n\ttab ", "don't stop , now .", "1,000.5 %", "caf\u00e9 中文 🙂 \u0000 \u200b",
+    "", " ", "the town of Kelford", "  two  blanks\n\n\ttab ", "don't stop , now .", "1,000.5 %",
+    "caf\u00e9 中文 🙂 \u0000 \u200b",
     "x = [1, 2]\nfor i in x:\n    print(i)\r\n",
 ]  # fmt: skip
 

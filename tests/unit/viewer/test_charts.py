@@ -37,7 +37,10 @@ def test_moving_average_shortens_at_the_ends():
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
-    [(0.1234, "%", "12.3%"), (0.5217, "nats", "0.522 nats"), (12345, "", "12,345"), (2.0, "", "2"), (1234.6, "", "1,235"), (1e-6, "", "1e-06")],
+    [
+        (0.1234, "%", "12.3%"), (0.5217, "nats", "0.522 nats"), (0.0, "", "0"),
+        (12345, "", "12,345"), (2.0, "", "2"), (1234.6, "", "1,235"), (1e-6, "", "1e-06"),
+    ],
 )  # fmt: skip
 def test_numbers_for_people(value, unit, text):
     assert number(value, unit) == text

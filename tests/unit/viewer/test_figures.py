@@ -62,6 +62,8 @@ def test_nothing_recorded_is_nothing_shown():
 
 
 def test_evaluations_keep_only_filled_columns():
-    header, rows = evaluation_table([{"name": "arpo", "accuracy": 0.5, "num_tasks": 512}, {"name": "sft", "accuracy": 0.25}])
-    assert header == ["Evaluation", "Accuracy", "Tasks"]
+    header, rows = evaluation_table(
+        [{"name": "arpo", "exact_match": 0.5, "num_tasks": 512}, {"name": "sft", "exact_match": 0.25}]
+    )
+    assert header == ["Evaluation", "Exact match", "Tasks"]
     assert rows == [["arpo", "50.0%", "512"], ["sft", "25.0%", "–"]]

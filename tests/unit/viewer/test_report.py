@@ -11,7 +11,8 @@ from PIL import Image
 from arpo.errors import DataError
 from arpo.tree import NodeKind, RolloutTree, write_trees
 from arpo.types import Message, Parse, Task
-from arpo.viewer import write_picture, write_report
+from arpo.viewer import write_report
+from arpo.viewer.picture import write_picture
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
@@ -30,7 +31,8 @@ def load(page: Path, tmp_path: Path, script: str = "") -> tuple[str, list[str]]:
     done = subprocess.run(
         [
             str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
+            "--disable-component-update", "--disable-sync", "--disable-quic",
+            f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
             "--dump-dom", copy.as_uri(),
         ],
         capture_output=True, text=True, timeout=120,
@@ -41,7 +43,7 @@ def load(page: Path, tmp_path: Path, script: str = "") -> tuple[str, list[str]]:
 @pytest.fixture(scope="module")
 def page(run_dir, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("report") / "report.html"
-    return write_report(out, run=run_dir, title="A run", evaluations=[{"name": "ARPO", "accuracy": 0.5}])
+    return write_report(out, run=run_dir, title="A run", evaluations=[{"name": "ARPO", "exact_match": 0.5}])
 
 
 def test_every_section_in_order(page):
@@ -49,7 +51,7 @@ def test_every_section_in_order(page):
 
 
 def test_same_run_same_bytes(page, run_dir, tmp_path):
-    again = write_report(tmp_path / "b.html", run=run_dir, title="A run", evaluations=[{"name": "ARPO", "accuracy": 0.5}])
+    again = write_report(tmp_path / "b.html", run=run_dir, title="A run", evaluations=[{"name": "ARPO", "exact_match": 0.5}])
     assert again.read_bytes() == page.read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == ["b.html"]
 
@@ -84,6 +86,14 @@ def test_a_missing_piece_leaves_its_sections_out(run_dir, tmp_path, kept, expect
     assert section_ids(write_report(tmp_path / "a.html", run=run)) == expected
 
 
+def test_figures_from_outside_the_run_join_its_own(run_dir, tmp_path):
+    shutil.copytree(run_dir / "rollouts", tmp_path / "run" / "rollouts")
+    (tmp_path / "run" / "summary.json").write_text('{"accuracy_before": 0.1, "accuracy_after": 0.625}')
+    out = write_report(tmp_path / "a.html", run=tmp_path / "run", summary={"accuracy_before": 0.25})
+    assert section_ids(out) == ["headline", "tables", "entropy", "trees"]
+    assert "+37.5 points" in out.read_text()
+
+
 def test_missing_run_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         write_report(tmp_path / "a.html", run=tmp_path / "nowhere")
@@ -91,7 +101,7 @@ def test_missing_run_is_a_data_error(tmp_path):
 
 
 def test_the_viewer_imports_no_torch():
-    program = "import sys, arpo.viewer; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    program = "import sys, arpo.viewer; print([m for m in ('torch', 'transformers', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 

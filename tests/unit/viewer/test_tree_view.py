@@ -1,7 +1,12 @@
-from arpo.tree import NodeKind, RolloutTree
+from itertools import pairwise
+
+import pytest
+
+from arpo.errors import DataError
+from arpo.tree import NodeKind, RolloutTree, read_trees
 from arpo.types import Message, Parse, Task, ToolCall, ToolResult
 from arpo.viewer.run import ShownTree
-from arpo.viewer.tokens import token_pieces
+from arpo.viewer.tokens import find_decoder, token_pieces
 from arpo.viewer.tree_view import tree_view
 
 TASK = Task(id="t", messages=(Message(role="user", content="Where?"),), references=("Kelford",), source="test")
@@ -56,7 +61,7 @@ def test_no_two_cards_overlap(run_dir):
     for shown in read_run(run_dir).trees:
         view = tree_view(shown, None)
         boxes = sorted((c.y, c.x, c.x + c.width) for c in view.cards if c.kind != "prompt")
-        for (y, _, right), (next_y, left, _) in zip(boxes, boxes[1:], strict=False):
+        for (y, _, right), (next_y, left, _) in pairwise(boxes):
             assert y != next_y or right < left
         assert all(c.x + c.width <= view.width and c.y < view.height for c in view.cards)
 
@@ -76,6 +81,17 @@ def test_details_hold_each_token_with_its_entropy():
     assert "pieces" not in view.details[2]
     assert view.details[2]["text"] == "found"
     assert view.max_entropy == 0.4
+
+
+def test_decoder_comes_from_the_run_or_the_given_directory(run_dir, tmp_path):
+    for place in (run_dir, run_dir / "rollouts" / "step_000005.jsonl.zst"):
+        decode = find_decoder(place)
+        assert decode is not None
+        first = next(read_trees(run_dir / "rollouts" / "step_000005.jsonl.zst")).nodes[1]
+        assert decode(first.token_ids) == first.text
+    assert find_decoder(tmp_path) is None
+    with pytest.raises(DataError, match=r"tokenizer\.json"):
+        find_decoder(run_dir, tmp_path)
 
 
 def test_pieces_join_to_the_text_across_split_characters():

@@ -1,7 +1,6 @@
 """`arpo demos`: demonstrations written by a scripted agent that runs in the real loop."""
 
 import argparse
-from dataclasses import asdict
 from typing import Any
 
 from arpo.cli.output import add_command, print_summary, progress, result_console
@@ -31,5 +30,5 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from arpo.demonstrate.run import write_demos
 
-    print_summary(asdict(write_demos(config, progress())))
+    print_summary(write_demos(config, progress()))
     return 0

@@ -30,8 +30,8 @@ class Document:
 def make_documents(world: World, misleading_share: float, seed: int) -> list[Document]:
     """A registry entry for every entity, then almanac entries that state `misleading_share` of all facts wrongly.
 
-    An entity has at most one almanac entry. It holds fewer facts than the registry's, so a search that ranks short pages higher,
-    as BM25 does, puts it first.
+    An entity has at most one almanac entry. It tends to hold fewer facts than the registry's, so that a search which prefers
+    short pages, as BM25 does, puts it first.
     """
     rng = random.Random(f"{seed}/documents")
     misleading = set(rng.sample(list(world.facts), round(misleading_share * len(world.facts))))

@@ -7,7 +7,8 @@ from datetime import date, timedelta
 
 from arpo.data.world.config import WorldConfig
 from arpo.data.world.kinds import ATTRIBUTES, EntityType, Kind
-from arpo.data.world.names import make_names
+from arpo.data.world.names import NamePool, make_names
+from arpo.errors import ConfigError
 
 _FIRST_DAY, _NUM_DAYS = date(1900, 1, 1), 36_000
 
@@ -64,7 +65,11 @@ class World:
 
 
 def make_world_facts(config: WorldConfig) -> World:
-    """Entities with names, a held-out part of each type, and a value for every attribute."""
+    """Entities with names, a held-out share of each type, and a value for every attribute.
+
+    Raises:
+        ConfigError: too few names could be held out without hiding a part of a name from training.
+    """
     rng = random.Random(f"{config.seed}/facts")
     names = make_names(
         rng,
@@ -74,11 +79,11 @@ def make_world_facts(config: WorldConfig) -> World:
         num_regions=config.num_regions,
     )
     entities = [
-        *_make_entities(names.persons, "person", config.held_out_share),
-        *_make_entities(names.companies, "company", config.held_out_share),
-        *_make_entities(names.cities, "city", config.held_out_share),
+        *_make_entities(names.persons, "person", config.held_out_share, "num_persons"),
+        *_make_entities(names.companies, "company", config.held_out_share, "num_companies"),
+        *_make_entities(names.cities, "city", config.held_out_share, "num_cities"),
     ]
-    world = World({e.name: e for e in entities}, names.regions, {})
+    world = World({e.name: e for e in entities}, names.regions.names, {})
     for entity in entities:
         for attribute, spec in ATTRIBUTES.items():
             if spec.owner == entity.type:
@@ -105,6 +110,11 @@ def compute_answer(world: World, kind: Kind, names: Sequence[str]) -> str:
             return str(abs((date.fromisoformat(values[0]) - date.fromisoformat(values[1])).days))
 
 
-def _make_entities(names: Sequence[str], owner: EntityType, held_out_share: float) -> list[Entity]:
-    num_held_out = min(max(1, round(held_out_share * len(names))), len(names) - 1)
-    return [Entity(name, owner, i < num_held_out) for i, name in enumerate(names)]
+def _make_entities(pool: NamePool, owner: EntityType, held_out_share: float, count_key: str) -> list[Entity]:
+    num_seen = len(pool.names) - max(1, round(held_out_share * len(pool.names)))
+    if num_seen < len(pool.names) - pool.num_free:
+        raise ConfigError(
+            f"held_out_share = {held_out_share}: of the {len(pool.names)} names ({count_key}) only {pool.num_free} consist of "
+            f"parts that other names show, so no more can be held out; raise {count_key} or lower held_out_share"
+        )
+    return [Entity(name, owner, number >= num_seen) for number, name in enumerate(pool.names)]

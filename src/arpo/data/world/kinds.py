@@ -1,7 +1,7 @@
 """What can be known in a world and what can be asked: attributes and question kinds, as data.
 
-A question names one or more entities. From each it follows a chain of attributes (`birthplace`, then `region`); each link is one
-search. A kind with an operation combines the values found with one Python call.
+A question names one or more entities. From each it follows a chain of attributes (`birthplace`, then `region`); each link
+is one search. A kind with an operation combines the values found with one Python call.
 """
 
 from dataclasses import dataclass

@@ -63,7 +63,7 @@ def make_world(config: WorldConfig, out: Path) -> WorldSummary:
     `valid.parquet` and `test.parquet` (the public RL schema), `world.json` (configuration and counts).
 
     Raises:
-        ConfigError: the world has too few entities for the number of questions of some kind.
+        ConfigError: the world has too few entities for the share held out, or for the number of questions of some kind.
     """
     world = make_world_facts(config)
     documents = make_documents(world, config.misleading_share, config.seed)

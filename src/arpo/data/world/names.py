@@ -20,16 +20,25 @@ _COMPANY_TYPES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """The names of one world, all different."""
+class NamePool:
+    """Names of one type of entity, all different."""
 
-    persons: list[str]
+    names: list[str]
+    num_free: int
+    """The last so many consist of parts that the names before them show already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of one world."""
+
+    persons: NamePool
     """First and last name, e.g. "Mira Tolvan"."""
-    companies: list[str]
+    companies: NamePool
     """Last name and type, e.g. "Tolvan Mills"."""
-    cities: list[str]
+    cities: NamePool
     """One word of stem and ending, e.g. "Kelford"."""
-    regions: list[str]
+    regions: NamePool
     """One word, e.g. "Kelmark"."""
 
 
@@ -58,5 +67,9 @@ def _words(rng: random.Random, heads: Sequence[str], tails: Sequence[str], count
     return [(head + tail).capitalize() for head, tail in rng.sample(list(itertools.product(heads, tails)), count)]
 
 
-def _pairs(rng: random.Random, heads: Sequence[str], tails: Sequence[str], joint: str, count: int) -> list[str]:
-    return [head + joint + tail for head, tail in rng.sample(list(itertools.product(heads, tails)), count)]
+def _pairs(rng: random.Random, heads: Sequence[str], tails: Sequence[str], joint: str, count: int) -> NamePool:
+    covering, free, shown = list[str](), list[str](), set[str]()
+    for head, tail in rng.sample(list(itertools.product(heads, tails)), count):
+        (free if {head, tail} <= shown else covering).append(head + joint + tail)
+        shown |= {head, tail}
+    return NamePool(covering + free, len(free))

@@ -18,7 +18,7 @@ class PythonSandboxConfig(Config):
     cpu_s: int = Field(default=5, ge=1, le=600)
     """Seconds of processor time one program may take."""
     memory_mb: int = Field(default=512, ge=64)
-    """MiB of address space of one program, the interpreter (20) and preloaded libraries (numpy and sympy: about 150) included."""
+    """MiB of address space of one program, the interpreter (20) and preloaded libraries (numpy and sympy: 120) included."""
     file_mb: int = Field(default=8, ge=1)
     """MiB one file may hold, and what a program may print in all."""
     scratch_mb: int = Field(default=32, ge=1)
@@ -26,8 +26,8 @@ class PythonSandboxConfig(Config):
     open_files: int = Field(default=32, ge=16, le=1024)
     """Files a program may hold open at once, the three standard streams included."""
     max_output_bytes: int = Field(default=65_536, ge=1)
-    """Bytes of printed output, and of an error's report, that are read back; the rest is dropped and the result marked truncated."""
-    concurrency: int = Field(default=8, ge=1, le=256)
+    """Bytes of printed output, and of an error's report, that are read back; what is longer is cut and marked truncated."""
+    concurrency: int = Field(default=8, ge=1, le=128)
     """Programs that run at the same time; further ones wait."""
     preload: tuple[str, ...] = ()
     """Modules imported once, before any program runs, e.g. `["numpy", "sympy"]`: each program then finds them at no cost."""

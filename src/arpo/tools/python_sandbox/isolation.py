@@ -35,7 +35,8 @@ def describe_isolation() -> list[tuple[str, bool, str]]:
     """(mechanism, whether it works here, detail or advice) of each isolation, found by starting it; for `arpo doctor`.
 
     Example:
-        [("bubblewrap", False, "bubblewrap is not installed (...)"), ("landlock", True, "Landlock ABI 7, seccomp, resource limits")]
+        [("bubblewrap", False, "bubblewrap is not installed (...)"),
+         ("landlock", True, "Landlock ABI 7, seccomp, resource limits")]
     """
     rows: list[tuple[str, bool, str]] = []
     for mechanism in _MECHANISMS:
@@ -44,7 +45,9 @@ def describe_isolation() -> list[tuple[str, bool, str]]:
         except ToolError as error:
             rows.append((mechanism, False, str(error)))
         else:
-            landlock = f"Landlock ABI {zygote.landlock_abi}" if zygote.landlock_abi else "no Landlock: programs cannot write files"
+            landlock = (
+                f"Landlock ABI {zygote.landlock_abi}" if zygote.landlock_abi else "no Landlock: programs cannot write files"
+            )
             zygote.close()
             own = "own namespaces, " if mechanism == "bubblewrap" else ""
             rows.append((mechanism, True, f"{own}{landlock}, seccomp, resource limits"))

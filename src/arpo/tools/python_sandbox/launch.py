@@ -12,6 +12,7 @@ from arpo.errors import ToolError
 from arpo.tools.python_sandbox.config import PythonSandboxConfig
 
 _JAIL = Path(__file__).parent / "jail"
+_START = "import sys; sys.path[0] = sys.argv.pop(1); from jail.supervisor import main; main()"
 _PRIVATE_SCRATCH = "/scratch"
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")
 
@@ -41,7 +42,7 @@ def readable_paths() -> list[str]:
 
 def settings(config: PythonSandboxConfig, scratch_root: str, has_private_files: bool) -> dict[str, Any]:
     """What the zygote is told, as JSON."""
-    limits = config.model_dump(mode="json", exclude={"isolation", "max_output_bytes"})
+    limits = config.model_dump(mode="json", exclude={"isolation", "max_output_bytes", "concurrency"})
     return {
         **limits,
         "scratch_root": scratch_root,
@@ -73,8 +74,18 @@ def bubblewrap_command(config: PythonSandboxConfig, control_fd: int) -> list[str
 
 
 def _python(control_fd: int, settings: dict[str, Any]) -> list[str]:
-    # -S -s -B: no site module, no user's packages, no byte code written; the folder's __main__ is the zygote.
-    return [os.path.realpath(_interpreter()), "-S", "-s", "-B", str(_JAIL), str(control_fd), json.dumps(settings)]
+    # -S -s -B: no site module, no user's packages, no byte code written.
+    return [
+        os.path.realpath(_interpreter()),
+        "-S",
+        "-s",
+        "-B",
+        "-c",
+        _START,
+        str(_JAIL.parent),
+        str(control_fd),
+        json.dumps(settings),
+    ]
 
 
 def _interpreter() -> str:

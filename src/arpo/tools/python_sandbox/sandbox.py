@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from arpo.errors import ToolError
+from arpo.tools.places import Places
 from arpo.tools.python_sandbox.config import PythonSandboxConfig
 from arpo.tools.python_sandbox.isolation import start_zygote
 from arpo.tools.python_sandbox.zygote import Outcome, Zygote, ZygoteDiedError
@@ -18,8 +19,9 @@ from arpo.types import ToolResult
 class PythonSandbox:
     """Runs each program in a fresh, confined interpreter; prints as a notebook cell does, the last expression's value included.
 
-    A program's text is dedented and stripped. `random` starts from the same seed in each. A result's content is what was printed; of
-    a program that failed, the last line of its traceback, the rest of it, then what was printed. Stateless, so forks share it.
+    A program's text is dedented and stripped. `random` starts from the same seed in each. A result's content is what was
+    printed; of a program that failed, the last line of its traceback, the rest of it, then what was printed. Stateless, so
+    forks share it.
 
     Raises:
         ToolError: no isolation works on this machine; says what to install.
@@ -32,7 +34,7 @@ class PythonSandbox:
         self._config = config
         self.schema: Mapping[str, Any] = {
             "type": "object",
-            "description": "Run a Python program in a fresh interpreter; gives what it prints and the value of its last expression.",
+            "description": "Run a Python program in a fresh interpreter; gives what it prints and its last expression's value.",
             "properties": {"code": {"type": "string", "description": "The program."}},
             "required": ["code"],
             "additionalProperties": False,
@@ -40,6 +42,7 @@ class PythonSandbox:
         self.version = _version(config)
         self._zygote, self.isolation = start_zygote(config)
         self._finalizer = weakref.finalize(self, self._zygote.close)
+        self._places = Places(config.concurrency)
         self._is_closed = False
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
@@ -48,7 +51,8 @@ class PythonSandbox:
         if not isinstance(code, str):
             return ToolResult(content="python: argument 'code' must be a string with the program", status="error")
         try:
-            outcome = await self._execute(code)
+            async with self._places.here():
+                outcome = await self._execute(code)
         except ZygoteDiedError:
             return ToolResult(content="The Python sandbox broke down while it ran this program.", status="error")
         except ToolError as error:

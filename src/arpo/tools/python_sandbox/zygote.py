@@ -51,6 +51,8 @@ class Zygote:
         """
         self._max_bytes = config.max_output_bytes
         self._scratch_root: str | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._errors = os.memfd_create("errors")
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
@@ -59,7 +61,6 @@ class Zygote:
                 else:
                     self._scratch_root = tempfile.mkdtemp(prefix="arpo-python-")
                     command = launch.landlock_command(config, theirs.fileno(), self._scratch_root)
-                self._errors = os.memfd_create("errors")
                 self._process = subprocess.Popen(
                     command,
                     env=launch.ENVIRONMENT,
@@ -77,7 +78,7 @@ class Zygote:
     @property
     def is_alive(self) -> bool:
         """False once its process has ended."""
-        return self._process.poll() is None
+        return self._process is not None and self._process.poll() is None
 
     async def run(self, source: str) -> Outcome:
         """Run one program; cancelling kills it.
@@ -106,16 +107,15 @@ class Zygote:
     def close(self) -> None:
         """End it; calling this twice is harmless."""
         self._control.close()
-        process: subprocess.Popen[bytes] | None = getattr(self, "_process", None)
-        if process is not None:
+        if self._process is not None:
             try:
-                process.wait(_STOP_S)
+                self._process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        if (errors := getattr(self, "_errors", None)) is not None:
-            os.close(errors)
-            self._errors = None
+                self._process.kill()
+                self._process.wait()
+        if self._errors >= 0:
+            os.close(self._errors)
+            self._errors = -1
         if self._scratch_root is not None:
             shutil.rmtree(self._scratch_root, ignore_errors=True)
 
@@ -126,7 +126,9 @@ class Zygote:
         except TimeoutError:
             raise ToolError(f"Python sandbox ({mechanism}): no sign of life within {_START_S:.0f} s of its start") from None
         if not message:
-            raise ToolError(f"Python sandbox ({mechanism}): it ended at start: {_read(self._errors, 2000)[0].strip() or 'no message'}")
+            raise ToolError(
+                f"Python sandbox ({mechanism}): it ended at start: {_read(self._errors, 2000)[0].strip() or 'no message'}"
+            )
         ready = json.loads(message)
         if ready["fault"] is not None:
             raise ToolError(f"Python sandbox ({mechanism}): {ready['fault']}")

@@ -8,7 +8,7 @@ from arpo.config import Config
 
 
 class SearchConfig(Config):
-    """Local BM25 search over an index made by `arpo index`."""
+    """Local BM25 search over an index made by `arpo index build`."""
 
     index: Path
     """Folder of the index."""

@@ -80,11 +80,13 @@ def open_index(path: Path) -> Index:
     Raises:
         ToolError: there is no index, or another version of arpo wrote it; the message has the command that builds one.
     """
-    command = f"arpo index --corpus <corpus.jsonl> --out {path}"
+    command = f"arpo index build <corpus.jsonl> --out {path}"
     try:
         description = json.loads((path / _DESCRIPTION).read_text(encoding="utf-8"))
         if description["format"] != _FORMAT:
-            raise ToolError(f"{path}: index of format {description['format']}, this arpo reads {_FORMAT}; build it anew: {command}")
+            raise ToolError(
+                f"{path}: index of format {description['format']}, this arpo reads {_FORMAT}; build it anew: {command}"
+            )
         index = tantivy.Index.open(str(path))
         opened = Index(index, description["content_hash"], description["num_documents"])
     except FileNotFoundError as error:
@@ -149,6 +151,7 @@ def _read_document(line: bytes) -> tuple[str, str]:
         raise ValueError("no `text` (or `contents`) with words in it")
     if not isinstance(title, str):
         raise ValueError(f"`title` = {title!r} is not a string")
+    f"{title}{text}".encode()  # raises UnicodeEncodeError, a ValueError, where half a surrogate pair was escaped
     return title, " ".join(text.split())
 
 

@@ -18,8 +18,8 @@ _FIELDS = ("title", "text")
 class LocalSearch:
     """Returns the pages that match any word of a query, best first, as lines `Page 1: <text>`.
 
-    Scores are the sum of BM25 over title and text (k1 = 1.2, b = 0.75); equal scores keep the corpus's order. A query is plain words:
-    quotes, operators and field names have no meaning, so that no query can fail to parse.
+    Scores are the sum of BM25 over title and text (k1 = 1.2, b = 0.75); equal scores keep the corpus's order. A query is plain
+    words: quotes, operators and field names have no meaning, so that no query can fail to parse.
 
     Raises:
         ToolError: there is no index at `config.index`.
@@ -62,7 +62,8 @@ class LocalSearch:
         """Nothing to free."""
 
     def _find(self, query: str) -> list[str]:
-        terms = list(dict.fromkeys(self._analyzer.analyze(query)))
+        words = query.encode("utf-8", "replace").decode()  # half a surrogate pair is no text
+        terms = list(dict.fromkeys(self._analyzer.analyze(words)))
         if not terms:
             return []
         bm25 = tantivy.Query.boolean_query(

@@ -1,6 +1,7 @@
 """Sandboxes in each isolation this machine has, and what they leave behind."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,19 +26,32 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[PythonSandbox]:
     asyncio.run(tool.aclose())
 
 
-def processes_of(sandbox: PythonSandbox) -> list[int]:
-    """Ids of the sandbox's processes, parents before children; the zygote is the last when no program runs."""
-    found = [sandbox._zygote._process.pid]
-    for pid in found:
-        children = Path(f"/proc/{pid}/task/{pid}/children")
-        found += [int(child) for child in children.read_text().split()] if children.exists() else []
+def descendants(pid: int) -> list[int]:
+    """A process and all below it, parents before children."""
+    found = [pid]
+    for parent in found:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            found += [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
     return found
 
 
-def leftovers(sandbox: PythonSandbox) -> dict[str, object]:
-    """What a program could leave behind: processes, scratch folders, open descriptors of the zygote and of this process."""
+def processes_of(sandbox: PythonSandbox) -> list[int]:
+    """Ids of the sandbox's processes; the zygote is the last when no program runs."""
+    return descendants(sandbox._zygote._process.pid)
+
+
+IDLE_DESCRIPTORS = 5
+"""Of a zygote without programs: three standard streams, the socket to arpo, the poll."""
+
+
+async def leftovers(sandbox: PythonSandbox) -> dict[str, object]:
+    """What programs could leave behind, once the zygote has had time to close what it has just replied on."""
     processes = processes_of(sandbox)
     zygote = processes[-1]
+    for _ in range(200):
+        if len(os.listdir(f"/proc/{zygote}/fd")) == IDLE_DESCRIPTORS:
+            break
+        await asyncio.sleep(0.05)
     root = sandbox._zygote._scratch_root
     return {
         "processes": processes,

@@ -1,6 +1,7 @@
 """What the `python` tool gives back, and how it lives, dies and is replaced."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,9 +15,9 @@ from arpo.errors import ToolError
 from arpo.tools.base import Tool
 from arpo.tools.python_sandbox import PythonSandbox, PythonSandboxConfig, describe_isolation
 
-from .conftest import open_sandbox, processes_of
+from .conftest import descendants, open_sandbox, processes_of
 
-JAIL = Path(arpo.tools.python_sandbox.__file__).parent / "jail"
+PACKAGE = Path(arpo.tools.python_sandbox.__file__).parent
 
 PROGRAMS = {
     "printed": ("print('a'); print('b')", "a\nb\n"),
@@ -73,7 +74,7 @@ async def test_error_comes_with_the_last_line_of_its_traceback_first(sandbox: Py
         ("import sys; sys.exit('bye')", "SystemExit: bye"),
         ("import os; os._exit(7)", "The program ended with exit code 7."),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
-        ("'\0'", "ValueError: source code string cannot contain null bytes"),
+        ("'\0'", "SyntaxError: source code string cannot contain null bytes"),
         ("import json; json.loads('{')", "json.decoder.JSONDecodeError: Expecting property name enclosed in double quotes"),
     ],
 )
@@ -164,9 +165,10 @@ async def test_call_whose_zygotes_all_die_is_an_error_and_the_next_one_works():
 
     async def kill_every_zygote() -> None:
         while True:
-            for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-                if str(JAIL).encode() in Path(f"/proc/{child}/cmdline").read_bytes():
-                    os.kill(int(child), signal.SIGKILL)
+            for process in descendants(os.getpid()):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    if str(PACKAGE).encode() in Path(f"/proc/{process}/cmdline").read_bytes():
+                        os.kill(process, signal.SIGKILL)
             await asyncio.sleep(0.02)
 
     call = asyncio.create_task(tool.run({"code": "import time; time.sleep(5)"}))
@@ -207,8 +209,8 @@ def test_zygote_ends_with_its_owner(tmp_path: Path):
 def test_filter_without_landlock_refuses_to_write(tmp_path: Path):
     program = f"""
 import sys, os
-sys.path.insert(0, {str(JAIL)!r})
-import seccomp, system
+sys.path.insert(0, {str(PACKAGE)!r})
+from jail import seccomp, system
 open('old', 'w').write('kept')
 system.drop_privileges()
 seccomp.install(seccomp.build_filter(may_write=False))

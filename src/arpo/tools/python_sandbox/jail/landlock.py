@@ -9,7 +9,7 @@ import stat
 import struct
 from collections.abc import Iterable
 
-from system import syscall
+from .system import syscall
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_FLAG, _PATH_BENEATH = 1, 1

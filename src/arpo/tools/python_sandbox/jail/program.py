@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import contextlib
 import linecache
 import os
 import random
@@ -12,6 +13,7 @@ import types
 
 FILENAME = "<python>"
 _MAX_FRAMES = 8
+_MAX_REPORT_BYTES = 1 << 20
 
 
 def run(source: str) -> int:
@@ -21,15 +23,17 @@ def run(source: str) -> int:
     sys.modules["__main__"] = module
     sys.argv = [FILENAME]
     linecache.cache[FILENAME] = (len(source), None, source.splitlines(keepends=True), FILENAME)
-    vars(builtins).update(exit=sys.exit, quit=sys.exit)
+    builtins.exit = builtins.quit = sys.exit  # pyright: ignore[reportAttributeAccessIssue]
     random.seed(0)
     try:
         _run_cell(source, module.__dict__)
         sys.stdout.flush()
-    except SystemExit as stop:
-        return _exit(stop)
     except BaseException as error:
-        _report(error)
+        if isinstance(error, SystemExit) and error.code in (None, 0):
+            sys.stdout.flush()
+            return 0
+        with contextlib.suppress(BaseException):  # no memory is left for a report, say
+            _report(error)
         return 1
     return 0
 
@@ -42,14 +46,6 @@ def _run_cell(source: str, namespace: dict[str, object]) -> None:
         value = eval(compile(ast.Expression(last.value), FILENAME, "eval"), namespace)
         if value is not None:
             print(repr(value))
-
-
-def _exit(stop: SystemExit) -> int:
-    if stop.code is None or stop.code == 0:
-        sys.stdout.flush()
-        return 0
-    _report(stop)
-    return 1
 
 
 def _report(error: BaseException) -> None:
@@ -65,6 +61,6 @@ def _report(error: BaseException) -> None:
         text += "Traceback (most recent call last):\n" + "".join(report.stack.format())
     os.ftruncate(2, 0)
     os.lseek(2, 0, os.SEEK_SET)
-    data = text.encode("utf-8", "backslashreplace")
+    data = text.encode("utf-8", "backslashreplace")[:_MAX_REPORT_BYTES]
     while data:
         data = data[os.write(2, data) :]

@@ -19,7 +19,9 @@ def syscall(number: int, *arguments: "int | bytes | ctypes.Array[ctypes.c_char] 
     Raises:
         OSError: the kernel refused it.
     """
-    converted = [ctypes.c_long(a) if isinstance(a, int) else ctypes.byref(a) if isinstance(a, ctypes.Structure) else a for a in arguments]
+    converted = [
+        ctypes.c_long(a) if isinstance(a, int) else ctypes.byref(a) if isinstance(a, ctypes.Structure) else a for a in arguments
+    ]
     result = _LIBC.syscall(ctypes.c_long(number), *converted)
     if result < 0:
         code = ctypes.get_errno()
@@ -50,9 +52,10 @@ def die_with_parent() -> None:
 
 
 def limit_resources(cpu_s: int, memory: int, file_size: int, open_files: int) -> None:
-    """Set hard limits: processor seconds, bytes of address space, bytes of one file, open files; no core dump, no new process."""
+    """Limit processor seconds, bytes of address space, bytes of one file, open files; no core dump, no new process."""
+    # A signal that says why at the limit; a second later one that cannot be ignored.
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     for kind, value in (
-        (resource.RLIMIT_CPU, cpu_s),
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, file_size),
         (resource.RLIMIT_NOFILE, open_files),

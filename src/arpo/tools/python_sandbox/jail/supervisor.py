@@ -1,14 +1,15 @@
 """The zygote: a small process that stays clean and forks one confined child per program.
 
-Started with one descriptor (a socket to arpo) and its settings as JSON. Per program arpo sends four descriptors: the reply socket,
-the program's text, and two anonymous files for its standard output and error. The zygote never reads the program; its child does,
-after it has closed every other descriptor. What became of the child the zygote knows from the kernel: a program cannot forge it.
+Started with one descriptor (a socket to arpo) and its settings as JSON. Per program arpo sends four descriptors: the reply
+socket, the program's text, and two anonymous files for its standard output and error. The zygote never reads the program; its
+child does, after it has closed every other descriptor. What became of the child the zygote knows from the kernel: a program
+cannot forge it.
 """
 
-import collections
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -18,12 +19,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import landlock
-import program
-import seccomp
-import system
+from . import landlock, program, seccomp, system
 
 _TICK_S = 0.05
 _JAIL_FAILED = 97
@@ -55,7 +53,6 @@ class Supervisor:
         self._poll = select.epoll()
         self._poll.register(control.fileno(), select.EPOLLIN)
         self._children: dict[int, _Child] = {}
-        self._waiting: collections.deque[_Request] = collections.deque()
         self._count = 0
 
     def prove(self) -> str | None:
@@ -77,14 +74,12 @@ class Supervisor:
                     request = socket.recv_fds(self._control, 1, 4)[1]
                     if not request:
                         return
-                    self._waiting.append(request)
+                    self._start(request)
                 elif fd in self._children:
                     self._finish(self._children.pop(fd))
                 else:
                     self._abandon(fd)
             self._stop_offenders()
-            while self._waiting and len(self._children) < self._settings["concurrency"]:
-                self._start(self._waiting.popleft())
 
     def kill_all(self) -> None:
         """End every child and delete its files."""
@@ -135,7 +130,9 @@ class Supervisor:
         _delete(child.scratch)
         code = os.waitstatus_to_exitcode(status)
         stopped = child.stopped
-        if stopped is None and -code in (signal.SIGKILL, signal.SIGXCPU) and _cpu(usage) >= self._settings["cpu_s"] - _TICK_S:
+        if stopped is None and (
+            -code == signal.SIGXCPU or (-code == signal.SIGKILL and _cpu(usage) >= self._settings["cpu_s"])
+        ):
             stopped = "cpu"
         reply = {"exit": code, "stopped": stopped, "jail_failed": code == _JAIL_FAILED}
         with contextlib.suppress(OSError):  # arpo may have left
@@ -175,7 +172,11 @@ class Supervisor:
     def _probe(self, scratch: str) -> int:
         self._enter_jail(scratch)
         outside = os.path.join(self._settings["scratch_root"], "outside")
-        attempts: tuple[Callable[[], object], ...] = (lambda: open(outside, "w"), socket.socket, os.fork)
+        attempts: tuple[Callable[[], object], ...] = (
+            lambda: os.open(outside, os.O_CREAT | os.O_WRONLY),
+            socket.socket,
+            os.fork,
+        )
         for hole, attempt in zip(_HOLES, attempts, strict=True):
             with contextlib.suppress(PermissionError):
                 attempt()
@@ -187,9 +188,9 @@ def main() -> None:
     """Set up, say whether the jail holds, and serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
     settings = json.loads(sys.argv[2])
-    sys.path[0:1] = []  # this folder
+    del sys.path[0]  # where this package lies
     sys.path.extend(settings["site_packages"])
-    sys.stdout.reconfigure(line_buffering=True)  # what was printed before a program is killed is kept
+    cast(io.TextIOWrapper, sys.stdout).reconfigure(line_buffering=True)  # what was printed before a program is killed is kept
     supervisor, fault = None, _missing(settings)
     if fault is None:
         system.drop_privileges()
@@ -255,6 +256,3 @@ def _delete(folder: str) -> None:
         for entry in entries:
             os.unlink(entry.path)
     os.rmdir(folder)
-
-
-main()

@@ -1,0 +1,107 @@
+"""Checkpoints: a Hugging Face directory and the trainer's state in one folder, whole or absent.
+
+A checkpoint is written beside its place and renamed into it, so a kill or a full disk leaves the former ones untouched.
+`<run>/best` and `<run>/final` are links to checkpoints, so that any command that takes a model directory takes them.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from arpo.errors import CheckpointError
+from arpo.models.loading import save_policy
+
+_STATE_FILE = "trainer_state.json"
+_OPTIMIZER_FILE = "optimizer.pt"
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainerState:
+    """What goes on after a resumption besides weights and optimizer; every random stream derives from the seed and the step."""
+
+    step: int = 0
+    """Finished steps."""
+    update: int = 0
+    """Finished optimizer updates."""
+    best_step: int | None = None
+    """Step of the best validation; None before the first."""
+    best_accuracy: float | None = None
+    """Its validation accuracy."""
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, run: Path, tokenizer_source: Path, keep: int):
+        """Checkpoints below `run`, with the tokenizer files of `tokenizer_source`, keeping the newest `keep` and the best."""
+        self._run = run
+        self._folder = run / "checkpoints"
+        self._tokenizer_source = tokenizer_source
+        self._keep = keep
+
+    def save(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer, state: TrainerState) -> Path:
+        """Write the checkpoint of `state.step`, then drop those no longer kept; return its folder.
+
+        Raises:
+            CheckpointError: it could not be written, e.g. for lack of space; the former checkpoints are whole.
+        """
+        target = self._folder / f"step_{state.step:06d}"
+        partial = target.with_name(target.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            save_policy(model, self._tokenizer_source, partial)
+            torch.save(optimizer.state_dict(), partial / _OPTIMIZER_FILE)
+            (partial / _STATE_FILE).write_text(json.dumps(asdict(state)), encoding="utf-8")
+            shutil.rmtree(target, ignore_errors=True)
+            partial.rename(target)
+        except (OSError, RuntimeError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            kept = self.newest()
+            raise CheckpointError(
+                f"{target}: could not be written ({error}); the newest whole checkpoint is {kept or 'none'}. "
+                f"Free some space, then go on with `arpo train --resume {self._run}`"
+            ) from error
+        self._prune(state)
+        return target
+
+    def newest(self) -> Path | None:
+        """The whole checkpoint of the latest step; None when there is none."""
+        return max((p.parent for p in self._folder.glob(f"step_*[0-9]/{_STATE_FILE}")), default=None)
+
+    def load(self, folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> TrainerState:
+        """Bring model and optimizer to where `folder` was saved.
+
+        Raises:
+            CheckpointError: a file is missing or unreadable.
+        """
+        try:
+            state = TrainerState(**json.loads((folder / _STATE_FILE).read_text(encoding="utf-8")))
+            weights = load_file(folder / "model.safetensors")
+            optimizer.load_state_dict(torch.load(folder / _OPTIMIZER_FILE, weights_only=True))
+            missing, unexpected = model.load_state_dict(weights, strict=False)
+        except Exception as error:
+            raise CheckpointError(f"{folder}: cannot read this checkpoint ({error}); remove it to resume an earlier one") from error
+        tied = set(getattr(model, "_tied_weights_keys", None) or ())
+        if unexpected or set(missing) - tied:
+            raise CheckpointError(f"{folder}: weights are not those of the model: missing {missing}, unexpected {unexpected}")
+        model.tie_weights()
+        return state
+
+    def link(self, name: str, step: int) -> None:
+        """Point `<run>/<name>` at the checkpoint of `step`, atomically."""
+        partial = self._run / f"{name}.partial"
+        partial.unlink(missing_ok=True)
+        os.symlink(Path("checkpoints") / f"step_{step:06d}", partial)
+        partial.replace(self._run / name)
+
+    def _prune(self, state: TrainerState) -> None:
+        folders = sorted(p.parent for p in self._folder.glob(f"step_*[0-9]/{_STATE_FILE}"))
+        for folder in folders[: -self._keep]:
+            if folder.name != f"step_{state.best_step or -1:06d}":
+                shutil.rmtree(folder)

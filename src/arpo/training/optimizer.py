@@ -1,0 +1,47 @@
+"""AdamW with decay on matrices only, a schedule that is a pure function of the update, and gradient clipping."""
+
+import math
+
+import torch
+from torch import nn
+
+from arpo.training.config import OptimizerConfig
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over the model's trainable parameters; matrices are decayed, vectors are not."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas)
+
+
+def scheduled_rate(config: OptimizerConfig, update: int, num_updates: int) -> float:
+    """Learning rate of update `update` (counted from 0) of `num_updates`.
+
+    Example: peak 1, warm-up 2, linear to 0 over 6 updates: 0.5, 1.0, then 1.0, 0.75, 0.5, 0.25 ... of the way down.
+    """
+    if update < config.warmup_steps:
+        return config.learning_rate * (update + 1) / config.warmup_steps
+    progress = (update - config.warmup_steps) / max(1, num_updates - config.warmup_steps)
+    remaining = {
+        "constant": 1.0,
+        "linear": 1.0 - progress,
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress))),
+    }[config.schedule]
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * (config.final_fraction + (1.0 - config.final_fraction) * max(0.0, remaining))
+
+
+def take_update(optimizer: torch.optim.Optimizer, rate: float, max_grad_norm: float) -> float:
+    """Clip the gradients, move the weights, clear the gradients; return the global norm before clipping."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(norm)

@@ -1,0 +1,127 @@
+"""Supervised training on conversations: the cold start. Prompts and tool results are masked from the loss."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import torch
+
+from arpo.batching.packing import PackNode, pack_trees, split_by_tokens
+from arpo.config import dump_config
+from arpo.data.conversations import encode_conversation, read_conversations
+from arpo.errors import DataError
+from arpo.models.attention import forward_hidden, use_layout_attention
+from arpo.models.loading import load_policy
+from arpo.models.logprobs import hidden_to_logprobs
+from arpo.protocols.encoding import PolicyTokenizer
+from arpo.protocols.tags import TagProtocol
+from arpo.rollout.seeds import derive_seed
+from arpo.tracking import Tracker
+from arpo.tracking.progress import Progress, SilentProgress
+from arpo.tracking.run_directory import RunDirectory
+from arpo.training.checkpoint import Checkpoints, TrainerState
+from arpo.training.config import SftRun
+from arpo.training.optimizer import build_optimizer, scheduled_rate, take_update
+
+
+@dataclass(slots=True, frozen=True)
+class _Encoded:
+    token_ids: list[int]
+    loss_mask: list[bool]
+
+
+def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any]:
+    """Train on the conversations and return the summary, which `<out>/summary.json` holds too; the model is `<out>/final`.
+
+    Raises:
+        DataError: the file cannot be read, or no conversation fits `max_tokens`.
+        ModelError, RunError, CheckpointError: as their messages say.
+    """
+    progress = progress or SilentProgress()
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    with RunDirectory.create(config.out) as run:
+        tokenizer = PolicyTokenizer.load(config.model.path)
+        conversations = _encode_all(config, tokenizer, progress)
+        model = use_layout_attention(load_policy(config.model.path, config.model.dtype, config.model.device))
+        optimizer = build_optimizer(model, config.optimizer)
+        run.write_text("config.toml", dump_config(config))
+        batches = list(_epochs(conversations, config))
+        state, started, num_tokens, loss = TrainerState(), time.perf_counter(), 0, 0.0
+        with Tracker(run.path, config.tracking, config.model_dump(mode="json")) as tracker:
+            with progress.phase("sft", len(batches), "update") as phase:
+                for index, batch in enumerate(batches):
+                    seconds = time.perf_counter() - started
+                    if config.max_seconds is not None and seconds >= config.max_seconds:
+                        break
+                    rate = _rate(config, index, len(batches), seconds)
+                    metrics = _train_batch(model, optimizer, batch, rate, config.optimizer.max_grad_norm)
+                    num_tokens += sum(len(c.token_ids) for c in batch)
+                    loss = metrics["sft/loss"]
+                    state.step = state.update = index + 1
+                    metrics["sft/epoch"] = (index + 1) / len(batches) * config.num_epochs
+                    metrics["sft/tokens_per_s"] = num_tokens / (time.perf_counter() - started)
+                    tracker.log(state.step, metrics)
+                    phase.advance(1, loss=round(loss, 4), accuracy=round(metrics["sft/token_accuracy"], 4))
+        checkpoints = Checkpoints(run.path, config.model.path, keep=1)
+        checkpoints.save(model, optimizer, state)
+        checkpoints.link("final", state.step)
+        summary = {
+            "num_conversations": len(conversations),
+            "num_updates": state.update,
+            "num_tokens": num_tokens,
+            "epochs": state.update / len(batches) * config.num_epochs,
+            "loss": loss,
+            "seconds": time.perf_counter() - started,
+        }
+        run.write_json("summary.json", summary)
+    return summary
+
+
+def _encode_all(config: SftRun, tokenizer: PolicyTokenizer, progress: Progress) -> list[_Encoded]:
+    file = read_conversations(config.data)
+    for row in file.bad_rows:
+        progress.line(f"left out: {row}")
+    protocol = TagProtocol(tokenizer, config.protocol)
+    encoded = [_Encoded(*encode_conversation(c, protocol, tokenizer)) for c in file.conversations]
+    kept = [e for e in encoded if len(e.token_ids) <= config.max_tokens]
+    if len(kept) < len(encoded):
+        progress.line(f"left out: {len(encoded) - len(kept)} conversations of more than max_tokens = {config.max_tokens} tokens")
+    if not kept:
+        raise DataError(f"{config.data}: no conversation has at most max_tokens = {config.max_tokens} tokens; raise it")
+    return kept
+
+
+def _epochs(conversations: Sequence[_Encoded], config: SftRun) -> Iterator[list[_Encoded]]:
+    """Batches of every epoch, the conversations shuffled anew in each."""
+    for epoch in range(config.num_epochs):
+        order = list(conversations)
+        Random(derive_seed(config.seed, "sft", epoch)).shuffle(order)
+        for indices in split_by_tokens([len(c.token_ids) for c in order], config.batch_tokens):
+            yield [order[i] for i in indices]
+
+
+def _rate(config: SftRun, update: int, num_updates: int, seconds: float) -> float:
+    """The scheduled rate; under a time limit the schedule follows whichever of updates and time is further on."""
+    if config.max_seconds is not None and update >= config.optimizer.warmup_steps:
+        update = max(update, int(num_updates * seconds / config.max_seconds))
+    return scheduled_rate(config.optimizer, update, num_updates)
+
+
+def _train_batch(
+    model: Any, optimizer: torch.optim.Optimizer, batch: Sequence[_Encoded], rate: float, max_grad_norm: float
+) -> dict[str, float]:
+    packed = pack_trees([[PackNode(None, c.token_ids, c.loss_mask)] for c in batch]).to(model.device)
+    hidden = forward_hidden(model, packed.token_ids, packed.positions, packed.layout)
+    logprobs, _ = hidden_to_logprobs(model, hidden[packed.predictors], packed.targets)
+    loss = -logprobs.mean()
+    loss.backward()
+    return {
+        "sft/loss": float(loss.detach()),
+        "sft/grad_norm": take_update(optimizer, rate, max_grad_norm),
+        "sft/learning_rate": rate,
+        "sft/tokens": len(packed.targets),
+        "sft/token_accuracy": float((logprobs.detach().exp() > 0.5).float().mean()),
+    }

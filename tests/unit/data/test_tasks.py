@@ -1,0 +1,146 @@
+import json
+import warnings
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from arpo.data.tasks import read_tasks
+from arpo.errors import DataError
+from arpo.types import Message
+
+PROMPT = [{"content": "Use \x08oxed{}.", "role": "system"}, {"content": "who ?", "role": "user"}]
+
+
+def write_jsonl(path: Path, *rows: object) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def rl_row(ground_truth: object = "Kelford", **extra: object) -> dict[str, object]:
+    return {"data_source": "DR", "prompt": PROMPT, "ability": "qa",
+    "reward_model": {"ground_truth": ground_truth, "style": "rule"},
+            "extra_info": {"index": 3, "split": "train"}, "metadata": None, **extra}  # fmt: skip
+
+
+def test_rl_rows_from_parquet(tmp_path: Path):
+    path = tmp_path / "train.parquet"
+    pq.write_table(pa.Table.from_pylist([rl_row(), rl_row("Bo")]), path)
+    with pytest.warns(UserWarning, match="2 of 2 prompts"):
+        found = read_tasks(path)
+    first, second = found.tasks
+    assert (first.id, second.id) == ("train-1", "train-2")
+    assert first.messages == (Message(role="system", content="Use \\boxed{}."), Message(role="user", content="who ?"))
+    assert (first.references, first.source, first.ability) == (("Kelford",), "DR", "qa")
+    assert first.extra == {"reward_model.style": "rule", "index": 3, "split": "train"}
+    assert first.question == "who ?"
+    assert found.bad_rows == []
+
+
+def test_the_other_struct_variant(tmp_path: Path):
+    row = {"data_source": "DR", "prompt": [{"role": "user", "content": "who ?"}], "ability": None,
+           "reward_model": {"ground_truth": ["Bo", "Bo Finch"]}, "extra_info": {"index": 0}}  # fmt: skip
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "hard.parquet")
+    (task,) = read_tasks(tmp_path / "hard.parquet").tasks
+    assert task.references == ("Bo", "Bo Finch")
+    assert task.ability is None
+    assert task.extra == {"index": 0}
+
+
+@pytest.mark.parametrize(
+    ("answer", "references"),
+    [
+        ("Kelford", ("Kelford",)), (7, ("7",)), (204.0, ("204.0",)), (["a", "b"], ("a", "b")), (["a", " "], ("a",)),
+        ("so 3 + 4\n#### 7", ("7",)), ("# of cars", ("# of cars",)),
+    ],
+)  # fmt: skip
+def test_answers(tmp_path: Path, answer: object, references: tuple[str, ...]):
+    (task,) = read_tasks(write_jsonl(tmp_path / "q.jsonl", {"question": "who ?", "answer": answer, "level": 2})).tasks
+    assert task.references == references
+    assert (task.id, task.source, task.extra) == ("q-1", "q", {"level": 2})
+    assert task.messages == (Message(role="user", content="who ?"),)
+
+
+def test_bad_rows_are_named_and_the_others_kept(tmp_path: Path):
+    path = write_jsonl(
+        tmp_path / "q.jsonl",
+        {"question": "who ?", "answer": "Bo"},  # 1
+        "{not json",
+        "[1, 2]",
+        "",  # 4: an empty line is no row
+        {"question": "who ?", "answer": " "},
+        {"question": "", "answer": "Bo"},  # 6
+        {"question": "who ?"},
+        {"question": "who ?", "answer": None},  # 8
+        {"question": "who ?", "answer": True},
+        {"prompt": PROMPT, "reward_model": {}},  # 10
+        {"prompt": "who ?", "reward_model": {"ground_truth": "Bo"}},
+        {"prompt": [{"role": "user"}], "reward_model": {"ground_truth": "Bo"}},  # 12
+        {"prompt": PROMPT[:1], "reward_model": {"ground_truth": "Bo"}},
+        {"question": "where ?", "answer": "Kelford"},  # 14
+    )
+    found = read_tasks(path)
+    assert [task.id for task in found.tasks] == ["q-1", "q-14"]
+    assert [bad.row for bad in found.bad_rows] == [2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13]
+    words = ["no JSON", "no JSON object", "blank", "question = ''", "['question']", "None", "True",
+    "no reward_model.ground_truth",
+             "not a list", "no message", "does not end with a question"]  # fmt: skip
+    for bad, word in zip(found.bad_rows, words, strict=True):
+        assert word in bad.reason
+        assert str(bad) == f"{path}, row {bad.row}: {bad.reason}"
+
+
+def test_files_that_cannot_be_used(tmp_path: Path):
+    with pytest.raises(DataError, match="no such file"):
+        read_tasks(tmp_path / "none.jsonl")
+    (tmp_path / "a.csv").write_text("question,answer\n")
+    with pytest.raises(DataError, match=r"'\.csv'.*\.parquet or \.jsonl"):
+        read_tasks(tmp_path / "a.csv")
+    (tmp_path / "a.parquet").write_bytes(b"no parquet")
+    with pytest.raises(DataError, match="not a parquet file"):
+        read_tasks(tmp_path / "a.parquet")
+    (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="UTF-8"):
+        read_tasks(tmp_path / "b.jsonl")
+    (tmp_path / "e.jsonl").write_text("\n")
+    with pytest.raises(DataError, match=r"no usable task \(it has no rows"):
+        read_tasks(tmp_path / "e.jsonl")
+    with pytest.raises(DataError, match=r"no usable task .*row 1: answer = '' is blank"):
+        read_tasks(write_jsonl(tmp_path / "c.jsonl", {"question": "who ?", "answer": ""}))
+
+
+def test_an_undamaged_prompt_gives_no_warning(tmp_path: Path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_tasks(write_jsonl(tmp_path / "q.jsonl", {"question": "what does \\boxed do ?", "answer": "box"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "num_tasks", "bad_rows"), [("train_10k", 9999, [5275]), ("valid", 180, []), ("hard_search_1k", 1071, [])]
+)
+def test_public_training_files(shared_data: Path, name: str, num_tasks: int, bad_rows: list[int]):
+    with pytest.warns(UserWarning, match=f"damaged in {num_tasks} of {num_tasks} prompts"):
+        found = read_tasks(shared_data / f"{name}.parquet")
+    assert len(found.tasks) == num_tasks
+    assert [bad.row for bad in found.bad_rows] == bad_rows
+    assert all("ground_truth = ' ' is blank" in bad.reason for bad in found.bad_rows)
+    assert all([m.role for m in task.messages] == ["system", "user"] for task in found.tasks)
+    assert not any("\x08" in m.content for task in found.tasks for m in task.messages)
+    assert len({task.id for task in found.tasks}) == num_tasks
+
+
+@pytest.mark.parametrize(
+    ("name", "num_tasks", "references"),
+    [
+        ("aime24", 30, ("204",)),
+        ("bamboogle", 125, ("james madison",)),
+        ("gsm8k", 1319, ("18",)),
+        ("hotpotqa", 200, ("Frank Lowy",)),
+    ],
+)
+def test_public_benchmarks(shared_data: Path, name: str, num_tasks: int, references: tuple[str, ...]):
+    found = read_tasks(shared_data / "benchmarks" / f"{name}.jsonl")
+    assert len(found.tasks) == num_tasks
+    assert found.bad_rows == []
+    assert found.tasks[0].references == references

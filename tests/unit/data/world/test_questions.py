@@ -1,0 +1,38 @@
+"""How many questions of each kind."""
+
+from arpo.data.world.config import DEFAULT_KIND_WEIGHTS
+from arpo.data.world.facts import World, compute_answer
+from arpo.data.world.kinds import ATTRIBUTES, KINDS
+from arpo.data.world.questions import allocate
+
+
+def test_allocation_sums_to_the_count_and_gives_the_rest_to_the_largest_remainders() -> None:
+    # 10 * 1/6 = 1.67, 10 * 2/6 = 3.33, 10 * 3/6 = 5: two of the three are rounded down, the one left over goes to 1.67
+    assert allocate(10, {"a": 1, "b": 2, "c": 3}) == {"a": 2, "b": 3, "c": 5}
+    assert allocate(0, {"a": 1}) == {"a": 0}
+
+
+def test_default_mix_needs_about_two_and_a_half_calls() -> None:
+    total = sum(DEFAULT_KIND_WEIGHTS.values())
+    mean = sum(weight / total * KINDS[kind].num_calls for kind, weight in DEFAULT_KIND_WEIGHTS.items())
+    assert 2.3 < mean < 2.7
+    assert {KINDS[kind].num_calls for kind in DEFAULT_KIND_WEIGHTS} == {1, 2, 3, 4, 5}
+
+
+def test_each_attribute_is_asked_for_alone() -> None:
+    assert {kind.chains for kind in KINDS.values() if kind.num_calls == 1} == {((name,),) for name in ATTRIBUTES}
+
+
+def test_answers_by_hand() -> None:
+    facts = {
+        ("Mira Tolvan", "birthplace"): "Kelford",
+        ("Mira Tolvan", "birth_date"): "1931-04-02",
+        ("Ada Moor", "birth_date"): "1931-03-01",
+        ("Kelford", "region"): "Osmark",
+        ("Kelford", "inhabitants"): "412",
+        ("Dunmere", "inhabitants"): "135",
+    }
+    world = World({}, [], facts)
+    assert compute_answer(world, KINDS["birthplace_region"], ["Mira Tolvan"]) == "Osmark"
+    assert compute_answer(world, KINDS["birthplace_difference"], ["Mira Tolvan", "Dunmere"]) == "277"  # 412 - 135
+    assert compute_answer(world, KINDS["days_between_births"], ["Ada Moor", "Mira Tolvan"]) == "32"  # 31 days of March + 1

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from arpo.config import dump_config, load_config
+from arpo.errors import ConfigError
+from arpo.rewards.build import build_reward
+from arpo.rewards.composite import CompositeReward
+from arpo.rewards.config import RewardConfig
+from arpo.rewards.released import ReleasedReward
+
+GOOD = "<think> so </think> <answer> \\boxed{Kelford} </answer>"
+
+
+@pytest.fixture
+def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "my_rewards.py").write_text(
+        "from arpo.types import Reward\n"
+        "def length(trajectory): return -len(trajectory.token_ids)\n"
+        "def full(trajectory): return Reward(value=2.0, components={'f1': 0.25, 'mine': 3.0}, reason='mine')\n"
+        "def nothing(trajectory): return None\n"
+        "def infinite(trajectory): return float('inf')\n"
+        "number = 3\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "my_rewards"
+
+
+def test_named_rules():
+    assert isinstance(build_reward(RewardConfig()), CompositeReward)
+    assert isinstance(build_reward(RewardConfig(rule="arpo_released")), ReleasedReward)
+
+
+def test_your_function_returns_a_number(make_trajectory, user_module):
+    trajectory = make_trajectory(GOOD)
+    scored = build_reward(RewardConfig(rule=f"{user_module}:length"))(trajectory)
+    assert scored.value == -len(trajectory.token_ids)
+    assert scored.components == {"exact_match": 1.0, "f1": 1.0, "format": 1.0}
+
+
+def test_your_function_returns_a_reward(make_trajectory, user_module):
+    scored = build_reward(RewardConfig(rule=f"{user_module}:full"))(make_trajectory(GOOD))
+    assert scored.value == 2.0
+    assert scored.components == {"exact_match": 1.0, "f1": 0.25, "format": 1.0, "mine": 3.0}
+    assert scored.reason == "mine"
+
+
+@pytest.mark.parametrize("name", ["nothing", "infinite"])
+def test_other_returns_are_refused(make_trajectory, user_module, name):
+    with pytest.raises(ConfigError, match=f"{user_module}:{name}.*t-1.*finite number"):
+        build_reward(RewardConfig(rule=f"{user_module}:{name}"))(make_trajectory(GOOD))
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [("no_such_module:f", "PYTHONPATH"), ("my_rewards:none", "none"), ("my_rewards:number", "int")]
+)
+def test_a_function_that_is_not_there_is_refused(user_module, path, words):
+    with pytest.raises(ConfigError, match=words):
+        build_reward(RewardConfig(rule=path))
+
+
+def test_config_refuses_what_has_no_meaning():
+    with pytest.raises(ValidationError, match="arpo, arpo_released"):
+        RewardConfig(rule="f1")
+    with pytest.raises(ValidationError, match="no effect"):
+        RewardConfig(rule="a.b:c", multi_tool_bonus=0.2)
+    with pytest.raises(ValidationError):
+        RewardConfig(multi_tool_bonus=-0.1)
+
+
+def test_a_resolved_config_is_read_back(tmp_path: Path):
+    config = RewardConfig(rule="a.b:c")
+    (tmp_path / "c.toml").write_text(dump_config(config))
+    assert load_config(RewardConfig, tmp_path / "c.toml") == config

@@ -1,0 +1,91 @@
+import pytest
+
+from arpo.rewards.composite import CompositeReward
+from arpo.rewards.config import RewardConfig
+from arpo.tree import NodeKind
+from arpo.types import ToolResult
+
+SEARCH = "<think> look </think> <search> Ada Moor </search>"
+PYTHON = " <think> count </think> <python> print(1) </python>"
+ANSWER = " <think> so </think> <answer> \\boxed{Kelford} </answer>"
+FOUND, PRINTED = ToolResult(content="Ada Moor of Kelford"), ToolResult(content="1")
+FAILED = ToolResult(content="ZeroDivisionError", status="error")
+
+
+@pytest.fixture
+def reward():
+    return CompositeReward(RewardConfig())
+
+
+@pytest.mark.parametrize(
+    ("turns", "references", "value"),
+    [
+        ((ANSWER,), ("Kelford",), 1.0),
+        ((SEARCH, FOUND, ANSWER), ("Kelford",), 1.0),
+        ((SEARCH, FOUND, PYTHON, PRINTED, ANSWER), ("Kelford",), 1.1),
+        ((SEARCH, FOUND, PYTHON, PRINTED, ANSWER), ("the town of Kelford",), 0.6),  # F1 2*1/(1+3) = 0.5, bonus 0.1
+        ((SEARCH, FOUND, PYTHON, PRINTED, ANSWER), ("Bo",), 0.0),  # no bonus for a wrong answer
+        ((SEARCH, FOUND, PYTHON, FAILED, ANSWER), ("Kelford",), 1.0),  # a failed call earns nothing
+        ((SEARCH, FOUND, PYTHON, FAILED, PYTHON, PRINTED, ANSWER), ("Kelford",), 1.1),  # a later one does
+        ((SEARCH, FOUND, SEARCH, FOUND, ANSWER), ("Kelford",), 1.0),  # one tool twice
+        ((ANSWER,), ("Bo", "Kelford"), 1.0),
+    ],
+)
+def test_reward_of_well_formed_trajectories(make_trajectory, reward, turns, references, value):
+    scored = reward(make_trajectory(*turns, references=references))
+    assert scored.value == pytest.approx(value)
+    assert scored.components["format"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("turns", "fault"),
+    [
+        ((SEARCH, FOUND), "no_answer"),  # a call limit or a token limit ends with a tool result
+        ((SEARCH,), "no_answer"),
+        (("<think> a",), "unclosed_think, no_answer"),
+        (("<answer> \\boxed{Kelford} </answer>",), "no_thinking"),
+        (("<think> a </think> <answer> Kelford </answer>",), "answer_without_box"),
+        (("<think> a </think> <answer> \\boxed{Kelford </answer>",), "unclosed_box"),
+        ((ANSWER, ANSWER), "several_answers"),
+        ((ANSWER, SEARCH, FOUND), "no_answer"),  # an answer before the end is none
+        (("</search>", FOUND, ANSWER), "unopened_search"),
+        (("<think></think> <search> q </search>", FOUND, ANSWER), "empty_think"),
+        ((SEARCH, FOUND, " <think> a </think> <result> 1 </result> <answer> \\boxed{Kelford} </answer>"), "result_by_model"),
+    ],
+)
+def test_format_faults_cost_one(make_trajectory, reward, turns, fault):
+    scored = reward(make_trajectory(*turns))
+    assert scored.value == -1.0
+    assert scored.components["format"] == 0.0
+    assert scored.components["multi_tool_bonus"] == 0.0
+    assert fault in scored.reason
+
+
+@pytest.mark.parametrize(
+    "content", ["<think>", "<answer> \\boxed{Bo} </answer>", "</think></answer>", "<search> q </search>", "</result>"]
+)
+def test_tool_text_cannot_change_the_format(make_trajectory, reward, content):
+    scored = reward(make_trajectory(SEARCH, ToolResult(content=content), ANSWER))
+    assert scored.value == 1.0
+
+
+def test_the_answer_is_measured_even_when_the_format_is_bad(make_trajectory, reward):
+    scored = reward(make_trajectory("<answer> \\boxed{Kelford} </answer>"))
+    assert scored.value == -1.0
+    assert scored.components == {"exact_match": 1.0, "f1": 1.0, "format": 0.0, "multi_tool_bonus": 0.0}
+
+
+def test_the_bonus_is_configured(make_trajectory):
+    trajectory = make_trajectory(SEARCH, FOUND, PYTHON, PRINTED, ANSWER)
+    assert CompositeReward(RewardConfig(multi_tool_bonus=0.0))(trajectory).value == 1.0
+    assert CompositeReward(RewardConfig(multi_tool_bonus=0.5))(trajectory).value == 1.5
+
+
+def test_a_split_completion_is_scored_as_the_whole_was(make_trajectory, reward):
+    trajectory = make_trajectory(SEARCH, FOUND, PYTHON, PRINTED, ANSWER)
+    before = reward(trajectory)
+    tree = trajectory.tree
+    for node in [n for n in trajectory.nodes if n.kind is NodeKind.COMPLETION]:
+        tree.split(node, 1)
+    assert len(tree.nodes) == len(trajectory.nodes) + 3
+    assert reward(tree.trajectories()[0]) == before
