@@ -26,9 +26,14 @@ class LeafSpan:
 
 
     @property
-    def cost(self) -> int:
-        """Query-key pairs of the leaf."""
-        return (self.own.stop - self.own.start) * len(self.path)
+    def num_own(self) -> int:
+        """Tokens the leaf adds to the pack."""
+        return self.own.stop - self.own.start
+
+    @property
+    def num_shared(self) -> int:
+        """Tokens of its path that belong to earlier leaves."""
+        return len(self.path) - self.num_own
 
 
 @dataclass(slots=True, frozen=True)
@@ -39,13 +44,15 @@ class _LeafBatch:
     """[B, Q] indices of own tokens; padding repeats the first."""
     keys: Tensor
     """[B, P] indices of paths; padding repeats the first."""
-    mask: Tensor
-    """[B, 1, Q, P] True where a query sees a key; a padded query sees the first key and is ignored."""
+    mask: Tensor | None
+    """[B, 1, Q, P] True where a query sees a key; a padded query sees the first key and is ignored. None where no leaf shares
+    tokens with an earlier one: then the mask is plainly causal, and half of the work is skipped."""
     is_real: Tensor
     """[B, Q] False on padding."""
 
     def to(self, device: torch.device) -> "_LeafBatch":
-        return _LeafBatch(*(t.to(device) for t in (self.queries, self.keys, self.mask, self.is_real)))
+        mask = self.mask.to(device) if self.mask is not None else None
+        return _LeafBatch(self.queries.to(device), self.keys.to(device), mask, self.is_real.to(device))
 
 
 class TreeLayout:
@@ -66,12 +73,13 @@ class TreeLayout:
 
 
 def _similar(spans: Sequence[LeafSpan], max_leaves: int = 32, max_waste: float = 1.3) -> Iterator[list[LeafSpan]]:
-    """Groups whose padded cost stays below `max_waste` times their real cost; largest leaves first."""
+    """Groups whose padded cost stays below `max_waste` times their real cost; leaves that share nothing first, then by size."""
     group: list[LeafSpan] = []
-    for span in sorted(spans, key=lambda s: (-(s.own.stop - s.own.start), -len(s.path), s.start)):
+    for span in sorted(spans, key=lambda s: (s.num_shared > 0, -s.num_own, -len(s.path), s.start)):
         wider = [*group, span]
-        padded = len(wider) * (wider[0].own.stop - wider[0].own.start) * max(len(s.path) for s in wider)
-        if group and (len(wider) > max_leaves or padded > max_waste * sum(s.cost for s in wider)):
+        padded = len(wider) * wider[0].num_own * max(len(s.path) for s in wider)
+        is_too_wide = len(wider) > max_leaves or padded > max_waste * sum(s.num_own * len(s.path) for s in wider)
+        if group and (is_too_wide or (group[0].num_shared == 0 and span.num_shared > 0)):
             yield group
             wider = [span]
         group = wider
@@ -80,7 +88,7 @@ def _similar(spans: Sequence[LeafSpan], max_leaves: int = 32, max_waste: float =
 
 
 def _pad(spans: Sequence[LeafSpan]) -> _LeafBatch:
-    num_queries = max(s.own.stop - s.own.start for s in spans)
+    num_queries = max(s.num_own for s in spans)
     num_keys = max(len(s.path) for s in spans)
     queries = torch.tensor([[s.start] for s in spans]).repeat(1, num_queries)
     keys = torch.stack([s.path[0] for s in spans]).unsqueeze(1).repeat(1, num_keys)
@@ -88,12 +96,12 @@ def _pad(spans: Sequence[LeafSpan]) -> _LeafBatch:
     mask[..., 0] = True
     is_real = torch.zeros(len(spans), num_queries, dtype=torch.bool)
     for row, span in enumerate(spans):
-        own, path = span.own.stop - span.start, len(span.path)
-        queries[row, :own] = torch.arange(span.start, span.own.stop)
-        keys[row, :path] = span.path
-        mask[row, 0, :own, :path] = torch.ones(own, path, dtype=torch.bool).tril(diagonal=path - own)
-        is_real[row, :own] = True
-    return _LeafBatch(queries, keys, mask, is_real)
+        queries[row, : span.num_own] = torch.arange(span.start, span.own.stop)
+        keys[row, : len(span.path)] = span.path
+        visible = torch.ones(span.num_own, len(span.path), dtype=torch.bool).tril(diagonal=span.num_shared)
+        mask[row, 0, : span.num_own, : len(span.path)] = visible
+        is_real[row, : span.num_own] = True
+    return _LeafBatch(queries, keys, mask if any(s.num_shared for s in spans) else None, is_real)
 
 
 class _TreeAttention(torch.autograd.Function):
@@ -132,11 +140,12 @@ class _TreeAttention(torch.autograd.Function):
         return query_gradient, key_gradient, value_gradient, None, None
 
 
-def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """Masked attention, everything [B, tokens, heads, dim]."""
+def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Attention of everything [B, tokens, heads, dim]; causal where `mask` is None."""
     attended = scaled_dot_product_attention(
         *(states.transpose(1, 2) for states in (query, keys, values)),
         attn_mask=mask,
+        is_causal=mask is None,
         scale=scale,
         enable_gqa=query.shape[2] != keys.shape[2],
     )

@@ -74,7 +74,7 @@ async def _answer(
         temperature=0.0 if mode == "greedy" else config.temperature,
         deterministic=config.deterministic,
     )
-    live = max(1, config.max_live_trajectories if mode == "greedy" else config.max_live_tasks // num_answers)
+    live = max(1, config.max_live_trajectories if mode == "greedy" else config.max_live_trajectories // num_answers)
     runner = RolloutRunner(agent, rollout, max_live_groups=live)
     reward_fn = build_reward(config.reward)
     by_task: dict[str, list[Record]] = {}

@@ -157,3 +157,9 @@ def test_index_and_search_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "documents  1\n" in capsys.readouterr().out
     assert main(["tool", "search", "moor", f"--search.index={tmp_path / 'index'}"]) == 0
     assert capsys.readouterr().out.startswith("Page 1: Ada Moor was born in Kelford.\n[success, ")
+
+
+def test_the_configuration_page_is_current(capsys: pytest.CaptureFixture[str]):
+    page = Path(__file__).parents[3] / "docs" / "config.md"
+    assert main(["config", "docs", "--markdown"]) == 0
+    assert capsys.readouterr().out == page.read_text(encoding="utf-8"), "run `make docs`"

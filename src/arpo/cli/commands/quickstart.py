@@ -8,8 +8,9 @@ import resource
 import shlex
 import shutil
 import time
+import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -68,85 +69,92 @@ def run(args: argparse.Namespace) -> int:
     state = _open_state(args.out, args.overwrite)
     steps = make_steps(args.out, args.seed)
     _refuse_other_run(args.out, steps, state)
+    summary: dict[str, Any] = {}
     for number, step in enumerate(steps, start=1):
         code = _run_step(step, f"{number}/{len(steps)}", state, args.out)
         if code:
             return code
-    summary = collect_summary(args.out, args.seed, {s.name: state[s.name]["seconds"] for s in steps})
-    write_json(args.out / "summary.json", summary)
+        if step.name in ("eval_after", "report"):  # the report shows the summary, which counts the report's own time last
+            summary = collect_summary(args.out, args.seed, state)
+            write_json(args.out / "summary.json", summary)
     _print_result(summary, args.out)
     return 0
 
 
 def make_steps(out: Path, seed: int) -> list[Step]:
-    """The steps as command lines. The recipe's own paths and seed are not repeated on the command line."""
-
-    def recipe(kind: str, name: str, is_own: bool = False, **paths: str) -> tuple[str, ...]:
-        keys = {key: out / path for key, path in paths.items()}
-        overrides = [f"--{key}={path}" for key, path in keys.items() if is_own or out != DEFAULT_OUT]
-        return (kind, "quickstart", *overrides, *([f"--seed={seed}"] if seed else []))
-
-    rl = out / "rl"
-    world = ("world", "make", "--out", str(out / "world"), "--seed", str(seed))
-    index = ("index", "build", str(out / "world/corpus.jsonl"), "--out", str(out / "index"))
+    """The steps as command lines. What the recipes say already is not repeated on the command line."""
+    world, rl = out / "world", out / "rl"
     return [
         Step(
             name="world",
             title="a world of documents and questions, and a policy that knows nothing",
-            command=world,
-            out=out / "world",
-        ),
-        Step(name="index", title="a search index of the documents", command=index, out=out / "index"),
-        Step(
-            name="demos",
-            title="imperfect demonstrations by a scripted agent with the real tools",
-            command=recipe("demos", "demos", tasks="world/train.parquet", index="index", model="world/policy", out="demos"),
-            out=out / "demos",
-            recipe_kind="demos",
+            command=("world", "make", "--out", str(world), "--seed", str(seed)),
+            out=world,
         ),
         Step(
-            name="sft",
-            title="cold start: imitate the demonstrations",
-            command=recipe("sft", "sft", data="demos/conversations.jsonl", model="world/policy", out="sft"),
-            out=out / "sft",
-            recipe_kind="sft",
+            name="train_index",
+            title="a search index of the documents training may see",
+            command=("index", "build", str(world / "train_corpus.jsonl"), "--out", str(out / "train_index")),
+            out=out / "train_index",
         ),
         Step(
-            name="eval_before",
-            title="held-out questions, before reinforcement learning",
-            command=recipe("eval", "eval", is_own=True, model="sft/final", out="eval_before"),
-            out=out / "eval_before",
-            recipe_kind="eval",
+            name="index",
+            title="a search index of all documents, for held-out questions",
+            command=("index", "build", str(world / "corpus.jsonl"), "--out", str(out / "index")),
+            out=out / "index",
         ),
-        Step(
-            name="train",
-            title="ARPO: branch after tool results where the policy is unsure",
-            command=recipe("train", "rl", model="sft/final", out="rl"),
+        _recipe_step("demos", "imperfect demonstrations by a scripted agent with the real tools", "demos", out, seed),
+        _recipe_step("sft", "cold start: imitate the demonstrations", "sft", out, seed),
+        _recipe_step("eval_before", "held-out questions, before reinforcement learning", "eval", out, seed, model="sft/final"),
+        replace(
+            _recipe_step("train", "ARPO: branch after tool results where the policy is unsure", "rl", out, seed),
             out=rl,
-            recipe_kind="rl",
             resume=("train", "--resume", str(rl)),
         ),
-        Step(
-            name="eval_after",
-            title="the same held-out questions, afterwards",
-            command=recipe("eval", "eval", is_own=True, model="rl/best", out="eval_after"),
-            out=out / "eval_after",
-            recipe_kind="eval",
-        ),
+        _recipe_step("eval_after", "the same held-out questions, afterwards", "eval", out, seed, model="rl/best"),
         Step(
             name="report",
             title="curves and rollout trees as one page",
             command=(
                 *("view", str(rl), "--title", "arpo quickstart", "--out", str(out / "report.html")),
                 *("--eval", f"cold start={out / 'eval_before'}", "--eval", f"after RL={out / 'eval_after'}"),
+                *("--summary", str(out / "summary.json")),
             ),
             out=out / "report.html",
         ),
     ]
 
 
-def collect_summary(out: Path, seed: int, seconds: dict[str, float]) -> dict[str, Any]:
-    """The figures of the whole quickstart, from what its steps wrote."""
+def _recipe_step(name: str, title: str, kind: str, out: Path, seed: int, model: str | None = None) -> Step:
+    """A step of the quickstart recipe, with the keys that differ from it; `model` is set for the two evaluations."""
+    overrides: dict[str, object] = _moved_paths(kind, out) if out != DEFAULT_OUT else {}
+    if model is not None:
+        overrides |= {"model.path": out / model, "out": out / name}
+    if seed:
+        overrides["seed"] = seed
+    command = {"rl": "train"}.get(kind, kind)
+    arguments = [f"--{key}={value}" for key, value in overrides.items()]
+    return Step(name=name, title=title, command=(command, "quickstart", *arguments), out=out / name, recipe_kind=kind)
+
+
+def _moved_paths(kind: str, out: Path) -> dict[str, object]:
+    """Every path of a recipe below its default folder, moved below `out`: dotted key -> path."""
+    moved: dict[str, object] = {}
+
+    def walk(section: dict[str, Any], prefix: str) -> None:
+        for key, value in section.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+            elif isinstance(value, str) and value.startswith(f"{DEFAULT_OUT}/"):
+                moved[prefix + key] = out / Path(value).relative_to(DEFAULT_OUT)
+
+    walk(tomllib.loads(find_recipe("quickstart", kind).read_text(encoding="utf-8")), "")
+    return moved
+
+
+def collect_summary(out: Path, seed: int, state: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the whole quickstart, from what its finished steps wrote and took."""
+    seconds = {name: step["seconds"] for name, step in state.items()}
     demos, before, train, after = (
         _read_json(out / name / "summary.json") for name in ("demos", "eval_before", "rl", "eval_after")
     )
@@ -162,7 +170,7 @@ def collect_summary(out: Path, seed: int, seconds: dict[str, float]) -> dict[str
         "tool_calls_per_task_after": after["tool_calls_per_task"],
         **{key: train[key] for key in _TRAIN_FIGURES},
         "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
-        "peak_memory_mb": round(_peak_memory_mb()),
+        "peak_memory_mb": max(step["peak_memory_mb"] for step in state.values()),
         "seed": seed,
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _VERSIONED},
     }
@@ -217,7 +225,7 @@ def _run_step(step: Step, position: str, state: dict[str, Any], out: Path) -> in
     code = main(command)
     if code == 0:
         seconds = round(time.monotonic() - start, 1)
-        state[step.name] = {"fingerprint": step.fingerprint, "seconds": seconds}
+        state[step.name] = {"fingerprint": step.fingerprint, "seconds": seconds, "peak_memory_mb": round(_peak_memory_mb())}
         write_json(out / _STATE_NAME, state)
         console.print(f"  {seconds:.1f} s", style="dim")
     return code

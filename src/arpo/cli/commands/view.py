@@ -29,6 +29,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="NAME=DIR",
         help="a row of the comparison table: what `arpo eval` wrote to DIR, called NAME; repeat for more rows",
     )
+    parser.add_argument("--summary", type=Path, help="JSON file of figures to show beside those of the run's own summary.json")
     parser.set_defaults(run=run)
 
 
@@ -37,8 +38,11 @@ def run(args: argparse.Namespace) -> int:
     from arpo.viewer.report import write_report
 
     rows = [_read_evaluation(text) for text in args.evaluations]
+    summary = _read_figures(args.summary, "`arpo quickstart` writes one") if args.summary else None
     folder = args.run_path if args.run_path.is_dir() else args.run_path.parent
-    out = write_report(args.out or folder / "report.html", run=args.run_path, title=args.title, evaluations=rows)
+    out = write_report(
+        args.out or folder / "report.html", run=args.run_path, title=args.title, evaluations=rows, summary=summary
+    )
     result_console().print(f"  {out}", markup=False, soft_wrap=True)
     return 0
 
@@ -47,8 +51,12 @@ def _read_evaluation(text: str) -> dict[str, Any]:
     name, equals, folder = text.partition("=")
     if not (name and equals and folder):
         raise ConfigError(f"--eval {text!r}: write it as NAME=DIR, e.g. --eval before=runs/quickstart/eval_before")
-    path = Path(folder, "summary.json")
+    figures = _read_figures(Path(folder, "summary.json"), "`arpo eval` writes it")
+    return {"name": name, "accuracy": figures.get("exact_match"), **figures}
+
+
+def _read_figures(path: Path, origin: str) -> dict[str, Any]:
     try:
-        return {"name": name, **json.loads(path.read_text(encoding="utf-8"))}
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot read this evaluation ({error}); `arpo eval` writes it") from error
+        raise DataError(f"{path}: cannot read these figures ({error}); {origin}") from error

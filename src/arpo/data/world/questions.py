@@ -65,8 +65,9 @@ def _draw_questions(
                     break
             else:
                 raise ConfigError(
-                    f"world: too few entities for {number} {'never-seen' if never_seen else 'seen'} questions of kind {kind!r}; "
-                    "raise num_persons, num_companies or num_cities, or lower num_train, num_valid, num_test or the kind's weight"
+                    f"world: too few entities for {number} {'never-seen' if never_seen else 'seen'} questions of kind "
+                    f"{kind!r}; raise num_persons, num_companies or num_cities, or lower num_train, num_valid, num_test or the "
+                    "kind's weight"
                 )
             asked.add(key)
             yield question
