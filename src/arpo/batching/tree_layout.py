@@ -107,34 +107,37 @@ def _pad(spans: Sequence[LeafSpan]) -> _LeafBatch:
 class _TreeAttention(torch.autograd.Function):
     """One autograd node for all leaves: gradients of shared keys add up in place.
 
-    Indexing per leaf under autograd would write a zero gradient as large as the pack for every batch. The backward pass
-    computes the attention again instead of keeping its intermediate results.
+    Under plain autograd every indexed read of a batch would write a zero gradient as large as the whole pack.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, batches: Sequence[_LeafBatch], scale: float) -> Tensor:
-        ctx.save_for_backward(query, key, value)
-        ctx.batches, ctx.scale = batches, scale
         output = torch.empty_like(query)
+        wants_gradient = any(ctx.needs_input_grad)
+        ctx.kept = []
         for batch in batches:
-            attended = _attend(query[batch.queries], key[batch.keys], value[batch.keys], batch.mask, scale)
-            output[batch.queries[batch.is_real]] = attended[batch.is_real]
+            parts = query[batch.queries], key[batch.keys], value[batch.keys]
+            with torch.set_grad_enabled(wants_gradient):
+                parts = [part.requires_grad_(wants_gradient) for part in parts]
+                attended = _attend(*parts, batch.mask, scale)
+            output[batch.queries[batch.is_real]] = attended.detach()[batch.is_real]
+            if wants_gradient:
+                ctx.kept.append((batch, parts, attended))
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value = ctx.saved_tensors
         (output_gradient,) = gradients
-        query_gradient, key_gradient, value_gradient = (torch.zeros_like(t) for t in (query, key, value))
-        for batch in ctx.batches:
-            gathered = query[batch.queries], key[batch.keys], value[batch.keys]
-            parts = [part.detach().requires_grad_() for part in gathered]
-            with torch.enable_grad():
-                attended = _attend(*parts, batch.mask, ctx.scale)
+        query_gradient = torch.zeros_like(output_gradient)
+        key_gradient = value_gradient = None
+        for batch, parts, attended in ctx.kept:
             wanted = output_gradient[batch.queries] * batch.is_real[..., None, None]
             of_query, of_key, of_value = torch.autograd.grad(attended, parts, wanted)
             query_gradient[batch.queries[batch.is_real]] = of_query[batch.is_real]
+            if key_gradient is None or value_gradient is None:
+                key_gradient = of_key.new_zeros(len(output_gradient), *of_key.shape[2:])
+                value_gradient = torch.zeros_like(key_gradient)
             key_gradient.index_add_(0, batch.keys.flatten(), of_key.flatten(0, 1))
             value_gradient.index_add_(0, batch.keys.flatten(), of_value.flatten(0, 1))
         return query_gradient, key_gradient, value_gradient, None, None

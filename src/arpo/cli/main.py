@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and not args.takes_overrides:
         parser.error(f"unknown arguments: {' '.join(rest)}; see `arpo {args.command} --help`")
     args.rest = rest
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin slow a shared machine down many times over
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers draws its own bars through ours
     try:
         return args.run(args)

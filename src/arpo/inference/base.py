@@ -6,7 +6,7 @@ An engine knows nothing of text, tasks or tools. It is asynchronous: many reques
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self, TypeVar
 
 from arpo.types import Completion, SamplingParams
 
@@ -19,28 +19,39 @@ class PrefixHandle(Protocol):
         """Tokens from the first of the prompt to the last of the prefix."""
         ...
 
-    def fork(self) -> "PrefixHandle":
+    def fork(self) -> Self:
         """Another handle on the same prefix, to be released on its own; nothing is computed or copied."""
         ...
 
     def release(self) -> None:
-        """Give the memory back; the handle must not be used afterwards, other handles stay valid."""
+        """Give the memory back; other handles on the prefix stay valid.
+
+        Raises:
+            EngineError: this handle was released before.
+        """
         ...
 
 
-class InferenceEngine(Protocol):
-    """Grows token sequences. Every method may be called by many trajectories at once."""
+P = TypeVar("P", bound=PrefixHandle)
+
+
+class InferenceEngine(Protocol[P]):
+    """Grows token sequences. Every method may be called by many trajectories at once.
+
+    An engine continues prefixes of its own kind P only; whoever merely passes them on writes `InferenceEngine[Any]`. Continuing
+    a released prefix raises EngineError.
+    """
 
     version: int
     """Optimizer updates behind the weights in use."""
 
-    async def prefill(self, parent: PrefixHandle | None, token_ids: Sequence[int]) -> PrefixHandle:
+    async def prefill(self, parent: P | None, token_ids: Sequence[int]) -> P:
         """The prefix `parent` + `token_ids` (from nothing when `parent` is None). Computes the new tokens only."""
         ...
 
     async def generate(
-        self, prefix: PrefixHandle, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
-    ) -> tuple[Completion, PrefixHandle]:
+        self, prefix: P, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
+    ) -> tuple[Completion, P]:
         """Sample up to `sampling.max_tokens` tokens after `prefix`; return them and the longer prefix.
 
         The caller keeps `prefix` and owns the returned handle too. Two calls on one prefix are two branches of it: neither

@@ -46,8 +46,10 @@ class CacheLayout:
         self._decode_slots = slots[single].to(device)
         lengths = starts[single] + 1
         self._decode_length = int(lengths.max()) if len(lengths) else 0
-        self._reads_in_place = 3 * len(lengths) >= cache.num_slots
-        rows = cache.num_slots if self._reads_in_place else len(lengths)
+        # Counted up to the last slot that takes part, not to the cache's capacity, which depends on what ran before.
+        num_slots = int(slots[single].max()) + 1 if len(lengths) else 0
+        self._reads_in_place = 3 * len(lengths) >= num_slots
+        rows = self._num_rows = num_slots if self._reads_in_place else len(lengths)
         row_lengths = torch.ones(rows, dtype=torch.long)  # idle slots attend to one stale position and are ignored
         row_lengths[slots[single] if self._reads_in_place else slice(None)] = lengths
         mask = torch.arange(self._decode_length) < row_lengths.unsqueeze(-1)
@@ -76,9 +78,9 @@ class CacheLayout:
         num_kv_heads = keys.shape[1]
         grouped = query.view(num_sequences, num_kv_heads, num_heads // num_kv_heads, dim)
         if self._reads_in_place:
-            rows = query.new_zeros((len(keys), *grouped.shape[1:]))
+            rows = query.new_zeros((self._num_rows, *grouped.shape[1:]))
             rows[self._decode_slots] = grouped
-            keys, values = keys[:, :, : self._decode_length], values[:, :, : self._decode_length]
+            keys, values = (states[: self._num_rows, :, : self._decode_length] for states in (keys, values))
         else:
             rows = grouped
             keys = keys[self._decode_slots, :, : self._decode_length]

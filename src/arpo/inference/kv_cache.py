@@ -47,9 +47,9 @@ class ForkableKVCache:
             slot = heapq.heappop(self._free)
         else:
             slot = len(self._references)
+            self._reserve(slots=slot + 1, positions=0)
             self._references.append(0)
             self.lengths.append(0)
-            self._reserve(slots=slot + 1, positions=0)
         self._references[slot] = 1
         self.lengths[slot] = 0
         return slot

@@ -36,7 +36,7 @@ def draw(
     if temperature == 0:
         tokens = logits.argmax(dim=-1)
     else:
-        cumulative = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
+        cumulative = torch.softmax(logits / temperature, dim=-1).cumsum(dim=-1, dtype=torch.float64)
         threshold = torch.as_tensor(uniforms, device=logits.device).unsqueeze(-1) * cumulative[:, -1:]
         tokens = (cumulative <= threshold).sum(dim=-1).clamp_(max=logits.shape[-1] - 1)
     return tokens, *logprobs_and_entropy(logits, tokens, temperature)

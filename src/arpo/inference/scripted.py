@@ -24,10 +24,11 @@ class ScriptedPrefix:
 
     def fork(self) -> "ScriptedPrefix":
         """As `PrefixHandle.fork`."""
-        return ScriptedPrefix(self.token_ids)
+        return ScriptedPrefix(_ids(self))
 
     def release(self) -> None:
-        """Forbid further use."""
+        """As `PrefixHandle.release`."""
+        _ids(self)
         self.is_released = True
 
 

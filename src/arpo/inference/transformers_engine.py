@@ -7,8 +7,9 @@ draws one token for each generating request. Requests join and leave between ste
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from arpo.models.attention import forward_hidden, head_logits, use_layout_attent
 from arpo.types import Completion, SamplingParams, StopReason
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, kw_only=True)
 class CachedPrefix:
     """A prefix in the cache: `length` computed positions of `slot`, then `pending` tokens not computed yet."""
 
@@ -35,6 +36,7 @@ class CachedPrefix:
     """Last hidden state of the last computed token; None while tokens are pending."""
     recent: tuple[int, ...]
     """Last tokens of the completion the prefix ends in, for stop strings that span two requests."""
+    is_released: bool = False
 
     @property
     def num_tokens(self) -> int:
@@ -43,12 +45,24 @@ class CachedPrefix:
 
     def fork(self) -> "CachedPrefix":
         """As `PrefixHandle.fork`."""
+        self.require_held()
         self.cache.retain(self.slot)
-        return self
+        return replace(self)
 
     def release(self) -> None:
         """As `PrefixHandle.release`."""
+        self.require_held()
+        self.is_released = True
         self.cache.release(self.slot)
+
+    def require_held(self) -> None:
+        """Refuse a handle that was given back: its slot may hold another sequence by now.
+
+        Raises:
+            EngineError: the handle was released.
+        """
+        if self.is_released:
+            raise EngineError(f"a released prefix of {self.num_tokens} tokens was used; fork a prefix to keep it")
 
 
 @dataclass(slots=True, eq=False)
@@ -57,11 +71,13 @@ class _Request:
     parent: CachedPrefix | None
     waiting: list[int]
     """Tokens to compute before the next draw."""
-    sampling: SamplingParams | None = None
-    """None for a prefill."""
+    max_tokens: int = 0
+    """Tokens to draw; 0 for a prefill."""
+    temperature: float = 1.0
     seed: int = 0
     position: int = 0
     stop: tuple[str, ...] = ()
+    participates: bool = False
     slot: int = -1
     hidden: Tensor | None = None
     recent: list[int] = field(default_factory=list)
@@ -124,7 +140,7 @@ class TransformersEngine:
     ) -> tuple[Completion, CachedPrefix]:
         """As `InferenceEngine.generate`."""
         request = _Request(
-            self._future(), prefix, list(prefix.pending), sampling, seed, position, tuple(stop),
+            self._future(), prefix, list(prefix.pending), sampling.max_tokens, sampling.temperature, seed, position, tuple(stop),
             hidden=prefix.hidden, recent=list(prefix.recent) if position else [],
         )  # fmt: skip
         return await self._submit(request)
@@ -161,27 +177,40 @@ class TransformersEngine:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
             self._pump = None
+        self._fail(EngineError("it was closed"))
 
     def _future(self) -> asyncio.Future:
         return asyncio.get_running_loop().create_future()
 
-    async def _submit(self, request: _Request):
+    async def _submit(self, request: _Request) -> Any:
+        if request.parent is not None:
+            request.parent.require_held()
         if self._pump is None or self._pump.done():
             self._wake = asyncio.Event()
             self._pump = asyncio.get_running_loop().create_task(self._run())
-        participates = self._num_participants > 0
+        request.participates = self._num_participants > 0
+        self._num_busy -= request.participates
         self._arrived.append(request)
-        self._num_busy -= participates
         self._wake.set()
         try:
             return await request.future
         except asyncio.CancelledError:
             if request.future.cancelled():
-                self._num_busy += participates
+                self._withdraw(request)
             elif request.future.exception() is None:  # resolved, but its caller will never see the prefix
                 result = request.future.result()
-                (result if request.sampling is None else result[1]).release()
+                (result[1] if request.max_tokens else result).release()
             raise
+
+    def _withdraw(self, request: _Request) -> None:
+        """Forget a request whose caller was cancelled."""
+        self._num_busy += request.participates
+        if request in self._arrived:
+            self._arrived.remove(request)
+        elif request in self._running:
+            self._running.remove(request)
+            self.cache.end_writing(request.slot)
+            self.cache.release(request.slot)
 
     async def _run(self) -> None:
         """Step while there are requests; in a participating run only when every participant awaits the engine."""
@@ -202,24 +231,18 @@ class TransformersEngine:
         batch = self._next_batch()
         if batch:
             self._forward(batch)
-        for request in [r for r in self._running if r.sampling is None and not r.waiting]:
+        for request in [r for r in self._running if not r.max_tokens and not r.waiting]:
             self._resolve(request, self._prefix(request))
         drawing = [r for r in self._running if not r.waiting]
-        for temperature in sorted({r.sampling.temperature for r in drawing}):
-            self._draw([r for r in drawing if r.sampling.temperature == temperature], temperature)
+        for temperature in sorted({r.temperature for r in drawing}):
+            self._draw([r for r in drawing if r.temperature == temperature], temperature)
 
     def _admit(self) -> None:
         for request in sorted(self._arrived, key=_Request.order):
-            if request.future.cancelled():
-                continue
             parent = request.parent
             request.slot = self.cache.claim(parent.slot, parent.length) if parent else self.cache.allocate()
+            self._arrived.remove(request)
             self._running.append(request)
-        self._arrived.clear()
-        for request in [r for r in self._running if r.future.cancelled()]:
-            self._running.remove(request)
-            self.cache.end_writing(request.slot)
-            self.cache.release(request.slot)
 
     def _next_batch(self) -> list[_Request]:
         """Requests with tokens to compute, up to the token limit, at least one."""
@@ -243,7 +266,7 @@ class TransformersEngine:
             request.waiting = []
 
     def _draw(self, requests: list[_Request], temperature: float) -> None:
-        logits = head_logits(self._model, torch.stack([r.hidden for r in requests]))
+        logits = head_logits(self._model, torch.stack([r.hidden for r in requests if r.hidden is not None]))
         seeds = np.array([r.seed for r in requests], dtype=np.uint64)
         positions = np.array([r.position + len(r.tokens) for r in requests])
         drawn = draw(logits, temperature, stream_uniforms(seeds, positions))
@@ -264,7 +287,7 @@ class TransformersEngine:
             return StopReason.EOS
         if request.stop and self._completes_stop(request, token):
             return StopReason.STOP_STRING
-        return StopReason.LENGTH if len(request.tokens) == request.sampling.max_tokens else None
+        return StopReason.LENGTH if len(request.tokens) == request.max_tokens else None
 
     def _completes_stop(self, request: _Request, token: int) -> bool:
         """Whether the text ends a stop string with `token`; a stop string of n characters spans at most n tokens."""
@@ -280,17 +303,17 @@ class TransformersEngine:
     def _prefix(self, request: _Request) -> CachedPrefix:
         hidden = None if request.waiting else request.hidden
         return CachedPrefix(
-            self.cache, request.slot, self.cache.lengths[request.slot], tuple(request.waiting), hidden, tuple(request.recent)
-        )
+            cache=self.cache, slot=request.slot, length=self.cache.lengths[request.slot], pending=tuple(request.waiting),
+            hidden=hidden, recent=tuple(request.recent),
+        )  # fmt: skip
 
     def _resolve(self, request: _Request, result: object) -> None:
+        if request.future.cancelled():
+            return  # its caller withdraws it as soon as it runs
         self._running.remove(request)
         self.cache.end_writing(request.slot)
-        if request.future.cancelled():
-            self.cache.release(request.slot)
-            return
         request.future.set_result(result)
-        self._num_busy += self._num_participants > 0  # busy from now on, not only once its coroutine is resumed
+        self._num_busy += request.participates  # busy from now on, not only once its coroutine is resumed
 
     def _fail(self, error: Exception) -> None:
         """Hand an error of a step to every caller in it and free what they held."""
@@ -304,4 +327,4 @@ class TransformersEngine:
                 failure = EngineError(f"the inference engine failed: {type(error).__name__}: {error}")
                 failure.__cause__ = error
                 request.future.set_exception(failure)
-                self._num_busy += self._num_participants > 0
+                self._num_busy += request.participates

@@ -6,7 +6,7 @@ are packed without padding, [1, tokens]; the layout says which token sees which.
 transformers attention interface (Qwen2, Qwen3, Llama and most others).
 """
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -65,5 +65,6 @@ def forward_hidden(model: PreTrainedModel, token_ids: Tensor, positions: Tensor,
 
 
 def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits [tokens, vocab] of hidden states, in float32."""
-    return model.get_output_embeddings()(hidden).float()
+    """Logits [tokens, vocab] of hidden states, in float32 at least."""
+    logits: Tensor = cast(torch.nn.Module, model.get_output_embeddings())(hidden)
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -22,8 +22,9 @@ class ModelConfig(Config):
 class TinyPolicyConfig(Config):
     """A Qwen3-shaped policy small enough to train on a CPU in minutes; about 1 M parameters by default."""
 
-    vocab_size: int = Field(default=768, ge=300)
-    """Most tokens of its byte-level BPE vocabulary, the 256 bytes and the protocol's tags included."""
+    vocab_size: int = Field(default=1792, ge=1600)
+    """Most tokens of its byte-level BPE vocabulary; the 256 bytes, the numbers of two and three digits and the protocol's tags
+    take 1,366 of them."""
     hidden_size: int = Field(default=128, ge=16, multiple_of=8)
     """Width of the residual stream."""
     num_layers: int = Field(default=4, ge=1)
@@ -36,5 +37,5 @@ class TinyPolicyConfig(Config):
     """Width of the gated MLP."""
     max_positions: int = Field(default=2048, ge=128)
     """Longest sequence, in tokens."""
-    initializer_range: float = Field(default=0.02, gt=0)
+    initializer_range: float = Field(default=0.05, gt=0)
     """Standard deviation of the initial weights."""

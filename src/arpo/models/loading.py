@@ -68,21 +68,30 @@ def save_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path)
     Raises:
         ModelError: `tokenizer_source` holds no tokenizer.json.
     """
-    if not (tokenizer_source / "tokenizer.json").is_file():
-        raise ModelError(f"{tokenizer_source}: no tokenizer.json to copy; name the directory the model was loaded from")
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    model.save_pretrained(partial)
-    for name in TOKENIZER_FILES:
-        if (tokenizer_source / name).is_file():
-            shutil.copyfile(tokenizer_source / name, partial / name)
+    write_policy(model, tokenizer_source, partial)
     old = directory.with_name(directory.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
         directory.rename(old)
     partial.rename(directory)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def write_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path) -> None:
+    """As `save_policy`, straight into a new directory: for callers that move it into its place themselves.
+
+    Raises:
+        ModelError: `tokenizer_source` holds no tokenizer.json.
+    """
+    if not (tokenizer_source / "tokenizer.json").is_file():
+        raise ModelError(f"{tokenizer_source}: no tokenizer.json to copy; name the directory the model was loaded from")
+    directory.mkdir(parents=True)
+    model.save_pretrained(directory)
+    for name in TOKENIZER_FILES:
+        if (tokenizer_source / name).is_file():
+            shutil.copyfile(tokenizer_source / name, directory / name)
 
 
 def _check_directory(directory: Path) -> None:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from tokenizers import AddedToken, Regex, decoders, pre_tokenizers, trainers
 from tokenizers import Tokenizer as RawTokenizer
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention
 
 from arpo.errors import ModelError
 from arpo.models.config import TinyPolicyConfig
@@ -25,9 +27,13 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
-# Words keep the space before them. A space before a digit joins what precedes it, so that a digit is the same token everywhere
-# and a number can be copied digit by digit. A colon stays with its word, a dotted name is one word.
-_WORDS = r"\d|[ \n]?\p{L}+(?:\.\p{L}+)*:?(?: (?=\d))?|[ \n]?[^\s\p{L}\d]+(?: (?=\d))?|\s"
+# Words keep the space before them. A space before a digit joins what precedes it, so that a number is the same tokens
+# everywhere; up to three digits are one token (as in Llama 3), so that copying a number is copying a word. A colon stays with
+# its word, a dotted name is one word.
+_WORDS = r"\d{1,3}|[ \n]?\p{L}+(?:\.\p{L}+)*:?(?: (?=\d))?|[ \n]?[^\s\p{L}\d]+(?: (?=\d))?|\s"
+_NUMBERS = [f"{n:0{width}d}" for width in (2, 3) for n in range(10**width)]
+_NUMBER_WEIGHT = 100
+"""Repetitions of every number among the training texts, so that each becomes one token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +47,9 @@ class TinyPolicySummary:
 def make_tiny_policy(out: Path, texts: Iterable[str], config: TinyPolicyConfig, seed: int) -> TinyPolicySummary:
     """Write an ordinary Hugging Face directory with a tokenizer trained on `texts` and a model of random weights.
 
-    The tokenizer is byte-level, so every string survives encoding and decoding; digits are single tokens; the protocol's tags
-    are added tokens that are not special. The chat template writes `<|user|>Where was Mira Tolvan born?<|assistant|>`.
+    The tokenizer is byte-level, so every string survives encoding and decoding; numbers of up to three digits are single
+    tokens; the protocol's tags are added tokens that are not special. The chat template writes
+    `<|user|>Where was Mira Tolvan born?<|assistant|>`.
 
     Args:
         out: Folder to write; it must not exist or be empty.
@@ -59,6 +66,7 @@ def make_tiny_policy(out: Path, texts: Iterable[str], config: TinyPolicyConfig, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(_model_config(config, tokenizer))
+        _initialize_for_copying(model)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     tokenizer.save_pretrained(partial)
@@ -85,7 +93,7 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int, max_positions: int) ->
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    raw.train_from_iterator(texts, trainer)
+    raw.train_from_iterator(chain(texts, _NUMBERS * _NUMBER_WEIGHT), trainer)
     raw.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in PROTOCOL_TAGS])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw,
@@ -96,6 +104,21 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int, max_positions: int) ->
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+@torch.no_grad()
+def _initialize_for_copying(model: Qwen3ForCausalLM) -> None:
+    """Attention that starts as large pretrained ones end: queries match like keys, values pass through.
+
+    W_q = W_k and W_o = W_v^T / 2, both orthogonal, in the spirit of mimetic initialisation (arXiv:2305.09828). A tiny model
+    then learns to copy names out of results from hundreds of thousands of tokens instead of millions.
+    """
+    for module in model.modules():
+        if isinstance(module, Qwen3Attention):
+            torch.nn.init.orthogonal_(module.q_proj.weight)
+            module.k_proj.weight.copy_(module.q_proj.weight)
+            torch.nn.init.orthogonal_(module.v_proj.weight)
+            module.o_proj.weight.copy_(0.5 * module.v_proj.weight.T)
 
 
 def _model_config(config: TinyPolicyConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:

@@ -1,9 +1,11 @@
 """What a path needs to act: the engine, the protocol, the tools and the limits. Shared by every path of a runner."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from arpo.inference.base import InferenceEngine
-from arpo.protocols.base import Tokenizer, ToolProtocol
+from arpo.protocols.base import ToolProtocol
+from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rollout.config import LimitsConfig
 from arpo.tools.executor import ToolExecutor
 
@@ -12,8 +14,8 @@ from arpo.tools.executor import ToolExecutor
 class Agent:
     """The policy in its environment: one code path for training, evaluation and demonstrations."""
 
-    engine: InferenceEngine
-    tokenizer: Tokenizer
+    engine: InferenceEngine[Any]
+    tokenizer: PolicyTokenizer
     protocol: ToolProtocol
     executor: ToolExecutor
     limits: LimitsConfig

@@ -1,5 +1,7 @@
 """Assembles the agent a configuration describes around an engine."""
 
+from typing import Any
+
 from arpo.cache import Cache
 from arpo.errors import ConfigError
 from arpo.inference.base import InferenceEngine
@@ -14,7 +16,7 @@ from arpo.tools.executor import ToolExecutor
 
 
 def build_agent(
-    config: AgentConfig, engine: InferenceEngine, tokenizer: PolicyTokenizer, *, extra_tools: dict[str, Tool] | None = None
+    config: AgentConfig, engine: InferenceEngine[Any], tokenizer: PolicyTokenizer, *, extra_tools: dict[str, Tool] | None = None
 ) -> Agent:
     """The policy of `engine` with the configured protocol, tools and limits.
 
@@ -46,9 +48,8 @@ def build_executor(
     names = configured | set(extra_tools or {})
     if names != set(offered):
         raise ConfigError(
-            f"agent.protocol.tools = {sorted(offered)}, but the tools there are: {sorted(names)}; add the missing section below "
-            f"agent.tools, or change agent.protocol.tools"
+            f"agent.protocol.tools = {sorted(offered)}, but the tools there are: {sorted(names)}; "
+            f"add the missing section below agent.tools, or change agent.protocol.tools"
         )
     tools = (build_tools(config) if configured else {}) | (extra_tools or {})
     return ToolExecutor(tools, config.executor, tokenizer.cut, Cache.from_config(config.cache))
-

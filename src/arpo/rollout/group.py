@@ -70,6 +70,8 @@ class Group:
         """Live paths -> turns whose result has been measured."""
         self._candidates: defaultdict[int, list[_Candidate]] = defaultdict(list)
         self._root: PrefixHandle | None = None
+        self._unused_sessions: list[ToolSession] = []
+        """Of decided candidates, to be closed."""
         self._num_started = 0
         self._num_from_prompt = 0
         self._next_turn = 1
@@ -79,12 +81,13 @@ class Group:
         self._spawn(self._open())
 
     async def aclose(self) -> None:
-        """Free what is held for branches that will not come; for a group that cannot finish."""
+        """Free what is held for paths and branches that will not come; for a group that cannot finish, once its paths stopped."""
         self._release_root()
         for candidate in [c for turn in self._candidates.values() for c in turn]:
-            candidate.prefix.release()
-            await candidate.session.aclose()
-        self._candidates.clear()
+            self._drop(candidate)
+        await self._close_unused_sessions()
+        for path in self._live:  # started, but cancelled before their first step
+            await path.aclose()
 
     async def _open(self) -> None:
         """Compute the prompt once and start the initial trajectories.
@@ -122,11 +125,15 @@ class Group:
 
     async def _run(self, path: Path) -> None:
         """Grow one path; the last one to end tops the group up or finishes it."""
-        await path.run()
+        try:
+            await path.run()
+        finally:
+            del self._live[path]
         self._keys.update(dict.fromkeys(path.node_ids, path.key))
-        del self._live[path]
         self._decide_ripe_turns()
-        if self._live:
+        is_last = not self._live
+        await self._close_unused_sessions()
+        if not is_last:
             return
         if self._num_started < self._config.group_size:
             self._start_initial(self._config.group_size - self._num_started)
@@ -147,10 +154,8 @@ class Group:
         node.branch_score = self._rule.score(opportunity)
         self._live[path] = node.turn
         if self._num_started < self._config.group_size:
-            candidate = _Candidate(path.key, node, opportunity, observed, path.session.fork())
-            self._candidates[node.turn].append(candidate)
-        else:
-            observed.release()
+            session = path.session.fork()
+            self._candidates[node.turn].append(_Candidate(path.key, node, opportunity, observed.fork(), session))
         self._decide_ripe_turns()
 
     def _decide_ripe_turns(self) -> None:
@@ -171,8 +176,15 @@ class Group:
                 key = (*candidate.key, turn, index)
                 self._start(key, candidate.node, candidate.prefix.fork(), candidate.session.fork())
         for candidate in candidates:
-            candidate.prefix.release()
-            self._spawn(candidate.session.aclose())
+            self._drop(candidate)
+
+    def _drop(self, candidate: _Candidate) -> None:
+        candidate.prefix.release()
+        self._unused_sessions.append(candidate.session)
+
+    async def _close_unused_sessions(self) -> None:
+        while self._unused_sessions:
+            await self._unused_sessions.pop().aclose()
 
     def _release_root(self) -> None:
         if self._root is not None:

@@ -41,7 +41,7 @@ class Path:
             seed: Names its stream of random numbers.
             entropy_window: Tokens after a tool result that `on_window` wants to see.
             on_window: Called once that many tokens follow a tool result, or the turn has ended before, with the completion so
-                far and the prefix that ends with the result, which is the callee's from then on. None: nobody wants to know.
+                far and the prefix that ends with the result, for the callee to fork. None: nobody wants to know.
         """
         self.key = key
         self.node = start
@@ -56,7 +56,6 @@ class Path:
         self._entropy_window = entropy_window
         self._on_window = on_window
         self._is_branch = start.kind is NodeKind.OBSERVATION
-        self._was_refused = False
 
     async def run(self) -> None:
         """Grow to the leaf; frees what the path holds, also when cancelled."""
@@ -64,18 +63,22 @@ class Path:
             while await self._take_turn():
                 pass
         finally:
-            self._prefix.release()
-            await self.session.aclose()
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Free what the path holds; only for a path that never ran."""
+        self._prefix.release()
+        await self.session.aclose()
 
     async def _take_turn(self) -> bool:
         """One completion and, if it calls a tool, the observation; False when the path has ended."""
+        before = self.node.tool_result
         parse = await self._complete()
         if parse is None or parse.tool_call is None:
             return False
         result = await self.session.call(parse.tool_call)
-        refused_again = self._was_refused and result.status == "refused"
-        self._was_refused = result.status == "refused"
-        return not refused_again and await self._observe(result)
+        is_refused_again = before is not None and before.status == result.status == "refused"
+        return not is_refused_again and await self._observe(result)
 
     async def _complete(self) -> Parse | None:
         """Sample a completion and add its node; None when there is no room for one."""
@@ -87,8 +90,8 @@ class Path:
         sampling = SamplingParams(temperature=self._temperature, max_tokens=room)
         wants_window = self._on_window is not None and self.node.kind is NodeKind.OBSERVATION and not self._is_branch
         completion = await (self._sample_window(sampling) if wants_window else self._sample(sampling))
-        ended = completion.stop_reason is StopReason.EOS
-        text = self._agent.tokenizer.decode(completion.token_ids[:-1] if ended else completion.token_ids)
+        tokenizer = self._agent.tokenizer
+        text = tokenizer.decode([t for t in completion.token_ids if t not in tokenizer.eos_ids])
         parse = self._agent.protocol.parse(text)
         self.node = self._tree.append(
             self.node, NodeKind.COMPLETION, completion.token_ids, text=text, logprobs=completion.logprobs,
@@ -102,14 +105,13 @@ class Path:
     async def _sample_window(self, sampling: SamplingParams) -> Completion:
         """A completion that pauses after the entropy window, so that a branch can start while this path goes on."""
         window = replace(sampling, max_tokens=min(self._entropy_window, sampling.max_tokens))
+        assert self._on_window is not None
         observed = self._prefix.fork()
         try:
             first = await self._sample(window)
-        except BaseException:
+            self._on_window(self, first, observed)
+        finally:
             observed.release()
-            raise
-        assert self._on_window is not None
-        self._on_window(self, first, observed)
         rest = sampling.max_tokens - len(first.token_ids)
         if first.stop_reason is not StopReason.LENGTH or rest == 0:
             return first

@@ -69,7 +69,8 @@ class RolloutRunner:
                 for _ in range(self._max_live_groups):
                     start_next()
         except BaseExceptionGroup as group_error:
-            raise group_error.exceptions[0] from None
+            error = group_error.exceptions[0]
+            raise error from error.__cause__
         finally:
             for group in live:
                 await group.aclose()

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -33,7 +34,7 @@ class Sink(Protocol):
 class Tracker:
     """Logs a run's metrics: always to `metrics.jsonl`, and to the sinks the configuration chooses.
 
-    An optional sink that fails is reported once and left alone from then on: no dashboard stops a training run.
+    Files are opened when its context is entered. An optional sink that fails is reported once and left alone from then on: no dashboard stops a training run.
 
     Raises:
         ConfigError: a chosen sink's package is not installed; the message names the extra to install.
@@ -45,10 +46,9 @@ class Tracker:
 
     def __init__(self, run_dir: Path, config: TrackingConfig, settings: Mapping[str, Any] | None = None) -> None:
         """`settings` is the run's resolved configuration, shown by W&B and trackio beside the curves."""
-        self._jsonl = JsonlSink(run_dir)
+        self._openers = {name: partial(_find_sink(name), run_dir, config, settings or {}) for name in config.sinks}
+        self._run_dir = run_dir
         self._optional: dict[str, Sink] = {}
-        for name in config.sinks:
-            self._attempt(name, lambda name=name: self._open(name, run_dir, config, settings or {}))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Record values of one step; one call is one line of `metrics.jsonl`.
@@ -75,41 +75,42 @@ class Tracker:
         self._optional.clear()
 
     def __enter__(self) -> Self:
-        """The tracker itself."""
+        """Open every sink."""
+        self._jsonl = JsonlSink(self._run_dir)
+        for name in self._openers:
+            self._attempt(name, lambda name=name: self._open(name))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close, whether or not the run failed."""
         self.close()
 
-    def _open(self, name: SinkName, run_dir: Path, config: TrackingConfig, settings: Mapping[str, Any]) -> None:
-        self._optional[name] = _open_sink(name, run_dir, config, settings)
+    def _open(self, name: SinkName) -> None:
+        self._optional[name] = self._openers[name]()
 
     def _attempt(self, name: str, action: Callable[[], None]) -> None:
         try:
             action()
-        except ConfigError:
-            raise
         except Exception as error:  # whatever a third-party dashboard raises, training goes on
             self._optional.pop(name, None)
             logger.warning("tracking: sink %r failed (%r) and is off from now on; metrics.jsonl stays complete", name, error)
 
 
-def _open_sink(name: SinkName, run_dir: Path, config: TrackingConfig, settings: Mapping[str, Any]) -> Sink:
+def _find_sink(name: SinkName) -> Callable[[Path, TrackingConfig, Mapping[str, Any]], Sink]:
     try:
         match name:
             case "tensorboard":
                 from arpo.tracking.tensorboard import TensorboardSink
 
-                return TensorboardSink(run_dir)
+                return lambda run_dir, *_: TensorboardSink(run_dir)
             case "wandb":
                 from arpo.tracking.wandb import WandbSink
 
-                return WandbSink(run_dir, config, settings)
+                return WandbSink
             case "trackio":
                 from arpo.tracking.trackio import TrackioSink
 
-                return TrackioSink(run_dir, config, settings)
+                return TrackioSink
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"tracking.sinks holds {name!r}, whose package {error.name!r} is not installed: pip install 'arpo[{name}]', "

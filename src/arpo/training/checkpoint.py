@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from arpo.errors import CheckpointError
-from arpo.models.loading import save_policy
+from arpo.models.loading import write_policy
 
 _STATE_FILE = "trainer_state.json"
 _OPTIMIZER_FILE = "optimizer.pt"
@@ -55,12 +56,12 @@ class Checkpoints:
         partial = target.with_name(target.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            save_policy(model, self._tokenizer_source, partial)
+            write_policy(model, self._tokenizer_source, partial)
             torch.save(optimizer.state_dict(), partial / _OPTIMIZER_FILE)
             (partial / _STATE_FILE).write_text(json.dumps(asdict(state)), encoding="utf-8")
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             kept = self.newest()
             raise CheckpointError(
@@ -72,7 +73,7 @@ class Checkpoints:
 
     def newest(self) -> Path | None:
         """The whole checkpoint of the latest step; None when there is none."""
-        return max((p.parent for p in self._folder.glob(f"step_*[0-9]/{_STATE_FILE}")), default=None)
+        return max(self._whole(), default=None)
 
     def load(self, folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> TrainerState:
         """Bring model and optimizer to where `folder` was saved.
@@ -100,8 +101,12 @@ class Checkpoints:
         os.symlink(Path("checkpoints") / f"step_{step:06d}", partial)
         partial.replace(self._run / name)
 
+    def _whole(self) -> list[Path]:
+        return sorted(p.parent for p in self._folder.glob(f"step_*[0-9]/{_STATE_FILE}"))
+
     def _prune(self, state: TrainerState) -> None:
-        folders = sorted(p.parent for p in self._folder.glob(f"step_*[0-9]/{_STATE_FILE}"))
-        for folder in folders[: -self._keep]:
-            if folder.name != f"step_{state.best_step or -1:06d}":
-                shutil.rmtree(folder)
+        """Remove what is no longer kept, and what a kill left half written or half removed."""
+        kept = {*self._whole()[-self._keep :], self._folder / f"step_{state.best_step or 0:06d}"}
+        for folder in set(self._folder.glob("step_*")) - kept:
+            (folder / _STATE_FILE).unlink(missing_ok=True)  # from here on it is no checkpoint, should the rest be interrupted
+            shutil.rmtree(folder)

@@ -54,9 +54,9 @@ class OptimizerConfig(Config):
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer updates over which the learning rate rises linearly from 0."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Course of the learning rate after the warm-up, down to `final_fraction` of the peak at the last update."""
+    """Course of the learning rate after the warm-up, down to `final_fraction` of the peak, reached behind the last update."""
     final_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Learning rate of the last update as a fraction of the peak, for `linear` and `cosine`."""
+    """Where `linear` and `cosine` end, as a fraction of the peak."""
 
 
 class CheckpointConfig(Config):

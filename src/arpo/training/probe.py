@@ -1,5 +1,7 @@
 """The start-up probe: engine and trainer must compute the same log-probs from the same weights."""
 
+from typing import Any
+
 import torch
 from transformers import PreTrainedModel
 
@@ -14,7 +16,7 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.3, torc
 """Largest difference in nats the probe accepts, by number format."""
 
 
-async def check_agreement(model: PreTrainedModel, engine: InferenceEngine, prompt: list[int], temperature: float) -> float:
+async def check_agreement(model: PreTrainedModel, engine: InferenceEngine[Any], prompt: list[int], temperature: float) -> float:
     """Largest difference between engine and trainer log-probs over a few sampled tokens, nats.
 
     Raises:

@@ -1,9 +1,11 @@
 """Reinforcement learning: tasks -> trees (scored as they finish) -> advantages -> batch -> update -> weights -> metrics."""
 
 import asyncio
+import errno
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,6 +16,7 @@ from transformers import PreTrainedModel
 from arpo.batching.policy_batch import make_policy_batches
 from arpo.config import dump_config
 from arpo.data.tasks import read_tasks
+from arpo.errors import RunError
 from arpo.inference.transformers_engine import TransformersEngine
 from arpo.models.loading import load_policy
 from arpo.protocols.encoding import PolicyTokenizer
@@ -60,18 +63,25 @@ def train_rl(
 
     Raises:
         ConfigError, DataError, ModelError, ToolError: what is configured cannot be used; see each message.
-        RunError: the run directory is in use, or holds a run and `resume` is False.
+        RunError: the run directory is in use, or holds a run and `resume` is False; or the disk is full.
         CheckpointError: a checkpoint could not be written or read.
     """
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     trainer_parts = (progress or SilentProgress(), reward_fn or build_reward(config.reward), dict(tools or {}))
-    with RunDirectory.open(config.out) if resume else RunDirectory.create(config.out) as run, asyncio.Runner() as loop:
-        trainer = RLTrainer(config, run, *trainer_parts)
-        run.write_text("config.toml", dump_config(config))
-        if resume:
-            trainer.resume()
-        return loop.run(trainer.train())
+    try:
+        with RunDirectory.open(config.out) if resume else RunDirectory.create(config.out) as run, asyncio.Runner() as loop:
+            trainer = RLTrainer(config, run, *trainer_parts)
+            if not resume:
+                run.write_text("config.toml", dump_config(config))
+            return loop.run(trainer.train())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(
+            f"{config.out}: no space left on the device; what was written stays whole. "
+            f"Free some space, then go on with `arpo train --resume {config.out}`"
+        ) from error
 
 
 class RLTrainer:
@@ -83,6 +93,7 @@ class RLTrainer:
         self._run = run
         self._progress = progress
         self._reward_fn = reward_fn
+        self._own_tools = tools
         self._order = TaskOrder(_read_tasks(config.tasks, progress), config.tasks_per_step, config.seed)
         tokenizer = PolicyTokenizer.load(config.model.path)
         self._model: PreTrainedModel = load_policy(config.model.path, config.model.dtype, config.model.device)
@@ -92,15 +103,17 @@ class RLTrainer:
         self._runner = RolloutRunner(self._agent, config.rollout)
         self._validation = _Validation(config.validation, self, progress) if config.validation else None
         self._checkpoints = Checkpoints(run.path, config.model.path, config.checkpoint.keep)
+        self._resume()
         self._tracker = Tracker(run.path, config.tracking, config.model_dump(mode="json"))
 
-    def resume(self) -> None:
-        """Go to the newest checkpoint and forget what was logged after it."""
+    def _resume(self) -> None:
+        """Go to the newest checkpoint of the run directory, if it holds one."""
         newest = self._checkpoints.newest()
         if newest is not None:
             self.state = self._checkpoints.load(newest, self._model, self._optimizer)
-        self._tracker.truncate_after(self.state.step)
-        self._progress.line(f"resuming after step {self.state.step}")
+            self._engine.load_weights(None, version=self.state.update)
+            self._point_links()
+            self._progress.line(f"resuming after step {self.state.step}")
 
     async def train(self) -> dict[str, Any]:
         """Run the steps that are left; return the summary."""
@@ -108,7 +121,8 @@ class RLTrainer:
         prompt = self._agent.protocol.encode_prompt(self._order.step(0)[0])
         await check_agreement(self._model, self._engine, prompt, config.rollout.temperature)
         try:
-            with self._progress.phase("train", config.num_steps, "step") as phase:
+            with self._tracker, self._progress.phase("train", config.num_steps, "step") as phase:
+                self._tracker.truncate_after(self.state.step)
                 phase.advance(self.state.step)
                 while self.state.step < config.num_steps:
                     metrics = await self.step(self.state.step)
@@ -117,7 +131,6 @@ class RLTrainer:
                     self._checkpoint()
                     _show(phase, metrics)
         finally:
-            self._tracker.close()
             await self._engine.aclose()
             await self._agent.executor.aclose()
             if self._validation is not None:
@@ -159,10 +172,10 @@ class RLTrainer:
     def _update(self, trees: list[RolloutTree]) -> dict[str, float]:
         """Assign credit, then one optimizer update per mini-batch of trees; groups without signal are not computed."""
         config, totals = self._config, UpdateTotals()
-        size = -(-len(trees) // config.updates_per_step)
         denominators, minibatches = [], []
-        for start in range(0, len(trees), size):
-            part = trees[start : start + size]
+        ends = [i * len(trees) // config.updates_per_step for i in range(config.updates_per_step + 1)]
+        for start, end in pairwise(ends):
+            part = trees[start:end]
             denominators.append(assign_credit(part, config.advantage, config.loss))
             useful = [tree for tree in part if has_signal(tree)]
             batches = make_policy_batches(useful, config.max_batch_tokens)
@@ -197,10 +210,16 @@ class RLTrainer:
         is_best = state.best_step == state.step
         if self._is_due(self._config.checkpoint.every) or is_best:
             self._checkpoints.save(self._model, self._optimizer, state)
-            if is_best or self._validation is None:
-                self._checkpoints.link("best", state.step)
-            if state.step == self._config.num_steps:
-                self._checkpoints.link("final", state.step)
+            self._point_links()
+
+    def _point_links(self) -> None:
+        """Point `best` and `final` at their checkpoints; again on resumption, as a kill may have come between."""
+        state = self.state
+        best = state.step if self._validation is None else state.best_step
+        if best is not None:
+            self._checkpoints.link("best", best)
+        if state.step == self._config.num_steps:
+            self._checkpoints.link("final", state.step)
 
     def _is_due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self._config.num_steps
@@ -235,7 +254,12 @@ class RLTrainer:
             "tokens_sampled": int(total("rollout/tokens_sampled")),
             "tokens_trained_unique": int(total("train/tokens_unique")),
             "tokens_trained_total": int(total("train/tokens_total")),
-            "seconds": total("time/step_s") + total("time/validate_s"),
+            "seconds": {
+                "grow": total("time/grow_s"),
+                "update": total("time/update_s"),
+                "validate": total("time/validate_s"),
+                "total": total("time/step_s") + total("time/validate_s"),
+            },
         }
 
 
@@ -248,7 +272,8 @@ class _Validation:
         agent, training = trainer._agent, trainer._config
         self._own_executor = None
         if config.tools is not None:
-            self._own_executor = build_executor(config.tools, training.agent.protocol.tools, agent.tokenizer)
+            offered = training.agent.protocol.tools
+            self._own_executor = build_executor(config.tools, offered, agent.tokenizer, extra_tools=trainer._own_tools)
             agent = replace(agent, executor=self._own_executor)
         self._agent = agent
         greedy = RolloutConfig(

@@ -1,11 +1,10 @@
 """Rollout trees as JSON lines, one tree a line, zstandard-compressed when the name ends in `.zst`."""
 
-import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import zstandard
 
@@ -22,12 +21,15 @@ def tree_to_dict(tree: RolloutTree) -> dict[str, Any]:
     return {"version": FORMAT_VERSION, "task": asdict(tree.task), "nodes": [_node_to_dict(n) for n in tree.nodes]}
 
 
-def tree_from_dict(data: dict[str, Any]) -> RolloutTree:
+def tree_from_dict(data: Any) -> RolloutTree:
     """The tree that `tree_to_dict` wrote.
 
     Raises:
-        DataError: another format version, or keys that are missing or unknown.
+        DataError: not such a record, another format version, keys that are missing or unknown, or nodes out of order.
     """
+    if not isinstance(data, dict):
+        raise DataError(f"rollout tree: a record is a JSON object, not {data!r:.40}")
+    data = cast(dict[str, Any], data)
     if data.get("version") != FORMAT_VERSION:
         raise DataError(f"rollout tree: version {data.get('version')!r} cannot be read, this arpo reads {FORMAT_VERSION}")
     try:
@@ -35,12 +37,9 @@ def tree_from_dict(data: dict[str, Any]) -> RolloutTree:
         task["messages"] = tuple(Message(**m) for m in task["messages"])
         task["references"] = tuple(task["references"])
         nodes = [_node_from_dict(n) for n in data["nodes"]]
-        tree = RolloutTree(Task(**task), nodes, [[] for _ in nodes])
+        return _connect(Task(**task), nodes)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"rollout tree: malformed record ({error}); was the file written by another program?") from error
-    for node in nodes[1:]:
-        tree.children[node.parent or 0].append(node.id)
-    return tree
 
 
 def write_trees(path: Path, trees: Iterable[RolloutTree]) -> None:
@@ -57,17 +56,38 @@ def read_trees(path: Path) -> Iterator[RolloutTree]:
     """Yield the trees of a file, one at a time.
 
     Raises:
-        DataError: the file is missing, or a line is not a tree (named by its number).
+        DataError: the file is missing or cut off, or a line is not a tree (named by its number).
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file of rollout trees")
-    with path.open("rb") as raw:
-        stream = zstandard.ZstdDecompressor().stream_reader(raw) if path.suffix == ".zst" else raw
-        for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8"), start=1):
-            try:
-                yield tree_from_dict(json.loads(line))
-            except (json.JSONDecodeError, DataError) as error:
-                raise DataError(f"{path}, line {number}: {error}") from error
+    payload = path.read_bytes()
+    for number, line in enumerate((_decompress(path, payload) if path.suffix == ".zst" else payload).splitlines(), start=1):
+        try:
+            yield tree_from_dict(json.loads(line))
+        except ValueError as error:  # no UTF-8, no JSON, no tree
+            raise DataError(f"{path}, line {number}: {error}") from error
+
+
+def _decompress(path: Path, payload: bytes) -> bytes:
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    try:
+        lines = frame.decompress(payload)
+    except zstandard.ZstdError as error:
+        raise DataError(f"{path}: not zstandard-compressed ({error})") from error
+    if not frame.eof:
+        raise DataError(f"{path}: the file is cut off; write it again")
+    return lines
+
+
+def _connect(task: Task, nodes: list[Node]) -> RolloutTree:
+    tree = RolloutTree(task, nodes, [[] for _ in nodes])
+    if not nodes or nodes[0].parent is not None:
+        raise ValueError("a tree begins with its prompt")
+    for index, node in enumerate(nodes[1:], start=1):
+        if node.parent not in range(index):
+            raise ValueError(f"node {index} has parent {node.parent}; parents come before children")
+        tree.children[node.parent].append(index)
+    return tree
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Node)}

@@ -44,7 +44,7 @@ class RolloutTree:
         Raises:
             ValueError: the prompt can only be the root, and a parent must be a node of this tree.
         """
-        if kind is NodeKind.PROMPT or self.nodes[parent.id] is not parent:
+        if kind is NodeKind.PROMPT or parent.id >= len(self.nodes) or self.nodes[parent.id] is not parent:
             raise ValueError(f"append: parent {parent.id} is not in this tree, or kind {kind} is not a continuation")
         turn = parent.turn + (kind is NodeKind.OBSERVATION)
         return self._add(Node(id=len(self.nodes), parent=parent.id, kind=kind, token_ids=token_ids, turn=turn, **fields))  # pyright: ignore[reportArgumentType]

@@ -16,6 +16,7 @@ from arpo.demonstrate.config import DemonstratorConfig
 from arpo.demonstrate.demonstrator import Demonstrator
 from arpo.demonstrate.texts import world_texts
 from arpo.errors import DataError, ToolError
+from arpo.models.config import TinyPolicyConfig
 from arpo.models.tiny import make_tokenizer
 from arpo.protocols.config import TagProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
@@ -204,3 +205,15 @@ def test_tokenizer_texts_name_no_held_out_entity(world: Path) -> None:
     assert not [name for name in titles[0] - titles[1] if re.search(rf"\b{name}\b", text)]
     assert "<python>" in text
     assert text.count("</answer>") == CONFIG.num_train  # one trajectory for each task
+
+
+def test_names_seen_and_held_out_are_tokenised_alike(tmp_path: Path) -> None:
+    make_world(WorldConfig(), tmp_path)
+    tokenizer = make_tokenizer(world_texts(tmp_path), TinyPolicyConfig().vocab_size, max_positions=1024)
+    seen, everyone = (
+        {json.loads(line)["title"] for line in (tmp_path / name).read_text().splitlines()}
+        for name in ("train_corpus.jsonl", "corpus.jsonl")
+    )
+    for names in (seen, everyone - seen):
+        two_tokens = [name for name in names if len(tokenizer.encode(f" {name}")) == 2]
+        assert len(two_tokens) > 0.95 * len(names)

@@ -18,7 +18,7 @@ TEXTS = [
     "<think> next registry: Kelford</think><search> Kelford region</search>",
     "<think> done registry: Osmark</think><answer> \\boxed{ Osmark}</answer> \\boxed{ 412}",
 ] * 3
-SMALL = TinyPolicyConfig(vocab_size=420, hidden_size=32, num_layers=1, num_heads=2, head_dim=8, intermediate_size=48)
+SMALL = TinyPolicyConfig(vocab_size=1700, hidden_size=32, num_layers=1, num_heads=2, head_dim=8, intermediate_size=48)
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,13 @@ def test_default_size_is_about_a_million_parameters(tmp_path: Path) -> None:
     # A layer: attention 4 * 128 * 128, MLP 3 * 128 * 384, norms 2 * 128 and 2 * 32; then tied embeddings and the last norm.
     layer = 4 * 128 * 128 + 3 * 128 * 384 + 2 * 128 + 2 * 32
     assert summary.num_parameters == 4 * layer + summary.vocab_size * 128 + 128
-    assert 850_000 < summary.num_parameters < 1_050_000
+    assert 850_000 < summary.num_parameters < 1_200_000
 
 
 def test_directory_loads_as_any_model_does(policy: Path) -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(policy), AutoTokenizer.from_pretrained(policy)
     assert model.config.architectures == ["Qwen3ForCausalLM"]
-    assert model.config.vocab_size == len(tokenizer) <= 420
+    assert model.config.vocab_size == len(tokenizer) <= 1700
     assert (model.config.eos_token_id, model.config.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
     ids = tokenizer(TEXTS[1], return_tensors="pt").input_ids
     assert torch.isfinite(model(ids).logits).all()
@@ -65,13 +65,14 @@ def test_every_text_survives_encoding(policy: Path, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode_untrusted(text)) == text
 
 
-def test_digits_are_the_same_tokens_wherever_they_stand(policy: Path) -> None:
+def test_a_number_is_the_same_tokens_wherever_it_stands(policy: Path) -> None:
     tokenizer = PolicyTokenizer.load(policy)
+    assert [tokenizer.decode([i]) for i in tokenizer.encode_markup("412")] == ["412"]
     number = tokenizer.encode_markup("1931-04-02")
-    assert len(number) == 10
+    assert [tokenizer.decode([i]) for i in number] == ["193", "1", "-", "04", "-", "02"]
     for text in ("birthday 1931-04-02, employer", '("1931-04-02")', "\\boxed{ 1931-04-02}", "\n1931-04-02\n"):
         ids = tokenizer.encode_markup(text)
-        assert any(ids[i : i + 10] == number for i in range(len(ids)))
+        assert any(ids[i : i + len(number)] == number for i in range(len(ids)))
 
 
 def test_frequent_words_and_tags_are_single_tokens(policy: Path) -> None:

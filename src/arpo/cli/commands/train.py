@@ -55,4 +55,4 @@ def _resumed_config(args: argparse.Namespace) -> Any:
     path = args.resume / "config.toml"
     if not path.is_file():
         raise RunError(f"{args.resume}: not a run directory (it has no config.toml)")
-    return load_config(RlRun, path)
+    return load_config(RlRun, path).model_copy(update={"out": args.resume})  # it may have been moved

@@ -34,11 +34,11 @@ class WorldConfig(Config):
 
     seed: int = 0
     """Names, facts, documents and questions all follow from it; the same seed gives the same bytes."""
-    num_persons: int = Field(default=600, ge=100, le=2400)
+    num_persons: int = Field(default=1500, ge=100, le=2400)
     """People. Each has a birthplace, a birthday and an employer."""
-    num_companies: int = Field(default=240, ge=50, le=360)
+    num_companies: int = Field(default=360, ge=50, le=360)
     """Companies. Each has a seat and a founding date."""
-    num_cities: int = Field(default=300, ge=50, le=384)
+    num_cities: int = Field(default=384, ge=50, le=384)
     """Cities. Each has a region, a number of inhabitants and a mayor."""
     num_regions: int = Field(default=24, ge=2, le=40)
     """Regions that cities lie in."""
@@ -49,7 +49,7 @@ class WorldConfig(Config):
     """Share of validation and test questions that ask about at least one held-out entity."""
     misleading_share: float = Field(default=0.35, ge=0, le=1)
     """Share of (entity, attribute) pairs for which a short almanac document states a wrong value; it tends to rank first."""
-    num_train: int = Field(default=2000, ge=1)
+    num_train: int = Field(default=3500, ge=1)
     """Training questions."""
     num_valid: int = Field(default=200, ge=1)
     """Validation questions."""

@@ -26,7 +26,7 @@ class ForkRequest:
     count: int
     """New paths, the original excluded."""
     priority: float
-    """Higher is served first; ties go to the lower node id."""
+    """Higher is served first; ties go to the opportunity listed first."""
     offset: int | None = None
     """Fork after this many tokens of the node; None means at its end."""
 

@@ -1,4 +1,4 @@
-"""Tiny tokenizers in the styles of real model families, for every unit test that needs one."""
+"""Tiny tokenizers in the styles of real model families, for every test that needs one."""
 
 import json
 from pathlib import Path
@@ -80,7 +80,7 @@ def qwen_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The public files beside the checkout."""
-    folder = Path(__file__).parents[3] / "shared" / "data"
+    folder = Path(__file__).parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"the public data sets are not at {folder}")
     return folder

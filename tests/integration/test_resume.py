@@ -1,0 +1,144 @@
+"""A killed run that is resumed is bit-identical to one that was never stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+from arpo.tree import read_trees, tree_to_dict
+
+PLACES = {
+    "before anything": ("arpo.training.rl:check_agreement", 1, "before"),
+    "before the first checkpoint": ("arpo.training.rl:RLTrainer._update", 1, "before"),
+    "while growing": ("arpo.rollout.path:Path._observe", 25, "before"),
+    "before the weights move": ("arpo.training.rl:take_update", 3, "before"),
+    "after the weights moved": ("arpo.training.rl:take_update", 4, "after"),
+    "while validating": ("arpo.training.rl:mean_scores", 2, "before"),
+    "between metrics and checkpoint": ("arpo.tracking.sinks:Tracker.log", 4, "after"),
+    "between weights and optimizer of a checkpoint": ("torch:save", 2, "before"),
+    "between checkpoint and removal of the last": ("arpo.training.checkpoint:Checkpoints._prune", 2, "before"),
+    "between checkpoint and link": ("arpo.training.rl:RLTrainer._point_links", 1, "before"),
+    "between the last checkpoint and its links": ("arpo.training.rl:RLTrainer._point_links", 3, "before"),
+    "before the summary": ("arpo.training.rl:RLTrainer._summarize", 1, "before"),
+}
+
+
+def without_times(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if not k.startswith("time/") and k not in ("rollout/tokens_per_s", "seconds")}
+
+
+def trees_of(path: Path) -> list[dict[str, Any]]:
+    trees = [tree_to_dict(tree) for tree in read_trees(path)]
+    for node in [node for tree in trees for node in tree["nodes"]]:
+        node.get("tool_result", {}).pop("seconds", None)
+    return trees
+
+
+def assert_same(run: Path, reference: Path) -> None:
+    """Everything a run leaves behind but wall times is the same, bit by bit."""
+    rows, expected = ([json.loads(line) for line in (r / "metrics.jsonl").read_text().splitlines()] for r in (run, reference))
+    assert [without_times(row) for row in rows] == [without_times(row) for row in expected]
+    for link in ("best", "final"):
+        assert os.readlink(run / link) == os.readlink(reference / link)
+    checkpoints = sorted(p.name for p in (reference / "checkpoints").iterdir())
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == checkpoints
+    for name in checkpoints:
+        mine, other = run / "checkpoints" / name, reference / "checkpoints" / name
+        for file in ("model.safetensors", "trainer_state.json", "config.json", "tokenizer.json"):
+            assert (mine / file).read_bytes() == (other / file).read_bytes(), file
+        states = [torch.load(folder / "optimizer.pt", weights_only=True) for folder in (mine, other)]
+        assert states[0]["param_groups"] == states[1]["param_groups"]
+        for index, state in states[1]["state"].items():
+            assert all(torch.equal(value, states[0]["state"][index][key]) for key, value in state.items())
+    for file in sorted((reference / "rollouts").iterdir()):
+        assert trees_of(run / "rollouts" / file.name) == trees_of(file), file.name
+    summaries = [without_times(json.loads((r / "summary.json").read_text())) for r in (run, reference)]
+    assert summaries[0] == summaries[1]
+
+
+@pytest.fixture(scope="module")
+def never_stopped(arpo, domain, write_toml, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("never_stopped")
+    arpo.succeed("train", write_toml(folder / "rl.toml", domain.rl(folder / "run")))
+    return folder / "run"
+
+
+def test_the_run_is_worth_resuming(never_stopped: Path):
+    rows = [json.loads(line) for line in (never_stopped / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 6
+    assert all(row["train/grad_norm"] > 0 for row in rows), "each step trains"
+    for name in ("rollout/num_branches", "rollout/num_topups", "rollout/tool_calls_executed"):
+        assert sum(row[name] for row in rows) > 0, name
+    assert [row["step"] for row in rows if "valid/accuracy" in row] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_killed_and_resumed_is_never_stopped(arpo, domain, write_toml, never_stopped: Path, tmp_path: Path, place: str):
+    run = tmp_path / "run"
+    killed = arpo("train", write_toml(tmp_path / "rl.toml", domain.rl(run)), die_at=PLACES[place])
+    assert killed.code == -signal.SIGKILL, killed.stderr
+    arpo.succeed("train", "--resume", run)
+    assert_same(run, never_stopped)
+
+
+def test_killed_again_and_again(arpo, domain, write_toml, wait_until, never_stopped: Path, tmp_path: Path):
+    """From outside, at moments nobody chose, until it is through."""
+    run, random, kills = tmp_path / "run", Random(0), 0
+    command: tuple[object, ...] = ("train", write_toml(tmp_path / "rl.toml", domain.rl(run)))
+    while True:
+        pid = arpo.start(*command)
+        if kills < 4:
+            wait_until((run / "metrics.jsonl").is_file)
+            signal_in(pid, random.uniform(0.1, 0.9))
+        code = arpo.wait().code
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        kills += 1
+        command = ("train", "--resume", run)
+    assert kills > 0
+    assert_same(run, never_stopped)
+
+
+def signal_in(pid: int, seconds: float) -> None:
+    subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -9 {pid} 2>/dev/null"])
+
+
+def test_ctrl_c_says_how_to_go_on(arpo, domain, write_toml, wait_until, never_stopped: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    pid = arpo.start("train", write_toml(tmp_path / "rl.toml", domain.rl(run)))
+    wait_until((run / "rollouts" / "step_000003.jsonl.zst").is_file)
+    os.kill(pid, signal.SIGINT)
+    interrupted = arpo.wait()
+    assert interrupted.code == 130
+    assert f"arpo train --resume {run}" in interrupted.stderr.replace("\n", "")
+    assert "Traceback" not in interrupted.stderr
+    run = run.rename(tmp_path / "moved")
+    arpo.succeed("train", "--resume", run)
+    assert_same(run, never_stopped)
+
+
+def test_a_finished_run_stays_as_it_is(arpo, never_stopped: Path):
+    before = {p: p.stat().st_mtime_ns for p in (never_stopped / "checkpoints").rglob("*")}
+    arpo.succeed("train", "--resume", never_stopped)
+    assert {p: p.stat().st_mtime_ns for p in (never_stopped / "checkpoints").rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_a_real_interpreter_is_killed(arpo, domain, write_toml, wait_until, never_stopped: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    arguments = [sys.executable, "-m", "arpo.cli.main", "train"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*arguments, write_toml(tmp_path / "rl.toml", domain.rl(run))], env=environment)
+    wait_until((run / "rollouts" / "step_000004.jsonl.zst").is_file)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    subprocess.run([*arguments, "--resume", run], env=environment, check=True, timeout=120)
+    assert_same(run, never_stopped)
