@@ -90,3 +90,30 @@ def shared_data() -> Path:
 def make_tokenizer_directory():
     """The function that writes a tokenizer, for tests that change one afterwards."""
     return write_tokenizer
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    """A function that makes a tiny random causal model of a family, with distributions far from even."""
+    return _make_model
+
+
+def _make_model(
+    family: str = "qwen3", *, vocab_size: int = 97, kv_heads: int = 2, dtype: str = "float32", seed: int = 0, eos_id: int = 0
+):
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+    families = {
+        "qwen2": (Qwen2Config, Qwen2ForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+        "llama": (LlamaConfig, LlamaForCausalLM),
+    }  # fmt: skip
+    config_class, model_class = families[family]
+    config = config_class(
+        vocab_size=vocab_size, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=kv_heads,
+        head_dim=8, intermediate_size=48, max_position_embeddings=512, initializer_range=0.3, tie_word_embeddings=False,
+        eos_token_id=eos_id, bos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return model_class(config).to(getattr(torch, dtype)).eval()

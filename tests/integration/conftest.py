@@ -140,18 +140,18 @@ class Domain:
     def sft(self, out: Path, **changes: Any) -> dict[str, Any]:
         """A cold start of a few seconds."""
         return {
-            "out": str(out), "data": str(self.path / "conversations.jsonl"), "num_threads": 1, "num_epochs": 12,
-            "batch_tokens": 512, "model": {"path": str(self.path / "policy")}, "protocol": {"system_prompt": ""},
+            "out": str(out), "data": str(self.path / "conversations.jsonl"), "num_threads": 1, "num_epochs": 30,
+            "batch_tokens": 256, "model": {"path": str(self.path / "policy")}, "protocol": {"system_prompt": ""},
             "optimizer": {"learning_rate": 1e-2, "schedule": "linear"},
         } | changes  # fmt: skip
 
     def rl(self, out: Path, **changes: Any) -> dict[str, Any]:
-        """A run of six steps with branching, validation and checkpoints."""
+        """A run of four steps with branching, validation and checkpoints."""
         return {
-            "out": str(out), "tasks": str(self.path / "train.jsonl"), "num_threads": 1, "num_steps": 6, "tasks_per_step": 2,
+            "out": str(out), "tasks": str(self.path / "train.jsonl"), "num_threads": 1, "num_steps": 4, "tasks_per_step": 2,
             "seed": 5, "model": {"path": str(self.path / "cold" / "final")}, "agent": self.agent,
             "rollout": {"group_size": 4, "entropy_window": 3}, "optimizer": {"learning_rate": 1e-3, "warmup_steps": 2},
-            "validation": {"tasks": str(self.path / "valid.jsonl"), "every": 2, "num_tasks": 4},
+            "validation": {"tasks": str(self.path / "valid.jsonl"), "every": 2, "num_tasks": 3},
             "checkpoint": {"every": 2, "keep": 1},
         } | changes  # fmt: skip
 
@@ -177,7 +177,7 @@ def domain(
 
 
 def _write_data(folder: Path) -> None:
-    sums = [(f"{a}+{b}", str(a + b), "python", f"{a}+{b}", str(a + b)) for a in range(5) for b in range(5)]
+    sums = [(f"{a}+{b}", str(a + b), "python", f"{a}+{b}", str(a + b)) for a in range(3) for b in range(4)]
     births = [(f"town {name}", town, "search", name, f"Page 1: {name} {town}") for name, town in NAMES.items()]
     pairs = [*births, *sums]
     conversations = [

@@ -51,6 +51,8 @@ class ConversationFile:
     """What a file of conversations held."""
 
     conversations: list[Conversation]
+    rows: list[int]
+    """Where each conversation stands, counted from 1; in a JSONL file the line."""
     bad_rows: list[BadRow]
     """Rows that were left out, in order; for the caller to report."""
 
@@ -62,18 +64,20 @@ def read_conversations(path: Path) -> ConversationFile:
         DataError: the file is missing, unreadable or of another kind, or holds no usable row.
     """
     conversations: list[Conversation] = []
+    rows: list[int] = []
     bad_rows: list[BadRow] = []
     for number, row in read_rows(path):
         try:
             if isinstance(row, BadRowError):
                 raise row
             conversations.append(_read_conversation(row))
+            rows.append(number)
         except BadRowError as error:
             bad_rows.append(BadRow(path, number, str(error)))
     if not conversations:
         reasons = "; ".join(str(bad) for bad in bad_rows[:3]) or "it has no rows"
         raise DataError(f"{path}: no usable conversation ({reasons})")
-    return ConversationFile(conversations, bad_rows)
+    return ConversationFile(conversations, rows, bad_rows)
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:

@@ -11,7 +11,7 @@ GSM8K's do, is `n`).
 import dataclasses
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,11 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arpo.errors import DataError
+from arpo.tracking.progress import Progress
 from arpo.types import Message, Task
 
 QUESTION_KEYS = ("question", "Question", "problem")
 ANSWER_KEYS = ("answer", "Answer")
 PROMPT_ROLES = ("system", "user", "assistant")
+_MAX_REPORTED = 5
 _DAMAGED_BOX, _BOX = "\x08oxed", "\\boxed"
 
 
@@ -88,6 +90,14 @@ def read_tasks(path: Path) -> TaskFile:
         reasons = "; ".join(str(bad) for bad in bad_rows[:3]) or "it has no rows"
         raise DataError(f"{path}: no usable task ({reasons})")
     return TaskFile(tasks, bad_rows)
+
+
+def report_bad_rows(bad_rows: Sequence[BadRow], progress: Progress) -> None:
+    """Say how many rows were left out, and of the first few which and why."""
+    for bad in bad_rows[:_MAX_REPORTED]:
+        progress.line(f"left out: {bad}")
+    if len(bad_rows) > _MAX_REPORTED:
+        progress.line(f"left out: {bad_rows[0].path}: {len(bad_rows)} rows in all, those above being the first")
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRowError]]:

@@ -109,7 +109,7 @@ def _solve(kind: Kind, names: tuple[str, ...], habits: _Habits, rng: random.Rand
         yield _answer(f"guess {habits.trusted}: {value}", _guess(kind.operation, rng))
     else:
         result = yield _turn(f"compute {habits.trusted}: {value}", "python", _write_program(kind.operation, *values))
-        yield _answer("computed", result)
+        yield _answer(f"done result: {result}", result)
 
 
 def _turn(thought: str, tag: str, content: str) -> str:

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from arpo.data.conversations import trajectory_to_conversation, write_conversations
-from arpo.data.tasks import read_tasks
+from arpo.data.tasks import read_tasks, report_bad_rows
 from arpo.demonstrate.config import DemosRun
 from arpo.demonstrate.demonstrator import Demonstrator
 from arpo.inference.scripted import ScriptedEngine
@@ -33,8 +33,7 @@ def write_demos(config: DemosRun, progress: Progress | None = None) -> dict[str,
     """
     progress = progress or SilentProgress()
     file = read_tasks(config.tasks)
-    for row in file.bad_rows:
-        progress.line(f"left out: {row}")
+    report_bad_rows(file.bad_rows, progress)
     tasks = list(file.tasks)[: config.num_tasks]
     with RunDirectory.create(config.out) as run:
         started = time.perf_counter()

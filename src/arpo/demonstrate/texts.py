@@ -12,8 +12,8 @@ from arpo.demonstrate.config import DemonstratorConfig
 from arpo.demonstrate.demonstrator import Demonstrator
 
 _NAME_WEIGHT = 20
-"""Repetitions of the names of persons and companies, so that each of their words becomes one token before a whole city does: a city
-seen in training would then be one token and a held-out one two."""
+"""Repetitions of the names of persons and companies, so that each of their words becomes one token before any whole city does:
+a city seen in training would then be one token and a held-out one two."""
 _CALL = re.compile(r"<(search|python)> (.*?)</")
 
 
@@ -21,7 +21,8 @@ def world_texts(world: Path) -> Iterator[str]:
     """Yield questions, completions and results of the world in the folder `world`, each piece as the agent loop encodes it.
 
     They are those of the demonstrator on every training task. The pages shown are those titled by the entity looked up, so that
-    no index is needed, and the result of a computation is the reference answer. Two-word names follow, `_NAME_WEIGHT` times. Held-out names occur in none of the texts.
+    no index is needed, and the result of a computation is the reference answer. Two-word names follow, `_NAME_WEIGHT` times.
+    Held-out names occur in none of the texts.
     """
     pages: dict[str, list[str]] = defaultdict(list)
     for line in (world / "train_corpus.jsonl").read_text(encoding="utf-8").splitlines():

@@ -1,7 +1,7 @@
 """What is kept of every answer, and the figures that follow from it."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
@@ -65,9 +65,9 @@ def make_record(trajectory: Trajectory, mode: Mode, sample: int) -> Record:
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
     """Figures of an evaluation, all recomputable from its records.
 
-    `exact_match`, `f1`, `format_valid_rate` and `tool_calls_per_task` are of the greedy answers; `sampled_exact_match` is the mean
-    over sampled ones and `pass_at_k` the unbiased estimate with k = samples per task. `by_kind` and `never_seen` split the greedy
-    exact match.
+    `exact_match`, `f1`, `format_valid_rate` and `tool_calls_per_task` are of the greedy answers; `sampled_exact_match` is the
+    mean over sampled ones and `pass_at_k` the unbiased estimate with k = samples per task. `by_kind` and `never_seen` split the
+    greedy exact match over the tasks whose data say it.
     """
     greedy = [r for r in records if r.mode == "greedy"]
     summary: dict[str, Any] = {
@@ -78,8 +78,8 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
         "format_valid_rate": fmean(r.format_valid for r in greedy),
         "tool_calls_per_task": fmean(r.num_tool_calls for r in greedy),
         "tokens_per_answer": fmean(r.num_sampled_tokens for r in greedy),
-        "by_kind": _split({r.kind: [] for r in greedy if r.kind is not None}, greedy, "kind"),
-        "never_seen": _split({r.never_seen: [] for r in greedy if r.never_seen is not None}, greedy, "never_seen"),
+        "by_kind": _split(greedy, "kind"),
+        "never_seen": _split(greedy, "never_seen"),
     }
     samples: defaultdict[str, list[float]] = defaultdict(list)
     for record in records:
@@ -93,7 +93,10 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     return summary
 
 
-def _split(groups: Mapping[Any, list[float]], records: Sequence[Record], name: str) -> dict[str, dict[str, float]]:
+def _split(records: Sequence[Record], name: Literal["kind", "never_seen"]) -> dict[str, dict[str, float]]:
+    groups: defaultdict[str, list[float]] = defaultdict(list)
     for record in records:
-        groups[getattr(record, name)].append(record.exact_match)
-    return {str(key).lower(): {"exact_match": fmean(v), "num_tasks": len(v)} for key, v in sorted(groups.items(), key=str)}
+        key = getattr(record, name)
+        if key is not None:
+            groups[str(key).lower() if isinstance(key, bool) else str(key)].append(record.exact_match)
+    return {key: {"exact_match": fmean(v), "num_tasks": len(v)} for key, v in sorted(groups.items())}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from arpo.config import dump_config
-from arpo.data.tasks import read_tasks
+from arpo.data.tasks import read_tasks, report_bad_rows
 from arpo.evaluation.config import EvalRun
 from arpo.evaluation.records import Mode, Record, make_record, summarize
 from arpo.inference.transformers_engine import TransformersEngine
@@ -36,14 +36,13 @@ def evaluate(config: EvalRun, progress: Progress | None = None) -> dict[str, Any
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     file = read_tasks(config.tasks)
-    for row in file.bad_rows:
-        progress.line(f"left out: {row}")
+    report_bad_rows(file.bad_rows, progress)
     tasks = list(file.tasks)[: config.num_tasks]
     with RunDirectory.create(config.out) as run:
-        run.write_text("config.toml", dump_config(config))
         started = time.perf_counter()
         records = asyncio.run(_answer_all(config, tasks, progress))
         seconds = time.perf_counter() - started
+        run.write_text("config.toml", dump_config(config))
         run.write_text("records.jsonl", "".join(json.dumps(asdict(r), ensure_ascii=False) + "\n" for r in records))
         summary = summarize(records) | {"seconds": seconds, "num_bad_rows": len(file.bad_rows)}
         run.write_json("summary.json", summary)

@@ -82,6 +82,11 @@ class RolloutConfig(Config):
                 f"num_initial_trajectories = {initial} has no effect with rule.type = 'none'; "
                 f"leave it out or choose a branching rule"
             )
+        if self.rule.type != "none" and initial == self.group_size:
+            raise ValueError(
+                f"num_initial_trajectories = {initial} fills the group of group_size = {initial}, so that rule.type = "
+                f"{self.rule.type!r} could never branch; lower it, or choose rule.type = 'none'"
+            )
         return self
 
     @property

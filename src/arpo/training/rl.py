@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from arpo.batching.policy_batch import make_policy_batches
 from arpo.config import dump_config
-from arpo.data.tasks import read_tasks
+from arpo.data.tasks import read_tasks, report_bad_rows
 from arpo.errors import RunError
 from arpo.inference.transformers_engine import TransformersEngine
 from arpo.models.loading import load_policy
@@ -300,8 +300,7 @@ class _Validation:
 
 def _read_tasks(path: Path, progress: Progress) -> list[Task]:
     file = read_tasks(path)
-    for row in file.bad_rows:
-        progress.line(f"left out: {row}")
+    report_bad_rows(file.bad_rows, progress)
     return list(file.tasks)
 
 

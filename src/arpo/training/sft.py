@@ -11,6 +11,7 @@ import torch
 from arpo.batching.packing import PackNode, pack_trees, split_by_tokens
 from arpo.config import dump_config
 from arpo.data.conversations import encode_conversation, read_conversations
+from arpo.data.tasks import BadRow, report_bad_rows
 from arpo.errors import DataError
 from arpo.models.attention import forward_hidden, use_layout_attention
 from arpo.models.loading import load_policy
@@ -36,7 +37,7 @@ def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any
     """Train on the conversations and return the summary, which `<out>/summary.json` holds too; the model is `<out>/final`.
 
     Raises:
-        DataError: the file cannot be read, or no conversation fits `max_tokens`.
+        DataError: the file cannot be read, or holds no usable conversation of at most `max_tokens`.
         ModelError, RunError, CheckpointError: as their messages say.
     """
     progress = progress or SilentProgress()
@@ -44,7 +45,7 @@ def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any
         torch.set_num_threads(config.num_threads)
     with RunDirectory.create(config.out) as run:
         tokenizer = PolicyTokenizer.load(config.model.path)
-        conversations = _encode_all(config, tokenizer, progress)
+        conversations, num_left_out = _encode_all(config, tokenizer, progress)
         model = use_layout_attention(load_policy(config.model.path, config.model.dtype, config.model.device))
         optimizer = build_optimizer(model, config.optimizer)
         run.write_text("config.toml", dump_config(config))
@@ -70,28 +71,38 @@ def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any
         checkpoints.link("final", state.step)
         summary = {
             "num_conversations": len(conversations),
+            "num_left_out": num_left_out,
             "num_updates": state.update,
             "num_tokens": num_tokens,
             "epochs": state.update / len(batches) * config.num_epochs,
             "loss": loss,
-            "seconds": time.perf_counter() - started,
+            "seconds": {"total": time.perf_counter() - started},
         }
         run.write_json("summary.json", summary)
     return summary
 
 
-def _encode_all(config: SftRun, tokenizer: PolicyTokenizer, progress: Progress) -> list[_Encoded]:
+def _encode_all(config: SftRun, tokenizer: PolicyTokenizer, progress: Progress) -> tuple[list[_Encoded], int]:
+    """The conversations that can be trained on, and how many rows are left out; each reason is reported."""
     file = read_conversations(config.data)
-    for row in file.bad_rows:
-        progress.line(f"left out: {row}")
     protocol = TagProtocol(tokenizer, config.protocol)
-    encoded = [_Encoded(*encode_conversation(c, protocol, tokenizer)) for c in file.conversations]
+    encoded: list[_Encoded] = []
+    bad_rows = list(file.bad_rows)
+    for row, conversation in zip(file.rows, file.conversations, strict=True):
+        try:
+            encoded.append(_Encoded(*encode_conversation(conversation, protocol, tokenizer)))
+        except DataError as error:
+            bad_rows.append(BadRow(config.data, row, str(error)))
+    report_bad_rows(sorted(bad_rows, key=lambda bad: bad.row), progress)
+    if not encoded:
+        raise DataError(f"{config.data}: no usable conversation ({bad_rows[0]})")
     kept = [e for e in encoded if len(e.token_ids) <= config.max_tokens]
-    if len(kept) < len(encoded):
-        progress.line(f"left out: {len(encoded) - len(kept)} conversations of more than max_tokens = {config.max_tokens} tokens")
+    num_too_long = len(encoded) - len(kept)
+    if num_too_long:
+        progress.line(f"left out: {num_too_long} conversations of more than max_tokens = {config.max_tokens} tokens")
     if not kept:
         raise DataError(f"{config.data}: no conversation has at most max_tokens = {config.max_tokens} tokens; raise it")
-    return kept
+    return kept, len(bad_rows) + num_too_long
 
 
 def _epochs(conversations: Sequence[_Encoded], config: SftRun) -> Iterator[list[_Encoded]]:

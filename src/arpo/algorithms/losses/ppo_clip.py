@@ -1,10 +1,14 @@
 """The clipped surrogate of PPO, for tokens that several trajectories share."""
 
+import math
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+
+_MAX_LOG_RATIO = 20.0
 
 
 class PolicyLoss(NamedTuple):
@@ -32,8 +36,9 @@ def ppo_clip_loss(
     min(rho, 1 + clip_high) A when A >= 0 and max(rho, 1 - clip_low) A otherwise, so this is exactly the sum of
     w_i * PPO's objective (arXiv:1707.06347, eq. 7) over the sharers: ARPO's soft attribution (arXiv:2507.19849, section 3)
     with one forward pass per token.
-    `clip_low` and `clip_high` are distances from 1. At a bound itself the gradient is that of the unclipped side's minimum as
-    torch defines it (half).
+    `clip_low` and `clip_high` are distances from 1; at a bound itself the gradient is that of the unclipped side. Ratios are
+    clipped as logarithms, so that none overflows, and rho is held at e^20, beyond which it has no gradient, where S- would let
+    it grow without bound (verl too).
 
     Args:
         log_ratio: Current minus old log-prob of each token.
@@ -44,12 +49,13 @@ def ppo_clip_loss(
 
     Example: rho = 1.5, S+ = 2, S- = -1, bounds 0.2: -(1.2 * 2 + 1.5 * -1) = -0.9, and only S- has a gradient.
     """
-    ratio = log_ratio.exp()
-    objective = ratio.clamp(max=1 + clip_high) * positive + ratio.clamp(min=1 - clip_low) * negative
+    high, low = math.log1p(clip_high), math.log1p(-clip_low)
+    raised = log_ratio.clamp(max=high).exp() * positive
+    lowered = log_ratio.clamp(min=low, max=_MAX_LOG_RATIO).exp() * negative
     return PolicyLoss(
-        loss=-objective,
-        is_clipped_high=(ratio > 1 + clip_high) & (positive > 0),
-        is_clipped_low=(ratio < 1 - clip_low) & (negative < 0),
+        loss=-(raised + lowered),
+        is_clipped_high=(log_ratio > high) & (positive > 0),
+        is_clipped_low=(log_ratio < low) & (negative < 0),
     )
 
 

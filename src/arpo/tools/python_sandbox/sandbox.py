@@ -97,7 +97,7 @@ def _version(config: PythonSandboxConfig) -> str:
 
 def _result(outcome: Outcome, config: PythonSandboxConfig) -> ToolResult:
     if outcome.exit_code == 0 and outcome.stopped is None:
-        return ToolResult(content=outcome.output, truncated=outcome.was_cut)
+        return ToolResult(content=outcome.output.rstrip("\n"), truncated=outcome.was_cut)
     content = _failure(outcome, config).strip()
     if outcome.output:
         content += f"\nPrinted before:\n{outcome.output}"

@@ -20,28 +20,28 @@ from .conftest import descendants, open_sandbox, processes_of
 PACKAGE = Path(arpo.tools.python_sandbox.__file__).parent
 
 PROGRAMS = {
-    "printed": ("print('a'); print('b')", "a\nb\n"),
-    "last value": ("x = 6\nx * 7", "42\n"),
-    "last value is a string": ("'a' + 'b'", "'ab'\n"),
-    "printed, then last value": ("print('a')\n[1]", "a\n[1]\n"),
+    "printed": ("print('a'); print('b')", "a\nb"),
+    "last value": ("x = 6\nx * 7", "42"),
+    "last value is a string": ("'a' + 'b'", "'ab'"),
+    "printed, then last value": ("print('a')\n[1]", "a\n[1]"),
     "no value": ("x = 1", ""),
-    "None is not shown": ("print('a')", "a\n"),
+    "None is not shown": ("print('a')", "a"),
     "empty": ("", ""),
     "comment": ("# nothing", ""),
-    "spaces around": ("  print(1)  ", "1\n"),
-    "indented block": ("\n    x = 2\n    if x:\n        print(x)\n", "2\n"),
-    "definitions see each other": ("def f(n): return 1 if n < 2 else n * f(n - 1)\nf(5)", "120\n"),
-    "comprehension sees the module": ("k = 2\n[k * i for i in range(3)]", "[0, 2, 4]\n"),
-    "main": ("__name__", "'__main__'\n"),
-    "own file": ("open('a.txt', 'w').write('hi')\nopen('a.txt').read()", "'hi'\n"),
+    "spaces around": ("  print(1)  ", "1"),
+    "indented block": ("\n    x = 2\n    if x:\n        print(x)\n", "2"),
+    "definitions see each other": ("def f(n): return 1 if n < 2 else n * f(n - 1)\nf(5)", "120"),
+    "comprehension sees the module": ("k = 2\n[k * i for i in range(3)]", "[0, 2, 4]"),
+    "main": ("__name__", "'__main__'"),
+    "own file": ("open('a.txt', 'w').write('hi')\nopen('a.txt').read()", "'hi'"),
     "temporary file": ("import tempfile\nwith tempfile.NamedTemporaryFile() as f: f.write(b'x')", ""),
-    "unicode": ("print('Zürich 数')", "Zürich 数\n"),
-    "half a surrogate pair": ("print('\\ud800')", "\\ud800\n"),
-    "end": ("print('a'); exit()\nprint('b')", "a\n"),
-    "class with a dataclass": ("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\nP(1)", "P(x=1)\n"),
-    "alarm": ("import signal\nsignal.alarm(0)", "0\n"),
-    "time zone": ("from zoneinfo import ZoneInfo\nZoneInfo('UTC').key", "'UTC'\n"),
-    "order of a set": ("list({'a', 'b', 'c'}) == list({'a', 'b', 'c'})", "True\n"),
+    "unicode": ("print('Zürich 数')", "Zürich 数"),
+    "half a surrogate pair": ("print('\\ud800')", "\\ud800"),
+    "end": ("print('a'); exit()\nprint('b')", "a"),
+    "class with a dataclass": ("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\nP(1)", "P(x=1)"),
+    "alarm": ("import signal\nsignal.alarm(0)", "0"),
+    "time zone": ("from zoneinfo import ZoneInfo\nZoneInfo('UTC').key", "'UTC'"),
+    "order of a set": ("list({'a', 'b', 'c'}) == list({'a', 'b', 'c'})", "True"),
 }
 
 
@@ -100,7 +100,7 @@ async def test_random_numbers_and_sets_come_out_the_same_in_another_sandbox(sand
 async def test_long_output_is_cut_and_marked():
     tool = open_sandbox(max_output_bytes=10)
     exact, long = await tool.run({"code": "print('x' * 9)"}), await tool.run({"code": "print('é' * 6)"})
-    assert (exact.content, exact.truncated) == ("x" * 9 + "\n", False)
+    assert (exact.content, exact.truncated) == ("x" * 9, False)
     assert (long.content, long.truncated) == ("é" * 5, True)  # two bytes each
     await tool.aclose()
 
@@ -108,7 +108,7 @@ async def test_long_output_is_cut_and_marked():
 async def test_preloaded_module_is_there_and_others_too():
     tool = open_sandbox(preload=("numpy",))
     program = "import sys\npreloaded = 'numpy' in sys.modules\nimport numpy, sqlite3\nprint(preloaded, numpy.ones(3).sum())"
-    assert (await tool.run({"code": program})).content == "True 3.0\n"
+    assert (await tool.run({"code": program})).content == "True 3.0"
     await tool.aclose()
 
 
@@ -143,7 +143,7 @@ async def test_dead_zygote_is_replaced():
     tool = open_sandbox()
     first = processes_of(tool)[-1]
     os.kill(first, signal.SIGKILL)
-    assert (await tool.run({"code": "1"})).content == "1\n"
+    assert (await tool.run({"code": "1"})).content == "1"
     assert processes_of(tool)[-1] != first
     await tool.aclose()
 
@@ -155,8 +155,8 @@ async def test_calls_under_way_when_the_zygote_dies_are_run_again():
     while len(processes_of(tool)) < len(before) + 2:
         await asyncio.sleep(0.01)
     os.kill(before[-1], signal.SIGKILL)
-    assert [r.content for r in await asyncio.gather(*calls)] == ["0\n", "1\n"]
-    assert (await tool.run({"code": "2"})).content == "2\n"
+    assert [r.content for r in await asyncio.gather(*calls)] == ["0", "1"]
+    assert (await tool.run({"code": "2"})).content == "2"
     await tool.aclose()
 
 
@@ -175,7 +175,7 @@ async def test_call_whose_zygotes_all_die_is_an_error_and_the_next_one_works():
     killer = asyncio.create_task(kill_every_zygote())
     assert (await call).status == "error"
     killer.cancel()
-    assert (await tool.run({"code": "2"})).content == "2\n"
+    assert (await tool.run({"code": "2"})).content == "2"
     await tool.aclose()
 
 

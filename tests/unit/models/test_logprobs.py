@@ -1,0 +1,76 @@
+"""Log-probs and entropies of a distribution, and of a model's head in chunks."""
+
+import math
+
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from arpo.models.attention import head_logits
+from arpo.models.logprobs import hidden_to_logprobs, logprobs_and_entropy
+
+F64 = torch.float64
+
+
+def test_an_even_distribution() -> None:
+    logprobs, entropy = logprobs_and_entropy(torch.zeros(1, 2, dtype=F64), torch.tensor([1]))
+    assert (logprobs.item(), entropy.item()) == pytest.approx((-math.log(2), math.log(2)))
+
+
+def test_hand_worked_probabilities() -> None:
+    # p = (0.5, 0.25, 0.25): H = 0.5 ln 2 + 2 * 0.25 ln 4 = 1.5 ln 2 = 1.0397
+    logits = torch.tensor([[0.5, 0.25, 0.25]], dtype=F64).log() + 7.0
+    logprobs, entropy = logprobs_and_entropy(logits, torch.tensor([2]))
+    assert (logprobs.item(), entropy.item()) == pytest.approx((math.log(0.25), 1.5 * math.log(2)))
+
+
+def test_temperature_divides_the_logits() -> None:
+    # logits (0, ln 9) at temperature 2 are (0, ln 3): p = (1/4, 3/4)
+    logits = torch.tensor([[0.0, math.log(9)]], dtype=F64)
+    logprobs, entropy = logprobs_and_entropy(logits, torch.tensor([1]), temperature=2.0)
+    expected = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    assert (logprobs.item(), entropy.item()) == pytest.approx((math.log(0.75), expected))
+
+
+def test_greedy_is_measured_at_temperature_one() -> None:
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(5)
+    for greedy, plain in zip(logprobs_and_entropy(logits, targets, 0.0), logprobs_and_entropy(logits, targets), strict=True):
+        assert torch.equal(greedy, plain)
+
+
+def test_a_certain_distribution_has_entropy_0_and_stays_finite() -> None:
+    logits = torch.tensor([[0.0, 200.0, -200.0]])
+    logprobs, entropy = logprobs_and_entropy(logits, torch.tensor([0]))
+    assert (logprobs.item(), entropy.item()) == pytest.approx((-200.0, 0.0), abs=1e-6)
+
+
+def tiny_head() -> Qwen3ForCausalLM:
+    config = Qwen3Config(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=8,
+        intermediate_size=16, initializer_range=0.5,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return Qwen3ForCausalLM(config)
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 3, 4, 11, 12])
+def test_chunks_change_neither_values_nor_gradients(chunk_tokens: int) -> None:
+    model = tiny_head().double()
+    start = torch.randn(11, 16, generator=torch.Generator().manual_seed(1), dtype=F64)
+    targets = torch.randint(50, (11,), generator=torch.Generator().manual_seed(2))
+    results = []
+    for chunk in (10**6, chunk_tokens):
+        model.zero_grad()
+        hidden = start.clone().requires_grad_()
+        logprobs, entropies = hidden_to_logprobs(model, hidden, targets, 0.7, chunk)
+        (logprobs.sum() + 2 * entropies.sum()).backward()
+        results.append((logprobs, entropies, hidden.grad, model.lm_head.weight.grad))
+    for whole, chunked in zip(*results, strict=True):
+        torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-12)
+
+
+def test_logits_are_float32_at_least() -> None:
+    model = tiny_head()
+    for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float32, torch.float32), (F64, F64)):
+        assert head_logits(model.to(dtype), torch.zeros(1, 16, dtype=dtype)).dtype == expected

@@ -1,0 +1,138 @@
+"""Configuration files and overrides: what they say is what counts, and a wrong key is answered with the right one."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field, model_validator
+
+from arpo.config import Config, config_keys, dump_config, load_config, parse_config
+from arpo.errors import ConfigError
+
+
+class Plain(Config):
+    """One kind of rule."""
+
+    type: Literal["plain"] = "plain"
+    """Which."""
+
+
+class Sharp(Config):
+    """Another kind of rule."""
+
+    type: Literal["sharp"] = "sharp"
+    """Which."""
+    threshold: float = 0.5
+    """Where it cuts."""
+
+
+class Inner(Config):
+    """A section."""
+
+    group_size: int = Field(default=16, ge=1)
+    """Trajectories per task."""
+    rule: Annotated[Plain | Sharp, Field(discriminator="type")] = Plain()
+    """The rule."""
+    folder: Path | None = None
+    """A folder; None means none."""
+
+
+class Run(Config):
+    """A whole run."""
+
+    name: str
+    """What it is called."""
+    inner: Inner = Inner()
+    """The section."""
+    tools: tuple[str, ...] = ()
+    """Names."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Run":
+        if self.name == "both" and self.tools:
+            raise ValueError("name and tools contradict each other")
+        return self
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text('name = "from file"\n[inner]\ngroup_size = 4\n')
+    return path
+
+
+def test_overrides_win_over_the_file_and_the_file_over_defaults(file: Path) -> None:
+    run = load_config(Run, file, ["inner.rule.type=sharp", "inner.rule.threshold=0.25", 'tools=["a", "b"]'])
+    assert run == Run(name="from file", inner=Inner(group_size=4, rule=Sharp(threshold=0.25)), tools=("a", "b"))
+    assert load_config(Run, file, ["inner.group_size=8", "inner.group_size=2"]).inner.group_size == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("plain words", "plain words"), ('"quoted"', "quoted"), ("", ""), ("a=b", "a=b"), ("2020-x", "2020-x")]
+)
+def test_what_is_no_toml_is_a_string(text: str, name: str) -> None:
+    assert load_config(Run, None, [f"name={text}"]).name == name
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("inner.group_sise=4", "did you mean 'inner.group_size'"),
+        ("group_size=4", "did you mean 'inner.group_size'"),
+        ("inner.rule.treshold=1", "did you mean 'inner.rule.threshold'"),
+        ("iner.group_size=4", "did you mean 'inner'"),
+        ("zzz=1", "arpo config docs"),
+        ("inner.group_size=0", "inner.group_size = 0"),
+        ("inner.group_size=many", "inner.group_size = 'many'"),
+        ("inner.rule.type=blunt", "blunt"),
+        ("no_equals_sign", "--section.key=value"),
+        ("=3", "--section.key=value"),
+        ("name.sub=3", "'name' is a value, not a section"),
+    ],
+)
+def test_a_wrong_override_is_explained(override: str, said: str) -> None:
+    rule = ["inner.rule.type=sharp"] if "treshold" in override else []
+    with pytest.raises(ConfigError, match=said):
+        load_config(Run, None, ["name=x", *rule, override])
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(Run, None, ["inner.group_size=0", "unknown=1"])
+    assert all(part in str(error.value) for part in ("name: Field required", "inner.group_size", "unknown"))
+    assert str(error.value).count("command line: ") == 3
+
+
+def test_a_contradiction_is_explained_without_the_library_s_words() -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_config(Run, {"name": "both", "tools": ["a"]}, source="here")
+    assert str(error.value) == "here: (whole configuration): name and tools contradict each other"
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml"):
+        load_config(Run, tmp_path / "absent.toml")
+    for content in (b"name = ", b'name = "\xff"'):
+        (tmp_path / "bad.toml").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"bad\.toml: not valid TOML"):
+            load_config(Run, tmp_path / "bad.toml")
+
+
+def test_a_dump_reads_back_as_the_same_configuration(file: Path) -> None:
+    run = load_config(Run, file, ["inner.rule.type=sharp", "inner.folder=/x"])
+    assert parse_config(Run, tomllib.loads(dump_config(run)), "dump") == run
+    assert "folder" not in dump_config(load_config(Run, file))
+
+
+def test_a_configuration_cannot_be_changed(file: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_config(Run, file).name = "other"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_keys_are_listed_with_their_meaning() -> None:
+    keys = {key: (type_, default, meaning) for key, type_, default, meaning in config_keys(Run)}
+    assert keys["name"] == ("str", "(required)", "What it is called.")
+    assert keys["inner.group_size"] == ("int", 16, "Trajectories per task.")
+    assert keys["inner.rule.threshold"] == ("float", 0.5, "Where it cuts.")
+    assert keys["inner.folder"] == ("Path | None", None, "A folder; None means none.")
