@@ -38,7 +38,7 @@ def main() -> None:
 
 def run_seed(out: Path, seed: int, threads: int, extended: bool) -> None:
     """The quickstart of one seed and its controls."""
-    arpo(out, "quickstart", "--out", str(out), "--seed", str(seed), done=out / "summary.json")
+    arpo(out, "quickstart", "--out", str(out), "--seed", str(seed), "--threads", str(threads), done=out / "summary.json")
     summary = read(out / "summary.json")
     seconds = summary["seconds"]["train"]
     evaluate(out, "sft_more", arm_sft(out, "sft_more", out / "demos/conversations.jsonl", seconds, threads), threads)

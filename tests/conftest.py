@@ -1,6 +1,7 @@
 """Tiny tokenizers in the styles of real model families, for every test that needs one."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,24 @@ def make_tokenizer_directory():
 def make_model():
     """A function that makes a tiny random causal model of a family, with distributions far from even."""
     return _make_model
+
+
+@pytest.fixture(scope="session")
+def in_own_format():
+    """A function that makes a model compute its norms in its own number format; transformers computes them in float32."""
+    return _norms_in_own_format
+
+
+def _norms_in_own_format(model):
+    import torch
+
+    def norm(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return module.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + module.variance_epsilon)
+
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = partial(norm, module)
+    return model
 
 
 def _make_model(

@@ -1,3 +1,67 @@
-"""arpo: reinforcement learning for tool-using LLM agents that branches where the model is unsure."""
+"""arpo: reinforcement learning for tool-using LLM agents that branches where the model is unsure.
+
+The names below are the whole path from Python: describe a run, start it, read what it wrote. Each is imported from its module
+when it is first asked for, so that `import arpo` needs no torch.
+
+Example:
+    import arpo
+
+    run = arpo.RlRun(out="runs/mine", model={"path": "my-model"}, tasks="tasks.parquet", agent={"tools": {"python": {}}, ...})
+    arpo.train_rl(run, reward_fn=my_reward)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from arpo.config import load_config as load_config
+    from arpo.data.tasks import read_tasks as read_tasks
+    from arpo.errors import ArpoError as ArpoError
+    from arpo.evaluation.config import EvalRun as EvalRun
+    from arpo.evaluation.run import evaluate as evaluate
+    from arpo.tools.function import FunctionTool as FunctionTool
+    from arpo.training.config import RlRun as RlRun
+    from arpo.training.config import SftRun as SftRun
+    from arpo.training.rl import train_rl as train_rl
+    from arpo.training.sft import train_sft as train_sft
+    from arpo.tree import RolloutTree as RolloutTree
+    from arpo.tree import Trajectory as Trajectory
+    from arpo.tree import read_trees as read_trees
+    from arpo.types import Message as Message
+    from arpo.types import Reward as Reward
+    from arpo.types import Task as Task
+
+_MODULES = {
+    "train_rl": "arpo.training.rl",
+    "train_sft": "arpo.training.sft",
+    "evaluate": "arpo.evaluation.run",
+    "RlRun": "arpo.training.config",
+    "SftRun": "arpo.training.config",
+    "EvalRun": "arpo.evaluation.config",
+    "load_config": "arpo.config",
+    "FunctionTool": "arpo.tools.function",
+    "Message": "arpo.types",
+    "Task": "arpo.types",
+    "Reward": "arpo.types",
+    "RolloutTree": "arpo.tree",
+    "Trajectory": "arpo.tree",
+    "read_trees": "arpo.tree",
+    "read_tasks": "arpo.data.tasks",
+    "ArpoError": "arpo.errors",
+}
+
+__all__ = ["__version__", *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from its module."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'arpo' has no attribute {name!r}; its names are {', '.join(_MODULES)}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

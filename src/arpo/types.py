@@ -118,7 +118,9 @@ class SamplingParams:
     def __post_init__(self) -> None:
         """Refuse values no engine can honour."""
         if self.temperature < 0 or self.max_tokens < 1:
-            raise ValueError(f"SamplingParams: temperature={self.temperature} must be >= 0 and max_tokens={self.max_tokens} >= 1")
+            raise ValueError(
+                f"SamplingParams: temperature={self.temperature} must be >= 0 and max_tokens={self.max_tokens} >= 1"
+            )
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -23,13 +23,6 @@ Gradients = dict[str, Tensor]
 FAMILIES = ["qwen2", "qwen3", "llama"]
 
 
-def norm_in_own_format(model: PreTrainedModel) -> PreTrainedModel:
-    for module in model.modules():
-        if type(module).__name__.endswith("RMSNorm"):
-            module.forward = lambda x, m=module: m.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + m.variance_epsilon)
-    return model
-
-
 def gradients_of(model: PreTrainedModel) -> Gradients:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
@@ -104,9 +97,9 @@ def trees(random_tree: Callable[..., RolloutTree]) -> list[RolloutTree]:
 
 
 def test_the_trees_share_tokens_fork_and_clip(trees: list[RolloutTree], make_model) -> None:
-    """What follows proves something: there are forks at every level, lone leaves, both signs of advantage, and clipping."""
+    """What follows proves something: trees share much, differ in size, mix signs of advantage on a token, and clip."""
     assert sum(t.num_trajectory_tokens for t in trees) > 1.5 * sum(t.num_unique_tokens for t in trees)
-    assert {len(t.leaves()) for t in trees} >= {1, 2}
+    assert len({len(t.leaves()) for t in trees}) > 3
     model = use_layout_attention(make_model())
     denominator = give_credit(trees, LossConfig())
     batches = make_policy_batches(trees, 10**6)
@@ -119,8 +112,8 @@ def test_the_trees_share_tokens_fork_and_clip(trees: list[RolloutTree], make_mod
 
 @pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_float64(family: str, aggregation: str, trees: list[RolloutTree], make_model) -> None:
-    model = norm_in_own_format(make_model(family, dtype="float64"))
+def test_float64(family: str, aggregation: str, trees: list[RolloutTree], make_model, in_own_format) -> None:
+    model = in_own_format(make_model(family, dtype="float64"))
     loss = LossConfig(aggregation=aggregation, clip_high=0.28)  # pyright: ignore[reportArgumentType]
     noise = make_noise(torch.float64)
     expected = by_leaf(model, trees, loss, noise)
@@ -137,8 +130,8 @@ def test_float32_with_stock_norms(family: str, kv_heads: int, trees: list[Rollou
 
 
 @pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean"])
-def test_micro_batches_change_nothing(aggregation: str, trees: list[RolloutTree], make_model) -> None:
-    model = norm_in_own_format(make_model(dtype="float64"))
+def test_micro_batches_change_nothing(aggregation: str, trees: list[RolloutTree], make_model, in_own_format) -> None:
+    model = in_own_format(make_model(dtype="float64"))
     loss = LossConfig(aggregation=aggregation)  # pyright: ignore[reportArgumentType]
     noise = make_noise(torch.float64)
     whole = by_tree(model, trees, loss, noise)

@@ -1,16 +1,19 @@
 """Runs arpo commands as processes of their own without starting an interpreter for each.
 
-It imports everything once, then forks for every command read from standard input (JSON: arguments, folder, where to write, and
-optionally where to be killed). It answers with the process's id at once and with its exit code when it has ended. A process that
-was told a place is killed there by SIGKILL, as `kill -9` at that moment would.
+It imports everything once, then forks for every command read from standard input (JSON: arguments, folder, where to write and,
+if wanted, where to be killed). It answers with the process's id at once and with its exit code when it has ended. A process
+that was told a place is killed there by SIGKILL, as `kill -9` would at that moment.
 """
 
+import atexit
 import functools
+import gc
 import importlib
 import json
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -60,10 +63,21 @@ def run(request: dict[str, Any]) -> None:
     warnings.simplefilter("default")
     if request["die_at"]:
         die_at(*request["die_at"])
-    sys.argv = ["arpo", *request["argv"]]
-    sys.exit(main())
+    code = 1
+    try:
+        code = main(request["argv"])
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # an interpreter's ordinary end takes everything imported apart, which is slow in a copy
 
 
+gc.collect()
+gc.freeze()
 for line in sys.stdin:
     child = os.fork()
     if child == 0:

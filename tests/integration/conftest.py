@@ -35,12 +35,15 @@ class Commands:
     """Starts arpo commands in processes of their own, one at a time."""
 
     def __init__(self, folder: Path):
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        environment = os.environ | {
+            "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRACKIO_DIR": str(folder / "trackio"),
+        }  # fmt: skip
         self._server = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("command_server.py"))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
         self._folder = folder
+        self.trackio = folder / "trackio"
         self.pid = 0
         """Of the command started last."""
 
@@ -176,6 +179,14 @@ def domain(
     return found
 
 
+@pytest.fixture(scope="session")
+def never_stopped(arpo: Commands, domain: Domain, write_toml: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished training run of the tiny domain, for comparison."""
+    folder = tmp_path_factory.mktemp("never_stopped")
+    arpo.succeed("train", write_toml(folder / "rl.toml", domain.rl(folder / "run")))
+    return folder / "run"
+
+
 def _write_data(folder: Path) -> None:
     sums = [(f"{a}+{b}", str(a + b), "python", f"{a}+{b}", str(a + b)) for a in range(3) for b in range(4)]
     births = [(f"town {name}", town, "search", name, f"Page 1: {name} {town}") for name, town in NAMES.items()]
@@ -207,9 +218,9 @@ def _write_policy(folder: Path) -> None:
     tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in tags])
     tokenizer.save(str(folder / "tokenizer.json"))
     torch.manual_seed(0)
-    Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=256, tie_word_embeddings=True,
-        )  # fmt: skip
-    ).save_pretrained(folder)
+    config = Qwen3Config(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=256,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    Qwen3ForCausalLM(config).save_pretrained(folder)

@@ -72,13 +72,6 @@ def assert_same(run: Path, reference: Path) -> None:
     assert summaries[0] == summaries[1]
 
 
-@pytest.fixture(scope="module")
-def never_stopped(arpo, domain, write_toml, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("never_stopped")
-    arpo.succeed("train", write_toml(folder / "rl.toml", domain.rl(folder / "run")))
-    return folder / "run"
-
-
 def test_the_run_is_worth_resuming(never_stopped: Path):
     rows = [json.loads(line) for line in (never_stopped / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 4

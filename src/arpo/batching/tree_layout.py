@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +23,6 @@ class LeafSpan:
     def own(self) -> slice:
         """The leaf's own tokens in the pack."""
         return slice(self.start, int(self.path[-1]) + 1)
-
 
     @property
     def num_own(self) -> int:
@@ -69,7 +68,7 @@ class TreeLayout:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """As `AttentionLayout.attend`."""
-        return _TreeAttention.apply(query, key, value, self._batches, scale)  # pyright: ignore[reportReturnType]
+        return cast(Any, _TreeAttention).apply(query, key, value, self._batches, scale)
 
 
 def _similar(spans: Sequence[LeafSpan], max_leaves: int = 32, max_waste: float = 1.3) -> Iterator[list[LeafSpan]]:
@@ -104,6 +103,10 @@ def _pad(spans: Sequence[LeafSpan]) -> _LeafBatch:
     return _LeafBatch(queries, keys, mask if any(s.num_shared for s in spans) else None, is_real)
 
 
+_Attended = tuple[_LeafBatch, tuple[Tensor, Tensor, Tensor], Tensor]
+"""A batch, its gathered query, key and value, and their attention."""
+
+
 class _TreeAttention(torch.autograd.Function):
     """One autograd node for all leaves: gradients of shared keys add up in place.
 
@@ -114,24 +117,27 @@ class _TreeAttention(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, batches: Sequence[_LeafBatch], scale: float) -> Tensor:
         output = torch.empty_like(query)
         wants_gradient = any(ctx.needs_input_grad)
-        ctx.kept = []
+        kept: list[_Attended] = []
         for batch in batches:
             parts = query[batch.queries], key[batch.keys], value[batch.keys]
+            for part in parts:
+                part.requires_grad_(wants_gradient)
             with torch.set_grad_enabled(wants_gradient):
-                parts = [part.requires_grad_(wants_gradient) for part in parts]
                 attended = _attend(*parts, batch.mask, scale)
             output[batch.queries[batch.is_real]] = attended.detach()[batch.is_real]
             if wants_gradient:
-                ctx.kept.append((batch, parts, attended))
+                kept.append((batch, parts, attended))
+        ctx.kept = kept
         return output
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (output_gradient,) = gradients
         query_gradient = torch.zeros_like(output_gradient)
         key_gradient = value_gradient = None
-        for batch, parts, attended in ctx.kept:
+        kept: list[_Attended] = ctx.kept
+        for batch, parts, attended in kept:
             wanted = output_gradient[batch.queries] * batch.is_real[..., None, None]
             of_query, of_key, of_value = torch.autograd.grad(attended, parts, wanted)
             query_gradient[batch.queries[batch.is_real]] = of_query[batch.is_real]

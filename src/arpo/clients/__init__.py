@@ -1,1 +1,1 @@
-"""clients"""
+"""Clients of remote services."""

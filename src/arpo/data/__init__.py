@@ -1,1 +1,1 @@
-"""data"""
+"""Tasks, conversations and the synthetic world."""

@@ -140,8 +140,8 @@ class TransformersEngine:
     ) -> tuple[Completion, CachedPrefix]:
         """As `InferenceEngine.generate`."""
         request = _Request(
-            self._future(), prefix, list(prefix.pending), sampling.max_tokens, sampling.temperature, seed, position, tuple(stop),
-            hidden=prefix.hidden, recent=list(prefix.recent) if position else [],
+            self._future(), prefix, list(prefix.pending), sampling.max_tokens, sampling.temperature, seed, position,
+            tuple(stop), hidden=prefix.hidden, recent=list(prefix.recent) if position else [],
         )  # fmt: skip
         return await self._submit(request)
 

@@ -27,7 +27,7 @@ class TinyPolicyConfig(Config):
     take 1,366 of them."""
     hidden_size: int = Field(default=128, ge=16, multiple_of=8)
     """Width of the residual stream."""
-    num_layers: int = Field(default=4, ge=1)
+    num_layers: int = Field(default=3, ge=1)
     """Transformer blocks."""
     num_heads: int = Field(default=4, ge=1)
     """Attention heads, as many for keys and values."""

@@ -48,7 +48,7 @@ class AgentConfig(Config):
 
     protocol: TagProtocolConfig = TagProtocolConfig()
     """How the model writes tool calls and reads results."""
-    tools: ToolsConfig
+    tools: ToolsConfig = ToolsConfig()
     """The tools and their limits."""
     limits: LimitsConfig = LimitsConfig()
     """Token limits."""
@@ -66,7 +66,8 @@ class RolloutConfig(Config):
     entropy_window: int = Field(default=20, ge=1)
     """Tokens after a tool result whose entropies are averaged (k); a shorter turn ends the window."""
     entropy_normalizer: Literal["log_vocab", "none", "paper"] = "log_vocab"
-    """What entropy_delta is divided by: ln(vocabulary); nothing (nats); `paper`: the k differences summed, over the vocabulary size."""
+    """What entropy_delta is divided by: ln(vocabulary); nothing (nats); `paper`: the k differences summed, over the vocabulary
+    size."""
     temperature: float = Field(default=1.0, ge=0)
     """Sampling temperature; 0 is greedy."""
     deterministic: bool = True

@@ -81,7 +81,7 @@ class Group:
         self._spawn(self._open())
 
     async def aclose(self) -> None:
-        """Free what is held for paths and branches that will not come; for a group that cannot finish, once its paths stopped."""
+        """Free what is held for paths and branches that will not come: for a group that cannot finish."""
         self._release_root()
         for candidate in [c for turn in self._candidates.values() for c in turn]:
             self._drop(candidate)

@@ -34,7 +34,8 @@ class Sink(Protocol):
 class Tracker:
     """Logs a run's metrics: always to `metrics.jsonl`, and to the sinks the configuration chooses.
 
-    Files are opened when its context is entered. An optional sink that fails is reported once and left alone from then on: no dashboard stops a training run.
+    Files are opened when its context is entered. An optional sink that fails is reported once and left alone from then on: no
+    dashboard stops a training run.
 
     Raises:
         ConfigError: a chosen sink's package is not installed; the message names the extra to install.
@@ -46,7 +47,9 @@ class Tracker:
 
     def __init__(self, run_dir: Path, config: TrackingConfig, settings: Mapping[str, Any] | None = None) -> None:
         """`settings` is the run's resolved configuration, shown by W&B and trackio beside the curves."""
-        self._openers = {name: partial(_find_sink(name), run_dir, config, settings or {}) for name in config.sinks}
+        self._openers: dict[SinkName, Callable[[], Sink]] = {
+            name: partial(_find_sink(name), run_dir, config, settings or {}) for name in config.sinks
+        }
         self._run_dir = run_dir
         self._optional: dict[str, Sink] = {}
 
@@ -78,7 +81,7 @@ class Tracker:
         """Open every sink."""
         self._jsonl = JsonlSink(self._run_dir)
         for name in self._openers:
-            self._attempt(name, lambda name=name: self._open(name))
+            self._attempt(name, partial(self._open, name))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -66,7 +66,7 @@ class Checkpoints:
             kept = self.newest()
             raise CheckpointError(
                 f"{target}: could not be written ({error}); the newest whole checkpoint is {kept or 'none'}. "
-                f"Free some space, then go on with `arpo train --resume {self._run}`"
+                f"Free some space; reinforcement learning then goes on with `arpo train --resume {self._run}`"
             ) from error
         self._prune(state)
         return target
@@ -87,10 +87,12 @@ class Checkpoints:
             optimizer.load_state_dict(torch.load(folder / _OPTIMIZER_FILE, weights_only=True))
             missing, unexpected = model.load_state_dict(weights, strict=False)
         except Exception as error:
-            raise CheckpointError(f"{folder}: cannot read this checkpoint ({error}); remove it to resume an earlier one") from error
-        tied = set(getattr(model, "_tied_weights_keys", None) or ())
-        if unexpected or set(missing) - tied:
-            raise CheckpointError(f"{folder}: weights are not those of the model: missing {missing}, unexpected {unexpected}")
+            raise CheckpointError(
+                f"{folder}: cannot read this checkpoint ({error}); remove it to resume an earlier one"
+            ) from error
+        lacking = sorted(set(missing) - set(model.all_tied_weights_keys))
+        if unexpected or lacking:
+            raise CheckpointError(f"{folder}: weights are not those of the model: missing {lacking}, unexpected {unexpected}")
         model.tie_weights()
         return state
 

@@ -20,7 +20,8 @@ class AdvantageConfig(Config):
     """Advantages of the trajectories of a group."""
 
     type: Literal["group_normalized"] = "group_normalized"
-    """`group_normalized`: reward minus the group's mean (GRPO); every sharer contributes on shared tokens (ARPO's soft attribution)."""
+    """`group_normalized`: reward minus the group's mean (GRPO); on shared tokens every sharer contributes (ARPO's soft
+    attribution)."""
     normalize_std: bool = True
     """Divide by the group's standard deviation (n - 1)."""
     epsilon: float = Field(default=1e-6, gt=0)
@@ -137,8 +138,8 @@ class RlRun(Config):
     def _check(self) -> "RlRun":
         if self.rollout.group_size == 1:
             raise ValueError(
-                "rollout.group_size = 1: group-normalised advantages of a group of one are always 0, so nothing would be learned; "
-                "set it to 2 or more"
+                "rollout.group_size = 1: group-normalised advantages of a group of one are always 0, so nothing would be "
+                "learned; set it to 2 or more"
             )
         if self.rollout.temperature == 0:
             raise ValueError("rollout.temperature = 0: greedy trajectories of a group are all equal; use a temperature above 0")

@@ -13,8 +13,8 @@ from arpo.tree import RolloutTree
 def assign_credit(trees: Sequence[RolloutTree], advantage: AdvantageConfig, loss: LossConfig) -> float:
     """Write `advantage` and `weight` on every node of the trees; return the denominator of the whole batch.
 
-    A leaf gets its group's normalised advantage and its aggregation weight. An inner node gets the sum of the weights below it and
-    the weighted mean of the advantages below it.
+    A leaf gets its group's normalised advantage and its aggregation weight. An inner node gets the sum of the weights below it
+    and the weighted mean of the advantages below it.
     """
     trajectories = [t for tree in trees for t in tree.trajectories()]
     weights, denominator = leaf_weights([t.num_sampled_tokens for t in trajectories], loss.aggregation)

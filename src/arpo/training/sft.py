@@ -51,24 +51,27 @@ def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any
         run.write_text("config.toml", dump_config(config))
         batches = list(_epochs(conversations, config))
         state, started, num_tokens, loss = TrainerState(), time.perf_counter(), 0, 0.0
-        with Tracker(run.path, config.tracking, config.model_dump(mode="json")) as tracker:
-            with progress.phase("sft", len(batches), "update") as phase:
-                for index, batch in enumerate(batches):
-                    seconds = time.perf_counter() - started
-                    if config.max_seconds is not None and seconds >= config.max_seconds:
-                        break
-                    rate = _rate(config, index, len(batches), seconds)
-                    metrics = _train_batch(model, optimizer, batch, rate, config.optimizer.max_grad_norm)
-                    num_tokens += sum(len(c.token_ids) for c in batch)
-                    loss = metrics["sft/loss"]
-                    state.step = state.update = index + 1
-                    metrics["sft/epoch"] = (index + 1) / len(batches) * config.num_epochs
-                    metrics["sft/tokens_per_s"] = num_tokens / (time.perf_counter() - started)
-                    tracker.log(state.step, metrics)
-                    phase.advance(1, loss=round(loss, 4), accuracy=round(metrics["sft/token_accuracy"], 4))
+        with (
+            Tracker(run.path, config.tracking, config.model_dump(mode="json")) as tracker,
+            progress.phase("sft", len(batches), "update") as phase,
+        ):
+            for index, batch in enumerate(batches):
+                seconds = time.perf_counter() - started
+                if config.max_seconds is not None and seconds >= config.max_seconds:
+                    break
+                rate = _rate(config, index, len(batches), seconds)
+                metrics = _train_batch(model, optimizer, batch, rate, config.optimizer.max_grad_norm)
+                num_tokens += sum(len(c.token_ids) for c in batch)
+                loss = metrics["sft/loss"]
+                state.step = state.update = index + 1
+                metrics["sft/epoch"] = (index + 1) / len(batches) * config.num_epochs
+                metrics["sft/tokens_per_s"] = num_tokens / (time.perf_counter() - started)
+                tracker.log(state.step, metrics)
+                phase.advance(1, loss=round(loss, 4), accuracy=round(metrics["sft/token_accuracy"], 4))
         checkpoints = Checkpoints(run.path, config.model.path, keep=1)
         checkpoints.save(model, optimizer, state)
         checkpoints.link("final", state.step)
+        total = time.perf_counter() - started
         summary = {
             "num_conversations": len(conversations),
             "num_left_out": num_left_out,
@@ -76,7 +79,7 @@ def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any
             "num_tokens": num_tokens,
             "epochs": state.update / len(batches) * config.num_epochs,
             "loss": loss,
-            "seconds": {"total": time.perf_counter() - started},
+            "seconds": {"sft": total, "total": total},
         }
         run.write_json("summary.json", summary)
     return summary

@@ -84,7 +84,7 @@ def _connect(task: Task, nodes: list[Node]) -> RolloutTree:
     if not nodes or nodes[0].parent is not None:
         raise ValueError("a tree begins with its prompt")
     for index, node in enumerate(nodes[1:], start=1):
-        if node.parent not in range(index):
+        if node.parent is None or not 0 <= node.parent < index:
             raise ValueError(f"node {index} has parent {node.parent}; parents come before children")
         tree.children[node.parent].append(index)
     return tree

@@ -1,5 +1,6 @@
 """The two curves of a run that say most, as one picture for a README."""
 
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ _STYLE: dict[Any, Any] = {
 }  # fmt: skip
 
 
-def write_picture(out_png: Path, run: Path) -> Path:
+def write_picture(out_png: Path, run: Path, summary: Mapping[str, Any] | None = None) -> Path:
     """Draw accuracy over training beside entropy by distance from the last tool result; return `out_png`.
+
+    `summary` is that of `write_report`.
 
     Raises:
         DataError: the run has neither an accuracy nor a rollout tree to draw.
     """
-    record = read_run(run)
+    record = read_run(run, summary)
     has_accuracy = bool(series(record.rows, "rollout/accuracy") or series(record.rows, "valid/accuracy"))
     panels = [_draw_learning] * has_accuracy + [_draw_entropy] * bool(record.entropy.after_tool.mean)
     if not panels:

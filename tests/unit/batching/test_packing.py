@@ -102,9 +102,7 @@ def test_attention_equals_one_dense_mask_in_value_and_gradient(seed: int, kv_hea
     dense = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.3, enable_gqa=True)[0].transpose(0, 1)
     torch.testing.assert_close(tree, dense, rtol=0, atol=1e-12)
     wanted = torch.randn(tree.shape, generator=generator, dtype=torch.float64)
-    for ours, theirs in zip(
-        torch.autograd.grad(tree, inputs, wanted), torch.autograd.grad(dense, inputs, wanted), strict=True
-    ):
+    for ours, theirs in zip(torch.autograd.grad(tree, inputs, wanted), torch.autograd.grad(dense, inputs, wanted), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 

@@ -9,7 +9,9 @@ from arpo.types import Message, Task
 TASK = Task(id="t", messages=(Message(role="user", content="?"),), references=("a",), source="s")
 
 
-def sample(tree: RolloutTree, parent: Node, ids: list[int], weight: float | None = None, advantage: float | None = None) -> Node:
+def sample(
+    tree: RolloutTree, parent: Node, ids: list[int], weight: float | None = None, advantage: float | None = None
+) -> Node:
     node = tree.append(parent, NodeKind.COMPLETION, ids, logprobs=[-float(i) for i in ids], entropies=[0.0] * len(ids))
     node.weight, node.advantage = weight, advantage
     return node

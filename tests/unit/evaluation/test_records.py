@@ -12,7 +12,8 @@ from arpo.types import Message, Parse, StopReason, Task, ToolResult
 def record(task: str, mode: Mode, sample: int, right: float, **fields: object) -> Record:
     plain = Record(
         task_id=task, mode=mode, sample=sample, question="?", references=("a",), answer=None, exact_match=right, f1=right,
-        reward=right, format_valid=1.0, reason="", num_tool_calls=0, num_sampled_tokens=10, kind=None, never_seen=None, response="",
+        reward=right, format_valid=1.0, reason="", num_tool_calls=0, num_sampled_tokens=10, kind=None, never_seen=None,
+        response="",
     )  # fmt: skip
     return replace(plain, **fields)  # pyright: ignore[reportArgumentType]
 

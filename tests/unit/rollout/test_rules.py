@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from arpo.errors import ConfigError
 from arpo.config import parse_config
+from arpo.errors import ConfigError
 from arpo.rollout.config import ArpoRuleConfig, NoBranchingConfig, RolloutConfig
 from arpo.rollout.rules import BRANCH_RULES, ArpoRule, ForkRequest, NoBranching, Opportunity, build_rule
 

@@ -71,7 +71,7 @@ def step_metrics(rng: random.Random, step: int, num_steps: int) -> dict[str, flo
         "train/loss": -0.01 + rng.gauss(0, 0.004), "train/grad_norm": 0.4 + abs(rng.gauss(0, 0.1)),
         "train/entropy": 0.31 - 0.09 * skill, "train/mismatch_kl": abs(rng.gauss(0, 2e-6)), "train/clip_fraction_low": 0.004,
         "train/clip_fraction_high": 0.006, "train/tokens_unique": unique, "train/tokens_total": round(unique * 1.78),
-        "time/step_s": 4.1, "time/grow_s": 2.4, "time/update_s": 1.0, "time/sync_s": 0.03,
+        "time/step_s": 4.1, "time/grow_s": 2.4, "time/update_s": 1.0,
     }  # fmt: skip
 
 

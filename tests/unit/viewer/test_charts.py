@@ -23,7 +23,7 @@ def test_ticks_are_round_and_cover_the_range(low, high, expected):
     assert nice_ticks(low, high) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("value", [0.0, 5.0, -3.0, 1e-9])
+@pytest.mark.parametrize("value", [0.0, 5.0, -3.0, 1e-9, 1e-15])
 def test_ticks_of_a_single_value_surround_it(value):
     ticks = nice_ticks(value, value)
     assert ticks[0] <= value <= ticks[-1]

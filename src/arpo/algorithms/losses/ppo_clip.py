@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-
 _MAX_LOG_RATIO = 20.0
 
 

@@ -60,6 +60,7 @@ def add_parser(subparsers: Any) -> None:
     parser = add_command(subparsers, "quickstart", "train a tool-using agent on this CPU, from nothing to a report", _EXAMPLES)
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for everything (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="CPU threads of training and evaluation (default: the recipe's)")
     parser.add_argument("--overwrite", action="store_true", help="delete what an earlier quickstart left in the folder")
     parser.set_defaults(run=run)
 
@@ -67,7 +68,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the steps that are not done yet, then the summary."""
     state = _open_state(args.out, args.overwrite)
-    steps = make_steps(args.out, args.seed)
+    steps = make_steps(args.out, args.seed, args.threads)
     _refuse_other_run(args.out, steps, state)
     summary: dict[str, Any] = {}
     for number, step in enumerate(steps, start=1):
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def make_steps(out: Path, seed: int) -> list[Step]:
+def make_steps(out: Path, seed: int, threads: int | None = None) -> list[Step]:
     """The steps as command lines. What the recipes say already is not repeated on the command line."""
     world, rl = out / "world", out / "rl"
     return [
@@ -104,34 +105,38 @@ def make_steps(out: Path, seed: int) -> list[Step]:
             out=out / "index",
         ),
         _recipe_step("demos", "imperfect demonstrations by a scripted agent with the real tools", "demos", out, seed),
-        _recipe_step("sft", "cold start: imitate the demonstrations", "sft", out, seed),
-        _recipe_step("eval_before", "held-out questions, before reinforcement learning", "eval", out, seed, model="sft/final"),
+        _recipe_step("sft", "cold start: imitate the demonstrations", "sft", out, seed, threads),
+        _recipe_step("eval_before", "held-out questions, before reinforcement learning", "eval", out, seed, threads, model="sft/final"),
         replace(
-            _recipe_step("train", "ARPO: branch after tool results where the policy is unsure", "rl", out, seed),
+            _recipe_step("train", "ARPO: branch after tool results where the policy is unsure", "rl", out, seed, threads),
             out=rl,
             resume=("train", "--resume", str(rl)),
         ),
-        _recipe_step("eval_after", "the same held-out questions, afterwards", "eval", out, seed, model="rl/best"),
+        _recipe_step("eval_after", "the same held-out questions, afterwards", "eval", out, seed, threads, model="rl/best"),
         Step(
             name="report",
             title="curves and rollout trees as one page",
             command=(
                 *("view", str(rl), "--title", "arpo quickstart", "--out", str(out / "report.html")),
                 *("--eval", f"cold start={out / 'eval_before'}", "--eval", f"after RL={out / 'eval_after'}"),
-                *("--summary", str(out / "summary.json")),
+                *("--summary", str(out / "summary.json"), "--picture", str(out / "picture.png")),
             ),
             out=out / "report.html",
         ),
     ]
 
 
-def _recipe_step(name: str, title: str, kind: str, out: Path, seed: int, model: str | None = None) -> Step:
+def _recipe_step(
+    name: str, title: str, kind: str, out: Path, seed: int, threads: int | None = None, model: str | None = None
+) -> Step:
     """A step of the quickstart recipe, with the keys that differ from it; `model` is set for the two evaluations."""
     overrides: dict[str, object] = _moved_paths(kind, out) if out != DEFAULT_OUT else {}
     if model is not None:
         overrides |= {"model.path": out / model, "out": out / name}
     if seed:
         overrides["seed"] = seed
+    if threads:
+        overrides["num_threads"] = threads
     command = {"rl": "train"}.get(kind, kind)
     arguments = [f"--{key}={value}" for key, value in overrides.items()]
     return Step(name=name, title=title, command=(command, "quickstart", *arguments), out=out / name, recipe_kind=kind)

@@ -30,6 +30,7 @@ def add_parser(subparsers: Any) -> None:
         help="a row of the comparison table: what `arpo eval` wrote to DIR, called NAME; repeat for more rows",
     )
     parser.add_argument("--summary", type=Path, help="JSON file of figures to show beside those of the run's own summary.json")
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="also draw accuracy and entropy as one picture")
     parser.set_defaults(run=run)
 
 
@@ -44,6 +45,10 @@ def run(args: argparse.Namespace) -> int:
         args.out or folder / "report.html", run=args.run_path, title=args.title, evaluations=rows, summary=summary
     )
     result_console().print(f"  {out}", markup=False, soft_wrap=True)
+    if args.picture:
+        from arpo.viewer.picture import write_picture
+
+        result_console().print(f"  {write_picture(args.picture, args.run_path, summary)}", markup=False, soft_wrap=True)
     return 0
 
 

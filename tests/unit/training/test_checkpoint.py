@@ -1,0 +1,110 @@
+import copy
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from arpo.errors import CheckpointError
+from arpo.models.loading import load_policy
+from arpo.training.checkpoint import Checkpoints, TrainerState
+from arpo.training.config import OptimizerConfig
+from arpo.training.optimizer import build_optimizer
+
+
+@pytest.fixture
+def model(policy: Path) -> PreTrainedModel:
+    return load_policy(policy)
+
+
+def train_a_step(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimizer.step()
+
+
+def weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    return copy.deepcopy(model.state_dict())
+
+
+def test_training_goes_on_exactly_where_it_was_saved(model: PreTrainedModel, policy: Path, tmp_path: Path):
+    checkpoints = Checkpoints(tmp_path, policy, keep=1)
+    optimizer = build_optimizer(model, OptimizerConfig(learning_rate=1e-2))
+    train_a_step(model, optimizer)
+    state = TrainerState(step=7, update=14, best_step=3, best_accuracy=0.1 + 0.2)
+    folder = checkpoints.save(model, optimizer, state)
+    train_a_step(model, optimizer)
+
+    other = load_policy(policy)
+    other_optimizer = build_optimizer(other, OptimizerConfig(learning_rate=1e-2))
+    assert checkpoints.newest() == folder
+    assert checkpoints.load(folder, other, other_optimizer) == state
+    train_a_step(other, other_optimizer)
+    expected = weights(model)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(other).items())
+
+
+def test_a_checkpoint_is_a_model_directory(model: PreTrainedModel, policy: Path, tmp_path: Path):
+    checkpoints = Checkpoints(tmp_path, policy, keep=1)
+    checkpoints.save(model, build_optimizer(model, OptimizerConfig()), TrainerState(step=1))
+    checkpoints.link("final", 1)
+    assert os.readlink(tmp_path / "final") == "checkpoints/step_000001", "a moved run keeps its links"
+    expected = weights(model)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(load_policy(tmp_path / "final")).items())
+    assert (tmp_path / "final" / "tokenizer.json").read_bytes() == (policy / "tokenizer.json").read_bytes()
+
+
+def test_the_newest_and_the_best_are_kept(model: PreTrainedModel, policy: Path, tmp_path: Path):
+    checkpoints, optimizer = Checkpoints(tmp_path, policy, keep=2), build_optimizer(model, OptimizerConfig())
+    kept = []
+    for step, best in ((9, None), (10, 10), (11, 10), (12, 10), (13, 13), (14, 13)):
+        checkpoints.save(model, optimizer, TrainerState(step=step, best_step=best))
+        kept.append(sorted(int(p.name[5:]) for p in (tmp_path / "checkpoints").iterdir()))
+    assert kept == [[9], [9, 10], [10, 11], [10, 11, 12], [12, 13], [13, 14]]
+
+
+def test_what_a_kill_left_is_no_checkpoint_and_goes_with_the_next(model: PreTrainedModel, policy: Path, tmp_path: Path):
+    checkpoints, optimizer = Checkpoints(tmp_path, policy, keep=2), build_optimizer(model, OptimizerConfig())
+    assert checkpoints.newest() is None
+    whole = checkpoints.save(model, optimizer, TrainerState(step=1))
+    shutil.copytree(whole, whole.with_name("step_000002.partial"))
+    shutil.copytree(whole, whole.with_name("step_000003"))
+    (whole.with_name("step_000003") / "trainer_state.json").unlink()
+    (tmp_path / "checkpoints" / "notes.txt").write_text("mine")
+    assert checkpoints.newest() == whole
+    checkpoints.save(model, optimizer, TrainerState(step=4))
+    assert sorted(p.name for p in whole.parent.iterdir()) == ["notes.txt", "step_000001", "step_000004"]
+
+
+def test_a_link_is_replaced_and_survives_an_interrupted_one(tmp_path: Path, policy: Path):
+    checkpoints = Checkpoints(tmp_path, policy, keep=1)
+    checkpoints.link("best", 1)
+    (tmp_path / "best.partial").symlink_to("nowhere")
+    checkpoints.link("best", 2)
+    assert os.readlink(tmp_path / "best") == "checkpoints/step_000002"
+    assert not (tmp_path / "best.partial").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_named(model: PreTrainedModel, policy: Path, tmp_path: Path, name: str):
+    checkpoints, optimizer = Checkpoints(tmp_path, policy, keep=1), build_optimizer(model, OptimizerConfig())
+    folder = checkpoints.save(model, optimizer, TrainerState(step=1))
+    (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match=rf"{folder}: cannot read this checkpoint .* remove it"):
+        checkpoints.load(folder, model, optimizer)
+
+
+def test_weights_of_another_model(model: PreTrainedModel, policy: Path, tmp_path: Path):
+    from safetensors.torch import load_file, save_file
+
+    checkpoints, optimizer = Checkpoints(tmp_path, policy, keep=1), build_optimizer(model, OptimizerConfig())
+    folder = checkpoints.save(model, optimizer, TrainerState(step=1))
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("model.norm.weight")
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"weights are not those of the model: missing \['model.norm.weight'\]"):
+        checkpoints.load(folder, model, optimizer)

@@ -1,0 +1,58 @@
+import pytest
+
+from arpo.tools.executor import ExecutorCounts
+from arpo.tracking.metrics import check_names
+from arpo.training.measure import measure_rollout, split_entropies
+
+
+def test_every_metric_by_hand(make_tree):
+    """Two trees of the shape in conftest. Their rewards (1, 0, 0.5) and (0, 0, 0): leaves b, c, d of each."""
+    trees = [make_tree((1.0, 0.0, 0.5)), make_tree((0.0, 0.0, 0.0), name="u")]
+    counts = ExecutorCounts(issued=8, executed=5, cached=2, errors=1, timeouts=1, refused=1)
+    found = measure_rollout(trees, counts, window=3, num_planned=1, seconds=2.0)
+    check_names(found)
+    # near a result: 2 tokens of b (0.5 0.6) and the first 3 of c (0.5 0.6 0.7): 2.9 / 5
+    # elsewhere: a (0.5 0.6 0.7), the last 3 of c (0.8 0.9 1.0), d (0.5): 5.0 / 7
+    assert found == pytest.approx(
+        {
+            "rollout/reward_mean": 1.5 / 6,
+            "rollout/reward_std": ((0.75**2 + 0.25**2 + 4 * 0.25**2) / 5) ** 0.5,  # mean 0.25
+            "rollout/accuracy": 1 / 6,
+            "rollout/f1": 1.5 / 6,
+            "rollout/format_valid_rate": 4 / 6,
+            "rollout/entropy_after_tool": 2.9 / 5,
+            "rollout/entropy_elsewhere": 5.0 / 7,
+            "rollout/num_opportunities": 2,
+            "rollout/num_branches": 2,
+            "rollout/branch_rate": 1.0,
+            "rollout/num_initial": 2,
+            "rollout/num_topups": 2,  # d, as one initial trajectory was planned
+            "rollout/leaves_per_group": 3,
+            "rollout/tool_calls_issued": 8,
+            "rollout/tool_calls_executed": 5,
+            "rollout/tool_calls_per_trajectory": 4 / 6,
+            "rollout/tool_error_rate": 2 / 8,
+            "rollout/refused_rate": 1 / 8,
+            "rollout/truncated_rate": 2 / 6,  # d reached the limit
+            "rollout/tokens_sampled": 2 * (3 + 2 + 6 + 1),
+            "rollout/tokens_unique": 2 * (2 + 3 + 4 + 2 + 6 + 1),
+            "rollout/tokens_trajectory": 2 * ((2 + 3 + 4 + 2) + (2 + 3 + 4 + 6) + (2 + 1)),
+            "rollout/mixed_group_rate": 0.5,
+            "rollout/tokens_per_s": 12.0,
+        }
+    )
+
+
+def test_a_step_without_tools_or_opportunities(make_tree):
+    """Nothing is divided by zero: the tree that is left when everything below the first completion is cut off."""
+    tree = make_tree()
+    tree.nodes, tree.children = tree.nodes[:2], [[1], []]
+    found = measure_rollout([tree], ExecutorCounts(), window=3, num_planned=1, seconds=1.0)
+    assert found["rollout/branch_rate"] == found["rollout/entropy_after_tool"] == found["rollout/reward_std"] == 0
+    assert found["rollout/entropy_elsewhere"] == pytest.approx(0.6)
+    assert found["rollout/truncated_rate"] == 1, "it ends with a call whose result had no room"
+
+
+def test_shared_tokens_count_once(make_tree):
+    after_tool, elsewhere = split_entropies([make_tree()], window=20)
+    assert (len(after_tool), len(elsewhere)) == (2 + 6, 3 + 1)

@@ -1,0 +1,45 @@
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from arpo.errors import EngineError
+from arpo.inference.transformers_engine import TransformersEngine
+from arpo.models.loading import load_policy
+from arpo.protocols.encoding import PolicyTokenizer
+from arpo.training.probe import check_agreement
+
+PROMPT = [5, 6, 7, 8]
+
+
+@pytest.fixture
+async def engine_of(policy: Path) -> AsyncIterator[Callable[[PreTrainedModel], TransformersEngine]]:
+    engines: list[TransformersEngine] = []
+
+    def make(model: PreTrainedModel) -> TransformersEngine:
+        engines.append(TransformersEngine(model, decode=PolicyTokenizer.load(policy).decode, eos_ids=frozenset()))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        await engine.aclose()
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+async def test_engine_and_trainer_agree(policy: Path, engine_of, temperature: float):
+    model = load_policy(policy)
+    engine = engine_of(model)
+    assert await check_agreement(model, engine, PROMPT, temperature) < 1e-5
+    assert engine.cache.num_used_slots == 0, "the probe leaves nothing behind"
+
+
+async def test_an_engine_with_other_weights_is_refused(policy: Path, engine_of):
+    model, stale = load_policy(policy), load_policy(policy)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(1.05)
+    engine = engine_of(stale)
+    engine_of(model)  # gives the trainer's model its attention
+    with pytest.raises(EngineError, match=r"engine and trainer differ by .* does not run the trainer's weights"):
+        await check_agreement(model, engine, PROMPT, 1.0)
