@@ -1,8 +1,8 @@
 """The quickstart against its controls: more imitation, rejection sampling, GRPO, and tools taken away.
 
-For every seed (its own world) it runs `arpo quickstart`, then, from the same cold start and for the time reinforcement learning took:
-SFT on the same demonstrations, SFT on the policy's own correct samples, and GRPO. It then takes the search results and the Python
-tool away from the trained policy. Finished parts are skipped, so it can be stopped and started again.
+For every seed (its own world) it runs `arpo quickstart`, then, from the same cold start and for the time reinforcement
+learning took: SFT on the same demonstrations, SFT on the policy's own correct samples, and GRPO. It then takes the search
+results and the Python tool away from the trained policy. Finished parts are skipped, so it can be stopped and started again.
 
     python benchmarks/quickstart_controls.py --seeds 0 1 2 3 4 --out runs/controls --threads 1
 """
@@ -24,7 +24,9 @@ def main() -> None:
     """Run what is missing, then write `table.md` and `results.json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="one world and one policy each")
-    parser.add_argument("--grpo-seeds", type=int, nargs="*", default=[0, 1], help="seeds that also run GRPO and rejection sampling")
+    parser.add_argument(
+        "--grpo-seeds", type=int, nargs="*", default=[0, 1], help="seeds that also run GRPO and rejection sampling"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/controls"))
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of every part, the same for all")
     args = parser.parse_args()
@@ -58,8 +60,16 @@ def run_seed(out: Path, seed: int, threads: int, extended: bool) -> None:
 
 def arm_sft(out: Path, name: str, data: Path, seconds: float, threads: int) -> Path:
     """More SFT from the cold start for a time; returns the model."""
-    options = [f"--data={data}", f"--model.path={out / 'sft/final'}", f"--out={out / name}", "--num_epochs=1000"]
-    arpo(out, "sft", "quickstart", *options, f"--max_seconds={seconds}", f"--num_threads={threads}", done=out / name / "summary.json")
+    options = [f"--data={data}", f"--model.path={out / 'sft/final'}", f"--out={out / name}", "--num_epochs=20"]
+    arpo(
+        out,
+        "sft",
+        "quickstart",
+        *options,
+        f"--max_seconds={seconds}",
+        f"--num_threads={threads}",
+        done=out / name / "summary.json",
+    )
     return out / name / "final"
 
 

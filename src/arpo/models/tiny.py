@@ -31,6 +31,7 @@ CHAT_TEMPLATE = (
 # everywhere; up to three digits are one token (as in Llama 3), so that copying a number is copying a word. A colon stays with
 # its word, a dotted name is one word.
 _WORDS = r"\d{1,3}|[ \n]?\p{L}+(?:\.\p{L}+)*:?(?: (?=\d))?|[ \n]?[^\s\p{L}\d]+(?: (?=\d))?|\s"
+_ROPE_THETA = 10000.0
 _NUMBERS = [f"{n:0{width}d}" for width in (2, 3) for n in range(10**width)]
 _NUMBER_WEIGHT = 100
 """Repetitions of every number among the training texts, so that each becomes one token."""
@@ -110,36 +111,37 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int, max_positions: int) ->
 def _initialize_for_copying(model: Qwen3ForCausalLM) -> None:
     """Attention that starts as large pretrained ones end, so that copying names out of results is learned in minutes.
 
-    In every layer queries match like keys and values pass through: W_q = W_k and W_o = W_v^T / 2, all orthogonal, in the spirit of
-    mimetic initialisation (arXiv:2305.09828). In the first layer one head attends to the token before: induction heads
-    (arXiv:2209.11895) build on such a head, and growing it takes most of a small model's training.
+    In every layer queries match like keys and values pass through: W_q = W_k and W_o = W_v^T / 2, all orthogonal, in the
+    spirit of mimetic initialisation (arXiv:2305.09828). In the first layer one head attends to the token before: induction
+    heads (arXiv:2209.11895) build on such a head, and growing it takes most of a small model's training.
     """
-    for module in model.modules():
-        if isinstance(module, Qwen3Attention):
-            torch.nn.init.orthogonal_(module.q_proj.weight)
-            module.k_proj.weight.copy_(module.q_proj.weight)
-            torch.nn.init.orthogonal_(module.v_proj.weight)
-            module.o_proj.weight.copy_(0.5 * module.v_proj.weight.T)
-    _attend_to_previous_token(model)
+    layers = [module for module in model.modules() if isinstance(module, Qwen3Attention)]
+    for attention in layers:
+        torch.nn.init.orthogonal_(attention.q_proj.weight)
+        attention.k_proj.weight.copy_(attention.q_proj.weight)
+        torch.nn.init.orthogonal_(attention.v_proj.weight)
+        attention.o_proj.weight.copy_(0.5 * attention.v_proj.weight.T)
+    embeddings = model.get_input_embeddings().weight
+    embeddings[:, 0] = 4 * model.config.initializer_range  # pyright: ignore[reportIndexIssue]
+    _attend_to_previous_token(layers[0], rope_theta=_ROPE_THETA)
 
 
-def _attend_to_previous_token(model: Qwen3ForCausalLM, sharpness: float = 3.0) -> None:
-    """Make the first head of the first layer look one token back, whatever the tokens are.
+def _attend_to_previous_token(attention: Qwen3Attention, rope_theta: float, sharpness: float = 3.0) -> None:
+    """Make the first head look one token back, whatever the tokens are.
 
-    Every embedding gets the same value in dimension 0, which the head's query and key read. Rotary embedding turns both by
-    their positions; turning the key by one position more makes them agree where the key is one token behind.
+    Its query and key read dimension 0, which has the same value in every embedding. Rotary embedding turns both by their
+    positions; turning the key by one position more makes them agree where the key is one token behind. Only the pairs that
+    turn fastest are used, as they tell neighbours apart; `sharpness` scales the scores.
     """
-    model.model.embed_tokens.weight[:, 0] = 4 * model.config.initializer_range
-    attention = model.model.layers[0].self_attn
-    dim, half = attention.head_dim, attention.head_dim // 2
-    query = torch.zeros(dim)
-    query[: half // 3] = 1.0  # the pairs that turn fastest
-    angles = model.model.rotary_emb.inv_freq
-    key = torch.zeros(dim)
-    key[:half], key[half:] = query[:half] * angles.cos(), query[:half] * angles.sin()
+    half = attention.head_dim // 2
+    fastest = half // 3
+    angles = rope_theta ** (-torch.arange(fastest) / half)
+    query, key = torch.zeros(2 * half), torch.zeros(2 * half)
+    query[:fastest] = 1.0
+    key[:fastest], key[half : half + fastest] = angles.cos(), angles.sin()
     for projection, direction in ((attention.q_proj, query), (attention.k_proj, key)):
-        projection.weight[:dim] = 0.0
-        projection.weight[:dim, 0] = direction
+        projection.weight[: 2 * half] = 0.0
+        projection.weight[: 2 * half, 0] = direction
     attention.q_norm.weight.fill_(sharpness)
 
 
@@ -155,6 +157,7 @@ def _model_config(config: TinyPolicyConfig, tokenizer: PreTrainedTokenizerFast) 
         intermediate_size=config.intermediate_size,
         max_position_embeddings=config.max_positions,
         initializer_range=config.initializer_range,
+        rope_parameters={"rope_type": "default", "rope_theta": _ROPE_THETA},
         tie_word_embeddings=True,
         pad_token_id=vocabulary[PAD],
         eos_token_id=vocabulary[END],
