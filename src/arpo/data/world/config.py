@@ -8,24 +8,24 @@ from arpo.config import Config
 from arpo.data.world.kinds import KINDS
 
 DEFAULT_KIND_WEIGHTS = {
-    "birthplace": 4.0,
-    "birth_date": 3.0,
-    "employer": 4.0,
+    "birthplace": 5.0,
+    "birth_date": 2.0,
+    "employer": 5.0,
     "seat": 3.0,
-    "founding_date": 2.0,
-    "region": 4.0,
+    "founding_date": 1.5,
+    "region": 3.5,
     "inhabitants": 4.0,
     "mayor": 4.0,
-    "birthplace_region": 7.0,
-    "birthplace_mayor": 6.0,
-    "employer_seat": 6.0,
+    "birthplace_region": 9.0,
+    "birthplace_mayor": 8.0,
+    "employer_seat": 9.0,
     "seat_region": 3.0,
-    "employer_seat_region": 9.0,
+    "employer_seat_region": 10.0,
     "inhabitants_difference": 8.0,
-    "days_between_births": 3.0,
-    "days_between_foundings": 3.0,
-    "birthplace_difference": 7.0,
-    "birthplaces_total": 6.0,
+    "days_between_births": 2.0,
+    "days_between_foundings": 1.0,
+    "birthplace_difference": 6.0,
+    "birthplaces_total": 4.0,
 }
 
 
@@ -49,7 +49,7 @@ class WorldConfig(Config):
     """Share of validation and test questions that ask about at least one held-out entity."""
     misleading_share: float = Field(default=0.35, ge=0, le=1)
     """Share of (entity, attribute) pairs for which a short almanac document states a wrong value; it tends to rank first."""
-    num_train: int = Field(default=5400, ge=1)
+    num_train: int = Field(default=5000, ge=1)
     """Training questions."""
     num_valid: int = Field(default=200, ge=1)
     """Validation questions."""
