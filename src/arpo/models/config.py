@@ -22,9 +22,9 @@ class ModelConfig(Config):
 class TinyPolicyConfig(Config):
     """A Qwen3-shaped policy small enough to train on a CPU in minutes; about 1 M parameters by default."""
 
-    vocab_size: int = Field(default=1792, ge=1600)
-    """Most tokens of its byte-level BPE vocabulary; the 256 bytes, the numbers of two and three digits and the protocol's tags
-    take 1,366 of them."""
+    vocab_size: int = Field(default=1024, ge=640)
+    """Most tokens of its byte-level BPE vocabulary; the 256 bytes, the numbers of the domain and the protocol's tags take
+    about 570 of them."""
     hidden_size: int = Field(default=128, ge=16, multiple_of=8)
     """Width of the residual stream."""
     num_layers: int = Field(default=3, ge=1)

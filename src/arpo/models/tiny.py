@@ -28,13 +28,13 @@ CHAT_TEMPLATE = (
 )
 
 # Words keep the space before them. A space before a digit joins what precedes it, so that a number is the same tokens
-# everywhere; up to three digits are one token (as in Llama 3), so that copying a number is copying a word. A colon stays with
+# everywhere; a number of the domain is one token, so that copying a number is copying a word. A colon stays with
 # its word, a dotted name is one word.
-_WORDS = r"\d{1,3}|[ \n]?\p{L}+(?:\.\p{L}+)*:?(?: (?=\d))?|[ \n]?[^\s\p{L}\d]+(?: (?=\d))?|\s"
+_WORDS = r"\d{1,4}|[ \n]?\p{L}+(?:\.\p{L}+)*:?(?: (?=\d))?|[ \n]?[^\s\p{L}\d]+(?: (?=\d))?|\s"
 _ROPE_THETA = 10000.0
-_NUMBERS = [f"{n:0{width}d}" for width in (2, 3) for n in range(10**width)]
+_NUMBERS = [str(n) for n in (*range(200), *range(1900, 2000))]
 _NUMBER_WEIGHT = 100
-"""Repetitions of every number among the training texts, so that each becomes one token."""
+"""Repetitions of every such number among the training texts, so that each becomes one token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +48,8 @@ class TinyPolicySummary:
 def make_tiny_policy(out: Path, texts: Iterable[str], config: TinyPolicyConfig, seed: int) -> TinyPolicySummary:
     """Write an ordinary Hugging Face directory with a tokenizer trained on `texts` and a model of random weights.
 
-    The tokenizer is byte-level, so every string survives encoding and decoding; numbers of up to three digits are single
-    tokens; the protocol's tags are added tokens that are not special. The chat template writes
+    The tokenizer is byte-level, so every string survives encoding and decoding; numbers below 200 and years of the twentieth century
+    are single tokens; the protocol's tags are added tokens that are not special. The chat template writes
     `<|user|>Where was Mira Tolvan born?<|assistant|>`.
 
     Args:

@@ -127,7 +127,7 @@ async def test_a_registry_page_that_is_not_shown_is_asked_for_once_more(world: P
 
 RESULT = (
     "\n<result>\nPage 1: Almanac: Mira Tolvan, born in Dunmere.\n"
-    "Page 2: Registry: Mira Tolvan, born in Kelford, birthday 1931-04-02, employer Moor Mills.\n</result>"
+    "Page 2: Registry: Mira Tolvan, born in Kelford, birth year 1931, employer Moor Mills.\n</result>"
 )
 
 

@@ -14,7 +14,7 @@ from arpo.types import Message
 
 TEXTS = [
     "Where was Mira Tolvan born?",
-    "Page 1: Registry: Mira Tolvan, born in Kelford, birthday 1931-04-02, employer Moor Mills.\nPage 2: Registry: Kelford.",
+    "Page 1: Registry: Mira Tolvan, born in Kelford, birth year 1931, employer Moor Mills.\nPage 2: Registry: Kelford.",
     "<think> next registry: Kelford</think><search> Kelford region</search>",
     "<think> done registry: Osmark</think><answer> \\boxed{ Osmark}</answer> \\boxed{ 412}",
 ] * 3
@@ -32,7 +32,7 @@ def test_default_size_is_about_a_million_parameters(tmp_path: Path) -> None:
     summary = make_tiny_policy(tmp_path / "policy", TEXTS, TinyPolicyConfig(), seed=0)
     # A layer: attention 4 * 128 * 128, MLP 3 * 128 * 384, norms 2 * 128 and 2 * 32; then tied embeddings and the last norm.
     layer = 4 * 128 * 128 + 3 * 128 * 384 + 2 * 128 + 2 * 32
-    assert summary.num_parameters == 4 * layer + summary.vocab_size * 128 + 128
+    assert summary.num_parameters == 3 * layer + summary.vocab_size * 128 + 128
     assert 850_000 < summary.num_parameters < 1_200_000
 
 
@@ -67,12 +67,10 @@ def test_every_text_survives_encoding(policy: Path, text: str) -> None:
 
 def test_a_number_is_the_same_tokens_wherever_it_stands(policy: Path) -> None:
     tokenizer = PolicyTokenizer.load(policy)
-    assert [tokenizer.decode([i]) for i in tokenizer.encode_markup("412")] == ["412"]
-    number = tokenizer.encode_markup("1931-04-02")
-    assert [tokenizer.decode([i]) for i in number] == ["193", "1", "-", "04", "-", "02"]
-    for text in ("birthday 1931-04-02, employer", '("1931-04-02")', "\\boxed{ 1931-04-02}", "\n1931-04-02\n"):
-        ids = tokenizer.encode_markup(text)
-        assert any(ids[i : i + len(number)] == number for i in range(len(ids)))
+    assert [len(tokenizer.encode_markup(number)) for number in ("0", "7", "41", "99", "198")] == [1, 1, 1, 1, 1]
+    (year,) = tokenizer.encode_markup("1931")
+    for text in ("birth year 1931, employer", "abs(1931 - 1907)", "\\boxed{ 1931}", "\n1931\n", "1999 - 1931"):
+        assert year in tokenizer.encode_markup(text), text
 
 
 def test_frequent_words_and_tags_are_single_tokens(policy: Path) -> None:

@@ -9,10 +9,10 @@ from arpo.data.world.kinds import KINDS
 
 DEFAULT_KIND_WEIGHTS = {
     "birthplace": 5.0,
-    "birth_date": 2.0,
+    "birth_year": 3.0,
     "employer": 5.0,
     "seat": 3.0,
-    "founding_date": 1.5,
+    "founding_year": 2.0,
     "region": 3.5,
     "inhabitants": 4.0,
     "mayor": 4.0,
@@ -22,8 +22,8 @@ DEFAULT_KIND_WEIGHTS = {
     "seat_region": 3.0,
     "employer_seat_region": 10.0,
     "inhabitants_difference": 8.0,
-    "days_between_births": 2.0,
-    "days_between_foundings": 1.0,
+    "years_between_births": 3.0,
+    "years_between_foundings": 2.0,
     "birthplace_difference": 6.0,
     "birthplaces_total": 4.0,
 }
@@ -35,9 +35,9 @@ class WorldConfig(Config):
     seed: int = 0
     """Names, facts, documents and questions all follow from it; the same seed gives the same bytes."""
     num_persons: int = Field(default=1500, ge=100, le=2400)
-    """People. Each has a birthplace, a birthday and an employer."""
+    """People. Each has a birthplace, a birth year and an employer."""
     num_companies: int = Field(default=360, ge=50, le=360)
-    """Companies. Each has a seat and a founding date."""
+    """Companies. Each has a seat and a founding year."""
     num_cities: int = Field(default=384, ge=50, le=384)
     """Cities. Each has a region, a number of inhabitants and a mayor."""
     num_regions: int = Field(default=24, ge=2, le=40)

@@ -16,7 +16,7 @@ ALMANAC = "Almanac"
 class Document:
     """One document of the corpus.
 
-    Example: "Registry: Tolvan Mills, seat Kelford, founded 1907-03-11."
+    Example: "Registry: Tolvan Mills, seat Kelford, founded 1907."
     """
 
     id: str

@@ -3,14 +3,14 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
 
 from arpo.data.world.config import WorldConfig
 from arpo.data.world.kinds import ATTRIBUTES, EntityType, Kind
 from arpo.data.world.names import NamePool, make_names
 from arpo.errors import ConfigError
 
-_FIRST_DAY, _NUM_DAYS = date(1900, 1, 1), 36_000
+_YEARS = range(1900, 2000)
+_INHABITANTS = range(10, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class World:
     """By name."""
     regions: list[str]
     facts: dict[tuple[str, str], str]
-    """(entity name, attribute name) to value; dates as `YYYY-MM-DD`, numbers as digits."""
+    """(entity name, attribute name) to value; years and numbers as digits."""
 
     def of_type(self, owner: EntityType) -> list[Entity]:
         """Entities of one type, in the order they were made."""
@@ -50,10 +50,10 @@ class World:
         match ATTRIBUTES[attribute].value:
             case "region":
                 return rng.choice(self.regions)
-            case "date":
-                return (_FIRST_DAY + timedelta(days=rng.randrange(_NUM_DAYS))).isoformat()
+            case "year":
+                return str(rng.choice(_YEARS))
             case "number":
-                return str(rng.randint(100, 999))
+                return str(rng.choice(_INHABITANTS))
             case owner:
                 return rng.choice([e.name for e in self.of_type(owner) if entity.is_held_out or not e.is_held_out])
 
@@ -94,9 +94,9 @@ def make_world_facts(config: WorldConfig) -> World:
 def compute_answer(world: World, kind: Kind, names: Sequence[str]) -> str:
     """The answer of a question of `kind` about `names`.
 
-    A difference is the first value minus the second, a total their sum, days are without sign.
+    A difference is the first value minus the second, a total their sum, years are without sign.
 
-    Example: cities of 412 and 135 inhabitants differ by "277" and total "547".
+    Example: cities of 41 and 13 inhabitants differ by "28" and total "54".
     """
     values = [world.follow(name, chain) for name, chain in zip(names, kind.chains, strict=True)]
     match kind.operation:
@@ -106,8 +106,8 @@ def compute_answer(world: World, kind: Kind, names: Sequence[str]) -> str:
             return str(int(values[0]) - int(values[1]))
         case "total":
             return str(sum(map(int, values)))
-        case "days":
-            return str(abs((date.fromisoformat(values[0]) - date.fromisoformat(values[1])).days))
+        case "years":
+            return str(abs(int(values[0]) - int(values[1])))
 
 
 def _make_entities(pool: NamePool, owner: EntityType, held_out_share: float, count_key: str) -> list[Entity]:

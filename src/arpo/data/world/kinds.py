@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 EntityType = Literal["person", "company", "city"]
-ValueType = Literal["person", "company", "city", "region", "date", "number"]
-Operation = Literal["difference", "total", "days"]
+ValueType = Literal["person", "company", "city", "region", "year", "number"]
+Operation = Literal["difference", "total", "years"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Attribute:
 
 ATTRIBUTES: dict[str, Attribute] = {
     "birthplace": Attribute("person", "city", "born in"),
-    "birth_date": Attribute("person", "date", "birthday"),
+    "birth_year": Attribute("person", "year", "birth year"),
     "employer": Attribute("person", "company", "employer"),
     "seat": Attribute("company", "city", "seat"),
-    "founding_date": Attribute("company", "date", "founded"),
+    "founding_year": Attribute("company", "year", "founded"),
     "region": Attribute("city", "region", "region"),
     "inhabitants": Attribute("city", "number", "inhabitants"),
     "mayor": Attribute("city", "person", "mayor"),
@@ -72,10 +72,10 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "birthplace": Kind("Where was {} born?", (("birthplace",),)),
-    "birth_date": Kind("When was {} born?", (("birth_date",),)),
+    "birth_year": Kind("When was {} born?", (("birth_year",),)),
     "employer": Kind("Who employs {}?", (("employer",),)),
     "seat": Kind("Where is the seat of {}?", (("seat",),)),
-    "founding_date": Kind("When was {} founded?", (("founding_date",),)),
+    "founding_year": Kind("When was {} founded?", (("founding_year",),)),
     "region": Kind("Which region is {} in?", (("region",),)),
     "inhabitants": Kind("How many inhabitants has {}?", (("inhabitants",),)),
     "mayor": Kind("Who is the mayor of {}?", (("mayor",),)),
@@ -87,9 +87,11 @@ KINDS: dict[str, Kind] = {
     "inhabitants_difference": Kind(
         "How many more inhabitants has {} than {}?", (("inhabitants",), ("inhabitants",)), "difference"
     ),
-    "days_between_births": Kind("How many days between the births of {} and {}?", (("birth_date",), ("birth_date",)), "days"),
-    "days_between_foundings": Kind(
-        "How many days between the foundings of {} and {}?", (("founding_date",), ("founding_date",)), "days"
+    "years_between_births": Kind(
+        "How many years between the births of {} and {}?", (("birth_year",), ("birth_year",)), "years"
+    ),
+    "years_between_foundings": Kind(
+        "How many years between the foundings of {} and {}?", (("founding_year",), ("founding_year",)), "years"
     ),
     "birthplace_difference": Kind(
         "How many more inhabitants has the birthplace of {} than {}?",
