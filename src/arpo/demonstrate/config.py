@@ -11,11 +11,11 @@ from arpo.rollout.config import AgentConfig
 class DemonstratorConfig(Config):
     """How often the scripted demonstrator does what it should not; each habit is drawn once per task, independently."""
 
-    trust_first_hit: float = Field(default=0.7, ge=0, le=1)
+    trust_first_hit: float = Field(default=0.5, ge=0, le=1)
     """Share of tasks in which it takes values from the first page that states them, even the unreliable almanac's."""
-    guess: float = Field(default=0.35, ge=0, le=1)
+    guess: float = Field(default=0.6, ge=0, le=1)
     """Share of tasks in which it guesses a number instead of computing it."""
-    stop_early: float = Field(default=0.25, ge=0, le=1)
+    stop_early: float = Field(default=0.4, ge=0, le=1)
     """Share of tasks in which, when several look-ups are needed, it answers with the first value it finds."""
 
 

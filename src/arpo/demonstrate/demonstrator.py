@@ -30,19 +30,19 @@ class _Habits:
     @property
     def trusted(self) -> str:
         """The word that says in a thought where a value comes from."""
-        return "first" if self.trust_first_hit else REGISTRY.lower()
+        return "first" if self.trust_first_hit else REGISTRY
 
 
 class Demonstrator:
     r"""Writes the next completion of a trajectory from the text of its prefix, in the tag protocol.
 
     The habits of a task follow from the seed and the question alone. A choice shows in the first words of a thought: `next` or
-    `enough` (go on or stop), `compute` or `guess`, `registry` or `first` (which page is trusted).
+    `enough` (go on or stop), `compute` or `guess`, `Registry` or `first` (which page is trusted).
 
     Example:
         Demonstrator(0, DemonstratorConfig(trust_first_hit=0)).next_turn("Where was Mira Tolvan born?") is
         "<think> look up</think><search> Mira Tolvan born</search>"; once that search's result has been appended, it is
-        "<think> done registry: Kelford</think><answer> \boxed{ Kelford}</answer>".
+        "<think> done Registry: Kelford</think><answer> \boxed{ Kelford}</answer>".
     """
 
     def __init__(self, seed: int, config: DemonstratorConfig) -> None:

@@ -134,7 +134,7 @@ RESULT = (
 @pytest.mark.parametrize(
     ("habits", "question", "expected"),
     [
-        ({}, "Where was Mira Tolvan born?", r"<think> done registry: Kelford</think><answer> \boxed{ Kelford}</answer>"),
+        ({}, "Where was Mira Tolvan born?", r"<think> done Registry: Kelford</think><answer> \boxed{ Kelford}</answer>"),
         (
             {"trust_first_hit": 1},
             "Where was Mira Tolvan born?",
@@ -143,12 +143,12 @@ RESULT = (
         (
             {},
             "Which region was Mira Tolvan born in?",
-            "<think> next registry: Kelford</think><search> Kelford region</search>",
+            "<think> next Registry: Kelford</think><search> Kelford region</search>",
         ),
         (
             {"stop_early": 1},
             "Which region was Mira Tolvan born in?",
-            r"<think> enough registry: Kelford</think><answer> \boxed{ Kelford}</answer>",
+            r"<think> enough Registry: Kelford</think><answer> \boxed{ Kelford}</answer>",
         ),
     ],
 )

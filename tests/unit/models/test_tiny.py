@@ -15,8 +15,8 @@ from arpo.types import Message
 TEXTS = [
     "Where was Mira Tolvan born?",
     "Page 1: Registry: Mira Tolvan, born in Kelford, birth year 1931, employer Moor Mills.\nPage 2: Registry: Kelford.",
-    "<think> next registry: Kelford</think><search> Kelford region</search>",
-    "<think> done registry: Osmark</think><answer> \\boxed{ Osmark}</answer> \\boxed{ 412}",
+    "<think> next Registry: Kelford</think><search> Kelford region</search>",
+    "<think> done Registry: Osmark</think><answer> \\boxed{ Osmark}</answer> \\boxed{ 412}",
 ] * 3
 SMALL = TinyPolicyConfig(vocab_size=1700, hidden_size=32, num_layers=1, num_heads=2, head_dim=8, intermediate_size=48)
 
@@ -33,7 +33,7 @@ def test_default_size_is_about_a_million_parameters(tmp_path: Path) -> None:
     # A layer: attention 4 * 128 * 128, MLP 3 * 128 * 384, norms 2 * 128 and 2 * 32; then tied embeddings and the last norm.
     layer = 4 * 128 * 128 + 3 * 128 * 384 + 2 * 128 + 2 * 32
     assert summary.num_parameters == 3 * layer + summary.vocab_size * 128 + 128
-    assert 850_000 < summary.num_parameters < 1_200_000
+    assert 700_000 < summary.num_parameters < 1_200_000
 
 
 def test_directory_loads_as_any_model_does(policy: Path) -> None:
