@@ -1,6 +1,7 @@
 """`arpo quickstart`: the whole path from nothing to a report, each step the command a user would type."""
 
 import argparse
+import gc
 import hashlib
 import json
 import platform
@@ -169,10 +170,11 @@ def collect_summary(out: Path, seed: int, state: dict[str, Any]) -> dict[str, An
         "num_test_tasks": after["num_tasks"],
         "demonstrator_accuracy": demos["accuracy"],
         "k": after["k"],
-        "pass_at_k_before": before["pass_at_k"],
-        "pass_at_k_after": after["pass_at_k"],
-        "tool_calls_per_task_before": before["tool_calls_per_task"],
-        "tool_calls_per_task_after": after["tool_calls_per_task"],
+        **{
+            f"{key}_{when}": summary[key]
+            for key in ("pass_at_k", "f1", "format_valid_rate", "tool_calls_per_task")
+            for when, summary in (("before", before), ("after", after))
+        },
         **{key: train[key] for key in _TRAIN_FIGURES},
         "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
         "peak_memory_mb": max(step["peak_memory_mb"] for step in state.values()),
@@ -228,6 +230,7 @@ def _run_step(step: Step, position: str, state: dict[str, Any], out: Path) -> in
     console.print(f"$ arpo {shlex.join(command)}", style="bold", markup=False, soft_wrap=True)
     start = time.monotonic()
     code = main(command)
+    gc.collect()  # models and caches of a finished step sit in reference cycles
     if code == 0:
         seconds = round(time.monotonic() - start, 1)
         state[step.name] = {"fingerprint": step.fingerprint, "seconds": seconds, "peak_memory_mb": round(_peak_memory_mb())}
