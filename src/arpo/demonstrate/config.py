@@ -11,7 +11,7 @@ from arpo.rollout.config import AgentConfig
 class DemonstratorConfig(Config):
     """How often the scripted demonstrator does what it should not; each habit is drawn once per task, independently."""
 
-    trust_first_hit: float = Field(default=0.5, ge=0, le=1)
+    trust_first_hit: float = Field(default=0.6, ge=0, le=1)
     """Share of tasks in which it takes values from the first page that states them, even the unreliable almanac's."""
     guess: float = Field(default=0.6, ge=0, le=1)
     """Share of tasks in which it guesses a number instead of computing it."""
