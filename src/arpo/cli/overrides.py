@@ -2,10 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from arpo.cli.recipes import find_recipe
 from arpo.config import C, load_config
-from arpo.errors import ConfigError
+from arpo.errors import ConfigError, RunError
 
 
 def join_dotted(argv: Sequence[str]) -> list[str]:
@@ -64,3 +65,29 @@ def load_recipe(args: argparse.Namespace, cls: type[C], kind: str) -> C:
     if args.recipe is None:
         raise ConfigError(f"arpo {args.command}: name a recipe or a TOML file, e.g. `arpo {args.command} quickstart`")
     return load_config(cls, find_recipe(args.recipe, kind), to_overrides(args.rest))
+
+
+def add_resume_argument(parser: argparse.ArgumentParser) -> None:
+    """Let a command of `add_config_arguments` go on with a run instead."""
+    parser.usage = f"{parser.usage}\n       {parser.prog} --resume RUN"
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="run directory to go on with, by its own configuration")
+
+
+def load_recipe_or_run(args: argparse.Namespace, cls: type[C], kind: str) -> C:
+    """The configuration of the run to go on with, which may have been moved; without `--resume` that of `load_recipe`.
+
+    Raises:
+        ConfigError: keys are set beside `--resume`, or as `load_recipe`.
+        RunError: it is no run directory.
+    """
+    if args.resume is None:
+        return load_recipe(args, cls, kind)
+    if args.recipe or args.rest:
+        given = args.recipe or args.rest[0]
+        raise ConfigError(
+            f"arpo {args.command} --resume: {given!r} has no place here; a resumed run keeps its own configuration"
+        )
+    path = args.resume / "config.toml"
+    if not path.is_file():
+        raise RunError(f"{args.resume}: not a run directory (it has no config.toml)")
+    return load_config(cls, path).model_copy(update={"out": args.resume})

@@ -12,7 +12,7 @@ def recipe_names(kind: str) -> list[str]:
 
 
 def find_recipe(name_or_path: str, kind: str) -> Path:
-    """The TOML file a user means by a recipe's name or a path; `kind` is sft, rl, eval, demos or world.
+    """The TOML file a user means by a recipe's name or a path; `kind` is sft, rl, rollout, eval, demos or world.
 
     Raises:
         ConfigError: neither a file nor the name of a recipe of that kind.

@@ -11,14 +11,11 @@ import torch
 from arpo.config import dump_config
 from arpo.data.tasks import read_tasks, report_bad_rows
 from arpo.evaluation.config import EvalRun
+from arpo.evaluation.policy import open_agent
 from arpo.evaluation.records import Mode, Record, make_record, summarize
-from arpo.inference.transformers_engine import TransformersEngine
-from arpo.models.loading import load_policy
-from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.build import build_reward
 from arpo.rewards.scoring import score_tree
 from arpo.rollout.agent import Agent
-from arpo.rollout.build import build_agent
 from arpo.rollout.config import NoBranchingConfig, RolloutConfig
 from arpo.rollout.runner import RolloutRunner
 from arpo.tracking.progress import Progress, SilentProgress
@@ -50,18 +47,11 @@ def evaluate(config: EvalRun, progress: Progress | None = None) -> dict[str, Any
 
 
 async def _answer_all(config: EvalRun, tasks: list[Task], progress: Progress) -> list[Record]:
-    tokenizer = PolicyTokenizer.load(config.model.path)
-    model = load_policy(config.model.path, config.model.dtype, config.model.device)
-    engine = TransformersEngine(model, decode=tokenizer.decode, eos_ids=tokenizer.eos_ids)
-    agent = build_agent(config.agent, engine, tokenizer)
-    try:
+    async with open_agent(config.model, config.engine, config.agent) as agent:
         records = await _answer(config, agent, tasks, "greedy", 1, progress)
         if config.num_samples:
             records += await _answer(config, agent, tasks, "sampled", config.num_samples, progress)
         return records
-    finally:
-        await engine.aclose()
-        await agent.executor.aclose()
 
 
 async def _answer(

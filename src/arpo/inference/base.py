@@ -23,6 +23,21 @@ class PrefixHandle(Protocol):
         """Another handle on the same prefix, to be released on its own; nothing is computed or copied."""
         ...
 
+    def truncate(self, num_tokens: int, tail: Sequence[int]) -> Self:
+        """Another handle on the first `num_tokens` tokens of the prefix, to be released on its own.
+
+        It is continued as a completion cut there: by `generate` with `position` = the tokens of that completion up to the cut.
+        Continuing it computes at most one token again, whose last hidden state was not kept.
+
+        Args:
+            num_tokens: Tokens to keep, fewer than `num_tokens` of this handle.
+            tail: Tokens of the completion up to the cut, at least one; the kept prefix ends with them.
+
+        Raises:
+            EngineError: this handle was released before, or `num_tokens` does not cut it.
+        """
+        ...
+
     def release(self) -> None:
         """Give the memory back; other handles on the prefix stay valid.
 
@@ -44,6 +59,8 @@ class InferenceEngine(Protocol[P]):
 
     version: int
     """Optimizer updates behind the weights in use."""
+    entropy_estimators: tuple[str, ...]
+    """What `Completion.entropies` can be, the first by default: `exact` (full vocabulary), `top_k` (`entropy_top_k` tokens)."""
 
     async def prefill(self, parent: P | None, token_ids: Sequence[int]) -> P:
         """The prefix `parent` + `token_ids` (from nothing when `parent` is None). Computes the new tokens only."""

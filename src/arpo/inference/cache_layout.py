@@ -1,16 +1,21 @@
 """Attention of packed new tokens over the cached sequences they belong to."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from arpo.inference.kv_cache import ForkableKVCache
 
+_CALL_BYTES = {"cpu": 1 << 17, "cuda": 1 << 24}
+"""Bytes of keys and values a device reads in the time one more attention call takes, roughly."""
 
-@dataclass(slots=True, frozen=True)
-class Segment:
+
+class Segment(NamedTuple):
     """New tokens of one sequence in a packed forward pass."""
 
     slot: int
@@ -19,90 +24,97 @@ class Segment:
     num_tokens: int
 
 
+@dataclass(slots=True, frozen=True)
+class _Block:
+    """Neighbouring slots with equally many new tokens, attended to in one call, in place, up to the longest of them."""
+
+    slots: slice
+    tokens: slice
+    num_new: int
+    end: int
+    mask: Tensor | None
+    """[slots or 1, 1, query positions, end] to be added to the scores; None: every token sees everything up to `end`."""
+
+
 class CacheLayout:
     """Writes the keys and values of packed segments into their slots and attends to everything before them.
 
-    Segments of one token (decoding) share one attention call; longer ones (prefill) take one each. Decoding reads the slots in
-    place when most of them take part, as gathering them would copy the whole cache in every layer.
+    Segments in neighbouring slots share an attention call when what the shorter ones read too much costs less than another
+    call. Keys and values are read where they lie: gathering them would copy the whole cache in every layer.
     """
 
-    def __init__(self, cache: ForkableKVCache, segments: list[Segment], device: torch.device):
+    def __init__(self, cache: ForkableKVCache, segments: Sequence[Segment], device: torch.device):
+        """A layout of `segments`, whose slots are in ascending order."""
         for segment in segments:
             cache.extend(segment.slot, segment.num_tokens)
         self._cache = cache
-        slots = torch.tensor([s.slot for s in segments])
-        starts = torch.tensor([s.start for s in segments])
-        counts = torch.tensor([s.num_tokens for s in segments])
-        offsets = torch.cumsum(counts, 0) - counts
-        self.last = (offsets + counts - 1).to(device)
+        slots, starts, counts = np.array(segments).T
+        ends = counts.cumsum()
+        within = np.arange(ends[-1]) - (ends - counts).repeat(counts)
+        positions = starts.repeat(counts) + within
+        self.last = torch.from_numpy(ends - 1).to(device)
         """[segments] index of each segment's last token in the packed sequence."""
-        within = torch.arange(int(counts.sum())) - offsets.repeat_interleave(counts)
-        self.positions = (starts.repeat_interleave(counts) + within).to(device)
+        self.positions = torch.from_numpy(positions).to(device)
         """[tokens] position of each token in its own sequence."""
-        self._token_slots = slots.repeat_interleave(counts).to(device)
-
-        single = counts == 1
-        self._decode_tokens = offsets[single].to(device)
-        self._decode_slots = slots[single].to(device)
-        lengths = starts[single] + 1
-        self._decode_length = int(lengths.max()) if len(lengths) else 0
-        # Counted up to the last slot that takes part, not to the cache's capacity, which depends on what ran before.
-        num_slots = int(slots[single].max()) + 1 if len(lengths) else 0
-        self._reads_in_place = 3 * len(lengths) >= num_slots
-        rows = self._num_rows = num_slots if self._reads_in_place else len(lengths)
-        row_lengths = torch.ones(rows, dtype=torch.long)  # idle slots attend to one stale position and are ignored
-        row_lengths[slots[single] if self._reads_in_place else slice(None)] = lengths
-        mask = torch.arange(self._decode_length) < row_lengths.unsqueeze(-1)
-        self._decode_mask = mask[:, None, None, :].to(device)
-
-        self._prefills = [
-            (s, int(o), _causal_mask(s, device)) for s, o in zip(segments, offsets, strict=True) if s.num_tokens > 1
-        ]
+        self._places = torch.from_numpy(cache.places(slots.repeat(counts), positions)).to(device)
+        call_cost = _CALL_BYTES.get(device.type, _CALL_BYTES["cuda"]) // cache.position_bytes
+        bounds = list(_split(slots.tolist(), starts.tolist(), counts.tolist(), call_cost))
+        self._blocks = [self._block(slots[b], starts[b], counts[b], int(ends[b.start] - counts[b.start])) for b in bounds]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """As `AttentionLayout.attend`."""
+        self._cache.write(layer, self._places, key, value)
         keys, values = self._cache.layer(layer)
-        keys[self._token_slots, :, self.positions] = key
-        values[self._token_slots, :, self.positions] = value
-        output = torch.empty_like(query)
-        if len(self._decode_tokens):
-            output[self._decode_tokens] = self._decode(query[self._decode_tokens], keys, values, scale)
-        for segment, offset, mask in self._prefills:
-            span = slice(offset, offset + segment.num_tokens)
-            output[span] = _prefill(query[span], keys[segment.slot], values[segment.slot], mask, scale)
-        return output
+        if len(self._blocks) == 1:
+            return _attend(self._blocks[0], query, keys, values, scale)
+        return torch.cat([_attend(block, query[block.tokens], keys, values, scale) for block in self._blocks])
 
-    def _decode(self, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        """One query per sequence; query heads of one key head become query positions, so keys are never repeated."""
-        num_sequences, num_heads, dim = query.shape
-        num_kv_heads = keys.shape[1]
-        grouped = query.view(num_sequences, num_kv_heads, num_heads // num_kv_heads, dim)
-        if self._reads_in_place:
-            rows = query.new_zeros((self._num_rows, *grouped.shape[1:]))
-            rows[self._decode_slots] = grouped
-            keys, values = (states[: self._num_rows, :, : self._decode_length] for states in (keys, values))
+    def _block(self, slots: np.ndarray, starts: np.ndarray, counts: np.ndarray, first_token: int) -> _Block:
+        num_new, end = int(counts[0]), int(starts.max() + counts[0])
+        return _Block(
+            slots=slice(int(slots[0]), int(slots[-1]) + 1),
+            tokens=slice(first_token, first_token + num_new * len(slots)),
+            num_new=num_new,
+            end=end,
+            mask=_mask(starts, num_new, end, self._cache),
+        )
+
+
+def _split(slots: list[int], starts: list[int], counts: list[int], call_cost: int) -> Iterator[slice]:
+    """Cut segments into blocks, from left to right; costs are in positions read."""
+    first, longest = 0, starts[0]
+    for i in range(1, len(slots)):
+        higher, size = max(longest, starts[i]), i - first
+        waste = (higher - longest) * size + higher - starts[i]
+        if slots[i] != slots[i - 1] + 1 or counts[i] != counts[i - 1] or waste > call_cost:
+            yield slice(first, i)
+            first, longest = i, starts[i]
         else:
-            rows = grouped
-            keys = keys[self._decode_slots, :, : self._decode_length]
-            values = values[self._decode_slots, :, : self._decode_length]
-        attended = scaled_dot_product_attention(rows, keys, values, attn_mask=self._decode_mask, scale=scale)
-        if self._reads_in_place:
-            attended = attended[self._decode_slots]
-        return attended.reshape(num_sequences, num_heads, dim)
+            longest = higher
+    yield slice(first, len(slots))
 
 
-def _causal_mask(segment: Segment, device: torch.device) -> Tensor:
-    """[new tokens, all positions] True where a new token sees a position."""
-    end = segment.start + segment.num_tokens
-    return torch.ones(segment.num_tokens, end, dtype=torch.bool, device=device).tril(diagonal=segment.start)
+def _mask(starts: np.ndarray, num_new: int, end: int, cache: ForkableKVCache) -> Tensor | None:
+    is_even = bool((starts == starts[0]).all())
+    if is_even and num_new == 1:
+        return None
+    starts = starts[:1] if is_even else starts
+    seen = starts[:, None] + np.arange(num_new)
+    hidden = np.arange(end) > seen[:, :, None]
+    mask = torch.zeros(hidden.shape, dtype=cache.dtype).masked_fill_(torch.from_numpy(hidden), float("-inf"))
+    return mask.unsqueeze(1).to(cache.device)
 
 
-def _prefill(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
-    num_tokens, num_heads, dim = query.shape
-    num_kv_heads, end = keys.shape[0], mask.shape[1]
-    group = num_heads // num_kv_heads
-    grouped = query.transpose(0, 1).reshape(num_kv_heads, group * num_tokens, dim)
-    attended = scaled_dot_product_attention(
-        grouped.unsqueeze(0), keys[None, :, :end], values[None, :, :end], attn_mask=mask.repeat(group, 1), scale=scale
-    )
-    return attended.reshape(num_heads, num_tokens, dim).transpose(0, 1)
+def _attend(block: _Block, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+    """Query heads of one key head become query positions, so that keys are never repeated."""
+    keys, values = (states[block.slots, :, : block.end] for states in (keys, values))
+    (rows, kv_heads), (num_heads, dim) = keys.shape[:2], query.shape[1:]
+    group = num_heads // kv_heads
+    grouped = query.view(rows, block.num_new, kv_heads, group, dim).permute(0, 2, 3, 1, 4)
+    grouped = grouped.reshape(rows, kv_heads, group * block.num_new, dim)
+    mask = block.mask
+    if mask is not None and group > 1:
+        mask = mask.repeat(1, 1, group, 1)
+    attended = scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale)
+    attended = attended.view(rows, kv_heads, group, block.num_new, dim).permute(0, 3, 1, 2, 4)
+    return attended.reshape(-1, num_heads, dim)

@@ -6,7 +6,9 @@ place; continuing a shorter one copies its n positions into a new slot. Nothing 
 """
 
 import heapq
+from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ class ForkableKVCache:
     def __init__(self, *, num_layers: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device):
         self._shape = (num_layers, 2, 0, num_kv_heads, 0, head_dim)
         self._storage = torch.empty(self._shape, dtype=dtype, device=device)
+        self._num_positions = 0
         self._references: list[int] = []
         self._free: list[int] = []
         self._writing: set[int] = set()
@@ -40,6 +43,33 @@ class ForkableKVCache:
     def layer(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, each [slots, kv_heads, positions, dim]; views, to be written in place."""
         return self._storage[layer, 0], self._storage[layer, 1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of keys and values."""
+        return self._storage.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where keys and values live."""
+        return self._storage.device
+
+    @property
+    def position_bytes(self) -> int:
+        """Size of one position's keys and values in one layer."""
+        return 2 * self._storage.shape[3] * self._storage.shape[5] * self._storage.element_size()
+
+    def places(self, slots: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """[tokens * kv_heads] where `write` puts one token each of `slots` at `positions`; valid until the cache grows."""
+        _, _, _, heads, capacity, _ = self._storage.shape
+        rows = slots[:, None] * heads + np.arange(heads)
+        return (rows * capacity + positions[:, None]).reshape(-1)
+
+    def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Write keys and values [tokens, kv_heads, dim] of one layer to their `places`."""
+        for storage, states in zip(self.layer(layer), (keys, values), strict=True):
+            dim = states.shape[-1]
+            storage.view(-1, dim).index_copy_(0, places, states.reshape(-1, dim))
 
     def allocate(self) -> int:
         """An empty slot with one reference: the lowest free one, so that the choice does not depend on timing."""
@@ -95,7 +125,8 @@ class ForkableKVCache:
     def extend(self, slot: int, num_tokens: int) -> None:
         """Claim the next `num_tokens` positions of `slot`; the caller writes them in every layer."""
         self.lengths[slot] += num_tokens
-        self._reserve(slots=0, positions=self.lengths[slot])
+        if self.lengths[slot] > self._num_positions:
+            self._reserve(slots=0, positions=self.lengths[slot])
 
     def check_integrity(self) -> None:
         """Verify the free list against the reference counts.
@@ -112,7 +143,16 @@ class ForkableKVCache:
         if slots <= old_slots and positions <= old_positions:
             return
         new_slots = max(old_slots, 8) if slots <= old_slots else max(slots, 2 * old_slots, 8)
-        new_positions = max(old_positions, 64) if positions <= old_positions else max(positions, 3 * old_positions // 2, 64)
-        grown = self._storage.new_zeros((layers, pair, new_slots, heads, new_positions, dim))
-        grown[:, :, :old_slots, :, :old_positions] = self._storage
+        new_positions = max(old_positions, 64) if positions <= old_positions else max(positions, 2 * old_positions, 64)
+        grown = _zeros((layers, pair, new_slots, heads, new_positions, dim), self._storage)
+        used = min(max(self.lengths, default=0), old_positions)
+        grown[:, :, :old_slots, :, :used] = self._storage[:, :, :, :, :used]
         self._storage = grown
+        self._num_positions = new_positions
+
+
+def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Zeros, as what was never written is read too, masked. On a CPU their memory is taken only where something is written."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    return torch.from_numpy(np.zeros(prod(shape) * like.element_size(), dtype=np.uint8)).view(like.dtype).view(shape)

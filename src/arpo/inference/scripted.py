@@ -26,6 +26,13 @@ class ScriptedPrefix:
         """As `PrefixHandle.fork`."""
         return ScriptedPrefix(_ids(self))
 
+    def truncate(self, num_tokens: int, tail: Sequence[int]) -> "ScriptedPrefix":
+        """As `PrefixHandle.truncate`."""
+        ids = _ids(self)
+        if not len(tail) <= num_tokens < len(ids) or ids[num_tokens - len(tail) : num_tokens] != tuple(tail):
+            raise EngineError(f"scripted engine: a prefix of {len(ids)} tokens cannot be cut to {num_tokens} that end so")
+        return ScriptedPrefix(ids[:num_tokens])
+
     def release(self) -> None:
         """As `PrefixHandle.release`."""
         _ids(self)
@@ -42,6 +49,9 @@ class ScriptedEngine:
         With `script = lambda text: "<answer> 4</answer>"` and stop `("</answer>",)` every prefix is continued by the ids of
         "<answer> 4</answer>" and StopReason.STOP_STRING.
     """
+
+    entropy_estimators: tuple[str, ...] = ("exact", "top_k")
+    """Both: nothing is uncertain."""
 
     def __init__(self, script: Callable[[str], str], tokenizer: Tokenizer) -> None:
         self.version = 0

@@ -5,6 +5,8 @@ draws one token for each generating request. Requests join and leave between ste
 """
 
 import asyncio
+import sys
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -49,6 +51,14 @@ class CachedPrefix:
         self.cache.retain(self.slot)
         return replace(self)
 
+    def truncate(self, num_tokens: int, tail: Sequence[int]) -> "CachedPrefix":
+        """As `PrefixHandle.truncate`; the last kept token is computed again."""
+        self.require_held()
+        if not 1 <= len(tail) <= num_tokens < self.num_tokens or num_tokens - 1 > self.length:
+            raise EngineError(f"truncate: a prefix of {self.num_tokens} tokens cannot be cut to {num_tokens}")
+        self.cache.retain(self.slot)
+        return replace(self, length=num_tokens - 1, pending=(tail[-1],), hidden=None, recent=tuple(tail))
+
     def release(self) -> None:
         """As `PrefixHandle.release`."""
         self.require_held()
@@ -77,13 +87,24 @@ class _Request:
     seed: int = 0
     position: int = 0
     stop: tuple[str, ...] = ()
+    entropy_top_k: int | None = None
     participates: bool = False
     slot: int = -1
     hidden: Tensor | None = None
-    recent: list[int] = field(default_factory=list)
+    recent: tuple[int, ...] = ()
+    """Tokens of the same completion drawn before this request."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
+
+    def drawing_kind(self) -> tuple[float, int]:
+        """Requests of one kind are drawn together."""
+        return self.temperature, self.entropy_top_k or 0
+
+    def last_tokens(self) -> tuple[int, ...]:
+        """The tokens a stop string may lie in: one of n characters that the last token ends spans at most n tokens."""
+        span = max(map(len, self.stop), default=0)
+        return (*self.recent, *self.tokens[-span:])[-span:] if span else ()
 
     def order(self) -> tuple[int, ...]:
         """A sort key that does not depend on the time of arrival."""
@@ -94,6 +115,9 @@ class _Request:
 class TransformersEngine:
     """`InferenceEngine` over a model in this process, on CPU or GPU. The reference for every other engine."""
 
+    entropy_estimators: tuple[str, ...] = ("exact", "top_k")
+    """The whole distribution is at hand."""
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -101,13 +125,24 @@ class TransformersEngine:
         decode: Callable[[Sequence[int]], str],
         eos_ids: frozenset[int],
         max_batch_tokens: int = 16384,
+        max_width: int | None = None,
     ):
-        """An engine over `model`, which may be shared with a trainer; `decode` finds stop strings in sampled ids."""
+        """An engine over a model.
+
+        Args:
+            model: May be shared with a trainer.
+            decode: Text of sampled ids, to find stop strings in.
+            eos_ids: Any of these ends a completion.
+            max_batch_tokens: Most tokens of one forward pass, unless a single request needs more.
+            max_width: Most requests that are computed at once; further ones wait in the order they came, but completions
+                that go on after a pause come first. None: no bound.
+        """
         config = use_layout_attention(model).config
         self._model = model
         self._decode = decode
         self._eos_ids = eos_ids
         self._max_batch_tokens = max_batch_tokens
+        self._max_width = max_width or sys.maxsize
         heads = config.num_attention_heads
         self.cache = ForkableKVCache(
             num_layers=config.num_hidden_layers,
@@ -121,12 +156,13 @@ class TransformersEngine:
         """Tokens that went through the model since the start."""
         self.num_forward_passes = 0
         self._arrived: list[_Request] = []
+        self._queue: deque[_Request] = deque()
         self._running: list[_Request] = []
         self._num_participants = 0
         self._num_busy = 0  # participants that do not await the engine
         self._wake = asyncio.Event()
         self._pump: asyncio.Task | None = None
-        self._pieces: dict[int, str] = {}
+        self._may_end_stop: defaultdict[tuple[str, ...], dict[int, bool]] = defaultdict(dict)
 
     async def prefill(self, parent: CachedPrefix | None, token_ids: Sequence[int]) -> CachedPrefix:
         """As `InferenceEngine.prefill`."""
@@ -141,7 +177,7 @@ class TransformersEngine:
         """As `InferenceEngine.generate`."""
         request = _Request(
             self._future(), prefix, list(prefix.pending), sampling.max_tokens, sampling.temperature, seed, position,
-            tuple(stop), hidden=prefix.hidden, recent=list(prefix.recent) if position else [],
+            tuple(stop), sampling.entropy_top_k, hidden=prefix.hidden, recent=prefix.recent if position else (),
         )  # fmt: skip
         return await self._submit(request)
 
@@ -207,6 +243,8 @@ class TransformersEngine:
         self._num_busy += request.participates
         if request in self._arrived:
             self._arrived.remove(request)
+        elif request in self._queue:
+            self._queue.remove(request)
         elif request in self._running:
             self._running.remove(request)
             self.cache.end_writing(request.slot)
@@ -216,7 +254,7 @@ class TransformersEngine:
         """Step while there are requests; in a participating run only when every participant awaits the engine."""
         while True:
             await asyncio.sleep(0)
-            if not (self._arrived or self._running) or (self._num_participants and self._num_busy > 0):
+            if not (self._arrived or self._queue or self._running) or (self._num_participants and self._num_busy > 0):
                 self._wake.clear()
                 await self._wake.wait()
                 continue
@@ -231,27 +269,37 @@ class TransformersEngine:
         batch = self._next_batch()
         if batch:
             self._forward(batch)
-        for request in [r for r in self._running if not r.max_tokens and not r.waiting]:
-            self._resolve(request, self._prefix(request))
-        drawing = [r for r in self._running if not r.waiting]
-        for temperature in sorted({r.temperature for r in drawing}):
-            self._draw([r for r in drawing if r.temperature == temperature], temperature)
+        drawing: defaultdict[tuple[float, int], list[_Request]] = defaultdict(list)
+        for request in [r for r in self._running if not r.waiting]:
+            if request.max_tokens:
+                drawing[request.drawing_kind()].append(request)
+            else:
+                self._resolve(request, self._prefix(request))
+        for kind in sorted(drawing):
+            self._draw(drawing[kind])
 
     def _admit(self) -> None:
         for request in sorted(self._arrived, key=_Request.order):
-            parent = request.parent
-            request.slot = self.cache.claim(parent.slot, parent.length) if parent else self.cache.allocate()
-            self._arrived.remove(request)
+            if request.position:  # the rest of a completion goes before what has not begun
+                self._queue.appendleft(request)
+            else:
+                self._queue.append(request)
+        self._arrived = []
+        while self._queue and len(self._running) < self._max_width:
+            parent = self._queue[0].parent
+            slot = self.cache.claim(parent.slot, parent.length) if parent else self.cache.allocate()
+            request = self._queue.popleft()
+            request.slot = slot
             self._running.append(request)
 
     def _next_batch(self) -> list[_Request]:
-        """Requests with tokens to compute, up to the token limit, at least one."""
+        """Requests with tokens to compute, up to the token limit, at least one; in the order of their slots."""
         batch, room = [], self._max_batch_tokens
         for request in self._running:
             if request.waiting and (not batch or len(request.waiting) <= room):
                 batch.append(request)
                 room -= len(request.waiting)
-        return batch
+        return sorted(batch, key=lambda request: request.slot)
 
     def _forward(self, batch: list[_Request]) -> None:
         segments = [Segment(r.slot, self.cache.lengths[r.slot], len(r.waiting)) for r in batch]
@@ -265,11 +313,12 @@ class TransformersEngine:
             request.hidden = row
             request.waiting = []
 
-    def _draw(self, requests: list[_Request], temperature: float) -> None:
+    def _draw(self, requests: list[_Request]) -> None:
         logits = head_logits(self._model, torch.stack([r.hidden for r in requests if r.hidden is not None]))
         seeds = np.array([r.seed for r in requests], dtype=np.uint64)
         positions = np.array([r.position + len(r.tokens) for r in requests])
-        drawn = draw(logits, temperature, stream_uniforms(seeds, positions))
+        first = requests[0]
+        drawn = draw(logits, first.temperature, stream_uniforms(seeds, positions), first.entropy_top_k)
         for request, token, logprob, entropy in zip(requests, *(column.tolist() for column in drawn), strict=True):
             request.tokens.append(token)
             request.logprobs.append(logprob)
@@ -290,21 +339,22 @@ class TransformersEngine:
         return StopReason.LENGTH if len(request.tokens) == request.max_tokens else None
 
     def _completes_stop(self, request: _Request, token: int) -> bool:
-        """Whether the text ends a stop string with `token`; a stop string of n characters spans at most n tokens."""
-        request.recent = [*request.recent[-max(map(len, request.stop)) :], token]
-        piece = self._pieces.get(token)
-        if piece is None:
-            piece = self._pieces[token] = self._decode([token])
-        if not any(stop[-1] in piece for stop in request.stop):
+        """Whether the text ends a stop string with `token`."""
+        known = self._may_end_stop[request.stop]
+        may_end = known.get(token)
+        if may_end is None:
+            piece = self._decode([token])
+            may_end = known[token] = any(stop[-1] in piece for stop in request.stop)
+        if not may_end:
             return False
-        text = self._decode(request.recent)
+        text = self._decode(request.last_tokens())
         return any(stop in text for stop in request.stop)
 
     def _prefix(self, request: _Request) -> CachedPrefix:
         hidden = None if request.waiting else request.hidden
         return CachedPrefix(
             cache=self.cache, slot=request.slot, length=self.cache.lengths[request.slot], pending=tuple(request.waiting),
-            hidden=hidden, recent=tuple(request.recent),
+            hidden=hidden, recent=request.last_tokens(),
         )  # fmt: skip
 
     def _resolve(self, request: _Request, result: object) -> None:
@@ -317,8 +367,9 @@ class TransformersEngine:
 
     def _fail(self, error: Exception) -> None:
         """Hand an error of a step to every caller in it and free what they held."""
-        requests = [*self._running, *self._arrived]
+        requests = [*self._running, *self._queue, *self._arrived]
         self._running, self._arrived = [], []
+        self._queue.clear()
         for request in requests:
             if request.slot >= 0:
                 self.cache.end_writing(request.slot)

@@ -48,8 +48,8 @@ class TinyPolicySummary:
 def make_tiny_policy(out: Path, texts: Iterable[str], config: TinyPolicyConfig, seed: int) -> TinyPolicySummary:
     """Write an ordinary Hugging Face directory with a tokenizer trained on `texts` and a model of random weights.
 
-    The tokenizer is byte-level, so every string survives encoding and decoding; numbers below 200 and years of the twentieth century
-    are single tokens; the protocol's tags are added tokens that are not special. The chat template writes
+    The tokenizer is byte-level, so every string survives encoding and decoding; numbers below 200 and years of the twentieth
+    century are single tokens; the protocol's tags are added tokens that are not special. The chat template writes
     `<|user|>Where was Mira Tolvan born?<|assistant|>`.
 
     Args:

@@ -113,7 +113,8 @@ class PolicyTokenizer:
 
         A text that was cut ends with `CUT_MARK`, which counts; where there is no room for more, the mark is all that is left.
         """
-        encoding = self._plain.encode(text, add_special_tokens=False)
+        # this much has more than max_tokens tokens for sure, so the rest of a huge text need not be read
+        encoding = self._plain.encode(text[: (max_tokens + 1) * self._most_characters], add_special_tokens=False)
         if len(encoding.ids) <= max_tokens:
             return text, False
         kept = max(0, max_tokens - len(self.encode_untrusted(CUT_MARK)))
@@ -124,6 +125,11 @@ class PolicyTokenizer:
                 return short, True
             kept -= 1
         return CUT_MARK, True
+
+    @cached_property
+    def _most_characters(self) -> int:
+        """More characters than any token stands for; twice its length, as a normaliser may join characters before."""
+        return 2 * max(map(len, self._plain.get_vocab()))
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Ids of a whole prompt: the messages in the model's chat template, up to where the policy begins to write.

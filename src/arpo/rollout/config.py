@@ -31,7 +31,132 @@ class ArpoRuleConfig(Config):
     """New paths per branch, the original excluded (Z in the paper)."""
 
 
-BranchRuleConfig = Annotated[NoBranchingConfig | ArpoRuleConfig, Field(discriminator="type")]
+class ReleasedRuleConfig(Config):
+    """What the rules of the two public code bases share; the defaults are theirs."""
+
+    branch_probability: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a branch where entropy did not change."""
+    entropy_weight: float = 0.2
+    """Weight of the entropy change."""
+    branch_factor: int = Field(default=1, ge=1)
+    """Tries per opportunity, each for one new path (the public code's `beam_size` less one)."""
+    lag: bool = True
+    """True: look at the completion that made the call, as the public code does; False: at the tokens after the result."""
+    sum_over_window: bool = True
+    """True: sum the entropies of the window; False: average them."""
+
+
+class ArpoReleasedRuleConfig(ReleasedRuleConfig):
+    """The rule of the public ARPO code: branch with probability branch_probability + entropy_weight * change."""
+
+    type: Literal["arpo_released"] = "arpo_released"
+    """`arpo_released`: a coin that entropy biases."""
+
+
+class AepoRuleConfig(Config):
+    """AEPO's rule: a probe balances the budget, consecutive branches are penalised (arXiv:2510.14545)."""
+
+    type: Literal["aepo"] = "aepo"
+    """`aepo`: as `arpo`, less likely after branches in a row."""
+    alpha: float = 0.5
+    """Base sampling probability."""
+    gamma: float = 0.2
+    """Weight of the entropy change."""
+    tau: float = 0.5
+    """Threshold of the penalised probability."""
+    branch_factor: int = Field(default=1, ge=1)
+    """New paths per branch, the original excluded (Z)."""
+    penalty_slope: float = Field(default=0.05, ge=0)
+    """Share of the probability taken off per consecutive branch on the path, up to all of it."""
+    probe_slope: float = 0.5
+    """Slope, per nat, of the sigmoid that turns the probe's entropies into the number of initial trajectories; read when
+    num_initial_trajectories is left out."""
+
+
+class AepoReleasedRuleConfig(ReleasedRuleConfig):
+    """The rule of the public AEPO code: the coin of `arpo_released`, penalised per task."""
+
+    type: Literal["aepo_released"] = "aepo_released"
+    """`aepo_released`: a coin that entropy and the group's branches in a row bias."""
+    penalty_slope: float = Field(default=0.05, ge=0)
+    """Penalty per turn in a row in which the group branched."""
+    probe_slope: float = 0.5
+    """Slope of the sigmoid that turns the probe's entropies into the number of initial trajectories; read when
+    num_initial_trajectories is left out."""
+
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+
+class RandomRuleConfig(Config):
+    """The control: branch at a rate, whatever the entropy."""
+
+    type: Literal["random"] = "random"
+    """`random`: branch at random."""
+    rate: Rate | Annotated[tuple[Rate, ...], Field(min_length=1)] = 0.5
+    """Probability of a branch after a tool result: one for all, or one per turn, the last going on. A list of the rates another
+    rule was measured to have makes the control that differs in *where* it branches only."""
+    branch_factor: int = Field(default=1, ge=1)
+    """New paths per branch, the original excluded."""
+
+
+class ThresholdRuleConfig(Config):
+    """Branch where the entropy after a tool result exceeds a bound, in nats."""
+
+    type: Literal["threshold"] = "threshold"
+    """`threshold`: branch where entropy is high."""
+    threshold: Annotated[float, Field(gt=0)] | Literal["adaptive"] = "adaptive"
+    """Bound, nats; `adaptive`: mean + num_std * std over the last num_recent tool results of the tree."""
+    num_std: float | None = Field(default=None, ge=0)
+    """Standard deviations above the mean; None means 1. For `adaptive` only."""
+    num_recent: int | None = Field(default=None, ge=2)
+    """Tool results in the sliding window; None means 20. For `adaptive` only."""
+    max_branches: int = Field(default=4, ge=1)
+    """Most new paths per branch, the original excluded."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ThresholdRuleConfig":
+        for name in ("num_std", "num_recent"):
+            if self.threshold != "adaptive" and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)} has no effect with threshold = {self.threshold}; "
+                    f"leave it out or set threshold = 'adaptive'"
+                )
+        return self
+
+    @property
+    def std_weight(self) -> float:
+        """What `num_std` means."""
+        return 1.0 if self.num_std is None else self.num_std
+
+    @property
+    def recent(self) -> int:
+        """What `num_recent` means."""
+        return 20 if self.num_recent is None else self.num_recent
+
+
+class TokenEntropyRuleConfig(Config):
+    """Fork inside completions, before their tokens of highest entropy (after TreeRL, arXiv:2506.11902)."""
+
+    type: Literal["token_entropy"] = "token_entropy"
+    """`token_entropy`: branch at tokens, not at tool results."""
+    branch_factor: int = Field(default=1, ge=1)
+    """New paths per token, the original excluded."""
+
+
+BranchRuleConfig = Annotated[
+    NoBranchingConfig
+    | ArpoRuleConfig
+    | ArpoReleasedRuleConfig
+    | AepoRuleConfig
+    | AepoReleasedRuleConfig
+    | RandomRuleConfig
+    | ThresholdRuleConfig
+    | TokenEntropyRuleConfig,
+    Field(discriminator="type"),
+]
+
+EntropyEstimator = Literal["exact", "top_k", "surprisal"]
 
 
 class LimitsConfig(Config):
@@ -60,7 +185,8 @@ class RolloutConfig(Config):
     group_size: int = Field(default=16, ge=1)
     """Trajectories per task (M in the ARPO paper)."""
     num_initial_trajectories: int | None = Field(default=None, ge=1)
-    """Trajectories started from the prompt before any branch (N); None means group_size // 2 for a branching rule, else all."""
+    """Trajectories started from the prompt before any branch (N); None: found by a probe (aepo, aepo_released), else
+    group_size // 2 for a branching rule, and all without one."""
     rule: BranchRuleConfig = ArpoRuleConfig()
     """When to branch."""
     entropy_window: int = Field(default=20, ge=1)
@@ -68,6 +194,11 @@ class RolloutConfig(Config):
     entropy_normalizer: Literal["log_vocab", "none", "paper"] = "log_vocab"
     """What entropy_delta is divided by: ln(vocabulary); nothing (nats); `paper`: the k differences summed, over the vocabulary
     size."""
+    entropy_estimator: EntropyEstimator | None = None
+    """`exact`: over the full vocabulary; `top_k`: over the most likely tokens only, as the public code; `surprisal`: -log-prob
+    of the token drawn. None: top_k for the released rules, else exact. An engine that cannot tell refuses."""
+    entropy_top_k: int | None = Field(default=None, ge=1)
+    """Tokens the estimator `top_k` sums over; None means 10, as the public code has it. For `top_k` only."""
     temperature: float = Field(default=1.0, ge=0)
     """Sampling temperature; 0 is greedy."""
     deterministic: bool = True
@@ -88,10 +219,32 @@ class RolloutConfig(Config):
                 f"num_initial_trajectories = {initial} fills the group of group_size = {initial}, so that rule.type = "
                 f"{self.rule.type!r} could never branch; lower it, or choose rule.type = 'none'"
             )
+        if self.entropy_top_k is not None and self.estimator != "top_k":
+            raise ValueError(
+                f"entropy_top_k = {self.entropy_top_k} has no effect with entropy_estimator = {self.estimator!r}; "
+                f"leave it out or set entropy_estimator = 'top_k'"
+            )
+        if isinstance(self.rule, ReleasedRuleConfig) and self.entropy_normalizer == "paper":
+            raise ValueError(
+                f"entropy_normalizer = 'paper' has no meaning with rule.type = {self.rule.type!r}, which sums or averages by "
+                f"itself; use 'log_vocab', as the public code does, or 'none'"
+            )
         return self
 
     @property
-    def num_initial(self) -> int:
-        """N resolved: what `num_initial_trajectories` means for this rule."""
-        default = self.group_size if self.rule.type == "none" else max(1, self.group_size // 2)
-        return self.num_initial_trajectories or default
+    def num_initial(self) -> int | None:
+        """N resolved: what `num_initial_trajectories` means for this rule; None when a probe is to find it."""
+        if self.num_initial_trajectories is not None or self.rule.type in ("aepo", "aepo_released"):
+            return self.num_initial_trajectories
+        return self.group_size if self.rule.type == "none" else max(1, self.group_size // 2)
+
+    @property
+    def estimator(self) -> EntropyEstimator:
+        """What `entropy_estimator` means for this rule."""
+        default = "top_k" if isinstance(self.rule, ReleasedRuleConfig) else "exact"
+        return self.entropy_estimator or default
+
+    @property
+    def top_k(self) -> int | None:
+        """Tokens an entropy is summed over; None: all of the vocabulary."""
+        return (self.entropy_top_k or 10) if self.estimator == "top_k" else None

@@ -4,7 +4,47 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from arpo.errors import ConfigError
+from arpo.rollout.config import RolloutConfig
+from arpo.tree import Node
+from arpo.types import Completion
+
 Normalizer = Literal["log_vocab", "none", "paper"]
+
+
+def require_estimator(config: RolloutConfig, available: Sequence[str]) -> None:
+    """Refuse an entropy estimator the engine does not have; any engine can tell surprisals, and `none` needs no entropies.
+
+    Args:
+        config: Names the estimator.
+        available: The engine's `entropy_estimators`.
+
+    Raises:
+        ConfigError: names the estimators there are.
+    """
+    wanted = config.estimator
+    if config.rule.type != "none" and wanted not in (*available, "surprisal"):
+        choices = " or ".join(repr(name) for name in (*available, "surprisal"))
+        raise ConfigError(
+            f"rollout.entropy_estimator = {wanted!r}: this engine does not see what it takes; set it to {choices} "
+            f"(each is another quantity: alpha, beta and thresholds do not carry over)"
+        )
+
+
+def token_entropies(drawn: Completion | Node, surprisal: bool) -> list[float]:
+    """The uncertainty of each sampled token, nats: the entropy the engine reports, or the surprisal -ln p of the token drawn.
+
+    A surprisal's mean over draws is the entropy, and every engine knows it; a single one is noisy.
+    """
+    return [-x for x in drawn.logprobs or []] if surprisal else list(drawn.entropies or [])
+
+
+def normalizer_value(normalizer: Normalizer, vocab_size: int) -> float:
+    """What a change of entropy is divided by: ln V, 1 or V.
+
+    Example: V = 512 gives 6.238 for `log_vocab`, 1 for `none`, 512 for `paper`.
+    """
+    return {"log_vocab": math.log(vocab_size), "none": 1.0, "paper": float(vocab_size)}[normalizer]
 
 
 def windowed_entropy(entropies: Sequence[float], window: int) -> float:
@@ -40,4 +80,4 @@ def entropy_delta(
         pairs = zip(entropies[:window], initial_entropies[:window], strict=False)
         return math.fsum(after - initial for after, initial in pairs) / vocab_size
     change = windowed_entropy(entropies, window) - windowed_entropy(initial_entropies, window)
-    return change / math.log(vocab_size) if normalizer == "log_vocab" else change
+    return change / normalizer_value(normalizer, vocab_size)

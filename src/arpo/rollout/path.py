@@ -1,9 +1,10 @@
 """One path of a tree: complete, call the tool, read the result, and again, until the answer or a limit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from arpo.inference.base import PrefixHandle
+from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rollout.agent import Agent
 from arpo.rollout.seeds import derive_seed
 from arpo.tools.executor import ToolSession
@@ -24,11 +25,13 @@ class Path:
         prefix: PrefixHandle,
         session: ToolSession,
         temperature: float,
+        entropy_top_k: int | None,
         seed: int,
         entropy_window: int,
-        on_window: Callable[["Path", Completion, PrefixHandle], None] | None,
+        on_window: Callable[["Path", Completion, PrefixHandle], None],
+        on_completion: Callable[["Path", PrefixHandle], None] | None = None,
     ):
-        """A path that continues `prefix`, whose last node is `start`.
+        """A path that continues `prefix`, whose last node is `start`: the prompt, an observation, or a completion cut inside.
 
         Args:
             agent: Engine, protocol, tools and limits.
@@ -38,10 +41,13 @@ class Path:
             prefix: What to continue; the path's own from now on.
             session: The tools of this path, its own from now on.
             temperature: Sampling temperature.
+            entropy_top_k: As in `SamplingParams`.
             seed: Names its stream of random numbers.
             entropy_window: Tokens after a tool result that `on_window` wants to see.
             on_window: Called once that many tokens follow a tool result, or the turn has ended before, with the completion so
-                far and the prefix that ends with the result, for the callee to fork. None: nobody wants to know.
+                far and the prefix that ends with the result, for the callee to fork.
+            on_completion: Called when `node` is a completion just finished, its call not yet made, with the prefix that ends
+                with it, for the callee to fork. None: nobody wants to know.
         """
         self.key = key
         self.node = start
@@ -50,12 +56,13 @@ class Path:
         self._agent = agent
         self._tree = tree
         self._prefix = prefix
-        self._temperature = temperature
+        self._sampling = SamplingParams(temperature=temperature, entropy_top_k=entropy_top_k)
         self._seed = seed
         self._turn_seed, self._position = seed, 0
         self._entropy_window = entropy_window
         self._on_window = on_window
-        self._is_branch = start.kind is NodeKind.OBSERVATION
+        self._on_completion = on_completion
+        self._is_branch = start.kind is not NodeKind.PROMPT
 
     async def run(self) -> None:
         """Grow to the leaf; frees what the path holds, also when cancelled."""
@@ -72,7 +79,7 @@ class Path:
 
     async def _take_turn(self) -> bool:
         """One completion and, if it calls a tool, the observation; False when the path has ended."""
-        before = self.node.tool_result
+        before = start_of_turn(self._tree, self.node).tool_result
         parse = await self._complete()
         if parse is None or parse.tool_call is None:
             return False
@@ -82,17 +89,18 @@ class Path:
 
     async def _complete(self) -> Parse | None:
         """Sample a completion and add its node; None when there is no room for one."""
-        self._turn_seed, self._position = derive_seed(self._seed, self.node.turn), 0
+        kept = [t for n in turn_completions(self._tree, self.node) for t in n.token_ids]
+        self._turn_seed, self._position = derive_seed(self._seed, self.node.turn), len(kept)
         limits = self._agent.limits
-        room = min(limits.max_turn_tokens, limits.max_trajectory_tokens - self._prefix.num_tokens)
+        room = min(limits.max_turn_tokens - len(kept), limits.max_trajectory_tokens - self._prefix.num_tokens)
         if room < 1:
             return None
-        sampling = SamplingParams(temperature=self._temperature, max_tokens=room)
-        wants_window = self._on_window is not None and self.node.kind is NodeKind.OBSERVATION and not self._is_branch
+        sampling = replace(self._sampling, max_tokens=room)
+        wants_window = self.node.kind is NodeKind.OBSERVATION and not self._is_branch
         completion = await (self._sample_window(sampling) if wants_window else self._sample(sampling))
-        tokenizer = self._agent.tokenizer
-        text = tokenizer.decode([t for t in completion.token_ids if t not in tokenizer.eos_ids])
-        parse = self._agent.protocol.parse(text)
+        text = completion_text(self._agent.tokenizer, completion.token_ids)
+        whole = completion_text(self._agent.tokenizer, kept + completion.token_ids) if kept else text
+        parse = self._agent.protocol.parse(whole)
         self.node = self._tree.append(
             self.node, NodeKind.COMPLETION, completion.token_ids, text=text, logprobs=completion.logprobs,
             entropies=completion.entropies, stop_reason=completion.stop_reason, parse=parse, is_branch=self._is_branch,
@@ -100,16 +108,18 @@ class Path:
         )  # fmt: skip
         self.node_ids.append(self.node.id)
         self._is_branch = False
+        if self._on_completion is not None:
+            self._on_completion(self, self._prefix)
         return parse
 
     async def _sample_window(self, sampling: SamplingParams) -> Completion:
         """A completion that pauses after the entropy window, so that a branch can start while this path goes on."""
         window = replace(sampling, max_tokens=min(self._entropy_window, sampling.max_tokens))
-        assert self._on_window is not None
         observed = self._prefix.fork()
         try:
             first = await self._sample(window)
-            self._on_window(self, first, observed)
+            if first.token_ids:  # a policy that ends its text at once leaves nothing to measure
+                self._on_window(self, first, observed)
         finally:
             observed.release()
         rest = sampling.max_tokens - len(first.token_ids)
@@ -145,3 +155,24 @@ class Path:
     def _move_to(self, prefix: PrefixHandle) -> None:
         self._prefix.release()
         self._prefix = prefix
+
+
+def turn_completions(tree: RolloutTree, node: Node) -> list[Node]:
+    """The completion that ends with `node`, in order: several nodes where it was cut for forks, none if `node` is none."""
+    parts: list[Node] = []
+    while node.is_sampled:
+        assert node.parent is not None, "a completion has a parent"
+        parts.append(node)
+        node = tree.nodes[node.parent]
+    return parts[::-1]
+
+
+def start_of_turn(tree: RolloutTree, node: Node) -> Node:
+    """The prompt or observation after which the turn of `node` began; `node` itself when it is no completion."""
+    parts = turn_completions(tree, node)
+    return tree.nodes[parts[0].parent or 0] if parts else node
+
+
+def completion_text(tokenizer: PolicyTokenizer, token_ids: Sequence[int]) -> str:
+    """Sampled ids as text, without the end of sequence."""
+    return tokenizer.decode([t for t in token_ids if t not in tokenizer.eos_ids])

@@ -160,8 +160,11 @@ class ToolExecutor:
             limit = asyncio.timeout(self.config.timeout_s)
             try:
                 async with limit:
-                    return await tool.run(call.arguments)
-            except Exception as error:
+                    return _checked(await tool.run(call.arguments))
+            except (Exception, SystemExit, asyncio.CancelledError) as error:
+                task = asyncio.current_task()
+                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                    raise  # the trajectory is stopped; a tool that cancels itself has only failed
                 if limit.expired():
                     return ToolResult(content=f"{tool.name}: stopped after {self.config.timeout_s:g} s.", status="timeout")
                 return ToolResult(content=f"{tool.name}: {type(error).__name__}: {error}", status="error")
@@ -208,6 +211,19 @@ class ToolSession:
 def _refusal(max_calls: int) -> ToolResult:
     text = f"Refused: all {max_calls} tool calls are used up. No further call is possible; you may still give your answer."
     return ToolResult(content=text, status="refused")
+
+
+def _checked(result: object) -> ToolResult:
+    """What a tool returned, if it kept to the contract.
+
+    Raises:
+        TypeError: it did not.
+    """
+    if not isinstance(result, ToolResult):
+        raise TypeError(f"the tool returned {type(result).__name__}, not a ToolResult")
+    if not isinstance(result.content, str):
+        raise TypeError(f"the tool returned {type(result.content).__name__} as its result's content, not text")
+    return result
 
 
 def _key(tool: Tool, call: ToolCall) -> str | None:

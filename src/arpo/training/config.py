@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 from pydantic import Field, model_validator
 
 from arpo.config import Config
+from arpo.inference.config import EngineConfig, TransformersEngineConfig, require_engine_can
 from arpo.models.config import ModelConfig
 from arpo.protocols.config import TagProtocolConfig
 from arpo.rewards.config import RewardConfig
@@ -107,6 +108,8 @@ class RlRun(Config):
     """Unique tokens of one forward and backward pass; does not change a gradient, only memory."""
     agent: AgentConfig
     """Protocol, tools and limits."""
+    engine: EngineConfig = TransformersEngineConfig()
+    """What samples completions."""
     rollout: RolloutConfig = RolloutConfig()
     """How trees grow."""
     reward: RewardConfig = RewardConfig()
@@ -143,6 +146,7 @@ class RlRun(Config):
             )
         if self.rollout.temperature == 0:
             raise ValueError("rollout.temperature = 0: greedy trajectories of a group are all equal; use a temperature above 0")
+        require_engine_can(self.engine, deterministic=self.rollout.deterministic, key="rollout.deterministic")
         if self.updates_per_step > self.tasks_per_step:
             raise ValueError(
                 f"updates_per_step = {self.updates_per_step} exceeds tasks_per_step = {self.tasks_per_step}: "

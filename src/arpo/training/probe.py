@@ -1,4 +1,4 @@
-"""The start-up probe: engine and trainer must compute the same log-probs from the same weights."""
+"""The start-up probe: engine and trainer must compute the same log-probs from the same weights, and follow an update."""
 
 from typing import Any
 
@@ -12,16 +12,47 @@ from arpo.models.attention import forward_hidden
 from arpo.models.logprobs import hidden_to_logprobs
 from arpo.types import SamplingParams
 
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.1}
-"""Largest difference in nats the probe accepts, by number format."""
+TOLERANCE = {"float64": 1e-6, "float32": 1e-3, "bfloat16": 0.3, "float16": 0.1}
+"""Largest difference in nats the probe accepts, by the coarser number format of the two sides."""
 
 
-async def check_agreement(model: PreTrainedModel, engine: InferenceEngine[Any], prompt: list[int], temperature: float) -> float:
-    """Largest difference between engine and trainer log-probs over a few sampled tokens, nats.
+async def check_agreement(
+    model: PreTrainedModel, engine: InferenceEngine[Any], prompt: list[int], temperature: float, engine_dtype: str | None = None
+) -> float:
+    """Largest difference between engine and trainer log-probs, nats: before a weight update, after it, and when it is undone.
+
+    The update reverses the rows of every weight: a different model, which only an engine that took every tensor agrees with,
+    and the same operation undoes it to the bit. Each comparison is made on a few freshly sampled tokens after `prompt`.
+
+    Args:
+        model: The trainer's.
+        engine: The engine that samples for it, with none of its prefixes held.
+        prompt: Token ids of a real prompt.
+        temperature: That of the rollouts.
+        engine_dtype: Number format the engine computes in; None: the model's.
 
     Raises:
-        EngineError: it exceeds the tolerance of the number format: gradients would be those of another policy.
+        EngineError: a difference exceeds the tolerance of the number format: gradients would be those of another policy.
     """
+    names = [str(model.dtype).removeprefix("torch."), *([engine_dtype] if engine_dtype else [])]
+    tolerance = max(TOLERANCE[name] for name in names)
+    largest = await _compare(model, engine, prompt, temperature)
+    _require(largest, tolerance, names, "the engine does not run the trainer's weights, tokenizer or temperature")
+    version = engine.version
+    _reverse_rows(model)
+    try:
+        engine.load_weights(None, version)
+        changed = await _compare(model, engine, prompt, temperature)
+    finally:
+        _reverse_rows(model)
+    _require(changed, tolerance, names, "a weight update did not reach the engine whole")
+    engine.load_weights(None, version)
+    restored = await _compare(model, engine, prompt, temperature)
+    _require(restored, tolerance, names, "a second weight update did not reach the engine whole")
+    return max(largest, changed, restored)
+
+
+async def _compare(model: PreTrainedModel, engine: InferenceEngine[Any], prompt: list[int], temperature: float) -> float:
     prefix = await engine.prefill(None, prompt)
     completion, longer = await engine.generate(prefix, SamplingParams(temperature=temperature, max_tokens=16), seed=0)
     prefix.release()
@@ -31,10 +62,18 @@ async def check_agreement(model: PreTrainedModel, engine: InferenceEngine[Any], 
     with torch.no_grad():
         hidden = forward_hidden(model, packed.token_ids, packed.positions, packed.layout)
         logprobs, _ = hidden_to_logprobs(model, hidden[packed.predictors], packed.targets, temperature)
-    difference = float((logprobs.cpu() - torch.tensor(completion.logprobs)).abs().max())
-    if difference > TOLERANCE[model.dtype]:
+    return float((logprobs.cpu() - torch.tensor(completion.logprobs)).abs().max())
+
+
+def _require(difference: float, tolerance: float, names: list[str], reason: str) -> None:
+    if not difference <= tolerance:
         raise EngineError(
             f"start-up probe: engine and trainer differ by {difference:.2g} nats on sampled tokens, allowed are "
-            f"{TOLERANCE[model.dtype]:.2g} for {model.dtype}; the engine does not run the trainer's weights"
+            f"{tolerance:.2g} for {' and '.join(names)}; {reason}"
         )
-    return difference
+
+
+@torch.no_grad()
+def _reverse_rows(model: PreTrainedModel) -> None:
+    for parameter in model.parameters():
+        parameter.copy_(parameter.flip(0))

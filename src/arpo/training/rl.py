@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 from arpo.batching.policy_batch import make_policy_batches
 from arpo.config import dump_config
 from arpo.data.tasks import read_tasks, report_bad_rows
-from arpo.errors import RunError
-from arpo.inference.transformers_engine import TransformersEngine
+from arpo.errors import EngineError, RunError
+from arpo.inference.build import build_engine, engine_dtype
+from arpo.models.attention import use_layout_attention
 from arpo.models.loading import load_policy
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.base import RewardFn
@@ -25,7 +26,7 @@ from arpo.rewards.build import build_reward
 from arpo.rewards.scoring import mean_scores, score_tree
 from arpo.rollout.build import build_agent, build_executor
 from arpo.rollout.config import NoBranchingConfig, RolloutConfig
-from arpo.rollout.runner import RolloutRunner
+from arpo.rollout.runner import RolloutRunner, TreeFailure
 from arpo.rollout.seeds import derive_seed
 from arpo.tools.base import Tool
 from arpo.tracking import Tracker, read_metrics
@@ -64,6 +65,8 @@ def train_rl(
     Raises:
         ConfigError, DataError, ModelError, ToolError: what is configured cannot be used; see each message.
         RunError: the run directory is in use, or holds a run and `resume` is False; or the disk is full.
+        EngineError: the engine failed twice on every tree of a step; single trees it fails on are reported, and counted as
+            `rollout/dropped_trees`.
         CheckpointError: a checkpoint could not be written or read.
     """
     if config.num_threads is not None:
@@ -96,9 +99,11 @@ class RLTrainer:
         self._own_tools = tools
         self._order = TaskOrder(_read_tasks(config.tasks, progress), config.tasks_per_step, config.seed)
         tokenizer = PolicyTokenizer.load(config.model.path)
-        self._model: PreTrainedModel = load_policy(config.model.path, config.model.dtype, config.model.device)
+        model = load_policy(config.model.path, config.model.dtype, config.model.device)
+        self._model: PreTrainedModel = use_layout_attention(model)
         self._optimizer = build_optimizer(self._model, config.optimizer)
-        self._engine = TransformersEngine(self._model, decode=tokenizer.decode, eos_ids=tokenizer.eos_ids)
+        longest = config.agent.limits.max_trajectory_tokens
+        self._engine = build_engine(config.engine, config.model, tokenizer, max_tokens=longest, model=self._model)
         self._agent = build_agent(config.agent, self._engine, tokenizer, extra_tools=tools)
         self._runner = RolloutRunner(self._agent, config.rollout)
         self._validation = _Validation(config.validation, self, progress) if config.validation else None
@@ -119,7 +124,8 @@ class RLTrainer:
         """Run the steps that are left; return the summary."""
         config = self._config
         prompt = self._agent.protocol.encode_prompt(self._order.step(0)[0])
-        await check_agreement(self._model, self._engine, prompt, config.rollout.temperature)
+        computes_in = engine_dtype(config.engine, config.model)
+        await check_agreement(self._model, self._engine, prompt, config.rollout.temperature, computes_in)
         try:
             with self._tracker, self._progress.phase("train", config.num_steps, "step") as phase:
                 self._tracker.truncate_after(self.state.step)
@@ -143,7 +149,7 @@ class RLTrainer:
         """One step, counted from 0; returns its metrics."""
         started = time.perf_counter()
         tasks = self._order.step(step)
-        trees = await self._grow(tasks, derive_seed(self._config.seed, "rollout", step))
+        trees, num_dropped = await self._grow(tasks, derive_seed(self._config.seed, "rollout", step))
         grown = time.perf_counter()
         train_metrics = self._update(trees)
         updated = time.perf_counter()
@@ -155,19 +161,33 @@ class RLTrainer:
             trees,
             self._agent.executor.take_counts(),
             window=self._config.rollout.entropy_window,
-            num_planned=self._config.rollout.num_initial,
+            num_dropped=num_dropped,
             seconds=grown - started,
         )
         times = {"time/step_s": ended - started, "time/grow_s": grown - started, "time/update_s": updated - grown}
         return rollout_metrics | train_metrics | times
 
-    async def _grow(self, tasks: Sequence[Task], seed: int) -> list[RolloutTree]:
-        """The trees of some tasks in the order of the tasks, each scored while others still grow."""
+    async def _grow(self, tasks: Sequence[Task], seed: int) -> tuple[list[RolloutTree], int]:
+        """The trees of some tasks in their order, each scored while others still grow, and how many the engine lost.
+
+        Raises:
+            EngineError: the engine lost every tree, so that the step has nothing to learn from.
+        """
         trees: dict[str, RolloutTree] = {}
-        async for tree in self._runner.grow(tasks, seed=seed):
+        lost: list[TreeFailure] = []
+
+        def report(failure: TreeFailure) -> None:
+            self._progress.line(str(failure))
+            if failure.is_dropped:
+                lost.append(failure)
+
+        async for tree in self._runner.grow(tasks, seed=seed, on_failure=report):
             score_tree(tree, self._reward_fn)
             trees[tree.task.id] = tree
-        return [trees[task.id] for task in tasks]
+        if lost and not trees:
+            error = lost[-1].error
+            raise EngineError(f"step {self.state.step + 1}: every tree was lost; the last error: {error}") from error
+        return [trees[task.id] for task in tasks if task.id in trees], len(lost)
 
     def _update(self, trees: list[RolloutTree]) -> dict[str, float]:
         """Assign credit, then one optimizer update per mini-batch of trees; groups without signal are not computed."""
@@ -249,6 +269,7 @@ class RLTrainer:
             "entropy_elsewhere": mean("rollout/entropy_elsewhere"),
             "branch_rate": total("rollout/num_branches") / max(1.0, total("rollout/num_opportunities")),
             "leaves_per_group": mean("rollout/leaves_per_group"),
+            "dropped_trees": int(total("rollout/dropped_trees")),
             "tool_calls_issued": int(total("rollout/tool_calls_issued")),
             "tool_calls_executed": int(total("rollout/tool_calls_executed")),
             "tokens_sampled": int(total("rollout/tokens_sampled")),

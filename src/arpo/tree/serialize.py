@@ -18,7 +18,12 @@ FORMAT_VERSION = 1
 
 def tree_to_dict(tree: RolloutTree) -> dict[str, Any]:
     """The tree as JSON-serialisable data; fields at their default are left out of the nodes."""
-    return {"version": FORMAT_VERSION, "task": asdict(tree.task), "nodes": [_node_to_dict(n) for n in tree.nodes]}
+    return {
+        "version": FORMAT_VERSION,
+        "task": asdict(tree.task),
+        "settings": tree.settings,
+        "nodes": [_node_to_dict(n) for n in tree.nodes],
+    }
 
 
 def tree_from_dict(data: Any) -> RolloutTree:
@@ -37,7 +42,7 @@ def tree_from_dict(data: Any) -> RolloutTree:
         task["messages"] = tuple(Message(**m) for m in task["messages"])
         task["references"] = tuple(task["references"])
         nodes = [_node_from_dict(n) for n in data["nodes"]]
-        return _connect(Task(**task), nodes)
+        return _connect(Task(**task), nodes, dict(data.get("settings", {})))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"rollout tree: malformed record ({error}); was the file written by another program?") from error
 
@@ -79,8 +84,8 @@ def _decompress(path: Path, payload: bytes) -> bytes:
     return lines
 
 
-def _connect(task: Task, nodes: list[Node]) -> RolloutTree:
-    tree = RolloutTree(task, nodes, [[] for _ in nodes])
+def _connect(task: Task, nodes: list[Node], settings: dict[str, Any]) -> RolloutTree:
+    tree = RolloutTree(task, nodes, [[] for _ in nodes], settings)
     if not nodes or nodes[0].parent is not None:
         raise ValueError("a tree begins with its prompt")
     for index, node in enumerate(nodes[1:], start=1):

@@ -7,6 +7,7 @@ child of a node that already had one. A trajectory is a view: the path from the 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from arpo.tree.node import Node, NodeKind
 from arpo.types import Task
@@ -25,6 +26,9 @@ class RolloutTree:
     nodes: list[Node] = field(default_factory=list[Node])
     children: list[list[int]] = field(default_factory=list[list[int]])
     """Ids of each node's children in order of creation; derived, not stored on disk."""
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    """How the tree was grown, JSON-serialisable: `rule`, `num_initial`, `temperature`, `entropy_estimator`, `entropy_window`
+    and so on; empty when nobody said."""
 
     @classmethod
     def from_prompt(cls, task: Task, token_ids: list[int], text: str = "") -> "RolloutTree":
@@ -107,7 +111,7 @@ class RolloutTree:
 
     def renumbered(self, order: Callable[[Node], tuple[int, ...]]) -> "RolloutTree":
         """A copy whose nodes are numbered depth-first with siblings sorted by `order`: independent of who finished first."""
-        tree = RolloutTree(self.task)
+        tree = RolloutTree(self.task, settings=self.settings)
         stack: list[tuple[Node, int | None]] = [(self.root, None)]
         while stack:
             node, parent = stack.pop()

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from arpo.tracking import series
+from arpo.tree.entropy import EntropyCurve, EntropyProfile
 from arpo.viewer.charts import Chart, Reference, Series, Unit, line_chart, moving_average, number
-from arpo.viewer.entropy import EntropyCurve, EntropyProfile
 from arpo.viewer.run import RunRecord
 
 

@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from arpo.errors import DataError
 from arpo.tracking import series
+from arpo.tree.entropy import EntropyCurve
 from arpo.viewer.charts import moving_average
-from arpo.viewer.entropy import EntropyCurve
 from arpo.viewer.run import RunRecord, read_run
 
 _BLUE, _ORANGE, _INK, _MUTED, _GRID = "#2a6fdb", "#d9622b", "#14171c", "#5a6372", "#e8ebf0"

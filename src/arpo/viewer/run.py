@@ -9,7 +9,7 @@ from typing import Any
 from arpo.errors import DataError
 from arpo.tracking import read_metrics
 from arpo.tree import RolloutTree, read_trees
-from arpo.viewer.entropy import EntropyProfile, entropy_by_distance
+from arpo.tree.entropy import EntropyProfile, entropy_by_distance
 
 MAX_ENTROPY_DISTANCE = 20
 MAX_TREE_FILES = 60

@@ -1,5 +1,6 @@
 """The text of single tokens, so that entropy can be shown on each."""
 
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,21 +12,32 @@ Decoder = Callable[[Sequence[int]], str]
 
 
 def find_decoder(run: Path, tokenizer_dir: Path | None = None) -> Decoder | None:
-    """A decoder from `tokenizer_dir`, or else from a checkpoint of the run (a file of trees lies in its run's `rollouts/`).
+    """A decoder from `tokenizer_dir`, or else of the run's policy (a file of trees lies in its run's `rollouts/`).
 
-    None when no directory is given and the run has no checkpoint.
+    None when no directory is given, the run has no checkpoint, and the model its config.toml names has no tokenizer here.
 
     Raises:
         DataError: `tokenizer_dir` has no `tokenizer.json`.
     """
     root = run if run.is_dir() else run.parent.parent
-    path = tokenizer_dir / "tokenizer.json" if tokenizer_dir else next(root.glob("checkpoints/**/tokenizer.json"), None)
+    path = tokenizer_dir / "tokenizer.json" if tokenizer_dir else _own_tokenizer(root)
     if path is None:
         return None
     if not path.is_file():
         raise DataError(f"{path}: no such file; name an HF directory with a tokenizer.json, or leave the tokenizer out")
     tokenizer = Tokenizer.from_file(str(path))
     return lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False)
+
+
+def _own_tokenizer(run: Path) -> Path | None:
+    """The tokenizer of a checkpoint, else of the model the run was configured with."""
+    found = next(run.glob("checkpoints/**/tokenizer.json"), None)
+    config = run / "config.toml"
+    if found is not None or not config.is_file():
+        return found
+    model = tomllib.loads(config.read_text(encoding="utf-8")).get("model")
+    path = Path(model["path"], "tokenizer.json") if isinstance(model, dict) and "path" in model else None
+    return path if path is not None and path.is_file() else None
 
 
 def token_pieces(token_ids: Sequence[int], decode: Decoder) -> list[str]:

@@ -13,7 +13,7 @@ def test_a_recipe_is_found_by_name_and_a_file_by_path(tmp_path: Path):
     assert find_recipe("quickstart", "rl").name == "rl.toml"
 
 
-@pytest.mark.parametrize("kind", ["demos", "sft", "rl", "eval"])
+@pytest.mark.parametrize("kind", ["demos", "sft", "rl", "rollout", "eval"])
 def test_the_quickstart_has_every_file(kind: str):
     assert "quickstart" in recipe_names(kind)
 

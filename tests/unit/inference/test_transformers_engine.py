@@ -138,6 +138,44 @@ async def test_a_small_token_limit_per_batch_changes_passes_not_results(make_mod
     assert passes[0] < passes[1] < passes[2]
 
 
+async def test_no_more_requests_than_the_width_are_computed_at_once(make_model) -> None:
+    results, widths = [], []
+    for width in (None, 3, 1):
+        engine = make_engine(make_model, max_width=width)
+        prefix = await engine.prefill(None, PROMPT)
+        sizes: list[int] = []
+        engine._model.base_model.register_forward_pre_hook(
+            lambda _, __, inputs, sizes=sizes: sizes.append(inputs["input_ids"].shape[1]), with_kwargs=True
+        )
+        # the first request is the longest: the others take turns beside it
+        lengths = [13, 4, 5, 3, 4, 5, 3, 2]
+        requests = [engine.generate(prefix, SamplingParams(max_tokens=n), seed=s) for s, n in enumerate(lengths)]
+        drawn = await asyncio.gather(*requests)
+        results.append([c.token_ids for c, _ in drawn])
+        widths.append(max(sizes))
+        for _, longer in drawn:
+            longer.release()
+        prefix.release()
+        assert_empty(engine)
+    assert results[0] == results[1] == results[2]
+    assert widths == [8, 3, 1]
+
+
+async def test_a_request_that_waits_for_its_turn_can_be_cancelled(make_model) -> None:
+    engine = make_engine(make_model, max_width=1)
+    prefix = await engine.prefill(None, PROMPT)
+    tasks = [asyncio.create_task(engine.generate(prefix, SamplingParams(max_tokens=20), seed=s)) for s in range(3)]
+    while engine.num_forward_passes < 5:
+        await asyncio.sleep(0)
+    tasks[1].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert tasks[1].cancelled()
+    for task in (tasks[0], tasks[2]):
+        task.result()[1].release()
+    prefix.release()
+    assert_empty(engine)
+
+
 async def test_cancelling_frees_the_slot_at_once_and_leaves_others_alone(engine: TransformersEngine) -> None:
     expected = await sample(engine, 40)
     prefix = await engine.prefill(None, PROMPT)

@@ -77,6 +77,11 @@ def test_cut_keeps_short_texts_and_bounds_long_ones(tokenizer: PolicyTokenizer):
     assert tokenizer.cut(text, 0) == (CUT_MARK, True)
 
 
+@pytest.mark.parametrize("text", ["the town of Kelford, 1931: ", "é", "e\u0301\u0323", "</result><|im_end|>", "\n"])
+def test_cut_of_a_huge_text_is_that_of_a_long_one(tokenizer: PolicyTokenizer, text: str):
+    assert tokenizer.cut(text * 200_000, 20) == tokenizer.cut(text * 400, 20)
+
+
 def test_chat_uses_the_template_and_ends_where_the_policy_begins(qwen_directory: Path):
     tokenizer = PolicyTokenizer.load(qwen_directory)
     ids = tokenizer.encode_chat([Message(role="user", content="who ?")])

@@ -103,7 +103,7 @@ class World:
         assert (self.engine._num_participants, self.engine._num_busy) == (0, 0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_world(tokenizer: PolicyTokenizer):
     return lambda **options: World(tokenizer, **options)
 

@@ -1,52 +1,53 @@
-"""Branch rules are pure functions; the paper's compares alpha + beta * entropy_delta with tau."""
+"""Branch rules are registered, configured and refused as they should be; their arithmetic is in tests/golden."""
 
 from random import Random
 
 import pytest
 
-from arpo.config import parse_config
+from arpo.config import dump_config, load_config, parse_config
 from arpo.errors import ConfigError
-from arpo.rollout.config import ArpoRuleConfig, NoBranchingConfig, RolloutConfig
-from arpo.rollout.rules import BRANCH_RULES, ArpoRule, ForkRequest, NoBranching, Opportunity, build_rule
+from arpo.rollout.config import (
+    AepoReleasedRuleConfig,
+    AepoRuleConfig,
+    ArpoReleasedRuleConfig,
+    ArpoRuleConfig,
+    NoBranchingConfig,
+    RandomRuleConfig,
+    RolloutConfig,
+    ThresholdRuleConfig,
+    TokenEntropyRuleConfig,
+)
+from arpo.rollout.entropy import require_estimator
+from arpo.rollout.rules import BRANCH_RULES, build_rule
+
+CONFIGS = [
+    NoBranchingConfig(),
+    ArpoRuleConfig(),
+    ArpoReleasedRuleConfig(),
+    AepoRuleConfig(),
+    AepoReleasedRuleConfig(),
+    RandomRuleConfig(rate=(0.5, 0.25)),
+    ThresholdRuleConfig(),
+    TokenEntropyRuleConfig(),
+]
 
 
-def at(node: int, delta: float) -> Opportunity:
-    return Opportunity(node=node, turn=1, entropy_delta=delta)
+def test_every_rule_is_here() -> None:
+    assert {c.type for c in CONFIGS} == set(BRANCH_RULES)
 
 
-def test_arpo_hand_worked() -> None:
-    rule = ArpoRule(ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5))
-    # 0.5 + 0.2 * 0.08 = 0.516 > 0.5; 0.5 + 0.2 * -0.01 = 0.498; at 0 exactly 0.5, which is not above tau
-    assert rule.score(at(3, 0.08)) == pytest.approx(0.516)
-    assert rule.decide([at(3, 0.08), at(4, -0.01), at(5, 0.0)], Random(0)) == [
-        ForkRequest(node=3, count=1, priority=pytest.approx(0.516))
-    ]
-
-
-def test_branch_factor_is_the_number_of_new_paths() -> None:
-    rule = ArpoRule(ArpoRuleConfig(branch_factor=3))
-    assert [r.count for r in rule.decide([at(1, 1.0), at(2, 2.0)], Random(0))] == [3, 3]
-
-
-def test_priority_orders_as_entropy_does() -> None:
-    requests = ArpoRule(ArpoRuleConfig(tau=-9.0)).decide([at(1, 0.1), at(2, 0.3), at(3, -0.2)], Random(0))
-    assert [r.node for r in sorted(requests, key=lambda r: -r.priority)] == [2, 1, 3]
-
-
-def test_no_branching_starts_everything_at_the_prompt() -> None:
-    rule = NoBranching(NoBranchingConfig())
-    assert rule.plan(8, 8) == 8
-    assert rule.score(at(1, 5.0)) is None
-    assert rule.decide([at(1, 5.0)], Random(0)) == []
-
-
-def test_arpo_starts_the_configured_number() -> None:
-    assert ArpoRule(ArpoRuleConfig()).plan(8, 3) == 3
-
-
-@pytest.mark.parametrize("config", [NoBranchingConfig(), ArpoRuleConfig()])
-def test_the_registry_builds_what_a_configuration_names(config: NoBranchingConfig | ArpoRuleConfig) -> None:
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.type)
+def test_the_registry_builds_what_a_configuration_names(config, tmp_path) -> None:
     assert type(build_rule(config)) is BRANCH_RULES[config.type]
+    rollout = RolloutConfig(rule=config)
+    (tmp_path / "rollout.toml").write_text(dump_config(rollout))
+    assert load_config(RolloutConfig, tmp_path / "rollout.toml") == rollout
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.type)
+def test_nothing_to_decide_nothing_asked_for(config) -> None:
+    assert build_rule(config).decide([], Random(0)) == []
+    assert build_rule(config).decide_inside([], 5) == []
 
 
 def test_the_number_of_initial_trajectories_is_resolved() -> None:
@@ -54,6 +55,18 @@ def test_the_number_of_initial_trajectories_is_resolved() -> None:
     assert RolloutConfig(group_size=1).num_initial == 1
     assert RolloutConfig(group_size=16, num_initial_trajectories=5).num_initial == 5
     assert RolloutConfig(group_size=16, rule=NoBranchingConfig()).num_initial == 16
+    assert RolloutConfig(group_size=16, rule=AepoRuleConfig()).num_initial is None
+    assert RolloutConfig(group_size=16, rule=AepoReleasedRuleConfig(), num_initial_trajectories=8).num_initial == 8
+
+
+def test_the_estimator_is_resolved() -> None:
+    """As the public code for its rules: top 10; else exact, over all of the vocabulary."""
+    assert (RolloutConfig().estimator, RolloutConfig().top_k) == ("exact", None)
+    released = RolloutConfig(rule=ArpoReleasedRuleConfig())
+    assert (released.estimator, released.top_k) == ("top_k", 10)
+    exact = RolloutConfig(rule=ArpoReleasedRuleConfig(), entropy_estimator="exact")
+    assert (exact.estimator, exact.top_k) == ("exact", None)
+    assert RolloutConfig(entropy_estimator="top_k", entropy_top_k=3).top_k == 3
 
 
 @pytest.mark.parametrize(
@@ -61,9 +74,32 @@ def test_the_number_of_initial_trajectories_is_resolved() -> None:
     [
         ({"group_size": 4, "num_initial_trajectories": 5}, "exceeds group_size = 4"),
         ({"group_size": 4, "num_initial_trajectories": 2, "rule": {"type": "none"}}, "has no effect"),
+        ({"group_size": 4, "num_initial_trajectories": 4, "rule": {"type": "random"}}, "could never branch"),
         ({"rule": {"type": "none", "alpha": 0.5}}, "unknown key"),
+        ({"rule": {"type": "aepo", "beta": 0.2}}, "unknown key"),
+        ({"entropy_top_k": 10}, "entropy_top_k = 10 has no effect with entropy_estimator = 'exact'"),
+        ({"entropy_normalizer": "paper", "rule": {"type": "arpo_released"}}, "'paper' has no meaning"),
+        ({"rule": {"type": "threshold", "threshold": 0.5, "num_std": 2}}, "num_std = 2.0 has no effect with threshold = 0.5"),
+        ({"rule": {"type": "threshold", "threshold": 0.5, "num_recent": 9}}, "num_recent = 9 has no effect"),
+        ({"rule": {"type": "threshold", "threshold": 0}}, "greater than 0"),
+        ({"rule": {"type": "random", "rate": 1.5}}, "less than or equal to 1"),
+        ({"rule": {"type": "random", "rate": []}}, "at least 1 item"),
+        ({"rule": {"type": "arpo_released", "branch_probability": -1}}, "greater than or equal to 0"),
+        ({"rule": {"type": "arpoo"}}, "arpo_released"),
     ],
 )
-def test_settings_without_effect_are_refused(data: dict[str, object], said: str) -> None:
+def test_settings_without_effect_or_meaning_are_refused(data: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse_config(RolloutConfig, data, "test")
+
+
+def test_an_estimator_the_engine_lacks_is_refused() -> None:
+    exact, top_k = RolloutConfig(), RolloutConfig(entropy_estimator="top_k")
+    require_estimator(exact, ("exact", "top_k"))
+    require_estimator(top_k, ("top_k",))
+    require_estimator(RolloutConfig(entropy_estimator="surprisal"), ("top_k",))
+    require_estimator(RolloutConfig(rule=NoBranchingConfig()), ("top_k",))  # no decision hangs on it
+    with pytest.raises(ConfigError, match=r"entropy_estimator = 'exact': .* set it to 'top_k' or 'surprisal'"):
+        require_estimator(exact, ("top_k",))
+    with pytest.raises(ConfigError, match=r"entropy_estimator = 'top_k': .* set it to 'exact' or 'surprisal'"):
+        require_estimator(top_k, ("exact",))

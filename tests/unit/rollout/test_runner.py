@@ -106,7 +106,7 @@ async def grown(make_world, tasks: Sequence[Task], **rule: Any) -> tuple[Any, Ro
 
 async def test_baseline_and_delta_follow_from_the_tree_alone(make_world, many_tasks: list[Task]) -> None:
     world, _, trees = await grown(make_world, many_tasks)
-    measured = 0
+    measured = asked = 0
     for tree in trees:
         for node in (n for n in tree.nodes if n.kind is NodeKind.OBSERVATION):
             own = original_child(tree, node)
@@ -120,9 +120,11 @@ async def test_baseline_and_delta_follow_from_the_tree_alone(make_world, many_ta
                 vocab_size=world.agent.vocab_size,
             )
             assert node.entropy_delta == pytest.approx(expected, abs=1e-12)
-            assert node.branch_score == pytest.approx(0.5 + 0.2 * expected, abs=1e-12)
             measured += 1
-    assert measured > 20
+            if node.branch_score is not None:  # the rule was asked: leaves were missing
+                assert node.branch_score == pytest.approx(0.5 + 0.2 * expected, abs=1e-12)
+                asked += 1
+    assert measured > asked > 10
 
 
 @pytest.mark.parametrize("rule", [{}, {"tau": 0.505}, {"tau": 0.0, "branch_factor": 3}])

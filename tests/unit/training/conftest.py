@@ -32,6 +32,7 @@ def make_tree():
     def make(rewards: tuple[float, float, float] = (1.0, 0.0, 0.5), name: str = "t", first_id: int = 20) -> RolloutTree:
         task = Task(id=name, messages=(Message(role="user", content="q"),), references=("2",), source="test")
         tree = RolloutTree.from_prompt(task, [first_id, first_id + 1])
+        tree.settings = {"num_initial": 1}
         ids = iter(range(first_id + 2, first_id + 40))
 
         def sample(parent: Node, num_tokens: int, **fields: object) -> Node:
@@ -42,7 +43,12 @@ def make_tree():
         answer = Parse(answer="\\boxed{2}", num_think_blocks=1)
         a = sample(tree.root, 3, stop_reason=StopReason.STOP_STRING, parse=call)
         observation = tree.append(
-            a, NodeKind.OBSERVATION, [next(ids) for _ in range(4)], tool_result=ToolResult(content="2"), entropy_delta=0.25
+            a,
+            NodeKind.OBSERVATION,
+            [next(ids) for _ in range(4)],
+            tool_result=ToolResult(content="2"),
+            entropy_delta=0.25,
+            branch_score=0.55,
         )
         b = sample(observation, 2, stop_reason=StopReason.STOP_STRING, parse=answer)
         d = sample(tree.root, 1, stop_reason=StopReason.LENGTH, parse=Parse(faults=("unclosed_think",)))

@@ -4,7 +4,13 @@ import pytest
 
 from arpo.config import dump_config, load_config, parse_config
 from arpo.errors import ConfigError
-from arpo.rollout.config import ArpoRuleConfig, NoBranchingConfig
+from arpo.rollout.config import (
+    AepoReleasedRuleConfig,
+    AepoRuleConfig,
+    ArpoReleasedRuleConfig,
+    ArpoRuleConfig,
+    NoBranchingConfig,
+)
 from arpo.training.config import RlRun, SftRun, read_preset
 
 BASE = {"out": "o", "model": {"path": "m"}, "tasks": "t.parquet", "agent": {"tools": {"python": {}}}}
@@ -31,7 +37,7 @@ def test_grpo_is_the_same_without_branching():
     assert (grpo.loss, grpo.advantage) == (arpo.loss, arpo.advantage)
 
 
-@pytest.mark.parametrize("name", ["arpo", "grpo"])
+@pytest.mark.parametrize("name", ["arpo", "arpo_14b", "arpo_released", "aepo", "aepo_released", "grpo"])
 def test_a_preset_says_nothing_a_run_does_not_know(name: str):
     """Every key a preset sets is found in the resolved run with the preset's value."""
     resolved = run(algorithm=name).model_dump(mode="json")
@@ -44,6 +50,19 @@ def test_a_preset_says_nothing_a_run_does_not_know(name: str):
                 assert found[key] == value, key
 
     check(read_preset(name), resolved)
+
+
+def test_the_other_presets_are_their_papers_and_scripts():
+    """14B: M = 12, N = 6. AEPO: slopes 0.5 and 0.05, gamma 0.2, N from the probe. Released: 16, 8, top 10 of 20 tokens."""
+    large, aepo = run(algorithm="arpo_14b").rollout, run(algorithm="aepo").rollout
+    assert (large.group_size, large.num_initial, large.rule) == (12, 6, ArpoRuleConfig())
+    assert (aepo.group_size, aepo.num_initial) == (16, None)
+    assert aepo.rule == AepoRuleConfig(alpha=0.5, gamma=0.2, tau=0.5, penalty_slope=0.05, probe_slope=0.5)
+    for name, rule in (("arpo_released", ArpoReleasedRuleConfig()), ("aepo_released", AepoReleasedRuleConfig())):
+        released = run(algorithm=name).rollout
+        assert (released.group_size, released.num_initial, released.rule) == (16, 8, rule)
+        assert (released.estimator, released.top_k, released.entropy_window) == ("top_k", 10, 20)
+        assert released.entropy_normalizer == "log_vocab"
 
 
 def test_what_is_set_overrides_the_preset_and_leaves_the_rest():

@@ -2,14 +2,14 @@ import pytest
 
 from arpo.tools.executor import ExecutorCounts
 from arpo.tracking.metrics import check_names
-from arpo.training.measure import measure_rollout, split_entropies
+from arpo.training.measure import measure_rollout
 
 
 def test_every_metric_by_hand(make_tree):
     """Two trees of the shape in conftest. Their rewards (1, 0, 0.5) and (0, 0, 0): leaves b, c, d of each."""
     trees = [make_tree((1.0, 0.0, 0.5)), make_tree((0.0, 0.0, 0.0), name="u")]
     counts = ExecutorCounts(issued=8, executed=5, cached=2, errors=1, timeouts=1, refused=1)
-    found = measure_rollout(trees, counts, window=3, num_planned=1, seconds=2.0)
+    found = measure_rollout(trees, counts, window=3, num_dropped=2, seconds=2.0)
     check_names(found)
     # near a result: 2 tokens of b (0.5 0.6) and the first 3 of c (0.5 0.6 0.7): 2.9 / 5
     # elsewhere: a (0.5 0.6 0.7), the last 3 of c (0.8 0.9 1.0), d (0.5): 5.0 / 7
@@ -27,6 +27,7 @@ def test_every_metric_by_hand(make_tree):
             "rollout/branch_rate": 1.0,
             "rollout/num_initial": 2,
             "rollout/num_topups": 2,  # d, as one initial trajectory was planned
+            "rollout/dropped_trees": 2,
             "rollout/leaves_per_group": 3,
             "rollout/tool_calls_issued": 8,
             "rollout/tool_calls_executed": 5,
@@ -47,12 +48,7 @@ def test_a_step_without_tools_or_opportunities(make_tree):
     """Nothing is divided by zero: the tree that is left when everything below the first completion is cut off."""
     tree = make_tree()
     tree.nodes, tree.children = tree.nodes[:2], [[1], []]
-    found = measure_rollout([tree], ExecutorCounts(), window=3, num_planned=1, seconds=1.0)
+    found = measure_rollout([tree], ExecutorCounts(), window=3, num_dropped=0, seconds=1.0)
     assert found["rollout/branch_rate"] == found["rollout/entropy_after_tool"] == found["rollout/reward_std"] == 0
     assert found["rollout/entropy_elsewhere"] == pytest.approx(0.6)
     assert found["rollout/truncated_rate"] == 1, "it ends with a call whose result had no room"
-
-
-def test_shared_tokens_count_once(make_tree):
-    after_tool, elsewhere = split_entropies([make_tree()], window=20)
-    assert (len(after_tool), len(elsewhere)) == (2 + 6, 3 + 1)

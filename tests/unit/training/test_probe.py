@@ -43,3 +43,12 @@ async def test_an_engine_with_other_weights_is_refused(policy: Path, engine_of):
     engine_of(model)  # gives the trainer's model its attention
     with pytest.raises(EngineError, match=r"engine and trainer differ by .* does not run the trainer's weights"):
         await check_agreement(model, engine, PROMPT, 1.0)
+
+
+async def test_an_engine_that_ignores_weight_updates_is_refused_and_the_model_left_as_it_was(policy: Path, engine_of):
+    model, copy = load_policy(policy), load_policy(policy)
+    engine = engine_of(copy)  # the same weights, but its own
+    engine_of(model)
+    with pytest.raises(EngineError, match=r"a weight update did not reach the engine"):
+        await check_agreement(model, engine, PROMPT, 1.0)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), copy.parameters(), strict=True))

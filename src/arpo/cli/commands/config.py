@@ -44,6 +44,12 @@ def _eval() -> type[Config]:
     return EvalRun
 
 
+def _rollout() -> type[Config]:
+    from arpo.evaluation.config import RolloutRun
+
+    return RolloutRun
+
+
 def _tools() -> type[Config]:
     from arpo.tools.config import ToolsConfig
 
@@ -55,6 +61,7 @@ SECTIONS: dict[str, tuple[str, Callable[[], type[Config]]]] = {
     "demos": ("arpo demos", _demos),
     "sft": ("arpo sft", _sft),
     "rl": ("arpo train", _rl),
+    "rollout": ("arpo rollout", _rollout),
     "eval": ("arpo eval", _eval),
     "tools": ("arpo tool", _tools),
 }

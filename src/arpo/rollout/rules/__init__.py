@@ -1,17 +1,48 @@
 """Branch rules: pure functions from what was measured to where a tree forks."""
 
 from arpo.rollout.config import BranchRuleConfig
+from arpo.rollout.rules.aepo import AepoRule
+from arpo.rollout.rules.aepo_released import AepoReleasedRule
 from arpo.rollout.rules.arpo import ArpoRule
-from arpo.rollout.rules.base import BranchRule, ForkRequest, Opportunity
+from arpo.rollout.rules.arpo_released import ArpoReleasedRule
+from arpo.rollout.rules.base import BranchRule, CompletionView, ForkRequest, Opportunity, Probe
 from arpo.rollout.rules.none import NoBranching
+from arpo.rollout.rules.random import RandomRule
+from arpo.rollout.rules.threshold import ThresholdRule
+from arpo.rollout.rules.token_entropy import TokenEntropyRule
 
-BRANCH_RULES = {"none": NoBranching, "arpo": ArpoRule}
+BRANCH_RULES = {
+    "none": NoBranching,
+    "arpo": ArpoRule,
+    "arpo_released": ArpoReleasedRule,
+    "aepo": AepoRule,
+    "aepo_released": AepoReleasedRule,
+    "random": RandomRule,
+    "threshold": ThresholdRule,
+    "token_entropy": TokenEntropyRule,
+}
 """Rule type in the configuration -> class."""
 
 
 def build_rule(config: BranchRuleConfig) -> BranchRule:
     """The rule a configuration names."""
-    return BRANCH_RULES[config.type](config)
+    return BRANCH_RULES[config.type](config)  # pyright: ignore[reportArgumentType]
 
 
-__all__ = ["BRANCH_RULES", "ArpoRule", "BranchRule", "ForkRequest", "NoBranching", "Opportunity", "build_rule"]
+__all__ = [
+    "BRANCH_RULES",
+    "AepoReleasedRule",
+    "AepoRule",
+    "ArpoReleasedRule",
+    "ArpoRule",
+    "BranchRule",
+    "CompletionView",
+    "ForkRequest",
+    "NoBranching",
+    "Opportunity",
+    "Probe",
+    "RandomRule",
+    "ThresholdRule",
+    "TokenEntropyRule",
+    "build_rule",
+]

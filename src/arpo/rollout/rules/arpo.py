@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from random import Random
 
 from arpo.rollout.config import ArpoRuleConfig
-from arpo.rollout.rules.base import ForkRequest, Opportunity
+from arpo.rollout.rules.base import BranchRule, ForkRequest, Opportunity
 
 
-class ArpoRule:
+class ArpoRule(BranchRule):
     """Branch where entropy rose enough after a tool result.
 
     Formula: P = alpha + beta * entropy_delta; Branch(Z) iff P > tau, else continue. Source: ARPO, arXiv:2507.19849, section 3.
@@ -19,10 +19,7 @@ class ArpoRule:
 
     def __init__(self, config: ArpoRuleConfig):
         self._config = config
-
-    def plan(self, group_size: int, num_initial: int) -> int:
-        """The configured N."""
-        return num_initial
+        self.max_branches = config.branch_factor
 
     def score(self, opportunity: Opportunity) -> float:
         """P = alpha + beta * entropy_delta."""

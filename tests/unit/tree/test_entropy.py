@@ -3,8 +3,8 @@ import math
 import pytest
 
 from arpo.tree import NodeKind, RolloutTree
+from arpo.tree.entropy import entropy_by_distance
 from arpo.types import Message, Parse, Task, ToolCall, ToolResult
-from arpo.viewer import entropy_by_distance
 
 TASK = Task(id="t", messages=(Message(role="user", content="?"),), references=("a",), source="test")
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from arpo.tree import Node, NodeKind, RolloutTree
+from arpo.tree.node import Node, NodeKind
+from arpo.tree.tree import RolloutTree
 
 
 @dataclass(slots=True, frozen=True)
@@ -31,7 +32,7 @@ class EntropyProfile:
     """`after_tool` split by the tool that was called, sorted by name; "other" when no call was parsed."""
 
 
-def entropy_by_distance(trees: Iterable[RolloutTree], max_distance: int) -> EntropyProfile:
+class EntropyByDistance:
     """Mean entropy of sampled tokens by their distance, in sampled tokens, from the last tool result or the prompt's end.
 
     The token drawn right after the result has distance 0. Curves end at `max_distance` (included) or at the last distance that
@@ -42,28 +43,48 @@ def entropy_by_distance(trees: Iterable[RolloutTree], max_distance: int) -> Entr
         a completion with entropies [0.1, 0.3], a search result, and two forked completions [0.8, 0.2] and [0.6]
         -> before_tools.mean [0.1, 0.3], after_tool.mean [0.7, 0.2], after_tool.count [2, 1], by_tool {"search": ...}
     """
-    before, after = _Sums(), _Sums()
-    by_tool: dict[str, _Sums] = {}
-    for index, tree in enumerate(trees):
-        for node, source, start in _sampled_nodes(tree):
-            parts = [before] if source is None else [after, by_tool.setdefault(_tool_name(tree, source), _Sums())]
-            for distance, entropy in enumerate((node.entropies or [])[: max(0, max_distance + 1 - start)], start=start):
+
+    def __init__(self, max_distance: int) -> None:
+        self._max_distance = max_distance
+        self._num_trees = 0
+        self._before, self._after = _Sums(), _Sums()
+        self._by_tool: dict[str, _Sums] = {}
+
+    def add(self, tree: RolloutTree) -> None:
+        """Count the tokens of a tree; those that several trajectories share count once."""
+        for node, source, start in sampled_nodes(tree):
+            parts = [self._before]
+            if source is not None:
+                parts = [self._after, self._by_tool.setdefault(_tool_name(tree, source), _Sums())]
+            for distance, entropy in enumerate((node.entropies or [])[: max(0, self._max_distance + 1 - start)], start=start):
                 for sums in parts:
-                    sums.add(distance, index, entropy)
-    curves = {name: by_tool[name].curve() for name in sorted(by_tool)}
-    return EntropyProfile(before.curve(), after.curve(), {name: curve for name, curve in curves.items() if curve.mean})
+                    sums.add(distance, self._num_trees, entropy)
+        self._num_trees += 1
+
+    def profile(self) -> EntropyProfile:
+        """The curves over all trees added."""
+        curves = {name: self._by_tool[name].curve() for name in sorted(self._by_tool)}
+        by_tool = {name: curve for name, curve in curves.items() if curve.mean}
+        return EntropyProfile(self._before.curve(), self._after.curve(), by_tool)
 
 
-def _sampled_nodes(tree: RolloutTree) -> Iterator[tuple[Node, Node | None, int]]:
-    """Yield (completion, last observation or None, distance of its first token) for every completion."""
+def entropy_by_distance(trees: Iterable[RolloutTree], max_distance: int) -> EntropyProfile:
+    """The curves of `EntropyByDistance` over some trees."""
+    entropy = EntropyByDistance(max_distance)
+    for tree in trees:
+        entropy.add(tree)
+    return entropy.profile()
+
+
+def sampled_nodes(tree: RolloutTree) -> Iterator[tuple[Node, Node | None, int]]:
+    """Yield (completion, last observation or None, distance of its first token from there) for every completion."""
     seen: dict[int, tuple[Node | None, int]] = {}
     for node in tree.depth_first():
         source, start = seen[node.parent] if node.parent is not None else (None, 0)
         if node.is_sampled:
             yield node, source, start
-        seen[node.id] = (
-            (node, 0) if node.kind is NodeKind.OBSERVATION else (source, start + len(node.token_ids) * node.is_sampled)
-        )
+        is_result = node.kind is NodeKind.OBSERVATION
+        seen[node.id] = (node, 0) if is_result else (source, start + len(node.token_ids) * node.is_sampled)
 
 
 def _tool_name(tree: RolloutTree, observation: Node) -> str:
@@ -75,7 +96,7 @@ def _tool_name(tree: RolloutTree, observation: Node) -> str:
 class _Sums:
     """Per distance and tree: number and sum of entropies."""
 
-    cells: dict[int, dict[int, tuple[int, float]]] = field(default_factory=dict)
+    cells: dict[int, dict[int, tuple[int, float]]] = field(default_factory=dict[int, dict[int, tuple[int, float]]])
 
     def add(self, distance: int, tree: int, entropy: float) -> None:
         row = self.cells.setdefault(distance, {})

@@ -1,0 +1,1 @@
+"""Speed programs: ours, the bare model's limit and peers, side by side in one run."""

@@ -1,0 +1,58 @@
+"""Our rollout: the runner, the agent loop and the engine exactly as training uses them."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from arpo.bench.scripted import TOOL_NAME, FixedTurns, tasks, waiting_tool
+from arpo.bench.workload import Workload
+from arpo.inference.transformers_engine import TransformersEngine
+from arpo.protocols.encoding import PolicyTokenizer
+from arpo.rollout.agent import Agent
+from arpo.rollout.config import LimitsConfig, NoBranchingConfig, RolloutConfig
+from arpo.rollout.runner import RolloutRunner
+from arpo.tools.config import ExecutorConfig
+from arpo.tools.executor import ToolExecutor
+from arpo.tree import NodeKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OursMeasured:
+    """One run of the workload."""
+
+    seconds: float
+    prefill_tokens: int
+    """Given tokens that went through the model; recomputation of sampled ones would count too."""
+
+
+def run_ours(model: PreTrainedModel, tokenizer: PolicyTokenizer, workload: Workload) -> OursMeasured:
+    """Grow every trajectory of the workload, without branching."""
+    engine = TransformersEngine(model, decode=tokenizer.decode, eos_ids=frozenset(), max_width=workload.width)
+    executor = ToolExecutor(
+        {TOOL_NAME: waiting_tool(workload)},
+        ExecutorConfig(max_calls=workload.num_calls, max_concurrency=workload.num_trajectories, timeout_s=3600),
+        tokenizer.cut,
+    )
+    agent = Agent(
+        engine=engine, tokenizer=tokenizer, protocol=FixedTurns(workload), executor=executor, vocab_size=tokenizer.vocab_size,
+        limits=LimitsConfig(max_turn_tokens=workload.turn_tokens, max_trajectory_tokens=workload.trajectory_tokens),
+    )  # fmt: skip
+    config = RolloutConfig(group_size=workload.group_size, rule=NoBranchingConfig(), deterministic=False)
+    start = time.perf_counter()
+    sampled = asyncio.run(_grow(RolloutRunner(agent, config), workload))
+    seconds = time.perf_counter() - start
+    if sampled != workload.sampled_tokens:
+        raise AssertionError(f"{sampled} tokens were sampled, the workload has {workload.sampled_tokens}")
+    # the last token of a trajectory is never computed: nothing follows it
+    computed_draws = workload.sampled_tokens - workload.num_trajectories
+    return OursMeasured(seconds=seconds, prefill_tokens=engine.num_computed_tokens - computed_draws)
+
+
+async def _grow(runner: RolloutRunner, workload: Workload) -> int:
+    """Grow all trees; how many tokens they sampled."""
+    sampled = 0
+    async for tree in runner.grow(tasks(workload), seed=workload.seed):
+        sampled += sum(len(node.token_ids) for node in tree.nodes if node.kind is NodeKind.COMPLETION)
+    return sampled

@@ -1,0 +1,120 @@
+"""Rollout trees and their statistics on a terminal."""
+
+from collections.abc import Iterator, Mapping
+from statistics import fmean
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from arpo.tree import Node, NodeKind, RolloutTree
+
+_EXCERPT = 90
+_DISTANCES = (0, 1, 2, 3, 5, 10, 20, 40)
+
+
+def tree_picture(tree: RolloutTree) -> Tree:
+    """A tree as indented lines: what each node says, how sure the policy was, and where and why it branched."""
+    references = " or ".join(tree.task.references)
+    picture = Tree(Text(f"{tree.task.question}  [{tree.task.id}, reference: {references}]", style="bold"))
+    pictures = {0: picture}
+    for node in tree.depth_first():
+        if node.parent is not None:
+            pictures[node.id] = pictures[node.parent].add(_line(node))
+    return picture
+
+
+def growth_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
+    """The figures of `arpo rollout` as tables; one that has nothing to show is left out."""
+    yield _overview(summary)
+    yield _cost(summary)
+    if summary["branch_rate_by_turn"]:
+        yield _branches_by_turn(summary)
+    if summary["entropy_by_distance"]["before_tools"]["mean"]:
+        yield _entropy_by_distance(summary)
+
+
+def _line(node: Node) -> Text:
+    text = " ".join(node.text.split())
+    excerpt = text if len(text) <= _EXCERPT else text[: _EXCERPT // 2] + " … " + text[-_EXCERPT // 2 :]
+    line = Text()
+    if node.is_branch:
+        line.append("◆ ", style="magenta")
+    line.append(excerpt, style="dim" if node.kind is NodeKind.OBSERVATION else "")
+    return line.append(f"  {', '.join(_facts(node))}", style="cyan")
+
+
+def _facts(node: Node) -> list[str]:
+    facts = [f"{len(node.token_ids)} tok"]
+    if node.entropies:
+        facts.append(f"H {fmean(node.entropies):.2f}")
+    if node.tool_result is not None and node.tool_result.status != "success":
+        facts.append(node.tool_result.status)
+    if node.entropy_delta is not None:
+        facts.append(f"ΔH {node.entropy_delta:+.3f}")
+    if node.branch_score is not None:
+        facts.append(f"score {node.branch_score:.3f}")
+    if node.reward is not None:
+        facts.append(f"reward {node.reward:.2f}")
+    return facts
+
+
+def _overview(summary: Mapping[str, Any]) -> Table:
+    table = _table("Trees", "", "")
+    rows = {
+        "trees": "num_trees", "trees lost": "dropped_trees", "trajectories per tree": "leaves_per_group",
+        "from the prompt, planned": "num_initial", "from the prompt, topped up": "num_topups", "branches": "num_branches",
+        "branches per opportunity": "branch_rate", "entropy after a tool result, nats": "entropy_after_tool",
+        "entropy elsewhere, nats": "entropy_elsewhere", "different answers per tree": "distinct_answers_per_task",
+        "two answers of a tree agree": "answer_agreement", "leaves without an answer": "no_answer_rate",
+        "mean reward": "reward_mean", "exact match": "accuracy",
+    }  # fmt: skip
+    for label, key in rows.items():
+        if key in summary:
+            table.add_row(label, _number(summary[key]))
+    leaves = ", ".join(f"{n} × {leaves}" for leaves, n in summary["leaves_per_initial_trajectory"].items())
+    table.add_row("leaves per trajectory from the prompt", leaves)
+    return table
+
+
+def _cost(summary: Mapping[str, Any]) -> Table:
+    """What the trees cost, and what as many independent trajectories would have."""
+    table = _table("Cost", "", "the trees", "independent", "saved")
+    for label, key, whole in (
+        ("tool calls issued", "tool_calls_issued", "tool_calls_independent"),
+        ("tokens sampled", "tokens_sampled", "tokens_sampled_independent"),
+        ("tokens, prompts and results included", "tokens_unique", "tokens_trajectory"),
+    ):
+        saved = f"{1 - summary[key] / summary[whole]:.0%}" if summary[whole] else "–"
+        table.add_row(label, f"{summary[key]:,}", f"{summary[whole]:,}", saved)
+    for fate in ("executed", "cached", "refused", "without_result"):
+        table.add_row(f"  calls {fate.replace('_', ' ')}", f"{summary[f'tool_calls_{fate}']:,}", "", "")
+    return table
+
+
+def _branches_by_turn(summary: Mapping[str, Any]) -> Table:
+    table = _table("Branches by turn", "turn", "opportunities", "branches", "rate")
+    for row in summary["branch_rate_by_turn"]:
+        table.add_row(*(_number(row[key]) for key in ("turn", "num_opportunities", "num_branches", "branch_rate")))
+    return table
+
+
+def _entropy_by_distance(summary: Mapping[str, Any]) -> Table:
+    before, after = (summary["entropy_by_distance"][name]["mean"] for name in ("before_tools", "after_tool"))
+    distances = [d for d in _DISTANCES if d < max(len(before), len(after))]
+    table = _table("Entropy by distance, nats", "tokens since", *map(str, distances))
+    for label, curve in (("the prompt, no tool result yet", before), ("the last tool result", after)):
+        table.add_row(label, *(f"{curve[d]:.2f}" if d < len(curve) else "" for d in distances))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=any(columns))
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3g}"

@@ -1,0 +1,161 @@
+"""Grows the trees of a file of tasks without training, and writes them with their statistics."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from arpo.config import dump_config
+from arpo.data.tasks import read_tasks, report_bad_rows
+from arpo.errors import EngineError
+from arpo.evaluation.config import RolloutRun
+from arpo.evaluation.policy import open_agent
+from arpo.rewards.answers import extract_boxed, normalize
+from arpo.rewards.build import build_reward
+from arpo.rewards.scoring import mean_scores, score_tree
+from arpo.rollout.runner import RolloutRunner, TreeFailure
+from arpo.tracking.progress import Progress, SilentProgress
+from arpo.tracking.run_directory import RunDirectory
+from arpo.tree import RolloutTree, read_trees, write_trees
+from arpo.tree.entropy import EntropyByDistance
+from arpo.tree.statistics import TreeStatistics
+from arpo.types import Task
+
+MAX_DISTANCE = 40
+
+
+def grow_rollouts(
+    config: RolloutRun,
+    progress: Progress | None = None,
+    resume: bool = False,
+    *,
+    on_tree: Callable[[RolloutTree], None] | None = None,
+) -> dict[str, Any]:
+    """Grow one tree per task and return the run's summary, which `<out>/summary.json` holds too.
+
+    Trees are written to `<out>/rollouts/part_NNNNNN.jsonl.zst` as they are finished. The summary is what
+    `TreeStatistics.summary` says of all of them, the mean rewards where a reward is configured, and
+    `entropy_by_distance`: the curves of `EntropyByDistance`.
+
+    Args:
+        config: The run. With `resume` it should be the one the run directory holds.
+        progress: Where phases are reported; None reports nothing.
+        resume: Leave out the tasks whose trees `config.out` holds already.
+        on_tree: Called with each tree once it is finished, those of earlier runs not.
+
+    Raises:
+        ConfigError, DataError, ModelError, ToolError: what is configured cannot be used; see each message.
+        RunError: the run directory is in use, or holds a run and `resume` is False.
+        EngineError: the engine lost every tree; single ones are reported, counted as `dropped_trees`, and grown by `resume`.
+    """
+    progress = progress or SilentProgress()
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    file = read_tasks(config.tasks)
+    report_bad_rows(file.bad_rows, progress)
+    tasks = list(file.tasks)[: config.num_tasks]
+    with RunDirectory.open(config.out) if resume else RunDirectory.create(config.out) as run:
+        record = _Record(config, run)
+        missing = [task for task in tasks if task.id not in record.task_ids]
+        if missing:
+            asyncio.run(_grow(config, missing, len(tasks) - len(missing), record, progress, on_tree))
+        summary = record.summary() | {"dropped_trees": len(tasks) - len(record.task_ids), "num_bad_rows": len(file.bad_rows)}
+        run.write_json("summary.json", summary)
+    return summary
+
+
+class _Record:
+    """What a run directory holds: finished trees on disk, their figures in memory."""
+
+    def __init__(self, config: RolloutRun, run: RunDirectory) -> None:
+        """Count the trees that are there already."""
+        self.task_ids: set[str] = set()
+        self._run = run
+        self._config = config
+        self._waiting: list[RolloutTree] = []
+        self._statistics = TreeStatistics(window=config.rollout.entropy_window, read_answer=_read_answer)
+        self._entropy = EntropyByDistance(MAX_DISTANCE)
+        self._scores: dict[str, float] = {}
+        parts = sorted((run.path / "rollouts").glob("part_*.jsonl.zst"))
+        self._num_parts = len(parts)
+        for part in parts:
+            for tree in read_trees(part):
+                self._count(tree)
+
+    def start(self) -> None:
+        """Write the configuration, once the policy and its tools are known to work."""
+        if not self._run.config_path.is_file():
+            self._run.write_text("config.toml", dump_config(self._config))
+
+    def add(self, tree: RolloutTree) -> None:
+        """Keep a finished tree."""
+        self._count(tree)
+        self._waiting.append(tree)
+        if len(self._waiting) == self._config.trees_per_file:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the trees that wait for a file to fill."""
+        if self._waiting:
+            self._num_parts += 1
+            write_trees(self._run.path / "rollouts" / f"part_{self._num_parts:06d}.jsonl.zst", self._waiting)
+            self._waiting = []
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of all trees."""
+        found = self._statistics.summary()
+        scores = {name: total / found["num_trajectories"] for name, total in self._scores.items()}
+        return {"seed": self._config.seed, **found, **scores, "entropy_by_distance": asdict(self._entropy.profile())}
+
+    def _count(self, tree: RolloutTree) -> None:
+        self.task_ids.add(tree.task.id)
+        self._statistics.add(tree)
+        self._entropy.add(tree)
+        if self._config.reward is not None:
+            for name, mean in mean_scores([tree]).items():
+                self._scores[name] = self._scores.get(name, 0.0) + mean * len(tree.leaves())
+
+
+async def _grow(
+    config: RolloutRun,
+    tasks: list[Task],
+    num_done: int,
+    record: _Record,
+    progress: Progress,
+    on_tree: Callable[[RolloutTree], None] | None,
+) -> None:
+    reward_fn = build_reward(config.reward) if config.reward is not None else None
+    lost: list[TreeFailure] = []
+    num_branches = 0
+
+    def report(failure: TreeFailure) -> None:
+        progress.line(str(failure))
+        if failure.is_dropped:
+            lost.append(failure)
+
+    async with open_agent(config.model, config.engine, config.agent) as agent:
+        record.start()
+        live = max(1, config.max_live_trajectories // config.rollout.group_size)
+        runner = RolloutRunner(agent, config.rollout, max_live_groups=live)
+        try:
+            with progress.phase("rollout", num_done + len(tasks), "task") as phase:
+                phase.advance(num_done)
+                async for tree in runner.grow(tasks, seed=config.seed, on_failure=report):
+                    if reward_fn is not None:
+                        score_tree(tree, reward_fn)
+                    record.add(tree)
+                    if on_tree is not None:
+                        on_tree(tree)
+                    num_branches += sum(n.is_branch for n in tree.nodes)
+                    phase.advance(1, branches=num_branches)
+        finally:
+            record.flush()
+    if len(lost) == len(tasks):
+        raise EngineError(f"every tree was lost; the last error: {lost[-1].error}") from lost[-1].error
+
+
+def _read_answer(answer: str) -> str:
+    boxed = extract_boxed(answer)
+    return normalize(answer if boxed is None else boxed)

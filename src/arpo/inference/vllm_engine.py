@@ -1,0 +1,441 @@
+"""vLLM behind the engine protocol: a prefix is its token ids, and vLLM's prefix cache stands in for the fork.
+
+vLLM computes logits; what is done with them is ours (`StreamSampler`), so that draws, log-probs and entropies are those of
+the in-process engine: by (seed, position), at the sampling temperature, over the full vocabulary. vLLM runs in this process
+and in one thread of its own.
+"""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from arpo.errors import EngineError
+from arpo.inference.config import VllmEngineConfig
+from arpo.inference.sampling import draw, stream_uniforms
+from arpo.inference.stopping import StopFinder
+from arpo.types import Completion, SamplingParams, StopReason
+
+# Read by vLLM on import: its second model runner takes another kind of logits processor, and binding threads to cores would
+# bind those of the trainer too.
+os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+
+import vllm  # pyright: ignore[reportMissingImports]
+from vllm.engine.arg_utils import EngineArgs  # pyright: ignore[reportMissingImports]
+from vllm.model_executor.layers import utils as vllm_layers  # pyright: ignore[reportMissingImports]
+from vllm.outputs import RequestOutput  # pyright: ignore[reportMissingImports]
+from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
+from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
+from vllm.v1.engine.llm_engine import LLMEngine  # pyright: ignore[reportMissingImports]
+from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor  # pyright: ignore[reportMissingImports]
+from vllm.v1.sample.logits_processor.builtin import process_dict_updates  # pyright: ignore[reportMissingImports]
+
+_EXTRA = "arpo"
+"""Key of our part of a request's sampling parameters."""
+_NUM_REPORTED = 3
+"""Values `StreamSampler` reports per token."""
+
+
+@dataclass(slots=True, frozen=True)
+class _Stream:
+    """How one row of a batch is drawn: what `generate` was asked for, and vLLM's own list of the tokens drawn so far."""
+
+    seed: int
+    position: int
+    temperature: float
+    entropy_top_k: int | None
+    drawn: list[int]
+
+
+class StreamSampler(LogitsProcessor):
+    """Draws each row's token from its own stream of random numbers and reports it through the logits.
+
+    vLLM then takes the largest logit and returns the three largest as they are (`logprobs_mode = "processed_logits"`). A drawn
+    token d with log-probability l <= 0 and entropy H >= 0 makes the row (indices modulo the vocabulary): d: +inf, d + 1: H,
+    d + 2: l, all else -inf. `read_report` takes the row apart again.
+    """
+
+    def __init__(self, vllm_config: object, device: torch.device, is_pin_memory: bool) -> None:
+        self._streams: dict[int, _Stream] = {}
+
+    def is_argmax_invariant(self) -> bool:
+        """No: the largest logit is the drawn token."""
+        return False
+
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
+        """Follow the requests that joined, left or moved within the batch."""
+        process_dict_updates(self._streams, batch_update, _stream)
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """The logits with every row of ours replaced by its report."""
+        kinds: dict[tuple[float, int], list[int]] = {}
+        for row, stream in self._streams.items():
+            kinds.setdefault((stream.temperature, stream.entropy_top_k or 0), []).append(row)
+        for (temperature, top_k), rows in kinds.items():
+            streams = [self._streams[row] for row in rows]
+            seeds = np.array([s.seed for s in streams], dtype=np.uint64)
+            positions = np.array([s.position + len(s.drawn) for s in streams])
+            index = torch.tensor(rows, device=logits.device)
+            tokens, logprobs, entropies = draw(logits[index], temperature, stream_uniforms(seeds, positions), top_k or None)
+            columns = (tokens.unsqueeze(-1) + torch.arange(_NUM_REPORTED, device=logits.device)) % logits.shape[-1]
+            values = torch.stack([torch.full_like(logprobs, torch.inf), entropies, logprobs], dim=-1)
+            report = torch.full_like(logits[index], -torch.inf).scatter_(-1, columns, values.to(logits.dtype))
+            logits[index] = report
+        return logits
+
+
+def _stream(params: Any, _: list[int] | None, drawn: list[int]) -> _Stream | None:
+    asked = (params.extra_args or {}).get(_EXTRA)
+    return None if asked is None else _Stream(**asked, drawn=drawn)
+
+
+def read_report(token: int, values: dict[int, float], vocab_size: int) -> tuple[float, float]:
+    """(log-probability, entropy) of a drawn token, from the values vLLM returned by token id.
+
+    Example: token 7 with {7: inf, 8: 1.25, 9: -0.5} gives (-0.5, 1.25).
+    """
+    return values[(token + 2) % vocab_size], values[(token + 1) % vocab_size]
+
+
+@dataclass(slots=True, kw_only=True)
+class VllmPrefix:
+    """A prefix: its ids. vLLM keeps the blocks it computed for as long as there is room, and finds them by content."""
+
+    engine: "VllmEngine"
+    token_ids: tuple[int, ...]
+    is_released: bool = False
+
+    @property
+    def num_tokens(self) -> int:
+        """As `PrefixHandle.num_tokens`."""
+        return len(self.token_ids)
+
+    def fork(self) -> "VllmPrefix":
+        """As `PrefixHandle.fork`."""
+        self.require_held()
+        return self.engine.hold(self.token_ids)
+
+    def truncate(self, num_tokens: int, tail: Sequence[int]) -> "VllmPrefix":
+        """As `PrefixHandle.truncate`."""
+        self.require_held()
+        kept = self.token_ids[:num_tokens]
+        if not 1 <= len(tail) <= num_tokens < self.num_tokens or kept[-len(tail) :] != tuple(tail):
+            raise EngineError(f"truncate: a prefix of {self.num_tokens} tokens cannot be cut to {num_tokens} that end so")
+        return self.engine.hold(kept)
+
+    def release(self) -> None:
+        """As `PrefixHandle.release`."""
+        self.require_held()
+        self.is_released = True
+        self.engine.num_held_prefixes -= 1
+
+    def require_held(self) -> None:
+        """Refuse a handle that was given back, as every engine does.
+
+        Raises:
+            EngineError: the handle was released.
+        """
+        if self.is_released:
+            raise EngineError(f"a released prefix of {self.num_tokens} tokens was used; fork a prefix to keep it")
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    id: str
+    future: asyncio.Future
+    prefix: tuple[int, ...]
+    sampling: SamplingParams
+    seed: int
+    position: int
+    stop: tuple[str, ...]
+    recent: list[int]
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
+
+
+class VllmEngine:
+    """`InferenceEngine` over vLLM's engine in this process.
+
+    Requests arrive on the event loop; between two steps they are handed to the one thread in which everything of vLLM runs.
+    A prefix is computed with the first completion that follows it; full blocks of it are found again by whatever follows.
+    The composition of batches depends on timing, so `participate` is refused.
+    """
+
+    entropy_estimators: tuple[str, ...] = ("exact", "top_k")
+    """The whole distribution is at hand, as the in-process engine's is."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: VllmEngineConfig,
+        *,
+        dtype: str,
+        max_tokens: int,
+        decode: Callable[[Sequence[int]], str],
+        eos_ids: frozenset[int],
+        model: PreTrainedModel | None = None,
+    ):
+        """An engine with the weights in `path`.
+
+        Args:
+            path: Hugging Face model directory.
+            config: vLLM's options.
+            dtype: Number format of its weights, as torch names it.
+            max_tokens: Longest sequence, prompt and observations included.
+            decode: Finds stop strings in sampled ids.
+            eos_ids: Ids that end a completion.
+            model: Whose weights `load_weights(None, ...)` copies; None refuses that.
+
+        Raises:
+            EngineError: vLLM cannot be started with the model, the options or the memory there is.
+        """
+        self.version = 0
+        self.num_held_prefixes = 0
+        self.num_prefilled_tokens = 0
+        """Tokens of prefixes that went through the model since the start: those no cached block held."""
+        self._max_tokens = max_tokens
+        self._eos_ids = eos_ids
+        self._model = model
+        self._stops = StopFinder(decode)
+        self._ids = itertools.count()
+        self._arrived: list[_Request] = []
+        self._running: dict[str, _Request] = {}
+        self._withdrawn: list[str] = []
+        self._wake = asyncio.Event()
+        self._pump: asyncio.Task | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vllm")
+        try:
+            self._vllm: LLMEngine = self._thread.submit(_start, path, config, dtype, max_tokens).result()
+        except Exception as error:
+            self._thread.shutdown()
+            raise EngineError(f"vLLM could not start with {path}: {type(error).__name__}: {error}") from error
+        self._vocab_size = self._vllm.model_config.get_vocab_size()
+        self.block_size: int = self._vllm.vllm_config.cache_config.block_size
+        """Tokens per cached block; the last, incomplete one of a prefix is computed again by each completion that follows."""
+
+    async def prefill(self, parent: VllmPrefix | None, token_ids: Sequence[int]) -> VllmPrefix:
+        """As `InferenceEngine.prefill`; computed together with the first completion that follows."""
+        if parent is not None:
+            parent.require_held()
+        whole = (*(parent.token_ids if parent else ()), *token_ids)
+        if not whole:
+            raise EngineError("prefill: no tokens; give at least one token id")
+        return self.hold(whole)
+
+    async def generate(
+        self, prefix: VllmPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
+    ) -> tuple[Completion, VllmPrefix]:
+        """As `InferenceEngine.generate`.
+
+        Raises:
+            EngineError: prefix and completion could exceed the longest sequence the engine was made for, or vLLM failed.
+        """
+        prefix.require_held()
+        if prefix.num_tokens + sampling.max_tokens > self._max_tokens:
+            raise EngineError(
+                f"a prefix of {prefix.num_tokens} tokens and max_tokens = {sampling.max_tokens} exceed the {self._max_tokens} "
+                f"tokens vLLM was started for; raise agent.limits.max_trajectory_tokens, or lower max_tokens"
+            )
+        recent = self._stops.tail(prefix.token_ids[prefix.num_tokens - position :], stop)
+        future = asyncio.get_running_loop().create_future()
+        request = _Request(str(next(self._ids)), future, prefix.token_ids, sampling, seed, position, tuple(stop), recent)
+        self._ensure_pump()
+        self._arrived.append(request)
+        self._wake.set()
+        try:
+            completion: Completion = await future
+        except asyncio.CancelledError:
+            self._withdraw(request)
+            raise
+        return completion, self.hold((*prefix.token_ids, *completion.token_ids))
+
+    def load_weights(self, source: Path | None, version: int) -> None:
+        """As `InferenceEngine.load_weights`, in place; forgets every cached block.
+
+        Raises:
+            EngineError: prefixes of the former weights are held, requests are running, there is no model to copy from, or
+                vLLM failed.
+        """
+        if self.num_held_prefixes or self._arrived or self._running:
+            raise EngineError(
+                f"load_weights: {self.num_held_prefixes} prefixes of the former weights are held, "
+                f"{len(self._arrived) + len(self._running)} requests unfinished; release and finish them first"
+            )
+        if source is None and self._model is None:
+            raise EngineError("load_weights: this engine shares no model; name a Hugging Face directory")
+        self._thread.submit(self._replace_weights, source).result()
+        self.version = version
+
+    def participate(self) -> AbstractContextManager[None]:
+        """As `InferenceEngine.participate`: always refused."""
+        raise EngineError(
+            "rollout.deterministic = true: vLLM forms its batches by what has arrived, so their composition cannot be fixed; "
+            "set it to false, or engine.type = 'transformers'"
+        )
+
+    async def aclose(self) -> None:
+        """As `InferenceEngine.aclose`; the engine cannot be used afterwards."""
+        if self._pump is not None and not self._pump.done():
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        self._fail(EngineError("it was closed"))
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._vllm.engine_core.shutdown)
+        self._thread.shutdown()
+
+    def hold(self, token_ids: tuple[int, ...]) -> VllmPrefix:
+        """A new handle on some tokens."""
+        self.num_held_prefixes += 1
+        return VllmPrefix(engine=self, token_ids=token_ids)
+
+    def _ensure_pump(self) -> None:
+        if self._pump is None or self._pump.done():
+            self._wake = asyncio.Event()
+            self._pump = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        """Step while there are requests; what arrives during a step joins the next one."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(0)
+            if not (self._arrived or self._running or self._withdrawn):
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            arrived, withdrawn = self._arrived, self._withdrawn
+            self._arrived, self._withdrawn = [], []
+            self._running |= {request.id: request for request in arrived}
+            try:
+                outputs = await loop.run_in_executor(self._thread, self._advance, arrived, withdrawn)
+                for output in outputs:
+                    self._take(output)
+            except Exception as error:
+                self._fail(error)
+
+    def _advance(self, arrived: Sequence[_Request], withdrawn: list[str]) -> list[RequestOutput]:
+        """Tell vLLM who left and who came, then one step; in vLLM's thread."""
+        if withdrawn:
+            self._vllm.abort_request(withdrawn)
+        for request in arrived:
+            prompt = {"prompt_token_ids": list(request.prefix)}
+            self._vllm.add_request(request.id, prompt, self._sampling_params(request))
+        return self._vllm.step() if self._vllm.has_unfinished_requests() else []
+
+    def _sampling_params(self, request: _Request) -> Any:
+        sampling = request.sampling
+        stream = {
+            "seed": request.seed, "position": request.position, "temperature": sampling.temperature,
+            "entropy_top_k": sampling.entropy_top_k,
+        }  # fmt: skip
+        return vllm.SamplingParams(
+            temperature=0, max_tokens=sampling.max_tokens, stop_token_ids=sorted(self._eos_ids), ignore_eos=True,
+            detokenize=False, logprobs=_NUM_REPORTED, output_kind=RequestOutputKind.DELTA, extra_args={_EXTRA: stream},
+        )  # fmt: skip
+
+    def _take(self, output: RequestOutput) -> None:
+        """Add the tokens of a step to their request; it ends with the first that says so."""
+        request = self._running.get(output.request_id)
+        if request is None:
+            return  # withdrawn while the step ran
+        if not request.tokens:
+            self.num_prefilled_tokens += len(request.prefix) - (output.num_cached_tokens or 0)
+        [part] = output.outputs
+        for token, row in zip(part.token_ids, part.logprobs, strict=True):
+            values = {key: entry.logprob for key, entry in row.items()}
+            logprob, entropy = read_report(token, values, self._vocab_size)
+            request.tokens.append(token)
+            request.logprobs.append(logprob)
+            request.entropies.append(entropy)
+            reason = self._stop_reason(request, token)
+            if reason is not None:
+                self._finish(request, reason, has_left=output.finished)
+                return
+
+    def _stop_reason(self, request: _Request, token: int) -> StopReason | None:
+        if token in self._eos_ids:
+            return StopReason.EOS
+        if request.stop:
+            request.recent = self._stops.tail([*request.recent, token], request.stop)
+            if self._stops.is_completed(request.recent, request.stop):
+                return StopReason.STOP_STRING
+        return StopReason.LENGTH if len(request.tokens) == request.sampling.max_tokens else None
+
+    def _finish(self, request: _Request, reason: StopReason, *, has_left: bool) -> None:
+        del self._running[request.id]
+        if not has_left:
+            self._withdrawn.append(request.id)
+        if not request.future.done():
+            completion = Completion(
+                token_ids=request.tokens, logprobs=request.logprobs, entropies=request.entropies, stop_reason=reason
+            )
+            request.future.set_result(completion)
+
+    def _withdraw(self, request: _Request) -> None:
+        """Forget a request whose caller was cancelled."""
+        if request in self._arrived:
+            self._arrived.remove(request)
+        elif self._running.pop(request.id, None) is not None:
+            self._withdrawn.append(request.id)
+            self._wake.set()
+
+    def _fail(self, error: Exception) -> None:
+        """Hand an error of a step to every caller."""
+        requests = [*self._running.values(), *self._arrived]
+        self._withdrawn += self._running
+        self._running, self._arrived = {}, []
+        for request in requests:
+            if not request.future.done():
+                failure = EngineError(f"vLLM failed: {type(error).__name__}: {error}")
+                failure.__cause__ = error
+                request.future.set_exception(failure)
+
+    def _replace_weights(self, source: Path | None) -> None:
+        """In vLLM's thread."""
+        try:
+            if self._withdrawn:
+                self._vllm.abort_request(self._withdrawn)
+                self._withdrawn = []
+            weights: dict[str, Any] = {"weights_path": str(source)}
+            if source is None:
+                assert self._model is not None
+                weights = {"weights_iterator": _weights(self._model)}
+            self._vllm.collective_rpc("reload_weights", kwargs=weights)
+            is_reset = self._vllm.reset_prefix_cache()
+        except Exception as error:
+            origin = "the shared model" if source is None else source
+            raise EngineError(f"load_weights: vLLM cannot take {origin}: {type(error).__name__}: {error}") from error
+        if not is_reset:
+            raise EngineError("load_weights: vLLM did not forget the blocks computed by the former weights")
+
+
+def _start(path: Path, config: VllmEngineConfig, dtype: str, max_tokens: int) -> LLMEngine:
+    if current_platform.is_cpu():
+        # On a CPU vLLM packs the weights of linear layers away and frees them, after which reloading them does nothing.
+        vllm_layers.dispatch_cpu_unquantized_gemm = _leave_weights_in_place
+    args = EngineArgs(
+        model=str(path), skip_tokenizer_init=True, generation_config="vllm", dtype=dtype, max_model_len=max_tokens,
+        gpu_memory_utilization=config.gpu_memory_utilization, enforce_eager=config.enforce_eager,
+        max_num_seqs=config.max_num_seqs, enable_prefix_caching=True, async_scheduling=False, disable_log_stats=True,
+        logprobs_mode="processed_logits", max_logprobs=_NUM_REPORTED, logits_processors=[StreamSampler],
+    )  # fmt: skip
+    return LLMEngine.from_engine_args(args)
+
+
+def _leave_weights_in_place(layer: Any, remove_weight: bool = False) -> None:
+    layer.cpu_linear = torch.nn.functional.linear
+
+
+def _weights(model: PreTrainedModel) -> Iterable[tuple[str, Tensor]]:
+    return ((name, parameter.detach()) for name, parameter in model.named_parameters())

@@ -1,0 +1,45 @@
+"""What the public ARPO code and the public AEPO code measure and draw."""
+
+import math
+from collections.abc import Sequence
+from random import Random
+
+from arpo.rollout.config import ReleasedRuleConfig
+from arpo.rollout.rules.base import BranchRule, ForkRequest, Opportunity
+
+
+class ReleasedRule(BranchRule):
+    """Branch with a probability that grows with entropy; a subclass says which, as its `score`.
+
+    A path gets `branch_factor` tries; opportunities are served in the order of the paths, as the public code serves its rows.
+    """
+
+    def __init__(self, config: ReleasedRuleConfig):
+        self._config = config
+        self.max_branches = config.branch_factor
+
+    def score(self, opportunity: Opportunity) -> float:
+        """The probability of a branch, in [0, 1]."""
+        raise NotImplementedError
+
+    def decide(self, opportunities: Sequence[Opportunity], rng: Random) -> list[ForkRequest]:
+        """Seeded Bernoulli draws."""
+        requests: list[ForkRequest] = []
+        for opportunity in opportunities:
+            probability = self.score(opportunity)
+            count = sum(rng.random() < probability for _ in range(self._config.branch_factor))
+            if count:
+                requests.append(ForkRequest(node=opportunity.node, count=count, priority=0.0))
+        return requests
+
+    def _delta(self, opportunity: Opportunity) -> float:
+        """Change of the released code's entropy from the baseline, over the normaliser.
+
+        With `lag`, of the completion that ended in the call, so that the result just read has no say and the first turn's
+        change is 0. With `sum_over_window` entropies are summed, not averaged, so that a short turn looks certain.
+        """
+        measured = opportunity.call_entropies if self._config.lag else opportunity.entropies
+        return (self._reduce(measured) - self._reduce(opportunity.initial_entropies)) / opportunity.normalizer
+
+    def _reduce(self, window: Sequence[float]) -> float:
+        return math.fsum(window) / (1 if self._config.sum_over_window else len(window))

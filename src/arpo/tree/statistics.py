@@ -1,0 +1,165 @@
+"""How some trees grew: branches, answers, tool calls and tokens, beside what independent trajectories would have cost."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+from typing import Any
+
+from arpo.tree.entropy import sampled_nodes
+from arpo.tree.node import Node
+from arpo.tree.tree import RolloutTree
+
+
+class TreeStatistics:
+    """Figures over any number of trees, added one by one; holds counts only.
+
+    *Independent* trajectories are the same leaves grown one by one: a token or a tool call that d of them share counts d times.
+
+    Example: a call, its result, and two leaves that go on from there are 1 tool call issued, 2 independent ones.
+    """
+
+    def __init__(self, *, window: int, read_answer: Callable[[str], str] = str.strip) -> None:
+        """No trees yet.
+
+        Args:
+            window: Sampled tokens after a tool result that count as near it.
+            read_answer: The form in which answers are compared.
+        """
+        self._window = window
+        self._read_answer = read_answer
+        self._counts: Counter[str] = Counter()
+        self._opportunities: Counter[int] = Counter()
+        self._branches: Counter[int] = Counter()
+        self._leaves_per_initial: Counter[int] = Counter()
+        self._entropy_after_tool = self._entropy_elsewhere = 0.0
+        self._distinct: list[int] = []
+        self._agreement: list[float] = []
+
+    def add(self, tree: RolloutTree) -> None:
+        """Count a finished tree."""
+        self._count_branches(tree)
+        self._count_calls(tree)
+        self._count_tokens(tree)
+        self._compare_answers(tree)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures, JSON-serialisable; a mean of nothing is None.
+
+        `num_opportunities`: tool results at which the rule had a score to decide by, as leaves were missing; `num_branches`:
+        new paths, the originals excluded; `branch_rate`: branches per opportunity, and `branch_rate_by_turn` the same by turn
+        (0: inside the first completion). `num_initial` and `num_topups`: trajectories from the prompt, planned and besides;
+        `leaves_per_initial_trajectory`: number of leaves -> how many trajectories from the prompt, top-ups too, came to it.
+        `tool_calls_issued` = executed + cached + refused + without_result (no room was left for it, or the limit refused
+        again); `tool_errors` counts results with status error or timeout.
+        `tokens_sampled`, `tokens_unique` (prompts and results included), and both for independent trajectories.
+        `distinct_answers_per_task`: different answers of a tree; `answer_agreement`: chance that two of a tree's answers, drawn
+        without replacement, are the same; `no_answer_rate`: share of leaves without one.
+        """
+        counts, num_trees = self._counts, self._counts["trees"]
+        near, far = counts["tokens_after_tool"], counts["tokens_elsewhere"]
+        leaves, calls = counts["leaves"], counts["calls"]
+        return {
+            "num_trees": num_trees,
+            "num_trajectories": leaves,
+            "leaves_per_group": _ratio(leaves, num_trees),
+            "num_initial": counts["initial"],
+            "num_topups": counts["topups"],
+            "num_opportunities": self._opportunities.total(),
+            "num_branches": self._branches.total(),
+            "branch_rate": _ratio(self._branches.total(), self._opportunities.total()),
+            "entropy_after_tool": _ratio(self._entropy_after_tool, near),
+            "entropy_elsewhere": _ratio(self._entropy_elsewhere, far),
+            "tool_calls_issued": calls,
+            "tool_calls_independent": counts["calls_independent"],
+            "tool_calls_executed": counts["executed"],
+            "tool_calls_cached": counts["cached"],
+            "tool_calls_refused": counts["refused"],
+            "tool_calls_without_result": calls - counts["executed"] - counts["cached"] - counts["refused"],
+            "tool_errors": counts["errors"],
+            "tokens_sampled": near + far,
+            "tokens_sampled_independent": counts["sampled_independent"],
+            "tokens_unique": counts["unique"],
+            "tokens_trajectory": counts["trajectory"],
+            "distinct_answers_per_task": fmean(self._distinct) if self._distinct else None,
+            "answer_agreement": fmean(self._agreement) if self._agreement else None,
+            "no_answer_rate": _ratio(counts["no_answer"], leaves),
+            "leaves_per_initial_trajectory": {str(n): self._leaves_per_initial[n] for n in sorted(self._leaves_per_initial)},
+            "branch_rate_by_turn": [
+                {
+                    "turn": turn,
+                    "num_opportunities": self._opportunities[turn],
+                    "num_branches": self._branches[turn],
+                    "branch_rate": _ratio(self._branches[turn], self._opportunities[turn]),
+                }
+                for turn in sorted(self._opportunities.keys() | self._branches.keys())
+            ],
+        }
+
+    def _count_branches(self, tree: RolloutTree) -> None:
+        leaves = tree.leaves()
+        num_from_prompt = len(tree.children[0])
+        num_initial = min(num_from_prompt, tree.settings.get("num_initial", num_from_prompt))
+        self._counts.update(trees=1, leaves=len(leaves), initial=num_initial, topups=num_from_prompt - num_initial)
+        self._opportunities.update(n.turn for n in tree.nodes if n.branch_score is not None)
+        self._branches.update(n.turn for n in tree.nodes if n.is_branch)
+        self._leaves_per_initial.update(Counter(tree.path(leaf)[1].id for leaf in leaves).values())
+
+    def _count_calls(self, tree: RolloutTree) -> None:
+        for node in tree.nodes:
+            self._counts["calls"] += _calls(node)
+            result = node.tool_result
+            if result is not None:
+                fate = "refused" if result.status == "refused" else "cached" if result.cached else "executed"
+                self._counts[fate] += 1
+                self._counts["errors"] += result.status in ("error", "timeout")
+        self._counts["calls_independent"] += sum(_calls(node) for t in tree.trajectories() for node in t.nodes)
+
+    def _count_tokens(self, tree: RolloutTree) -> None:
+        after_tool, elsewhere = split_entropies([tree], self._window)
+        self._entropy_after_tool += sum(after_tool)
+        self._entropy_elsewhere += sum(elsewhere)
+        self._counts.update(
+            tokens_after_tool=len(after_tool),
+            tokens_elsewhere=len(elsewhere),
+            sampled_independent=sum(t.num_sampled_tokens for t in tree.trajectories()),
+            unique=tree.num_unique_tokens,
+            trajectory=tree.num_trajectory_tokens,
+        )
+
+    def _compare_answers(self, tree: RolloutTree) -> None:
+        leaves = tree.leaves()
+        given = [leaf.parse.answer for leaf in leaves if leaf.parse is not None and leaf.parse.answer is not None]
+        self._counts["no_answer"] += len(leaves) - len(given)
+        answers = Counter(self._read_answer(answer) for answer in given)
+        self._distinct.append(len(answers))
+        if len(given) > 1:
+            pairs = len(given) * (len(given) - 1)
+            self._agreement.append(sum(n * (n - 1) for n in answers.values()) / pairs)
+
+
+def measure_trees(trees: Sequence[RolloutTree], *, window: int) -> dict[str, Any]:
+    """The figures of `TreeStatistics.summary` over some trees."""
+    statistics = TreeStatistics(window=window)
+    for tree in trees:
+        statistics.add(tree)
+    return statistics.summary()
+
+
+def split_entropies(trees: Iterable[RolloutTree], window: int) -> tuple[list[float], list[float]]:
+    """Entropies of sampled tokens among the first `window` after a tool result, and of all others; shared tokens once."""
+    after_tool: list[float] = []
+    elsewhere: list[float] = []
+    for tree in trees:
+        for node, source, distance in sampled_nodes(tree):
+            near = max(0, window - distance) if source is not None else 0
+            after_tool += (node.entropies or [])[:near]
+            elsewhere += (node.entropies or [])[near:]
+    return after_tool, elsewhere
+
+
+def _calls(node: Node) -> int:
+    return int(node.parse is not None and node.parse.tool_call is not None)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

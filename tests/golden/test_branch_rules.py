@@ -1,0 +1,277 @@
+"""Every branch rule worked by hand; the arithmetic is in the comments."""
+
+import math
+from random import Random
+from typing import Any
+
+import pytest
+
+from arpo.rollout.config import (
+    AepoReleasedRuleConfig,
+    AepoRuleConfig,
+    ArpoReleasedRuleConfig,
+    ArpoRuleConfig,
+    NoBranchingConfig,
+    RandomRuleConfig,
+    ThresholdRuleConfig,
+    TokenEntropyRuleConfig,
+)
+from arpo.rollout.history import BranchHistory
+from arpo.rollout.rules import (
+    AepoReleasedRule,
+    AepoRule,
+    ArpoReleasedRule,
+    ArpoRule,
+    CompletionView,
+    ForkRequest,
+    NoBranching,
+    Opportunity,
+    Probe,
+    RandomRule,
+    ThresholdRule,
+    TokenEntropyRule,
+)
+from arpo.tree import NodeKind, RolloutTree
+from arpo.types import Message, Task
+
+
+def at(node: int = 2, **known: Any) -> Opportunity:
+    """An opportunity of which only what a test names matters."""
+    nothing = {
+        "turn": 1, "entropies": (0.0,), "call_entropies": (0.0,), "initial_entropies": (0.0,), "entropy_delta": 0.0,
+        "normalizer": 1.0, "recent_entropies": (), "consecutive_branches": 0, "consecutive_turns": 0,
+    }  # fmt: skip
+    return Opportunity(node=node, **(nothing | known))
+
+
+class Numbers(Random):
+    """Gives the numbers it was given."""
+
+    def __init__(self, *numbers: float):
+        self._numbers = iter(numbers)
+
+    def random(self) -> float:
+        return next(self._numbers)
+
+
+def asked(requests: list[ForkRequest]) -> list[tuple[int, int]]:
+    """(node, count), by priority."""
+    return [(r.node, r.count) for r in sorted(requests, key=lambda r: -r.priority)]
+
+
+def test_none() -> None:
+    rule = NoBranching(NoBranchingConfig())
+    assert rule.plan(8, 3, None) == 8
+    assert rule.score(at(entropy_delta=9.0)) is None
+    assert rule.decide([at(entropy_delta=9.0)], Random(0)) == []
+
+
+def test_arpo() -> None:
+    # 0.5 + 0.2 * 0.08 = 0.516 > 0.5; 0.5 + 0.2 * -0.01 = 0.498; at 0 exactly 0.5, which is not above tau; 0.5 + 0.2 * 1 = 0.7
+    rule = ArpoRule(ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=2))
+    places = [at(3, entropy_delta=0.08), at(4, entropy_delta=-0.01), at(5, entropy_delta=0.0), at(6, entropy_delta=1.0)]
+    assert [rule.score(o) for o in places] == pytest.approx([0.516, 0.498, 0.5, 0.7])
+    assert asked(rule.decide(places, Random(0))) == [(6, 2), (3, 2)]
+    assert rule.plan(16, 8, None) == 8
+
+
+# mean and sum: after the result 0.9 and 1.8, of the call 0.5 and 1.5, of the baseline 0.3 and 0.6; the normaliser is 2
+WINDOWS = {"entropies": (1.0, 0.8), "call_entropies": (0.7, 0.5, 0.3), "initial_entropies": (0.2, 0.4), "normalizer": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("lag", "sum_over_window", "probability"),
+    [
+        (True, True, 0.5 + 0.2 * (1.5 - 0.6) / 2),  # 0.59, as released
+        (True, False, 0.5 + 0.2 * (0.5 - 0.3) / 2),  # 0.52
+        (False, True, 0.5 + 0.2 * (1.8 - 0.6) / 2),  # 0.62
+        (False, False, 0.5 + 0.2 * (0.9 - 0.3) / 2),  # 0.56, the paper's quantity
+    ],
+)
+def test_arpo_released(lag: bool, sum_over_window: bool, probability: float) -> None:
+    rule = ArpoReleasedRule(ArpoReleasedRuleConfig(lag=lag, sum_over_window=sum_over_window))
+    assert rule.score(at(**WINDOWS)) == pytest.approx(probability)
+    # the draw branches iff it is below the probability; equal priorities: the order of the paths decides
+    draws = Numbers(probability + 1e-9, probability - 1e-9, 0.0)
+    assert asked(rule.decide([at(n, **WINDOWS) for n in (4, 9, 7)], draws)) == [(9, 1), (7, 1)]
+
+
+def test_arpo_released_defaults_are_the_public_code_s() -> None:
+    config = ArpoReleasedRuleConfig()
+    assert (config.branch_probability, config.entropy_weight, config.branch_factor) == (0.5, 0.2, 1)
+    assert (config.lag, config.sum_over_window) == (True, True)
+    # in the first turn the completion that made the call is the baseline itself: a fair coin
+    first = at(call_entropies=(0.7, 0.2), initial_entropies=(0.7, 0.2), entropies=(9.0,))
+    assert ArpoReleasedRule(config).score(first) == 0.5
+
+
+def test_arpo_released_agrees_with_the_public_code_s_words() -> None:
+    """It draws u, clips u - w * delta to [0, 1] and goes on without a branch iff that exceeds 0.5."""
+    rule = ArpoReleasedRule(ArpoReleasedRuleConfig())
+    random = Random(0)
+    for _ in range(500):
+        delta, u = random.uniform(-4, 4), random.random()
+        place = at(call_entropies=(delta,), initial_entropies=(0.0,))
+        branches = not min(1.0, max(0.0, u - 0.2 * delta)) > 0.5
+        assert bool(rule.decide([place], Numbers(u))) == branches
+
+
+def test_arpo_released_tries_branch_factor_times() -> None:
+    rule = ArpoReleasedRule(ArpoReleasedRuleConfig(branch_factor=3))  # P = 0.5: two of the three numbers are below
+    assert asked(rule.decide([at()], Numbers(0.1, 0.9, 0.49))) == [(2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("windows", "expected"),
+    [
+        (((0.6, 1.0), (1.0, 1.4)), 7),  # H_root 0.8, H_tool 1.2: 16 / (1 + e^0.2) = 16 * 0.45017 = 7.20
+        (((0.6, 1.0),), 8),  # no tool call: H_tool = H_root, 16 / 2
+        (((2.0,), (0.0,), (1.0,)), 11),  # H_tool 0.5: 16 / (1 + e^-0.75) = 16 * 0.67918 = 10.87
+        (((0.0,), (90.0,)), 1),  # 16 / (1 + e^45) = 0.0..., at least one
+        (((90.0,), (0.0,)), 16),  # at most all
+    ],
+)
+def test_aepo_plan(windows: tuple[tuple[float, ...], ...], expected: int) -> None:
+    rule = AepoRule(AepoRuleConfig(probe_slope=0.5))
+    assert rule.plan(16, None, None) is None  # one trajectory first
+    assert rule.plan(16, None, Probe(windows=windows, normalizer=1.0)) == expected
+    assert rule.plan(16, 5, None) == 5  # a configured N needs no probe
+
+
+def test_aepo_plan_rounds_halves_up() -> None:
+    assert AepoRule(AepoRuleConfig()).plan(5, None, Probe(windows=((1.0,),), normalizer=1.0)) == 3  # 2.5
+
+
+def test_aepo() -> None:
+    rule = AepoRule(AepoRuleConfig(alpha=0.5, gamma=0.2, tau=0.5, penalty_slope=0.05))
+    # (0.5 + 0.2 * 0.4) (1 - 0.05 l) = 0.58, 0.551, 0.522, 0.493 for l = 0, 1, 2, 3
+    places = [at(n, entropy_delta=0.4, consecutive_branches=n) for n in range(4)]
+    assert [rule.score(o) for o in places] == pytest.approx([0.58, 0.551, 0.522, 0.493])
+    assert asked(rule.decide(places, Random(0))) == [(0, 1), (1, 1), (2, 1)]
+    # the penalty takes at most everything: 1 - min(1, 0.05 * 30) = 0
+    assert rule.score(at(entropy_delta=0.4, consecutive_branches=30)) == 0
+    # the tree's turns do not matter to it, only the path's own branches
+    assert rule.score(at(entropy_delta=0.4, consecutive_turns=9)) == pytest.approx(0.58)
+
+
+@pytest.mark.parametrize(
+    ("windows", "expected"),
+    [
+        # sums 1.6 and 2.4 over the normaliser 2: H_root 0.8, mean of all (0.8 + 1.2) / 2 = 1.0; 16 / (1 + e^0.1) = 7.60: 7 + 1
+        (((0.6, 1.0), (1.0, 1.4)), 8),
+        (((0.6, 1.0),), 9),  # no tool call: 16 / 2 = 8, and 1
+        (((90.0,), (0.0,)), 16),  # 22.5 above the mean: 16 + 1, at most all
+        (((0.0,), (900.0,)), 1),
+    ],
+)
+def test_aepo_released_plan(windows: tuple[tuple[float, ...], ...], expected: int) -> None:
+    rule = AepoReleasedRule(AepoReleasedRuleConfig())
+    assert rule.plan(16, None, None) is None
+    assert rule.plan(16, None, Probe(windows=windows, normalizer=2.0)) == expected
+    assert rule.plan(16, 8, None) == 8
+
+
+def test_aepo_released() -> None:
+    rule = AepoReleasedRule(AepoReleasedRuleConfig())
+    # delta (0.9 - 0.7) / 2 = 0.1; 1 + 0.02 - 0.5 / (1 - 0.05 l): l = 0 gives 0.52, l = 2 1.02 - 0.5 / 0.9 = 0.46444
+    windows = {"call_entropies": (0.5, 0.4), "initial_entropies": (0.7,), "normalizer": 2.0}
+    assert rule.score(at(**windows)) == pytest.approx(0.52)
+    assert rule.score(at(**windows, consecutive_turns=2)) == pytest.approx(0.464444, abs=1e-6)
+    assert rule.score(at(**windows, consecutive_branches=2)) == pytest.approx(0.52)  # the group's turns count, not the path's
+    assert rule.score(at(**windows, consecutive_turns=20)) == 0  # the factor 1 - 0.05 * 20 is 0
+
+
+def test_aepo_released_agrees_with_the_public_code_s_words() -> None:
+    """It draws u, multiplies u + w * delta by max(0, 1 - 0.05 l), clips, and goes on without a branch iff that is below 0.5."""
+    rule = AepoReleasedRule(AepoReleasedRuleConfig())
+    random = Random(0)
+    for _ in range(1000):
+        delta, u, turns = random.uniform(-3, 3), random.random(), random.randrange(25)
+        place = at(call_entropies=(delta,), consecutive_turns=turns)
+        branches = not min(1.0, max(0.0, (u + 0.2 * delta) * max(0.0, 1 - 0.05 * turns))) < 0.5
+        # as u and 1 - u have one distribution, the rule's draw is 1 - u
+        assert bool(rule.decide([place], Numbers(1 - u))) == branches
+
+
+def test_random() -> None:
+    rule = RandomRule(RandomRuleConfig(rate=(0.5, 0.1), branch_factor=2))
+    assert [rule.score(at(turn=t)) for t in (1, 2, 3)] == [0.5, 0.1, 0.1]  # the last rate goes on
+    # turn 1: 0.4 and 0.2 are below 0.5; the smaller number first
+    assert asked(rule.decide([at(3), at(4), at(5)], Numbers(0.4, 0.6, 0.2))) == [(5, 2), (3, 2)]
+    assert RandomRule(RandomRuleConfig(rate=0.25)).score(at(turn=7)) == 0.25
+
+
+def test_random_has_its_rate() -> None:
+    # 4000 draws at 0.3: standard deviation sqrt(0.3 * 0.7 / 4000) = 0.0072
+    rule = RandomRule(RandomRuleConfig(rate=0.3))
+    assert len(rule.decide([at()] * 4000, Random(0))) / 4000 == pytest.approx(0.3, abs=0.029)
+
+
+@pytest.mark.parametrize(
+    ("entropy", "count"),
+    [(0.4, 0), (0.5, 0), (0.51, 1), (1.0, 2), (1.3, 2), (1.99, 3), (2.0, 4), (70.0, 4)],  # floor(H / 0.5), at most 4
+)
+def test_threshold_fixed(entropy: float, count: int) -> None:
+    rule = ThresholdRule(ThresholdRuleConfig(threshold=0.5))
+    place = at(entropies=(entropy - 0.1, entropy + 0.1))
+    assert rule.score(place) == pytest.approx(entropy - 0.5)
+    if entropy != 0.5:  # the mean of two floats need not be 0.5 to the last bit
+        assert asked(rule.decide([place], Random(0))) == ([(2, count)] if count else [])
+
+
+def test_threshold_adaptive() -> None:
+    # of 9.9, 0.4, 0.6, 0.5 the last three count: mean 0.5, std sqrt((0.01 + 0.01 + 0) / 2) = 0.1; bound 0.5 + 2 * 0.1 = 0.7
+    rule = ThresholdRule(ThresholdRuleConfig(num_std=2.0, num_recent=3))
+    recent = (9.9, 0.4, 0.6, 0.5)
+    places = [at(n, entropies=(h,), recent_entropies=recent) for n, h in ((1, 0.69), (2, 0.75), (3, 1.5))]
+    assert [rule.score(o) for o in places] == pytest.approx([-0.01, 0.05, 0.8])
+    assert asked(rule.decide(places, Random(0))) == [(3, 2), (2, 1)]  # floor(1.5 / 0.7) = 2
+    # one result is no sample: no bound, no branch
+    assert rule.score(at(entropies=(9.0,), recent_entropies=(0.1,))) is None
+    assert rule.decide([at(entropies=(9.0,), recent_entropies=(0.1,))], Random(0)) == []
+
+
+def test_threshold_where_nothing_was_uncertain() -> None:
+    rule = ThresholdRule(ThresholdRuleConfig(max_branches=3))  # the bound is 0: as many as allowed
+    assert asked(rule.decide([at(entropies=(0.1,), recent_entropies=(0.0, 0.0))], Random(0))) == [(2, 3)]
+
+
+def test_token_entropy() -> None:
+    rule = TokenEntropyRule(TokenEntropyRuleConfig(branch_factor=2))
+    completions = [
+        CompletionView(node=1, entropies=(2.0, 0.1, 1.5)),  # the first token of a completion is no place
+        CompletionView(node=4, entropies=(0.3, 0.9, 1.5)),
+        CompletionView(node=6, entropies=(5.0, 0.0)),  # nor is one without any entropy
+    ]
+    found = [(r.node, r.offset, r.count, r.priority) for r in rule.decide_inside(completions, 3)]
+    assert found == [(1, 2, 2, 1.5), (4, 2, 2, 1.5), (4, 1, 2, 0.9)]
+    assert len(rule.decide_inside(completions, 99)) == 4
+    assert rule.decide([at(entropies=(9.0,))], Random(0)) == []
+
+
+def test_history_counts_branches_in_a_row() -> None:
+    """A path of four results, forked at the first, third and fourth; a second path forked at none."""
+    task = Task(id="t", messages=(Message(role="user", content="q"),), references=("a",), source="test")
+    tree, history = RolloutTree.from_prompt(task, [1]), BranchHistory()
+
+    def result(below: Any) -> Any:
+        return tree.append(tree.append(below, NodeKind.COMPLETION, [2]), NodeKind.OBSERVATION, [3])
+
+    path = [tree.root]
+    for turn in range(1, 6):
+        path.append(result(path[-1]))
+        expected = {1: 0, 2: 1, 3: 0, 4: 1, 5: 2}[turn]
+        assert history.consecutive_branches(tree, path[turn]) == expected
+        assert history.consecutive_turns(turn) == expected
+        if turn in (1, 3, 4):
+            history.record_fork(path[turn])
+    begun_as_the_fork_at_4 = result(path[4])
+    assert history.consecutive_branches(tree, begun_as_the_fork_at_4) == 2
+    other = result(result(tree.root))
+    assert history.consecutive_branches(tree, other) == 0
+    assert history.consecutive_turns(2) == 1  # of the tree, not of this path
+
+
+def test_the_windowed_entropy_is_a_mean() -> None:
+    assert at(entropies=(0.9, 0.3, 0.6)).entropy == pytest.approx(0.6)
+    assert math.isclose(at(entropies=(0.25,)).entropy, 0.25)

@@ -1,0 +1,67 @@
+"""Neighbouring slots share attention calls where it pays, and every way to share them gives the same attention."""
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from arpo.inference import cache_layout
+from arpo.inference.cache_layout import CacheLayout, Segment
+from arpo.inference.kv_cache import ForkableKVCache
+
+CPU = torch.device("cpu")
+
+
+def make_cache(lengths: list[int], kv_heads: int) -> ForkableKVCache:
+    """Slots filled with random keys and values."""
+    cache = ForkableKVCache(num_layers=1, num_kv_heads=kv_heads, head_dim=8, dtype=torch.float64, device=CPU)
+    for slot, length in enumerate(lengths):
+        assert cache.allocate() == slot
+        cache.extend(slot, length)
+    for states in cache.layer(0):
+        for slot, length in enumerate(lengths):
+            states[slot, :, :length] = torch.randn(kv_heads, length, 8, dtype=torch.float64)
+    return cache
+
+
+def num_calls(lengths: list[int], segments: list[tuple[int, int]], call_cost: int, monkeypatch) -> int:
+    cache = make_cache(lengths, 1)
+    monkeypatch.setitem(cache_layout._CALL_BYTES, "cpu", call_cost * cache.position_bytes)
+    return len(CacheLayout(cache, [Segment(slot, lengths[slot], n) for slot, n in segments], CPU)._blocks)
+
+
+def test_what_shares_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = [10, 12, 30, 11]
+    assert num_calls(lengths, [(0, 1), (1, 1)], 2, monkeypatch) == 1  # slot 0 reads two positions too much
+    assert num_calls(lengths, [(0, 1), (1, 1)], 1, monkeypatch) == 2
+    assert num_calls(lengths, [(0, 1), (1, 1), (2, 1)], 35, monkeypatch) == 2  # slots 0 and 1 would read 18 each too much
+    assert num_calls(lengths, [(0, 1), (1, 1), (2, 1)], 36, monkeypatch) == 1
+    assert num_calls(lengths, [(0, 1), (3, 1)], 99, monkeypatch) == 2  # no neighbours
+    assert num_calls(lengths, [(0, 1), (1, 2)], 99, monkeypatch) == 2  # not equally many new tokens
+
+
+@pytest.mark.parametrize("call_cost", [0, 3, 10_000])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_attention_is_that_of_each_sequence_alone(kv_heads: int, call_cost: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    lengths, counts = [5, 5, 9, 0, 3, 70, 2], [1, 1, 1, 4, 4, 1, 3]
+    cache = make_cache(lengths, kv_heads)
+    monkeypatch.setitem(cache_layout._CALL_BYTES, "cpu", call_cost * cache.position_bytes)
+    slots = [0, 1, 2, 3, 4, 6]  # slot 5 rests
+    layout = CacheLayout(cache, [Segment(s, lengths[s], counts[s]) for s in slots], CPU)
+    total = sum(counts[s] for s in slots)
+    query = torch.randn(total, 4, 8, dtype=torch.float64)
+    key, value = torch.randn(2, total, kv_heads, 8, dtype=torch.float64)
+    output = layout.attend(0, query, key, value, scale=0.3)
+    first = 0
+    for slot in slots:
+        span = slice(first, first + counts[slot])
+        first = span.stop
+        start, end = lengths[slot], lengths[slot] + counts[slot]
+        keys, values = (states[slot, :, :end].clone() for states in cache.layer(0))
+        assert torch.equal(keys[:, start:], key[span].transpose(0, 1))
+        assert torch.equal(values[:, start:], value[span].transpose(0, 1))
+        mask = torch.ones(counts[slot], end, dtype=torch.bool).tril(diagonal=start)
+        expected = scaled_dot_product_attention(
+            query[span].transpose(0, 1), keys, values, attn_mask=mask, scale=0.3, enable_gqa=True
+        )
+        torch.testing.assert_close(output[span], expected.transpose(0, 1), rtol=0, atol=1e-12)

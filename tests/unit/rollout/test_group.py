@@ -1,0 +1,320 @@
+"""Every rule grows exactly M leaves, whatever the model writes and however long tools take; forks inside completions work."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from math import exp, floor
+from random import Random
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from arpo.errors import ConfigError, EngineError
+from arpo.inference.scripted import ScriptedEngine, ScriptedPrefix
+from arpo.protocols.encoding import PolicyTokenizer
+from arpo.rollout.config import (
+    AepoReleasedRuleConfig,
+    AepoRuleConfig,
+    ArpoReleasedRuleConfig,
+    ArpoRuleConfig,
+    LimitsConfig,
+    NoBranchingConfig,
+    RandomRuleConfig,
+    RolloutConfig,
+    ThresholdRuleConfig,
+    TokenEntropyRuleConfig,
+)
+from arpo.rollout.entropy import entropy_delta
+from arpo.rollout.path import turn_completions
+from arpo.rollout.rules import BRANCH_RULES
+from arpo.rollout.runner import RolloutRunner
+from arpo.tree import NodeKind, RolloutTree
+from arpo.tree.serialize import tree_from_dict, tree_to_dict
+from arpo.types import Completion, Message, SamplingParams, StopReason, Task
+
+RULES = [
+    NoBranchingConfig(),
+    ArpoRuleConfig(),
+    ArpoRuleConfig(tau=0.0, branch_factor=3),
+    ArpoReleasedRuleConfig(branch_factor=2),
+    AepoRuleConfig(tau=0.4),
+    AepoReleasedRuleConfig(),
+    RandomRuleConfig(rate=(1.0, 0.3)),
+    ThresholdRuleConfig(),
+    ThresholdRuleConfig(threshold=0.4),
+    TokenEntropyRuleConfig(),
+    TokenEntropyRuleConfig(branch_factor=2),
+]
+PIECES = {
+    "": [("<search>", 6), ("<answer>", 2), ("a", 1), ("<|end|>", 1)],
+    "<search>": [("a", 5), ("</search>", 1)],
+    "<answer>": [("a", 4), ("</answer>", 1), ("<search>", 1)],
+    "a": [("</search>", 5), ("b", 2), ("</answer>", 2), ("<search>", 1), ("<|end|>", 1)],
+}
+
+
+class Babbler(ScriptedEngine):
+    """Writes markup at random, with random entropies: what it draws depends on (seed, position) and the last token alone."""
+
+    def __init__(self, tokenizer: PolicyTokenizer):
+        super().__init__(lambda text: text, tokenizer)
+        self._eos_ids = tokenizer.eos_ids
+
+    async def generate(
+        self, prefix: ScriptedPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
+    ) -> tuple[Completion, ScriptedPrefix]:
+        if prefix.is_released:
+            raise EngineError("released")
+        await asyncio.sleep(0)
+        drawn = list(prefix.token_ids[len(prefix.token_ids) - position :])
+        logprobs, entropies, reason = [], [], None
+        while reason is None:
+            random = Random(f"{seed} {position + len(entropies)}")
+            last = self._tokenizer.decode(drawn[-1:])
+            pieces, weights = zip(*PIECES.get(last, PIECES["a"] if drawn else PIECES[""]), strict=True)
+            (token,) = self._tokenizer.encode_markup(random.choices(pieces, weights)[0])
+            drawn.append(token)
+            logprobs.append(-random.random())
+            entropies.append(random.choice([0.0, random.random()]))
+            if token in self._eos_ids:
+                reason = StopReason.EOS
+            elif any(s in self._tokenizer.decode(drawn) for s in stop):
+                reason = StopReason.STOP_STRING
+            elif len(entropies) == sampling.max_tokens:
+                reason = StopReason.LENGTH
+        token_ids = drawn[position:]
+        completion = Completion(token_ids=token_ids, logprobs=logprobs, entropies=entropies, stop_reason=reason)
+        return completion, ScriptedPrefix((*prefix.token_ids, *token_ids))
+
+
+async def grow(agent: Any, tasks: Sequence[Task], config: RolloutConfig, seed: int = 0) -> list[RolloutTree]:
+    trees = [tree async for tree in RolloutRunner(agent, config, max_live_groups=2).grow(tasks, seed=seed)]
+    return sorted(trees, key=lambda t: t.task.id)
+
+
+def timeless(trees: Sequence[RolloutTree]) -> list[RolloutTree]:
+    for node in [n for tree in trees for n in tree.nodes]:
+        if node.tool_result is not None:
+            node.tool_result = replace(node.tool_result, seconds=0.0)
+    return list(trees)
+
+
+def check(tree: RolloutTree, config: RolloutConfig, agent: Any) -> None:
+    """What holds of every tree."""
+    assert len(tree.leaves()) == config.group_size
+    assert all(leaf.kind is NodeKind.COMPLETION for leaf in tree.leaves())
+    assert [n.id for n in tree.depth_first()] == list(range(len(tree.nodes)))
+    num_branches = sum(n.is_branch for n in tree.nodes)
+    num_topups = len(tree.children[0]) - tree.settings["num_initial"]
+    assert num_topups >= 0
+    assert tree.settings["num_initial"] + num_branches + num_topups == config.group_size
+    for node in tree.nodes[1:]:
+        parent = tree.nodes[node.parent or 0]
+        if node.is_branch:
+            inside = config.rule.type == "token_entropy"
+            assert parent.kind is (NodeKind.COMPLETION if inside else NodeKind.OBSERVATION)
+        if node.is_sampled and not any(tree.nodes[c].is_sampled for c in tree.children[node.id]):
+            whole = turn_completions(tree, node)
+            ids = [t for n in whole for t in n.token_ids]
+            text = agent.tokenizer.decode([t for t in ids if t not in agent.tokenizer.eos_ids])
+            assert node.parse == agent.protocol.parse(text)
+            assert "".join(n.text for n in whole) == text
+            assert len(ids) <= agent.limits.max_turn_tokens
+        if node.is_sampled:
+            assert len(node.token_ids) == len(node.logprobs or []) == len(node.entropies or []) > 0
+    assert all(len(t.token_ids) <= agent.limits.max_trajectory_tokens for t in tree.trajectories())
+    assert tree_from_dict(tree_to_dict(tree)) == tree
+
+
+def test_every_rule_is_tried() -> None:
+    assert {r.type for r in RULES} == set(BRANCH_RULES)
+
+
+@pytest.fixture(scope="session")
+def babbling(make_world, tokenizer: PolicyTokenizer):
+    """A function that makes an agent whose model babbles and whose tool takes the time it is told."""
+    return lambda latency=lambda: 0.0: replace(make_world(latency=latency).agent, engine=Babbler(tokenizer))
+
+
+def task_named(name: str) -> Task:
+    return Task(id=name, messages=(Message(role="user", content=f"question {name}"),), references=("a",), source="test")
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    rule=st.sampled_from(RULES),
+    group_size=st.integers(1, 9),
+    num_initial=st.none() | st.integers(1, 8),
+    window=st.integers(1, 4),
+    estimator=st.sampled_from(["exact", "surprisal"]),
+    seed=st.integers(0, 10**6),
+)
+def test_exactly_m_leaves_whatever_the_model_writes(
+    babbling, rule: Any, group_size: int, num_initial: int | None, window: int, estimator: Any, seed: int
+) -> None:
+    if num_initial is not None and (rule.type == "none" or num_initial >= group_size):
+        num_initial = None
+    config = RolloutConfig(
+        group_size=group_size,
+        num_initial_trajectories=num_initial,
+        rule=rule,
+        entropy_window=window,
+        entropy_estimator=estimator,
+    )
+    agent = babbling()
+    for tree in asyncio.run(grow(agent, [task_named(f"{i}") for i in range(3)], config, seed)):
+        check(tree, config, agent)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.type)
+async def test_latency_changes_no_tree_of_any_rule(babbling, rule: Any, random_latency) -> None:
+    config = RolloutConfig(group_size=7, rule=rule, entropy_window=2)
+    tasks = [task_named(f"{i}") for i in range(4)]
+    first, *others = [
+        timeless(await grow(babbling(latency), tasks, config)) for latency in (lambda: 0.0, *map(random_latency, (1, 2)))
+    ]
+    assert first == others[0] == others[1]
+    if rule.type != "none":
+        assert any(n.is_branch for tree in first for n in tree.nodes)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.type)
+async def test_nothing_is_left_and_nothing_is_computed_twice(make_world, tasks: list[Task], rule: Any) -> None:
+    """Of the real engine. A fork inside a completion computes one token again: the one its first draw follows."""
+    world = make_world()
+    config = RolloutConfig(group_size=6, rule=rule, entropy_window=2)
+    trees = await grow(world.agent, tasks, config)
+    world.assert_empty()
+    for tree in trees:
+        check(tree, config, world.agent)
+    num_inside = sum(n.is_branch for t in trees for n in t.nodes) if rule.type == "token_entropy" else 0
+    assert world.engine.num_computed_tokens == sum(t.num_unique_tokens - len(t.leaves()) for t in trees) + num_inside
+    if rule.type == "token_entropy":
+        assert num_inside == len(tasks) * 3
+
+
+async def test_forks_inside_start_at_the_tokens_of_highest_entropy(make_world, tasks: list[Task]) -> None:
+    """M - N = 3 new paths, each after the tokens before one of the three highest entropies of the first three trajectories."""
+    config = RolloutConfig(group_size=6, rule=TokenEntropyRuleConfig())
+    for tree in await grow(make_world().agent, tasks, config):
+        originals = [t for t in tree.trajectories() if not any(n.is_branch for n in t.nodes)]
+        assert len(originals) == 3
+        wholes: dict[int, list[float]] = {}
+        for trajectory in originals:
+            for node in trajectory.completions:
+                parts = turn_completions(tree, node)
+                below = [c for c in tree.children[node.id] if tree.nodes[c].is_sampled]
+                if not below:
+                    wholes[parts[0].id] = [x for n in parts for x in n.entropies or []]
+        highest = sorted((x for w in wholes.values() for x in w[1:]), reverse=True)[:3]
+        forked = [
+            rest.entropies[0]
+            for branch in tree.nodes if branch.is_branch
+            for rest in [tree.nodes[c] for c in tree.children[branch.parent]] if not rest.is_branch
+        ]  # fmt: skip
+        assert sorted(forked, reverse=True) == pytest.approx(highest)
+
+
+async def test_a_fork_inside_draws_from_the_distribution_it_left(make_world, tasks: list[Task]) -> None:
+    """The engine's prefix there is the right one: a fresh computation of the same ids gives the same log-probs."""
+    world = make_world()
+    (tree,) = await grow(world.agent, tasks[:1], RolloutConfig(group_size=8, rule=TokenEntropyRuleConfig()))
+    world.model.set_attn_implementation("eager")
+    for branch in [n for n in tree.nodes if n.is_branch]:
+        before = [t for n in tree.path(branch)[:-1] for t in n.token_ids]
+        sequence = torch.tensor([before + branch.token_ids])
+        with torch.inference_mode():
+            logprobs = torch.log_softmax(world.model(sequence).logits[0], dim=-1)
+        expected = [logprobs[len(before) + i - 1, t].item() for i, t in enumerate(branch.token_ids)]
+        assert branch.logprobs == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("estimator", "top_k"), [("exact", None), ("top_k", 2), ("surprisal", None)])
+async def test_every_estimator_takes_effect_and_is_recorded(
+    make_world, tasks: list[Task], estimator: Any, top_k: int | None
+) -> None:
+    world = make_world()
+    config = RolloutConfig(
+        group_size=4, entropy_window=2, entropy_estimator=estimator, entropy_top_k=top_k, rule=ArpoRuleConfig(tau=0.0)
+    )
+    trees = await grow(world.agent, tasks, config)
+    for tree in trees:
+        assert tree.settings == {
+            "rule": "arpo", "num_initial": 2, "temperature": 1.0, "entropy_estimator": estimator, "entropy_top_k": top_k,
+            "entropy_window": 2, "entropy_normalizer": "log_vocab",
+        }  # fmt: skip
+    measured = [(t, n) for t in trees for n in t.nodes if n.entropy_delta is not None]
+    assert measured
+    for tree, node in measured:
+        (own,) = [tree.nodes[c] for c in tree.children[node.id] if not tree.nodes[c].is_branch]
+        first = tree.path(node)[1]
+        after, initial = (
+            [[-x for x in n.logprobs or []] for n in (own, first)]
+            if estimator == "surprisal"
+            else (own.entropies, first.entropies)
+        )
+        expected = entropy_delta(
+            after or [], initial or [], window=2, normalizer="log_vocab", vocab_size=world.agent.vocab_size
+        )
+        assert node.entropy_delta == pytest.approx(expected, abs=1e-12)
+
+
+async def test_an_estimator_the_engine_lacks_is_refused(babbling) -> None:
+    agent = babbling()
+    agent.engine.entropy_estimators = ("top_k",)
+    with pytest.raises(ConfigError, match=r"rollout\.entropy_estimator = 'exact'"):
+        RolloutRunner(agent, RolloutConfig())
+    RolloutRunner(agent, RolloutConfig(entropy_estimator="top_k"))
+
+
+@pytest.mark.parametrize("group_size", [1, 2, 7])
+async def test_the_probe_is_a_leaf_and_one_of_the_initial_trajectories(babbling, group_size: int) -> None:
+    """N follows from the first trajectory of the finished tree, which counts."""
+    config = RolloutConfig(group_size=group_size, rule=AepoRuleConfig(probe_slope=3.0), entropy_window=2)
+    agent, seen = babbling(), set()
+    for tree in await grow(agent, [task_named(f"{i}") for i in range(12)], config):
+        nodes = [tree.nodes[tree.children[0][0]]]
+        while own := [c for c in tree.children[nodes[-1].id] if not tree.nodes[c].is_branch]:
+            nodes.append(tree.nodes[own[0]])
+        means = [fmean((n.entropies or [])[:2]) for n in nodes if n.is_sampled]
+        after = fmean(means[1:]) if means[1:] else means[0]
+        planned = group_size / (1 + exp(-3.0 * (means[0] - after)))
+        assert tree.settings["num_initial"] == min(group_size, max(1, floor(planned + 0.5)))
+        assert len(tree.children[0]) >= tree.settings["num_initial"]
+        seen.add(tree.settings["num_initial"])
+    assert group_size < 7 or len(seen) > 1
+
+
+async def test_top_ups_start_as_soon_as_no_branch_can_take_their_place(make_world, tokenizer: PolicyTokenizer) -> None:
+    """Rate 0, Z = 1, M = 12, N = 1: eleven top-ups. The first path reads three results and a refusal.
+
+    With r results to come it can bring 2^r - 1 branches: 15, 7, 3, 1, 0. So 11 - 7 = 4 top-ups start after its first result,
+    7 - 3 = 4 after the second, 3 - 1 = 2 after the third and the last one after the refusal: 1, 5, 9, 11, 12 trajectories.
+    """
+    agent = replace(
+        make_world().agent,
+        limits=LimitsConfig(max_turn_tokens=12, max_trajectory_tokens=400),
+        engine=ScriptedEngine(lambda text: "<answer>a</answer>" if "Refused" in text else "<search>a</search>", tokenizer),
+    )
+    num_opened, seen = 0, set()
+    open_session, execute = agent.executor.open_session, agent.executor.execute
+
+    def counted_open() -> Any:
+        nonlocal num_opened
+        num_opened += 1
+        return open_session()
+
+    async def slow_execute(*args: Any, **options: Any) -> Any:
+        seen.add(num_opened)
+        await asyncio.sleep(0.001)
+        return await execute(*args, **options)
+
+    agent.executor.open_session, agent.executor.execute = counted_open, slow_execute
+    config = RolloutConfig(group_size=12, num_initial_trajectories=1, rule=RandomRuleConfig(rate=0.0), entropy_window=1)
+    (tree,) = await grow(agent, [task_named("0")], config)
+    assert len(tree.leaves()) == 12
+    assert sorted(seen) == [1, 5, 9, 11, 12]
