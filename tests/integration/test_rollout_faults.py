@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,18 @@ async def test_a_prompt_longer_than_the_context_names_the_task(tokenizer: Policy
     assert asyncio.all_tasks() == before
 
 
+async def test_a_prompt_longer_than_the_context_costs_its_own_tree_alone(tokenizer: PolicyTokenizer):
+    agent = make_agent(tokenizer, call_then(ANSWER))
+    tasks = make_tasks(3)
+    tasks[1] = replace(tasks[1], messages=(Message(role="user", content="question " + "a b " * 500),))
+    failures: list[TreeFailure] = []
+    runner = RolloutRunner(agent, EAGER, max_live_groups=1)
+    trees = [tree async for tree in runner.grow(tasks, seed=1, on_failure=failures.append)]
+    assert [tree.task.id for tree in trees] == ["t0", "t2"]
+    assert [(f.task.id, f.is_dropped) for f in failures] == [("t1", True)]
+    assert "tree of task 't1': dropped: task 't1': its prompt has" in str(failures[0])
+
+
 async def test_a_task_that_occurs_twice_is_an_error_before_anything_is_sampled(tokenizer: PolicyTokenizer):
     agent = make_agent(tokenizer, lambda _: pytest.fail("nothing is to be sampled"))
     tasks = make_tasks(3)
@@ -355,7 +368,7 @@ async def test_a_tree_that_fails_twice_is_dropped_and_the_others_are_not(tokeniz
     trees, failures = await grow_with(FailingEngine(call_then(ANSWER), tokenizer, "question 1", range(1000)), tokenizer)
     assert sorted(trees) == ["t0", "t2", "t3"]
     assert [(f.task.id, f.is_dropped) for f in failures] == [("t1", False), ("t1", True)]
-    assert "dropped, after a second failure: no memory" in str(failures[1])
+    assert "dropped: no memory" in str(failures[1])
 
 
 async def test_whoever_needs_every_tree_gets_the_error(tokenizer: PolicyTokenizer):
@@ -406,7 +419,7 @@ def test_training_counts_the_trees_it_lost_and_learns_from_the_others(train, tmp
     assert [row["rollout/dropped_trees"] for row in rows] == [0, 1, 0]
     assert [row["train/groups"] for row in rows] == [2, 1, 2]
     assert summary["dropped_trees"] == 1
-    assert sum("dropped, after a second failure: no memory for this prompt" in line for line in lines) == 1
+    assert sum("dropped: no memory for this prompt" in line for line in lines) == 1
 
 
 def test_training_that_loses_every_tree_of_a_step_stops(train, tmp_path: Path):

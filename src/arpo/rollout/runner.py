@@ -19,16 +19,17 @@ from arpo.types import Task
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class TreeFailure:
-    """The engine failed while a tree grew; what the tree held is freed."""
+    """A tree could not be grown; what it held is freed."""
 
     task: Task
-    error: EngineError
+    error: EngineError | DataError
+    """Of the engine, or of the task: its prompt leaves no room for a completion."""
     is_dropped: bool
-    """False: the tree is grown again from the prompt. True: it has failed for the second time and will be missing."""
+    """False: the tree is grown again from the prompt. True: it will be missing."""
 
     def __str__(self) -> str:
         """What happened, in one line."""
-        outcome = "dropped, after a second failure" if self.is_dropped else "grown again from its prompt"
+        outcome = "dropped" if self.is_dropped else "grown again from its prompt"
         return f"tree of task {self.task.id!r}: {outcome}: {self.error}"
 
 
@@ -50,15 +51,15 @@ class RolloutRunner:
 
         When the engine fails, the trees it was working on are closed completely and grown once more from their prompts, with
         the same seed; the others go on. A tree that fails twice is dropped if `on_failure` is there to be told, and ends the
-        growth with its error otherwise. Any other error ends the growth at once.
+        growth with its error otherwise; so does a task whose prompt leaves no room, at once. Any other error ends the growth.
 
         Args:
             tasks: What to answer; a task may occur only once.
             seed: Names the random streams; with the same seed, tasks and weights the trees are the same.
-            on_failure: Told of each failure of a tree, the first and the second. None: no tree may be missing.
+            on_failure: Told of each failure of a tree. None: no tree may be missing.
 
         Raises:
-            DataError: two tasks have one id, or a prompt leaves no room for a completion.
+            DataError: two tasks have one id; or, with `on_failure` None, a prompt leaves no room for a completion.
             EngineError: a tree failed twice and `on_failure` is None.
             ToolError: the state of a tool cannot be forked.
         """
@@ -130,6 +131,11 @@ class _Growth:
                     self._on_failure(TreeFailure(task=task, error=error, is_dropped=is_last_try))
                 elif is_last_try:
                     raise
+            except DataError as error:
+                if self._on_failure is None:
+                    raise
+                self._on_failure(TreeFailure(task=task, error=error, is_dropped=True))
+                break
         self._start_next()
 
     async def _try_to_grow(self, task: Task, place: ExitStack) -> None:

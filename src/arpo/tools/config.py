@@ -1,5 +1,7 @@
 """Configuration of the tools an agent has."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from arpo.cache.config import CacheConfig
@@ -15,6 +17,8 @@ class ExecutorConfig(Config):
     """Calls one trajectory may make; a branch counts those of the path it shares."""
     timeout_s: float = Field(default=120.0, gt=0)
     """Seconds of wall time one call may take, waiting for a free place not counted."""
+    timeouts_s: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Seconds for single tools, by name, e.g. `{python = 10.0}`; the others have `timeout_s`."""
     max_concurrency: int = Field(default=64, ge=1)
     """Calls carried out at the same time; further ones wait."""
     max_result_tokens: int = Field(default=512, ge=1)

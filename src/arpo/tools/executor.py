@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from arpo.cache import Cache, cache_key
+from arpo.errors import ConfigError
 from arpo.tools.base import Tool
 from arpo.tools.config import ExecutorConfig
 from arpo.tools.places import Places
@@ -71,6 +72,9 @@ class ToolExecutor:
         config: the limits.
         cut: `cut(text, max_tokens)` gives the text's first tokens and whether any were cut off, by the policy's tokenizer.
         cache: keeps successful results of cacheable tools; None keeps none.
+
+    Raises:
+        ConfigError: `timeouts_s` names a tool that is not there.
     """
 
     def __init__(
@@ -80,6 +84,11 @@ class ToolExecutor:
         cut: Callable[[str, int], tuple[str, bool]],
         cache: Cache | None = None,
     ) -> None:
+        unknown = sorted(set(config.timeouts_s) - set(tools))
+        if unknown:
+            raise ConfigError(
+                f"tools.executor.timeouts_s: there is no tool {unknown[0]!r}; the tools are: {', '.join(tools) or 'none'}"
+            )
         self.tools = dict(tools)
         self.config = config
         self.counts = ExecutorCounts()
@@ -157,7 +166,8 @@ class ToolExecutor:
 
     async def _run(self, tool: Tool, call: ToolCall) -> ToolResult:
         async with self._places.here():
-            limit = asyncio.timeout(self.config.timeout_s)
+            seconds = self.config.timeouts_s.get(tool.name, self.config.timeout_s)
+            limit = asyncio.timeout(seconds)
             try:
                 async with limit:
                     return _checked(await tool.run(call.arguments))
@@ -166,7 +176,7 @@ class ToolExecutor:
                 if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                     raise  # the trajectory is stopped; a tool that cancels itself has only failed
                 if limit.expired():
-                    return ToolResult(content=f"{tool.name}: stopped after {self.config.timeout_s:g} s.", status="timeout")
+                    return ToolResult(content=f"{tool.name}: stopped after {seconds:g} s.", status="timeout")
                 return ToolResult(content=f"{tool.name}: {type(error).__name__}: {error}", status="error")
 
     def _count(self, name: str, result: ToolResult, was_executed: bool) -> None:

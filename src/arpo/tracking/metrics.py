@@ -31,7 +31,9 @@ METRICS: dict[str, Metric] = {
     "rollout/branch_rate": Metric("1", "Branches per opportunity; 0 when there was none."),
     "rollout/num_initial": Metric("count", "Initial trajectories, sampled from the prompts."),
     "rollout/num_topups": Metric("count", "Trajectories sampled from the prompts because branching left places free."),
-    "rollout/dropped_trees": Metric("count", "Trees lost because the engine failed on them twice; the step has the others."),
+    "rollout/dropped_trees": Metric(
+        "count", "Trees lost: the engine failed on them twice, or the prompt left no room; the step has the others."
+    ),
     "rollout/leaves_per_group": Metric("count", "Mean number of trajectories per task."),
     "rollout/tool_calls_issued": Metric("count", "Tool calls the policy made, answered from the cache or not."),
     "rollout/tool_calls_executed": Metric("count", "Tool calls that ran because the cache held no result."),

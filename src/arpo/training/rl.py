@@ -65,8 +65,8 @@ def train_rl(
     Raises:
         ConfigError, DataError, ModelError, ToolError: what is configured cannot be used; see each message.
         RunError: the run directory is in use, or holds a run and `resume` is False; or the disk is full.
-        EngineError: the engine failed twice on every tree of a step; single trees it fails on are reported, and counted as
-            `rollout/dropped_trees`.
+        EngineError: the engine failed twice on every tree of a step; single trees it fails on, and those of prompts that leave
+            no room, are reported and counted as `rollout/dropped_trees`.
         CheckpointError: a checkpoint could not be written or read.
     """
     if config.num_threads is not None:
@@ -168,10 +168,10 @@ class RLTrainer:
         return rollout_metrics | train_metrics | times
 
     async def _grow(self, tasks: Sequence[Task], seed: int) -> tuple[list[RolloutTree], int]:
-        """The trees of some tasks in their order, each scored while others still grow, and how many the engine lost.
+        """The trees of some tasks in their order, each scored while others still grow, and how many were lost.
 
         Raises:
-            EngineError: the engine lost every tree, so that the step has nothing to learn from.
+            EngineError, DataError: every tree was lost, so that the step has nothing to learn from; the last one's error.
         """
         trees: dict[str, RolloutTree] = {}
         lost: list[TreeFailure] = []
@@ -186,7 +186,7 @@ class RLTrainer:
             trees[tree.task.id] = tree
         if lost and not trees:
             error = lost[-1].error
-            raise EngineError(f"step {self.state.step + 1}: every tree was lost; the last error: {error}") from error
+            raise type(error)(f"step {self.state.step + 1}: every tree was lost; the last error: {error}") from error
         return [trees[task.id] for task in tasks if task.id in trees], len(lost)
 
     def _update(self, trees: list[RolloutTree]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arpo.cache import Cache
-from arpo.errors import ToolError
+from arpo.errors import ConfigError, ToolError
 from arpo.tools.base import Tool
 from arpo.tools.config import ExecutorConfig
 from arpo.tools.executor import ToolExecutor
@@ -130,6 +130,18 @@ async def test_slow_tool_is_stopped_and_counted():
     assert "0.05 s" in result.content
     assert tool.num_running == 0
     assert (tools.counts.timeouts, tools.counts.errors) == (1, 0)
+
+
+async def test_a_tool_may_have_its_own_time_limit():
+    tools = executor(Echo(delay=30), Echo("patient", delay=0.1), timeout_s=30, timeouts_s={"echo": 0.05})
+    session = tools.open_session()
+    assert (await session.call(say("x"))).content == "echo: stopped after 0.05 s."
+    assert (await session.call(say("x", "patient"))).status == "success"
+
+
+def test_a_time_limit_for_a_tool_that_is_not_there_is_an_error():
+    with pytest.raises(ConfigError, match=r"timeouts_s: there is no tool 'pyhton'; the tools are: echo"):
+        executor(Echo(), timeouts_s={"pyhton": 1.0})
 
 
 async def test_no_more_calls_at_once_than_configured():
