@@ -17,7 +17,7 @@ class ExecutorConfig(Config):
     """Calls one trajectory may make; a branch counts those of the path it shares."""
     timeout_s: float = Field(default=120.0, gt=0)
     """Seconds of wall time one call may take, waiting for a free place not counted."""
-    timeouts_s: dict[str, Annotated[float, Field(gt=0)]] = {}
+    timeouts_s: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Seconds for single tools, by name, e.g. `{python = 10.0}`; the others have `timeout_s`."""
     max_concurrency: int = Field(default=64, ge=1)
     """Calls carried out at the same time; further ones wait."""

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from arpo.batching.policy_batch import make_policy_batches
 from arpo.config import dump_config
 from arpo.data.tasks import read_tasks, report_bad_rows
-from arpo.errors import EngineError, RunError
+from arpo.errors import RunError
 from arpo.inference.build import build_engine, engine_dtype
 from arpo.models.attention import use_layout_attention
 from arpo.models.loading import load_policy
