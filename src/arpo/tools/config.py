@@ -1,8 +1,6 @@
 """Configuration of the tools an agent has."""
 
-from typing import Annotated
-
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from arpo.cache.config import CacheConfig
 from arpo.config import Config
@@ -17,12 +15,20 @@ class ExecutorConfig(Config):
     """Calls one trajectory may make; a branch counts those of the path it shares."""
     timeout_s: float = Field(default=120.0, gt=0)
     """Seconds of wall time one call may take, waiting for a free place not counted."""
-    timeouts_s: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    timeouts_s: dict[str, float] = Field(default_factory=dict)
     """Seconds for single tools, by name, e.g. `{python = 10.0}`; the others have `timeout_s`."""
     max_concurrency: int = Field(default=64, ge=1)
     """Calls carried out at the same time; further ones wait."""
     max_result_tokens: int = Field(default=512, ge=1)
     """Tokens of the policy's tokenizer a result may have; the rest is cut."""
+
+    @field_validator("timeouts_s")
+    @classmethod
+    def _are_positive(cls, timeouts: dict[str, float]) -> dict[str, float]:
+        for name, seconds in timeouts.items():
+            if not seconds > 0:
+                raise ValueError(f"{name} = {seconds}: a time limit must be above 0 s")
+        return timeouts
 
 
 class ToolsConfig(Config):

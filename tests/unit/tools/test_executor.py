@@ -144,6 +144,11 @@ def test_a_time_limit_for_a_tool_that_is_not_there_is_an_error():
         executor(Echo(), timeouts_s={"pyhton": 1.0})
 
 
+def test_a_time_limit_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match=r"echo = 0\.0: a time limit must be above 0 s"):
+        executor(Echo(), timeouts_s={"echo": 0})
+
+
 async def test_no_more_calls_at_once_than_configured():
     tool = Echo(delay=0.01)
     tools = executor(tool, max_concurrency=3)
