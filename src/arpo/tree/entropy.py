@@ -19,6 +19,25 @@ class EntropyCurve:
     count: list[int]
     """[D] tokens averaged; a token that several trajectories share counts once."""
 
+    def common(self, min_share: float) -> "EntropyCurve":
+        """The curve up to the first distance that less than `min_share` of the tokens at distance 0 reach.
+
+        Far from a result only a few odd turns are left, whose mean says nothing of the others.
+
+        Example: counts [200, 180, 9] and 0.05: the third is below 10, so two distances remain.
+        """
+        few = [d for d, n in enumerate(self.count) if n < min_share * self.count[0]]
+        end = few[0] if few else len(self.count)
+        return EntropyCurve(self.mean[:end], self.standard_error[:end], self.count[:end])
+
+    def mean_of_first(self, num_tokens: int) -> float:
+        """Mean entropy of all tokens at the first `num_tokens` distances, nats.
+
+        Example: mean [0.2, 0.6], count [3, 1]: (3 * 0.2 + 0.6) / 4 = 0.3 for two tokens.
+        """
+        counts = self.count[:num_tokens]
+        return sum(m * n for m, n in zip(self.mean, counts, strict=False)) / sum(counts)
+
 
 @dataclass(slots=True, frozen=True)
 class EntropyProfile:

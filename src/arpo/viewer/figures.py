@@ -9,6 +9,11 @@ from arpo.tree.entropy import EntropyCurve, EntropyProfile
 from arpo.viewer.charts import Chart, Reference, Series, Unit, line_chart, moving_average, number
 from arpo.viewer.run import RunRecord
 
+MIN_SHARE = 0.05
+"""Entropy is drawn up to the distance that this share of the turns reach."""
+FIRST_TOKENS = 5
+"""Tokens after a result that the sentence beside the figure speaks of."""
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Headline:
@@ -115,7 +120,8 @@ def entropy_charts(profile: EntropyProfile) -> list[Chart]:
 
 
 def entropy_series(label: str, curve: EntropyCurve, color: int) -> Series:
-    """One curve with its 95 % band."""
+    """One curve with its 95 % band, as far as it is common."""
+    curve = curve.common(MIN_SHARE)
     return Series(
         label=label,
         points=list(enumerate(curve.mean)),
@@ -130,11 +136,11 @@ def entropy_sentence(profile: EntropyProfile) -> str:
     """The figure's finding in words, computed from it."""
     if not (profile.after_tool.mean and profile.before_tools.mean):
         return ""
-    after, before = profile.after_tool.mean[0], profile.before_tools.mean[0]
+    after, before = (curve.mean_of_first(FIRST_TOKENS) for curve in (profile.after_tool, profile.before_tools))
     relation = "higher than" if after > before else "lower than" if after < before else "equal to"
     return (
-        f"The first token after a tool result has a mean entropy of {after:.2f} nats, {relation} the {before:.2f} nats "
-        "of the first token after the prompt."
+        f"The first {FIRST_TOKENS} tokens after a tool result have a mean entropy of {after:.3f} nats, {relation} the "
+        f"{before:.3f} nats of the first {FIRST_TOKENS} after the prompt."
     )
 
 

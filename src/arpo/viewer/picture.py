@@ -14,6 +14,7 @@ from arpo.errors import DataError
 from arpo.tracking import series
 from arpo.tree.entropy import EntropyCurve
 from arpo.viewer.charts import moving_average
+from arpo.viewer.figures import MIN_SHARE
 from arpo.viewer.run import RunRecord, read_run
 
 _BLUE, _ORANGE, _INK, _MUTED, _GRID = "#2a6fdb", "#d9622b", "#14171c", "#5a6372", "#e8ebf0"
@@ -61,14 +62,17 @@ def _draw_learning(axes: Axes, record: RunRecord) -> None:
         axes.plot(*zip(*smooth, strict=True), color=_BLUE, label="training, sampled")
     if validation:
         axes.plot(*zip(*validation, strict=True), color=_ORANGE, marker="o", markersize=5, label="validation, greedy")
-    for label, key in (("cold start", "accuracy_before"), ("demonstrator", "demonstrator_accuracy")):
-        value = record.summary.get(key)
-        if value is not None:
-            axes.axhline(value, color=_MUTED, linestyle=(0, (4, 3)), linewidth=1)
-            axes.annotate(
-                f"{label} {value:.0%}", (1, value), xycoords=("axes fraction", "data"),
-                xytext=(0, 3), textcoords="offset points", ha="right", fontsize=9.5,
-            )  # fmt: skip
+    marks = [
+        ("cold start", record.summary.get("accuracy_before")),
+        ("demonstrator", record.summary.get("demonstrator_accuracy")),
+    ]
+    known = sorted(((value, label) for label, value in marks if value is not None), reverse=True)
+    for (value, label), side in zip(known, (1, -1), strict=False):  # the upper label above its line, the lower one below
+        axes.axhline(value, color=_MUTED, linestyle=(0, (4, 3)), linewidth=1)
+        axes.annotate(
+            f"{label} {value:.0%}", (1, value), xycoords=("axes fraction", "data"), xytext=(0, 3 * side),
+            textcoords="offset points", ha="right", va="bottom" if side > 0 else "top", fontsize=9.5,
+        )  # fmt: skip
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set(title="Accuracy over training", xlabel="step", ylabel="exact match")
     _finish(axes)
@@ -88,6 +92,7 @@ def _finish(axes: Axes) -> None:
 
 
 def _draw_curve(axes: Axes, curve: EntropyCurve, label: str, color: str) -> None:
+    curve = curve.common(MIN_SHARE)
     distances = range(len(curve.mean))
     axes.plot(distances, curve.mean, color=color, label=label, marker="o", markersize=3.5)
     pairs = list(zip(curve.mean, curve.standard_error, strict=True))

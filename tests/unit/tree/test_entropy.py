@@ -3,7 +3,7 @@ import math
 import pytest
 
 from arpo.tree import NodeKind, RolloutTree
-from arpo.tree.entropy import entropy_by_distance
+from arpo.tree.entropy import EntropyCurve, entropy_by_distance
 from arpo.types import Message, Parse, Task, ToolCall, ToolResult
 
 TASK = Task(id="t", messages=(Message(role="user", content="?"),), references=("a",), source="test")
@@ -40,6 +40,19 @@ def test_hand_computed_tree():
     assert list(profile.by_tool) == ["python", "search"]
     assert profile.by_tool["search"].mean == pytest.approx([0.7, 0.2])
     assert profile.by_tool["python"].mean == [0.4]
+
+
+def test_a_curve_ends_where_few_turns_reach():
+    curve = EntropyCurve([0.2, 0.6, 9.0], [0.1, None, None], [200, 10, 9])
+    assert curve.common(0.05) == EntropyCurve([0.2, 0.6], [0.1, None], [200, 10])  # 5 % of 200 is 10
+    assert curve.common(0) == curve
+    assert EntropyCurve([], [], []).common(0.05) == EntropyCurve([], [], [])
+
+
+def test_mean_of_the_first_tokens_counts_tokens():
+    curve = EntropyCurve([0.2, 0.6, 9.0], [None] * 3, [3, 1, 1])
+    assert curve.mean_of_first(2) == pytest.approx(0.3)  # (3 * 0.2 + 0.6) / 4
+    assert curve.mean_of_first(5) == pytest.approx(2.04)  # (0.6 + 0.6 + 9) / 5
 
 
 def test_observation_tokens_do_not_count_as_distance():
