@@ -1,6 +1,7 @@
 """`arpo quickstart`: the whole path from nothing to a report, each step the command a user would type."""
 
 import argparse
+import ctypes
 import gc
 import hashlib
 import json
@@ -230,7 +231,7 @@ def _run_step(step: Step, position: str, state: dict[str, Any], out: Path) -> in
     console.print(f"$ arpo {shlex.join(command)}", style="bold", markup=False, soft_wrap=True)
     start = time.monotonic()
     code = main(command)
-    gc.collect()  # models and caches of a finished step sit in reference cycles
+    _free_memory()
     if code == 0:
         seconds = round(time.monotonic() - start, 1)
         state[step.name] = {"fingerprint": step.fingerprint, "seconds": seconds, "peak_memory_mb": round(_peak_memory_mb())}
@@ -259,6 +260,14 @@ def _print_result(summary: dict[str, Any], out: Path) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _free_memory() -> None:
+    """Give a finished step's memory back to the system: its models and caches sit in reference cycles, and glibc keeps pages."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+    if trim is not None:
+        trim(0)
 
 
 def _peak_memory_mb() -> float:
