@@ -23,9 +23,9 @@ class Workload:
     """Most trajectories that may generate at once."""
     latency: ToolLatency
     num_turns: int = 3
-    prompt_tokens: int = 96
-    turn_tokens: int = 64
-    observation_tokens: int = 48
+    prompt_tokens: int = 32
+    turn_tokens: int = 32
+    observation_tokens: int = 96
     num_ids: int = 512
     """Prompts and observations are made of the token ids below this, which every policy's vocabulary has."""
     seed: int = 0

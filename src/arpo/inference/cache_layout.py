@@ -1,13 +1,13 @@
 """Attention of packed new tokens over the cached sequences they belong to."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from arpo.inference.kv_cache import ForkableKVCache
 
@@ -48,6 +48,7 @@ class CacheLayout:
         for segment in segments:
             cache.extend(segment.slot, segment.num_tokens)
         self._cache = cache
+        self._capacity = cache.num_slots, cache.num_positions
         slots, starts, counts = np.array(segments).T
         ends = counts.cumsum()
         within = np.arange(ends[-1]) - (ends - counts).repeat(counts)
@@ -60,6 +61,23 @@ class CacheLayout:
         call_cost = _CALL_BYTES.get(device.type, _CALL_BYTES["cuda"]) // cache.position_bytes
         bounds = list(_split(slots.tolist(), starts.tolist(), counts.tolist(), call_cost))
         self._blocks = [self._block(slots[b], starts[b], counts[b], int(ends[b.start] - counts[b.start])) for b in bounds]
+
+    def advance(self) -> bool:
+        """Become the layout of one more token per segment, all of which had one; False where it takes a new layout.
+
+        Cheaper than a new one, and the same: blocks depend on how the lengths differ.
+        """
+        slots = [slot for block in self._blocks for slot in range(block.slots.start, block.slots.stop)]
+        has_room = max(self._cache.lengths[slot] for slot in slots) < self._cache.num_positions
+        is_current = self._capacity == (self._cache.num_slots, self._cache.num_positions)
+        if not (has_room and is_current and all(block.num_new == 1 for block in self._blocks)):
+            return False
+        for slot in slots:
+            self._cache.extend(slot, 1)
+        self.positions += 1
+        self._places += 1  # positions of one slot and head lie next to each other
+        self._blocks = [_one_longer(block) for block in self._blocks]
+        return True
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """As `AttentionLayout.attend`."""
@@ -103,6 +121,10 @@ def _mask(starts: np.ndarray, num_new: int, end: int, cache: ForkableKVCache) ->
     hidden = np.arange(end) > seen[:, :, None]
     mask = torch.zeros(hidden.shape, dtype=cache.dtype).masked_fill_(torch.from_numpy(hidden), float("-inf"))
     return mask.unsqueeze(1).to(cache.device)
+
+
+def _one_longer(block: _Block) -> _Block:
+    return replace(block, end=block.end + 1, mask=None if block.mask is None else pad(block.mask, (1, 0)))
 
 
 def _attend(block: _Block, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:

@@ -21,12 +21,13 @@ class ForkableKVCache:
     def __init__(self, *, num_layers: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device):
         self._shape = (num_layers, 2, 0, num_kv_heads, 0, head_dim)
         self._storage = torch.empty(self._shape, dtype=dtype, device=device)
-        self._num_positions = 0
         self._references: list[int] = []
         self._free: list[int] = []
         self._writing: set[int] = set()
         self.lengths: list[int] = []
         """Positions written per slot."""
+        self.num_positions = 0
+        """Positions each slot has memory for."""
         self.num_copied_tokens = 0
         """Positions copied by forks since the start."""
 
@@ -125,7 +126,7 @@ class ForkableKVCache:
     def extend(self, slot: int, num_tokens: int) -> None:
         """Claim the next `num_tokens` positions of `slot`; the caller writes them in every layer."""
         self.lengths[slot] += num_tokens
-        if self.lengths[slot] > self._num_positions:
+        if self.lengths[slot] > self.num_positions:
             self._reserve(slots=0, positions=self.lengths[slot])
 
     def check_integrity(self) -> None:
@@ -142,13 +143,14 @@ class ForkableKVCache:
         layers, pair, old_slots, heads, old_positions, dim = self._storage.shape
         if slots <= old_slots and positions <= old_positions:
             return
-        new_slots = max(old_slots, 8) if slots <= old_slots else max(slots, 2 * old_slots, 8)
-        new_positions = max(old_positions, 64) if positions <= old_positions else max(positions, 2 * old_positions, 64)
+        factor = 4 if self.device.type == "cpu" else 2  # there, what is not written to costs no memory
+        new_slots = max(old_slots, 8) if slots <= old_slots else max(slots, factor * old_slots, 8)
+        new_positions = max(old_positions, 256) if positions <= old_positions else max(positions, 2 * old_positions, 256)
         grown = _zeros((layers, pair, new_slots, heads, new_positions, dim), self._storage)
         used = min(max(self.lengths, default=0), old_positions)
         grown[:, :, :old_slots, :, :used] = self._storage[:, :, :, :, :used]
         self._storage = grown
-        self._num_positions = new_positions
+        self.num_positions = new_positions
 
 
 def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -101,6 +101,10 @@ class _Request:
         """Requests of one kind are drawn together."""
         return self.temperature, self.entropy_top_k or 0
 
+    def goes_on(self) -> bool:
+        """Whether it follows another request at once: draws after a prefill, or the rest of a paused completion."""
+        return self.hidden is not None or self.position > 0
+
     def last_tokens(self) -> tuple[int, ...]:
         """The tokens a stop string may lie in: one of n characters that the last token ends spans at most n tokens."""
         span = max(map(len, self.stop), default=0)
@@ -134,8 +138,8 @@ class TransformersEngine:
             decode: Text of sampled ids, to find stop strings in.
             eos_ids: Any of these ends a completion.
             max_batch_tokens: Most tokens of one forward pass, unless a single request needs more.
-            max_width: Most requests that are computed at once; further ones wait in the order they came, but completions
-                that go on after a pause come first. None: no bound.
+            max_width: Most requests that are computed at once; further ones wait in the order they came, but what follows
+                a prefill or a pause comes first. None: no bound.
         """
         config = use_layout_attention(model).config
         self._model = model
@@ -158,6 +162,7 @@ class TransformersEngine:
         self._arrived: list[_Request] = []
         self._queue: deque[_Request] = deque()
         self._running: list[_Request] = []
+        self._last_pass: tuple[list[_Request], CacheLayout] | None = None
         self._num_participants = 0
         self._num_busy = 0  # participants that do not await the engine
         self._wake = asyncio.Event()
@@ -279,12 +284,10 @@ class TransformersEngine:
             self._draw(drawing[kind])
 
     def _admit(self) -> None:
-        for request in sorted(self._arrived, key=_Request.order):
-            if request.position:  # the rest of a completion goes before what has not begun
-                self._queue.appendleft(request)
-            else:
-                self._queue.append(request)
+        arrived = sorted(self._arrived, key=_Request.order)
         self._arrived = []
+        self._queue.extendleft(r for r in reversed(arrived) if r.goes_on())
+        self._queue.extend(r for r in arrived if not r.goes_on())
         while self._queue and len(self._running) < self._max_width:
             parent = self._queue[0].parent
             slot = self.cache.claim(parent.slot, parent.length) if parent else self.cache.allocate()
@@ -302,16 +305,25 @@ class TransformersEngine:
         return sorted(batch, key=lambda request: request.slot)
 
     def _forward(self, batch: list[_Request]) -> None:
-        segments = [Segment(r.slot, self.cache.lengths[r.slot], len(r.waiting)) for r in batch]
-        device = self._model.device
-        layout = CacheLayout(self.cache, segments, device)
-        token_ids = torch.tensor([t for r in batch for t in r.waiting], device=device)
+        layout = self._layout_of(batch)
+        token_ids = torch.tensor([t for r in batch for t in r.waiting], device=self._model.device)
         hidden = forward_hidden(self._model, token_ids, layout.positions, layout)[layout.last]
         self.num_computed_tokens += len(token_ids)
         self.num_forward_passes += 1
         for request, row in zip(batch, hidden, strict=True):
             request.hidden = row
             request.waiting = []
+
+    def _layout_of(self, batch: list[_Request]) -> CacheLayout:
+        """The layout of the last pass, one token further, when the batch is the same and decodes on."""
+        if self._last_pass is not None:
+            last_batch, layout = self._last_pass
+            if batch == last_batch and all(len(r.waiting) == 1 for r in batch) and layout.advance():
+                return layout
+        segments = [Segment(r.slot, self.cache.lengths[r.slot], len(r.waiting)) for r in batch]
+        layout = CacheLayout(self.cache, segments, self._model.device)
+        self._last_pass = batch, layout
+        return layout
 
     def _draw(self, requests: list[_Request]) -> None:
         logits = head_logits(self._model, torch.stack([r.hidden for r in requests if r.hidden is not None]))
@@ -370,6 +382,7 @@ class TransformersEngine:
         requests = [*self._running, *self._queue, *self._arrived]
         self._running, self._arrived = [], []
         self._queue.clear()
+        self._last_pass = None
         for request in requests:
             if request.slot >= 0:
                 self.cache.end_writing(request.slot)

@@ -65,3 +65,35 @@ def test_attention_is_that_of_each_sequence_alone(kv_heads: int, call_cost: int,
             query[span].transpose(0, 1), keys, values, attn_mask=mask, scale=0.3, enable_gqa=True
         )
         torch.testing.assert_close(output[span], expected.transpose(0, 1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5], [9, 7, 8, 3]])
+def test_one_token_further_is_the_layout_made_anew(lengths: list[int]) -> None:
+    """Even lengths and uneven ones, whose mask moves along."""
+    torch.manual_seed(0)
+    rows = len(lengths)
+    advanced, anew = make_cache(lengths, 2), make_cache(lengths, 2)
+    anew._storage.copy_(advanced._storage)
+    layout = CacheLayout(advanced, [Segment(s, n, 1) for s, n in enumerate(lengths)], CPU)
+    for step in range(4):
+        if step:
+            assert layout.advance()
+        fresh = CacheLayout(anew, [Segment(s, n + step, 1) for s, n in enumerate(lengths)], CPU)
+        query = torch.randn(rows, 4, 8, dtype=torch.float64)
+        key, value = torch.randn(2, rows, 2, 8, dtype=torch.float64)
+        outputs = [made.attend(0, query, key, value, scale=0.3) for made in (layout, fresh)]
+        assert torch.equal(*outputs)
+        assert torch.equal(layout.positions, fresh.positions)
+    assert advanced.lengths == anew.lengths == [n + 4 for n in lengths]
+
+
+def test_what_cannot_go_on_takes_a_new_layout() -> None:
+    cache = make_cache([5, 5], 1)
+    assert not CacheLayout(cache, [Segment(0, 5, 1), Segment(1, 5, 2)], CPU).advance()  # a prefill is not decoding
+    layout = CacheLayout(cache, [Segment(0, 6, 1)], CPU)
+    cache.extend(0, cache.num_positions - cache.lengths[0])
+    assert not layout.advance()  # its slot is full
+    layout = CacheLayout(cache, [Segment(1, 7, 1)], CPU)
+    cache.extend(0, 1)
+    assert not layout.advance()  # the cache has moved
+    assert cache.lengths[1] == 8

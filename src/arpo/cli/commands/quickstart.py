@@ -263,7 +263,7 @@ def _print_result(summary: dict[str, Any], out: Path) -> None:
 
 
 def _free_memory() -> None:
-    """Give a finished step's memory back to the system: its models and caches sit in reference cycles, and glibc keeps pages."""
+    """Give a finished step's memory back to the system: models and caches sit in reference cycles, and glibc keeps pages."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
     if trim is not None:
