@@ -119,7 +119,7 @@ def signal_in(pid: int, seconds: float) -> None:
 def test_ctrl_c_says_how_to_go_on(arpo, domain, write_toml, wait_until, never_stopped: Path, tmp_path: Path):
     run = tmp_path / "run"
     pid = arpo.start("train", write_toml(tmp_path / "rl.toml", domain.rl(run)))
-    wait_until((run / "rollouts" / "step_000003.jsonl.zst").is_file)
+    wait_until((run / "rollouts" / "step_000002.jsonl.zst").is_file)
     os.kill(pid, signal.SIGINT)
     interrupted = arpo.wait()
     assert interrupted.code == 130
