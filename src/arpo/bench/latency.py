@@ -1,7 +1,7 @@
 """How long the synthetic tools of the benchmark take."""
 
 from dataclasses import dataclass
-from math import log
+from math import inf, log
 from statistics import NormalDist
 
 import numpy as np
@@ -17,16 +17,19 @@ class ToolLatency:
     name: str
     median: float = 0.0
     p99: float = 0.0
+    limit: float = inf
+    """No call takes longer: the time limit tools have."""
 
     def sample(self, shape: tuple[int, ...], seed: int) -> np.ndarray:
         """Latencies in seconds; the same for the same shape and seed."""
         if self.median == 0:
             return np.zeros(shape)
         sigma = log(self.p99 / self.median) / NormalDist().inv_cdf(0.99)
-        return self.median * np.exp(sigma * np.random.default_rng(seed).standard_normal(shape))
+        drawn = self.median * np.exp(sigma * np.random.default_rng(seed).standard_normal(shape))
+        return np.minimum(drawn, self.limit)
 
 
 NO_LATENCY = ToolLatency("0")
-LONG_TAILED = ToolLatency("long_tailed", median=0.05, p99=2.0)
+LONG_TAILED = ToolLatency("long_tailed", median=0.05, p99=2.0, limit=3.0)
 LATENCIES = {latency.name: latency for latency in (NO_LATENCY, LONG_TAILED)}
 """By the name in the results."""

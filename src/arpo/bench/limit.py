@@ -16,13 +16,19 @@ from arpo.bench.workload import Workload
 from arpo.models.attention import forward_hidden, head_logits
 
 
+def static_cache(model: PreTrainedModel, rows: int, positions: int) -> Tensor:
+    """Room for the keys and values of `rows` sequences."""
+    config = model.config
+    shape = (config.num_hidden_layers, 2, rows, config.num_key_value_heads, positions, config.head_dim)
+    return torch.zeros(shape, dtype=model.dtype, device=model.device)
+
+
 class StaticLayout:
     """Attention of `rows` sequences of equal length over a preallocated cache."""
 
-    def __init__(self, model: PreTrainedModel, rows: int, positions: int):
+    def __init__(self, model: PreTrainedModel, cache: Tensor, rows: int):
         config = model.config
-        shape = (config.num_hidden_layers, 2, rows, config.num_key_value_heads, positions, config.head_dim)
-        self._cache = torch.empty(shape, dtype=model.dtype, device=model.device)
+        self._cache = cache
         self._group = config.num_attention_heads // config.num_key_value_heads
         self.length = 0
         self.rows = rows
@@ -50,26 +56,26 @@ class StaticLayout:
 
 
 class BareModel:
-    """Static batches of a workload on a model."""
+    """A workload in static batches of `width` trajectories, a multiple of its group size."""
 
-    def __init__(self, model: PreTrainedModel, workload: Workload):
+    def __init__(self, model: PreTrainedModel, workload: Workload, width: int):
         self._model = model
         self._workload = workload
+        self._tasks_at_once = width // workload.group_size
+        self._cache = static_cache(model, width, workload.trajectory_tokens)
         self._observation = torch.tensor(workload.observation, device=model.device)
         self._prompts = torch.tensor(workload.prompts, device=model.device)
 
     @torch.inference_mode()
-    def run(self, width: int) -> None:
-        """Grow every trajectory, `width` at a time (a multiple of the group size)."""
-        tasks_at_once = width // self._workload.group_size
-        for prompts in self._prompts.split(tasks_at_once):
+    def run(self) -> None:
+        """Grow every trajectory."""
+        for prompts in self._prompts.split(self._tasks_at_once):
             self._grow(prompts)
 
     def _grow(self, prompts: Tensor) -> None:
         work = self._workload
         rows = len(prompts) * work.group_size
-        layout = StaticLayout(self._model, rows, work.trajectory_tokens)
-        layout.rows = len(prompts)
+        layout = StaticLayout(self._model, self._cache, len(prompts))
         hidden = self._forward(layout, prompts).repeat_interleave(work.group_size, dim=0)
         layout.repeat_rows(work.group_size)
         for turn in range(work.num_turns):
@@ -105,12 +111,11 @@ def candidate_widths(workload: Workload) -> Iterator[int]:
 
 def limit_seconds(model: PreTrainedModel, workload: Workload, widths: Iterable[int]) -> tuple[float, int]:
     """Seconds of the fastest of some widths, and that width."""
-    bare = BareModel(model, workload)
-    return min((timed(bare, width), width) for width in widths)
+    return min((timed(BareModel(model, workload, width)), width) for width in widths)
 
 
-def timed(bare: BareModel, width: int) -> float:
+def timed(bare: BareModel) -> float:
     """Seconds of one run."""
     start = time.perf_counter()
-    bare.run(width)
+    bare.run()
     return time.perf_counter() - start

@@ -27,27 +27,41 @@ class OursMeasured:
     """Given tokens that went through the model; recomputation of sampled ones would count too."""
 
 
-def run_ours(model: PreTrainedModel, tokenizer: PolicyTokenizer, workload: Workload) -> OursMeasured:
-    """Grow every trajectory of the workload, without branching."""
-    engine = TransformersEngine(model, decode=tokenizer.decode, eos_ids=frozenset(), max_width=workload.width)
-    executor = ToolExecutor(
-        {TOOL_NAME: waiting_tool(workload)},
-        ExecutorConfig(max_calls=workload.num_calls, max_concurrency=workload.num_trajectories, timeout_s=3600),
-        tokenizer.cut,
-    )
-    agent = Agent(
-        engine=engine, tokenizer=tokenizer, protocol=FixedTurns(workload), executor=executor, vocab_size=tokenizer.vocab_size,
-        limits=LimitsConfig(max_turn_tokens=workload.turn_tokens, max_trajectory_tokens=workload.trajectory_tokens),
-    )  # fmt: skip
-    config = RolloutConfig(group_size=workload.group_size, rule=NoBranchingConfig(), deterministic=False)
-    start = time.perf_counter()
-    sampled = asyncio.run(_grow(RolloutRunner(agent, config), workload))
-    seconds = time.perf_counter() - start
-    if sampled != workload.sampled_tokens:
-        raise AssertionError(f"{sampled} tokens were sampled, the workload has {workload.sampled_tokens}")
-    # the last token of a trajectory is never computed: nothing follows it
-    computed_draws = workload.sampled_tokens - workload.num_trajectories
-    return OursMeasured(seconds=seconds, prefill_tokens=engine.num_computed_tokens - computed_draws)
+class Ours:
+    """Our engine on a model; kept between runs, as in training, so that its cache is there from the second run on."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PolicyTokenizer, width: int):
+        self._tokenizer = tokenizer
+        self._engine = TransformersEngine(model, decode=tokenizer.decode, eos_ids=frozenset(), max_width=width)
+
+    def run(self, workload: Workload) -> OursMeasured:
+        """Grow every trajectory of the workload, without branching."""
+        runner = RolloutRunner(
+            self._agent(workload),
+            RolloutConfig(group_size=workload.group_size, rule=NoBranchingConfig(), deterministic=False),
+        )
+        computed_before = self._engine.num_computed_tokens
+        start = time.perf_counter()
+        sampled = asyncio.run(_grow(runner, workload))
+        seconds = time.perf_counter() - start
+        if sampled != workload.sampled_tokens:
+            raise AssertionError(f"{sampled} tokens were sampled, the workload has {workload.sampled_tokens}")
+        # the last token of a trajectory is never computed: nothing follows it
+        computed_draws = workload.sampled_tokens - workload.num_trajectories
+        computed = self._engine.num_computed_tokens - computed_before
+        return OursMeasured(seconds=seconds, prefill_tokens=computed - computed_draws)
+
+    def _agent(self, workload: Workload) -> Agent:
+        executor = ToolExecutor(
+            {TOOL_NAME: waiting_tool(workload)},
+            ExecutorConfig(max_calls=workload.num_calls, max_concurrency=workload.num_trajectories, timeout_s=3600),
+            self._tokenizer.cut,
+        )
+        return Agent(
+            engine=self._engine, tokenizer=self._tokenizer, protocol=FixedTurns(workload), executor=executor,
+            vocab_size=self._tokenizer.vocab_size,
+            limits=LimitsConfig(max_turn_tokens=workload.turn_tokens, max_trajectory_tokens=workload.trajectory_tokens),
+        )  # fmt: skip
 
 
 async def _grow(runner: RolloutRunner, workload: Workload) -> int:

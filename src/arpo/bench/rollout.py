@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from arpo.bench.latency import LATENCIES, NO_LATENCY
 from arpo.bench.limit import BareModel, candidate_widths, limit_seconds, timed
 from arpo.bench.naive import naive_seconds
-from arpo.bench.ours import run_ours
+from arpo.bench.ours import Ours
 from arpo.bench.peers import run_trl
 from arpo.bench.policies import write_policy
 from arpo.bench.workload import Workload
@@ -96,18 +96,17 @@ def run(options: BenchOptions, progress: Progress) -> dict[str, Any]:
 def measure_ours(workload: Workload, policy: Path, options: BenchOptions) -> dict[str, Any]:
     """Seconds of ours alone."""
     model, tokenizer = use_layout_attention(load_policy(policy)), PolicyTokenizer.load(policy)
-    _warm_up(model, tokenizer, workload)
-    seconds = min(run_ours(model, tokenizer, workload).seconds for _ in range(options.repeats))
+    engine = Ours(model, tokenizer, workload.width)
+    seconds = min(engine.run(workload).seconds for _ in range(options.repeats))
     return {"ours_seconds": seconds, "ours_tokens_per_s": workload.sampled_tokens / seconds}
 
 
 def compare(workload: Workload, policy: Path, options: BenchOptions) -> dict[str, Any]:
     """What every contender took on a workload, and the ratios."""
     model, tokenizer = use_layout_attention(load_policy(policy)), PolicyTokenizer.load(policy)
-    _warm_up(model, tokenizer, workload)
-    ours, limits = [], []
+    engine, ours, limits = Ours(model, tokenizer, workload.width), [], []
     for _ in range(options.repeats):
-        ours.append(run_ours(model, tokenizer, workload))
+        ours.append(engine.run(workload))
         limits.append(limit_seconds(model, workload, [min(limits)[1]] if limits else candidate_widths(workload)))
     best = min(ours, key=lambda run: run.seconds)
     limit, limit_width = min(limits)
@@ -142,22 +141,16 @@ def compare(workload: Workload, policy: Path, options: BenchOptions) -> dict[str
 def longest_trajectory_seconds(model: PreTrainedModel, workload: Workload) -> float:
     """Seconds of the trajectory whose tools take longest, alone on the machine."""
     alone = replace(workload, num_tasks=1, group_size=1, width=1, latency=NO_LATENCY)
-    return timed(BareModel(model, alone), 1) + float(workload.delays.sum(axis=1).max())
+    return timed(BareModel(model, alone, 1)) + float(workload.delays.sum(axis=1).max())
 
 
 def _one_turn(model: PreTrainedModel, stock: PreTrainedModel, workload: Workload) -> dict[str, float]:
     """That the limit is one: its decoding against `generate`, a single turn of as many tokens on `width` prompts."""
     turn_tokens = workload.num_turns * workload.turn_tokens
     one = replace(workload, num_tasks=workload.width, group_size=1, num_turns=1, turn_tokens=turn_tokens, latency=NO_LATENCY)
-    limit = min(timed(BareModel(model, one), one.width) for _ in range(2))
+    limit = min(timed(BareModel(model, one, one.width)) for _ in range(2))
     generate = min(naive_seconds(stock, one) for _ in range(2))
     return {"one_turn_limit_seconds": limit, "one_turn_generate_seconds": generate}
-
-
-def _warm_up(model: PreTrainedModel, tokenizer: PolicyTokenizer, workload: Workload) -> None:
-    small = replace(workload, num_tasks=1, turn_tokens=4, latency=NO_LATENCY)
-    run_ours(model, tokenizer, small)
-    timed(BareModel(model, small), small.group_size)
 
 
 def _policy(name: str, folder: Path) -> Path:

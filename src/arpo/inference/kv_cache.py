@@ -6,7 +6,6 @@ place; continuing a shorter one copies its n positions into a new slot. Nothing 
 """
 
 import heapq
-from math import prod
 
 import numpy as np
 import torch
@@ -143,18 +142,11 @@ class ForkableKVCache:
         layers, pair, old_slots, heads, old_positions, dim = self._storage.shape
         if slots <= old_slots and positions <= old_positions:
             return
-        factor = 4 if self.device.type == "cpu" else 2  # there, what is not written to costs no memory
-        new_slots = max(old_slots, 8) if slots <= old_slots else max(slots, factor * old_slots, 8)
-        new_positions = max(old_positions, 256) if positions <= old_positions else max(positions, 2 * old_positions, 256)
-        grown = _zeros((layers, pair, new_slots, heads, new_positions, dim), self._storage)
+        new_slots = max(slots, 2 * old_slots, 8) if slots > old_slots else old_slots
+        new_positions = max(positions, 2 * old_positions, 64) if positions > old_positions else max(old_positions, 64)
+        # zeros, as what was never written is read too, masked
+        grown = self._storage.new_zeros((layers, pair, new_slots, heads, new_positions, dim))
         used = min(max(self.lengths, default=0), old_positions)
         grown[:, :, :old_slots, :, :used] = self._storage[:, :, :, :, :used]
         self._storage = grown
         self.num_positions = new_positions
-
-
-def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Zeros, as what was never written is read too, masked. On a CPU their memory is taken only where something is written."""
-    if like.device.type != "cpu":
-        return like.new_zeros(shape)
-    return torch.from_numpy(np.zeros(prod(shape) * like.element_size(), dtype=np.uint8)).view(like.dtype).view(shape)

@@ -8,9 +8,9 @@ import torch
 from transformers import PreTrainedModel
 
 from arpo.bench.latency import NO_LATENCY, ToolLatency
-from arpo.bench.limit import BareModel, StaticLayout, candidate_widths
+from arpo.bench.limit import BareModel, StaticLayout, candidate_widths, static_cache
 from arpo.bench.naive import naive_seconds
-from arpo.bench.ours import run_ours
+from arpo.bench.ours import Ours
 from arpo.bench.policies import write_policy
 from arpo.bench.rollout import BenchOptions, compare
 from arpo.bench.workload import Workload
@@ -43,16 +43,18 @@ class CountTokens:
 def test_ours_prefills_each_prompt_and_observation_once(policy: Path) -> None:
     model = load_policy(policy)
     counter = CountTokens(model)
-    measured = run_ours(model, PolicyTokenizer.load(policy), SMALL)
-    assert measured.prefill_tokens == SMALL.prefill_minimum == 3 * 7 + 12 * 2 * 3
-    assert counter.num_tokens == SMALL.prefill_minimum + 12 * (3 * 5 - 1)  # and each draw but a trajectory's last
+    ours = Ours(model, PolicyTokenizer.load(policy), SMALL.width)
+    for run in (1, 2):
+        assert ours.run(SMALL).prefill_tokens == SMALL.prefill_minimum == 3 * 7 + 12 * 2 * 3
+        # and each draw but a trajectory's last
+        assert counter.num_tokens == run * (SMALL.prefill_minimum + 12 * (3 * 5 - 1))
 
 
 @pytest.mark.parametrize("width", [4, 8, 12])
 def test_the_limit_computes_as_many_tokens_as_ours(policy: Path, width: int) -> None:
     model = use_layout_attention(load_policy(policy))
     counter = CountTokens(model)
-    BareModel(model, SMALL).run(width)
+    BareModel(model, SMALL, width).run()
     assert counter.num_tokens == SMALL.prefill_minimum + 12 * (3 * 5 - 1)
 
 
@@ -71,7 +73,7 @@ def test_static_decoding_is_the_stock_forward_pass(make_model, kv_heads: int) ->
     ids = torch.arange(3 * 9).view(3, 9) % 90
     expected = model.base_model(input_ids=ids).last_hidden_state
     use_layout_attention(model)
-    layout = StaticLayout(model, rows=3, positions=9)
+    layout = StaticLayout(model, static_cache(model, 3, 9), rows=3)
     parts = []
     for part in ids.split([4, 1, 1, 3], dim=1):  # prefill, two decoding steps, an observation
         positions = torch.arange(layout.length, layout.length + part.shape[1]).repeat(3)

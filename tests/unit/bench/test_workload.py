@@ -32,3 +32,4 @@ def test_latency_has_its_median_and_percentile(latency, median: float, p99: floa
     # standard error of a sample quantile at 400,000 draws: below 1 % of the median, 2 % of the 99th percentile
     assert np.median(drawn) == pytest.approx(median, rel=0.02)
     assert np.quantile(drawn, 0.99) == pytest.approx(p99, rel=0.06)
+    assert drawn.max() <= latency.limit

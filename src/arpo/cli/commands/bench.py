@@ -43,10 +43,11 @@ def run(args: argparse.Namespace) -> int:
     from arpo.bench.report import markdown, read_json, tables, write_json
 
     result = read_json(args.source) if args.source else {"command": shlex.join(["arpo", *sys.argv[1:]]), **_measure(args)}
-    for heading, *rows in tables(result):
-        shown = Table(*heading)
-        for row in rows:
-            shown.add_row(*row)
+    for lines in tables(result):
+        first, *rest = zip(*lines, strict=True)  # a case per column: there are more figures than cases
+        shown = Table(*first)
+        for figures in rest:
+            shown.add_row(*figures)
         result_console().print(shown)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
