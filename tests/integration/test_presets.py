@@ -46,6 +46,9 @@ PARTS: dict[str, list[dict[str, Any]]] = {
 QUICK = {"aepo"}
 """Tried by the suite: the one with the most parts. `make test-slow` tries them all."""
 
+ACROSS_GROUPS = {"reinforce_pp"}
+"""Whose advantages compare groups with each other, so that groups of equal means say nothing of the baseline."""
+
 ROLLOUT = {
     "arpo_released": {"num_initial_trajectories": 2},
     "aepo_released": {"num_initial_trajectories": 2},
@@ -117,9 +120,10 @@ def test_a_preset_trains_and_every_part_of_it_acts(arpo, domain, write_toml, set
     start, end = (load_file(folder / "model.safetensors") for folder in (domain.path / "cold" / "final", run / "final"))
     assert any(not torch.equal(end[key], start[key]) for key in start)
 
-    step = max(rows, key=lambda row: row["train/updates"])["step"]
-    grown = list(read_trees(run / "rollouts" / f"step_{step:06d}.jsonl.zst"))
-    trees = [tree for tree in grown if len({leaf.reward for leaf in tree.leaves()}) > 1]
+    best = max(rows, key=lambda row: row["train/updates"])
+    steps = rows if name in ACROSS_GROUPS else [best]
+    grown = [tree for row in steps for tree in read_trees(run / "rollouts" / f"step_{row['step']:06d}.jsonl.zst")]
+    trees = [tree for tree in grown if name in ACROSS_GROUPS or len({leaf.reward for leaf in tree.leaves()}) > 1]
     weights = learned(mine, trees, tmp_path / "mine")
     for index, part in enumerate(PARTS[name] + MORE.get(name, [])):
         without = learned(merge(mine, part), trees, tmp_path / f"other{index}")

@@ -245,7 +245,7 @@ class Cache:
             try:
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # raised again; whatever it was, half a transaction must not stay
                 connection.execute("ROLLBACK")
                 raise
 

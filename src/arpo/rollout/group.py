@@ -168,7 +168,7 @@ class Group:
         """Grow one path; the last one to end finishes the group."""
         try:
             await path.run()
-        except BaseException:
+        except BaseException:  # raised again, cancellation too
             self._is_broken = True
             raise
         finally:

@@ -60,7 +60,7 @@ def contenders(config: Qwen3Config, trees) -> tuple[dict, InProcess]:
 
 def test_tree_flat_and_padded_have_one_gradient(config: Qwen3Config) -> None:
     packings, reference = contenders(config, quickstart_like_trees(config.vocab_size, num_trees=2))
-    differences = check_agreement(packings, reference, None, tolerance=1e-4)
+    differences = check_agreement(packings, reference, tolerance=1e-4)
     assert set(differences) == {
         "loss_difference_tree", "loss_difference_flat", "gradient_difference_tree", "gradient_difference_flat",
     }  # fmt: skip
@@ -79,7 +79,7 @@ def test_a_contender_that_computes_something_else_is_refused(config: Qwen3Config
 
     packings[name].measure = wrong
     with pytest.raises(AssertionError, match=r"disagree by more than 0\.0001"):
-        check_agreement(packings, reference, None, tolerance=1e-4)
+        check_agreement(packings, reference, tolerance=1e-4)
 
 
 def test_each_contender_computes_the_tokens_it_is_said_to(config: Qwen3Config) -> None:

@@ -137,7 +137,7 @@ class Session:
             try:
                 async with asyncio.timeout(_PROBE_S):
                     await client.list_tools(cache_mode="refresh")
-            except Exception:
+            except Exception:  # whatever it is that keeps the server from answering
                 if self._opening is not None and self._opening.done() and self._opening.result() is client:
                     await self.close()
 
@@ -151,7 +151,7 @@ class Session:
             self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody waits any more
         try:
             return await asyncio.shield(self._opening)
-        except Exception:
+        except Exception:  # raised again; the next call opens anew
             self._opening = None
             raise
 
@@ -161,7 +161,7 @@ class Session:
         try:
             async with asyncio.timeout(self._config.connect_timeout_s):
                 return await ready
-        except BaseException:
+        except BaseException:  # raised again, cancellation too; nobody would end the keeper
             keeper.cancel()
             raise
 

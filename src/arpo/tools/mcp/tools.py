@@ -67,7 +67,7 @@ class McpServer:
         atexit.register(self.close)
         try:
             self.tools = self._choose(name, config)
-        except BaseException:
+        except BaseException:  # raised again, Ctrl-C too; the program would stay
             self.close()
             raise
 
@@ -135,7 +135,7 @@ def connect_servers(servers: Mapping[str, McpServerConfig], taken: Collection[st
                 if tool.name in names:
                     raise ConfigError(f"tools.mcp.{name}: another tool is called {tool.name!r} too; rename one with `tools`")
                 names.add(tool.name)
-    except BaseException:
+    except BaseException:  # raised again, Ctrl-C too; the servers before would stay
         for server in connected:
             server.close()
         raise
