@@ -18,7 +18,7 @@ TRL_VENV := .venv-trl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test check format test-slow test-gpu test-vllm test-network bench-rollout bench-train bench-sandbox bench-search bench-grade bench-peers study-bias docs clean
+.PHONY: help quickstart test check format test-slow test-gpu test-vllm test-network bench-rollout bench-train bench-sandbox bench-search bench-grade bench-peers bias docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -70,8 +70,8 @@ bench-peers: $(VENV)/.installed $(TRL_VENV)/.installed ## Both with TRL, in an e
 	$(BIN)/arpo bench rollout --trl-python $(TRL_VENV)/bin/python --json runs/bench/rollout.json $(BENCH)
 	$(BIN)/arpo bench train --trl-python $(TRL_VENV)/bin/python --json runs/bench/train.json $(BENCH_TRAIN)
 
-study-bias: $(VENV)/.installed ## Compare estimators of the policy gradient with the exact one; tables and picture go to runs/bias
-	$(BIN)/arpo study bias --out runs/bias
+bias: $(VENV)/.installed ## Compare estimators of the policy gradient with the exact one; tables and picture go to runs/bias
+	$(BIN)/arpo bias --out runs/bias
 
 docs: $(VENV)/.installed ## Write docs/config.md and docs/metrics.md anew from the code
 	$(BIN)/arpo config docs --markdown > docs/config.md.partial && mv docs/config.md.partial docs/config.md

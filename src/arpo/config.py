@@ -72,7 +72,7 @@ def load_config(cls: type[C], path: Path | None, overrides: Sequence[str] = ()) 
     Example:
         load_config(RlRun, Path("rl.toml"), ["rollout.group_size=8"]).rollout.group_size  # -> 8
     """
-    data = _read_toml(path) if path is not None else {}
+    data = read_toml(path) if path is not None else {}
     for override in overrides:
         _apply_override(data, override)
     return parse_config(cls, data, source=str(path) if path else "command line")
@@ -115,7 +115,12 @@ def config_keys(cls: type[Config], prefix: str = "", defaults: Config | None = N
                 yield from config_keys(section, f"{prefix}{name}.<name>.")
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The keys of a TOML file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

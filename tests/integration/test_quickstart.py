@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from arpo.cli import recipes
+import arpo.recipes
 from arpo.cli.main import main
 
 CUTS = {
@@ -39,7 +39,7 @@ def short_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             text, count = re.subn(pattern, shorter, text)
             assert count, (kind, pattern)
         path.write_text(text)
-    monkeypatch.setattr(recipes, "_root", lambda: root)
+    monkeypatch.setattr(arpo.recipes, "_root", lambda: root)
 
 
 @pytest.mark.usefixtures("short_recipe")

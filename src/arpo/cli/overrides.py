@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from arpo.cli.recipes import find_recipe
 from arpo.config import C, load_config
 from arpo.errors import ConfigError, RunError
+from arpo.recipes import find_recipe
 
 
 def join_dotted(argv: Sequence[str]) -> list[str]:

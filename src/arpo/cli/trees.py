@@ -66,6 +66,7 @@ def _overview(summary: Mapping[str, Any]) -> Table:
         "from the prompt, planned": "num_initial", "from the prompt, topped up": "num_topups", "branches": "num_branches",
         "branches per opportunity": "branch_rate", "entropy after a tool result, nats": "entropy_after_tool",
         "entropy elsewhere, nats": "entropy_elsewhere", "different answers per tree": "distinct_answers_per_task",
+        "different sequences of calls per tree": "distinct_call_sequences_per_task",
         "two answers of a tree agree": "answer_agreement", "leaves without an answer": "no_answer_rate",
         "mean reward": "reward_mean", "exact match": "accuracy",
     }  # fmt: skip

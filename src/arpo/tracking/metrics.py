@@ -46,6 +46,10 @@ METRICS: dict[str, Metric] = {
         "count", "Tasks left out so far as always or never solved, for the rest of the run; absent where none are filtered."
     ),
     "rollout/leaves_per_group": Metric("count", "Mean number of trajectories per task."),
+    "rollout/distinct_answers_per_task": Metric("count", "Different answers among the trajectories of a task, mean."),
+    "rollout/distinct_call_sequences_per_task": Metric(
+        "count", "Different sequences of tool calls, arguments included, among the trajectories of a task, mean."
+    ),
     "rollout/tool_calls_issued": Metric("count", "Tool calls the policy made, answered from the cache or not."),
     "rollout/tool_calls_executed": Metric("count", "Tool calls that ran because the cache held no result."),
     "rollout/tool_calls_per_trajectory": Metric(

@@ -107,7 +107,8 @@ def measure_shaping(
 
 _GROWN = (
     "entropy_after_tool", "entropy_elsewhere", "num_opportunities", "num_branches", "branch_rate", "num_initial", "num_topups",
-    "leaves_per_group", "tokens_sampled", "tokens_unique", "tokens_trajectory",
+    "leaves_per_group", "distinct_answers_per_task", "distinct_call_sequences_per_task", "tokens_sampled", "tokens_unique",
+    "tokens_trajectory",
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """How some trees grew: branches, answers, tool calls and tokens, beside what independent trajectories would have cost."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
@@ -7,7 +8,7 @@ from typing import Any
 
 from arpo.tree.entropy import sampled_nodes
 from arpo.tree.node import Node
-from arpo.tree.tree import RolloutTree
+from arpo.tree.tree import RolloutTree, Trajectory
 
 
 class TreeStatistics:
@@ -33,6 +34,7 @@ class TreeStatistics:
         self._leaves_per_initial: Counter[int] = Counter()
         self._entropy_after_tool = self._entropy_elsewhere = 0.0
         self._distinct: list[int] = []
+        self._distinct_calls: list[int] = []
         self._agreement: list[float] = []
 
     def add(self, tree: RolloutTree) -> None:
@@ -41,6 +43,7 @@ class TreeStatistics:
         self._count_calls(tree)
         self._count_tokens(tree)
         self._compare_answers(tree)
+        self._distinct_calls.append(len({_call_sequence(t) for t in tree.trajectories()}))
 
     def summary(self) -> dict[str, Any]:
         """The figures, JSON-serialisable; a mean of nothing is None.
@@ -52,8 +55,9 @@ class TreeStatistics:
         `tool_calls_issued` = executed + cached + refused + without_result (no room was left for it, or the limit refused
         again); `tool_errors` counts results with status error or timeout.
         `tokens_sampled`, `tokens_unique` (prompts and results included), and both for independent trajectories.
-        `distinct_answers_per_task`: different answers of a tree; `answer_agreement`: chance that two of a tree's answers, drawn
-        without replacement, are the same; `no_answer_rate`: share of leaves without one.
+        `distinct_call_sequences_per_task`: different sequences of tool calls among a tree's trajectories, arguments as
+        written; `distinct_answers_per_task`: different answers of a tree; `answer_agreement`: chance that two of a tree's
+        answers, drawn without replacement, are the same; `no_answer_rate`: share of leaves without one.
         """
         counts, num_trees = self._counts, self._counts["trees"]
         near, far = counts["tokens_after_tool"], counts["tokens_elsewhere"]
@@ -81,6 +85,7 @@ class TreeStatistics:
             "tokens_unique": counts["unique"],
             "tokens_trajectory": counts["trajectory"],
             "distinct_answers_per_task": fmean(self._distinct) if self._distinct else None,
+            "distinct_call_sequences_per_task": fmean(self._distinct_calls) if self._distinct_calls else None,
             "answer_agreement": fmean(self._agreement) if self._agreement else None,
             "no_answer_rate": _ratio(counts["no_answer"], leaves),
             "leaves_per_initial_trajectory": {str(n): self._leaves_per_initial[n] for n in sorted(self._leaves_per_initial)},
@@ -158,6 +163,11 @@ def split_entropies(trees: Iterable[RolloutTree], window: int) -> tuple[list[flo
 
 def _calls(node: Node) -> int:
     return len(node.parse.calls) if node.parse is not None else 0
+
+
+def _call_sequence(trajectory: Trajectory) -> tuple[tuple[str, str], ...]:
+    calls = [call for node in trajectory.nodes if node.parse is not None for call in node.parse.calls]
+    return tuple((call.name, json.dumps(call.arguments, sort_keys=True)) for call in calls)
 
 
 def _ratio(part: float, whole: float) -> float | None:

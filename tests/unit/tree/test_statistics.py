@@ -66,6 +66,7 @@ def test_every_figure_by_hand():
             "tokens_sampled_independent": (2 + 3 + 1) + (2 + 2) + (4 + 1) + 1,
             "tokens_unique": 7 + 14 + 3 + 3 + 2,
             "tokens_trajectory": (7 + 2 + 3 + 3 + 3 + 1) + (7 + 2 + 3 + 2) + (7 + 4 + 2 + 1) + (7 + 1),
+            "distinct_call_sequences_per_task": 4,  # a, b; a; e, f; none
             "distinct_answers_per_task": 2,
             "answer_agreement": 0.0,
             "no_answer_rate": 2 / 4,

@@ -57,6 +57,12 @@ def _tools() -> type[Config]:
     return ToolsConfig
 
 
+def _study() -> type[Config]:
+    from arpo.study.config import StudyConfig
+
+    return StudyConfig
+
+
 SECTIONS: dict[str, tuple[str, Callable[[], type[Config]]]] = {
     "world": ("arpo world make", _world),
     "demos": ("arpo demos", _demos),
@@ -65,6 +71,7 @@ SECTIONS: dict[str, tuple[str, Callable[[], type[Config]]]] = {
     "rollout": ("arpo rollout", _rollout),
     "eval": ("arpo eval", _eval),
     "tools": ("arpo tool", _tools),
+    "study": ("arpo study", _study),
 }
 """Section name -> (the command it configures, where its class is)."""
 

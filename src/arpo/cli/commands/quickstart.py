@@ -10,7 +10,6 @@ import resource
 import shlex
 import shutil
 import time
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -21,8 +20,8 @@ from rich.rule import Rule
 from rich.table import Table
 
 from arpo.cli.output import add_command, result_console
-from arpo.cli.recipes import find_recipe
 from arpo.errors import RunError
+from arpo.recipes import find_recipe, read_recipe_in
 from arpo.tracking.run_directory import write_json
 
 DEFAULT_OUT = Path("runs/quickstart")
@@ -146,17 +145,15 @@ def _recipe_step(
 
 def _moved_paths(kind: str, out: Path) -> dict[str, object]:
     """Every path of a recipe below its default folder, moved below `out`: dotted key -> path."""
-    moved: dict[str, object] = {}
+    before, after = (_dotted(read_recipe_in(folder, "quickstart", kind)) for folder in (DEFAULT_OUT, out))
+    return {key: value for key, value in after.items() if value != before[key]}
 
-    def walk(section: dict[str, Any], prefix: str) -> None:
-        for key, value in section.items():
-            if isinstance(value, dict):
-                walk(value, f"{prefix}{key}.")
-            elif isinstance(value, str) and value.startswith(f"{DEFAULT_OUT}/"):
-                moved[prefix + key] = out / Path(value).relative_to(DEFAULT_OUT)
 
-    walk(tomllib.loads(find_recipe("quickstart", kind).read_text(encoding="utf-8")), "")
-    return moved
+def _dotted(section: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    leaves: dict[str, object] = {}
+    for key, value in section.items():
+        leaves |= _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return leaves
 
 
 def collect_summary(out: Path, seed: int, state: dict[str, Any]) -> dict[str, Any]:

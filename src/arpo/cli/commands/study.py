@@ -1,43 +1,82 @@
-"""`arpo study`: several algorithms side by side."""
+"""`arpo study`: several algorithms x seeds from the same cold starts, compared with each other."""
 
 import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from arpo.cli.output import add_command, progress, result_console
+from arpo.errors import ConfigError, RunError
+from arpo.recipes import find_study
+
+DEFAULT_OUT = Path("runs/study")
 
 _EXAMPLES = """\
-  arpo study bias --out runs/bias
-  arpo study bias --out runs/bias --policies 0 --groups 200
+  arpo study src/arpo/recipes/study/*.toml                 everything; many hours on two cores
+  arpo study main                                          a shipped file by its name
+  arpo study main my_arm.toml --background                 goes on for hours after you log out
+  arpo study main --only-report                            tables and figures of what is done so far
+
+The files together are one study: their arms are united, every other key stands in one of them (`arpo config docs study`).
+After Ctrl-C, or a kill, the same command goes on: what is finished stays, a training resumes from its last checkpoint. Files
+with further arms can be added later.
 """
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
-    parser = add_command(subparsers, "study", "compare algorithms with each other", _EXAMPLES)
-    parser.add_argument("what", choices=["bias"], help="`bias`: estimators of the gradient against the exact one")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for bias.md, bias.png and bias.json")
-    parser.add_argument("--policies", type=int, default=3, help="further policies, with random logits (default: 3)")
-    parser.add_argument("--groups", type=int, default=1000, help="groups sampled per rule, 100 or more (default: 1000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampled groups (default: 0)")
+    parser = add_command(subparsers, "study", "compare algorithms over several seeds, from the same cold starts", _EXAMPLES)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="TOML files, or names of shipped ones")
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help="folder for everything (default: %(default)s)"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="jobs at the same time (default: a job per core)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each job (default: %(default)s)")
+    parser.add_argument("--only-report", action="store_true", help="run nothing, write tables and figures of what is done")
+    parser.add_argument("--background", action="store_true", help="start a process that goes on by itself, and return")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write and say where.
+    """Do what is left of the study, then report."""
+    for name in ("jobs", "threads"):
+        if getattr(args, name) < 1:
+            raise ConfigError(f"arpo study: --{name} = {getattr(args, name)} must be at least 1")
+    from arpo.study.config import load_study
 
-    Raises:
-        ConfigError: too few groups for intervals, or a negative number of policies.
-    """
-    from arpo.errors import ConfigError
-    from arpo.study.bias.report import write_study
-    from arpo.study.bias.run import run_bias_study
+    paths = [find_study(name) for name in args.files]
+    study = load_study(paths)
+    if args.background:
+        return _start_in_background(args, paths)
+    from arpo.study.report import report_study
+    from arpo.study.run import run_study
 
-    if args.groups < 100 or args.policies < 0:
-        raise ConfigError(
-            f"arpo study bias: --groups = {args.groups} must be at least 100 and --policies = {args.policies} at least 0"
-        )
-    study = run_bias_study(num_policies=args.policies, num_groups=args.groups, seed=args.seed, progress=progress())
-    write_study(study, args.out)
-    result_console().print(f"tables: {args.out / 'bias.md'}\npicture: {args.out / 'bias.png'}", markup=False, soft_wrap=True)
+    failures: Sequence[str] = ()
+    if not args.only_report:
+        try:
+            failures = run_study(study, args.out, at_once=args.jobs, num_threads=args.threads, progress=progress())
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command goes on with the study") from None
+    written = report_study(study, args.out)
+    result_console().print("\n".join(map(str, written)), markup=False, soft_wrap=True)
+    if failures:
+        raise RunError("\n".join(["parts of the study failed; mend the cause and run the same command again:", *failures]))
+    return 0
+
+
+def _start_in_background(args: argparse.Namespace, paths: Sequence[Path]) -> int:
+    log = args.out / "study.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    options = ["--out", args.out, "--jobs", args.jobs, "--threads", args.threads]
+    command = [sys.executable, "-m", "arpo.cli.main", "study", *map(str, (*paths, *options))]
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+    result_console().print(
+        f"process {process.pid} works on {args.out}; its progress goes to {log}\n"
+        f"`kill {process.pid}` stops it, the same command goes on with it",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
     return 0

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from arpo.cli.recipes import find_recipe, recipe_names
 from arpo.config import load_config
 from arpo.errors import ConfigError
 from arpo.evaluation.config import EvalRun
 from arpo.protocols.config import PROMPTS
+from arpo.recipes import find_recipe, read_recipe_in, recipe_names
 from arpo.tools.build import section_names
 
 
@@ -32,3 +32,11 @@ def test_a_baseline_agent_offers_the_tools_it_has(name: str):
 def test_an_unknown_recipe_names_those_there_are():
     with pytest.raises(ConfigError, match=r"'quikstart'.*quickstart"):
         find_recipe("quikstart", "rl")
+
+
+def test_a_recipe_is_read_as_if_made_for_another_folder(tmp_path: Path):
+    keys = read_recipe_in(tmp_path, "quickstart", "rl")
+    assert keys["out"] == str(tmp_path / "rl")
+    assert keys["validation"]["tools"]["search"]["index"] == str(tmp_path / "index")
+    assert keys["algorithm"] == "arpo"
+    assert "runs/quickstart" not in str(keys)

@@ -1,0 +1,67 @@
+"""Recipes: folders of ready configurations that ship with the package, found by name."""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from arpo.errors import ConfigError
+
+
+def recipe_names(kind: str) -> list[str]:
+    """Names of the shipped recipes that have a `<kind>.toml`, e.g. kind "rl" -> ["quickstart"]."""
+    return sorted(folder.name for folder in _root().iterdir() if (folder / f"{kind}.toml").is_file())
+
+
+def find_recipe(name_or_path: str, kind: str) -> Path:
+    """The TOML file a user means by a recipe's name or a path; `kind` is sft, rl, rollout, eval, demos or world.
+
+    Raises:
+        ConfigError: neither a file nor the name of a recipe of that kind.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".toml" or path.is_file():
+        return path
+    recipe = _root() / name_or_path / f"{kind}.toml"
+    if name_or_path in recipe_names(kind):
+        return recipe
+    names = ", ".join(recipe_names(kind)) or "none"
+    raise ConfigError(f"recipe {name_or_path!r}: no such recipe or TOML file; recipes with a {kind}.toml: {names}")
+
+
+def find_study(name_or_path: str) -> Path:
+    """The TOML file a user means by the name of a shipped part of the study, or by a path.
+
+    Raises:
+        ConfigError: neither a TOML file nor such a name.
+    """
+    path, shipped = Path(name_or_path), _root() / "study" / f"{name_or_path}.toml"
+    if path.suffix == ".toml" or path.is_file():
+        return path
+    if shipped.is_file():
+        return shipped
+    names = ", ".join(sorted(file.stem for file in shipped.parent.glob("*.toml")))
+    raise ConfigError(f"study {name_or_path!r}: no such TOML file; those that are shipped: {names}")
+
+
+def read_recipe_in(folder: Path, name: str, kind: str) -> dict[str, Any]:
+    """A recipe's keys, with every path below its own folder, `runs/<name>`, moved below `folder`.
+
+    Raises:
+        ConfigError: there is no recipe of that name and kind.
+
+    Example: `out = "runs/quickstart/sft"` in `folder` = /tmp/a becomes `out = "/tmp/a/sft"`.
+    """
+    own = Path("runs") / name
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: moved(inner) for key, inner in value.items()}
+        is_path = isinstance(value, str) and value.startswith(f"{own}/")
+        return str(folder / Path(value).relative_to(own)) if is_path else value
+
+    return moved(tomllib.loads(find_recipe(name, kind).read_text(encoding="utf-8")))
+
+
+def _root() -> Path:
+    return Path(str(resources.files("arpo") / "recipes"))

@@ -1,0 +1,140 @@
+"""Configuration of a study: which arms run, from which cold starts, and what they are asked. Torch-free."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from arpo.config import Config, parse_config, read_toml
+from arpo.errors import ConfigError
+
+Keys = dict[str, Any]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class ArmConfig(Config):
+    """One arm: an algorithm, or a control without reinforcement learning."""
+
+    about: str
+    """What it is, in a few words."""
+    kind: Literal["rl", "sft", "rejection"] = "rl"
+    """`rl`: reinforcement learning. `sft`: more of the cold start's imitation, for as long as the budget arm trained.
+    `rejection`: as many trajectories as the budget arm grew, sampled from the cold start, then imitation of the right ones for
+    as long as the budget arm updated."""
+    algorithm: str | None = None
+    """Preset of an `rl` arm."""
+    num_runs: int | None = Field(default=None, ge=1)
+    """Runs, the first of the study's `runs`; None: all of them."""
+    rates_of: str | None = None
+    """Arm whose measured branches per opportunity, turn by turn, become `rollout.rule.rate` of the run with the same world and
+    seed; for `rollout.rule.type = "random"`."""
+    rl: Keys = Field(default_factory=dict)
+    """Keys of `arpo config docs rl` over the study's own, nested as in TOML."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ArmConfig":
+        if (self.algorithm is None) == (self.kind == "rl"):
+            raise ValueError(f"algorithm = {self.algorithm!r} with kind = {self.kind!r}: an rl arm has one, the others none")
+        if self.kind != "rl" and (self.rl or self.rates_of):
+            raise ValueError(f"rl and rates_of have no effect with kind = {self.kind!r}; leave them out")
+        return self
+
+
+class StudyConfig(Config):
+    """A study on the quickstart's domain and recipe: arms x runs, each from the cold start of its world."""
+
+    runs: tuple[tuple[Seed, Seed], ...] = Field(min_length=1)
+    """(world, seed) of each run: the world's seed makes its documents, questions and cold start, the other everything drawn in
+    training."""
+    num_steps: int = Field(ge=1)
+    """Steps at which arms are compared; an arm may train for more, to use up a budget, with `num_steps` among its `rl` keys."""
+    checkpoint_every: int = Field(default=5, ge=1)
+    """Steps between checkpoints, of which one at most is tested per budget."""
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Every rl arm is trained at each of them on the first run, and takes the one with the best validation. Empty: none is
+    tried."""
+    budget_arm: str
+    """Arm whose tool calls, sampled tokens and time over `num_steps` steps are the budgets of all."""
+    num_test: int = Field(default=2000, ge=1)
+    """Test questions per world, made for the study and asked by nothing else."""
+    num_samples: int = Field(default=2, ge=0)
+    """Sampled answers per test question, at equal steps."""
+    timing_steps: int = Field(default=0, ge=0)
+    """Steps each rl arm is trained alone on the machine, for its time per step; 0: not timed, and no budget of time."""
+    world: Keys = Field(default_factory=dict)
+    """Keys of `arpo config docs world` over the defaults."""
+    demos: Keys = Field(default_factory=dict)
+    """Keys of `arpo config docs demos` over the recipe's."""
+    sft: Keys = Field(default_factory=dict)
+    """Keys of `arpo config docs sft` over the recipe's, for cold starts and controls."""
+    rl: Keys = Field(default_factory=dict)
+    """Keys of `arpo config docs rl` over the recipe's, for every arm."""
+    test: Keys = Field(default_factory=dict)
+    """Keys of `arpo config docs eval` over the recipe's."""
+    arms: dict[str, ArmConfig] = Field(min_length=1)
+    """Arms by name."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "StudyConfig":
+        if len(set(self.runs)) < len(self.runs):
+            raise ValueError(f"runs = {list(map(list, self.runs))}: every (world, seed) may stand there once")
+        if self.num_steps % self.checkpoint_every:
+            raise ValueError(
+                f"num_steps = {self.num_steps} is no multiple of checkpoint_every = {self.checkpoint_every}: "
+                f"there would be no checkpoint to test"
+            )
+        budget = self.arms.get(self.budget_arm)
+        if budget is None or budget.kind != "rl" or budget.num_runs is not None:
+            raise ValueError(
+                f"budget_arm = {self.budget_arm!r}: name an rl arm that has all runs; arms: {', '.join(self.arms)}"
+            )
+        for name, arm in self.arms.items():
+            if (arm.num_runs or 1) > len(self.runs):
+                raise ValueError(f"arms.{name}.num_runs = {arm.num_runs} exceeds the {len(self.runs)} runs of the study")
+            self._check_rates(name, arm)
+        return self
+
+    def _check_rates(self, name: str, arm: ArmConfig) -> None:
+        if arm.rates_of is None:
+            return
+        source = self.arms.get(arm.rates_of)
+        if source is None or source.kind != "rl" or source.rates_of is not None:
+            raise ValueError(f"arms.{name}.rates_of = {arm.rates_of!r}: name an rl arm that measures rates itself")
+        if len(self.runs_of(arm.rates_of)) < len(self.runs_of(name)):
+            raise ValueError(f"arms.{name}.rates_of = {arm.rates_of!r}, which has fewer runs; raise its num_runs")
+
+    def runs_of(self, arm: str) -> tuple[tuple[int, int], ...]:
+        """The (world, seed) pairs of an arm."""
+        return self.runs[: self.arms[arm].num_runs]
+
+
+def load_study(paths: Sequence[Path]) -> StudyConfig:
+    """The study that some files make together: their arms are united, every other key stands in one of them.
+
+    Raises:
+        ConfigError: a file cannot be read, two set the same key or arm, or the whole is no study.
+
+    Example: `main.toml` with runs, budgets and four arms, and `more.toml` with `[arms.cispo]` alone, are a study of five arms.
+    """
+    united: Keys = {}
+    origin: dict[str, Path] = {}
+    for path in paths:
+        for key, value in _flat(read_toml(path)):
+            if key in origin:
+                raise ConfigError(f"{path}: {key} is set by {origin[key]} too; set it in one of them")
+            origin[key] = path
+            section, _, name = key.partition(".")
+            if name:
+                united.setdefault(section, {})[name] = value
+            else:
+                united[section] = value
+    return parse_config(StudyConfig, united, ", ".join(map(str, paths)))
+
+
+def _flat(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The file's keys, each arm as one."""
+    arms = data.get("arms", {})
+    if not isinstance(arms, dict):
+        return [*data.items()]
+    return [(k, v) for k, v in data.items() if k != "arms"] + [(f"arms.{name}", arm) for name, arm in arms.items()]

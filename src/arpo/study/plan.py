@@ -1,0 +1,87 @@
+"""The jobs of a study, in order of importance."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from arpo.study.config import StudyConfig
+from arpo.study.folder import Run, name_of
+from arpo.study.jobs import Job
+from arpo.study.work import StudyWork
+
+
+def plan_study(study: StudyConfig, work: StudyWork) -> list[Job]:
+    """Cold starts first, then times, then arm by arm: the budget arm, then those with the most runs.
+
+    An arm's first run is trained at each learning rate; its other runs follow at the best of them. A run is tested once the
+    budget arm's run with the same world and seed is there to say at which steps.
+    """
+    ordered = sorted(study.arms, key=lambda arm: (arm != study.budget_arm, -len(study.runs_of(arm))))
+    arms = (job for arm in ordered for job in _arm(study, work, arm))
+    return [*_cold_starts(study, work), *_timings(study, work), *arms]
+
+
+def _cold_starts(study: StudyConfig, work: StudyWork) -> Iterator[Job]:
+    for world in dict.fromkeys(world for world, _ in study.runs):
+        made = f"cold start {world}"
+        yield _job(made, lambda w=world: work.make_cold_start(w), work.folder.world(world) / "sft" / "summary.json")
+        tested = work.folder.cold_test(world) / "summary.json"
+        yield _job(f"test {made}", lambda w=world: work.test_cold_start(w), tested, needs=(made,))
+
+
+def _timings(study: StudyConfig, work: StudyWork) -> Iterator[Job]:
+    first = study.runs[0]
+    for name, arm in study.arms.items():
+        if arm.kind == "rl" and study.timing_steps:
+            after = f"cold start {first[0]}" if arm.rates_of is None else _trained(arm.rates_of, first)
+            done = work.folder.timing(name) / "summary.json"
+            yield _job(f"time {name}", lambda a=name: work.time_steps(a), done, needs=(after,), is_alone=True)
+
+
+def _arm(study: StudyConfig, work: StudyWork, name: str) -> Iterator[Job]:
+    for run in study.runs_of(name):
+        yield from _trainings(study, work, name, run)
+        yield Job(
+            name=f"test {name} {name_of(run)}",
+            run=lambda r=run: work.test(name, r),
+            done=lambda r=run: work.is_tested(name, r),
+            needs=tuple(dict.fromkeys((_trained(name, run), _trained(study.budget_arm, run), *_timed(study, name)))),
+        )
+
+
+def _timed(study: StudyConfig, name: str) -> tuple[str, ...]:
+    if not study.timing_steps or study.arms[name].kind != "rl":
+        return ()
+    return tuple(dict.fromkeys((f"time {name}", f"time {study.budget_arm}")))
+
+
+def _trainings(study: StudyConfig, work: StudyWork, name: str, run: Run) -> Iterator[Job]:
+    """One training, or on the first run one per learning rate and the choice among them."""
+    arm, first, trained = study.arms[name], study.runs[0], _trained(name, run)
+    needs = [f"cold start {run[0]}"]
+    if arm.kind != "rl":
+        needs.append(_trained(study.budget_arm, run))
+    if arm.rates_of is not None:
+        needs.append(_trained(arm.rates_of, run))
+    is_tried = arm.kind == "rl" and bool(study.learning_rates)
+    if is_tried and run == first:
+        tries = [f"{trained} at {rate:g}" for rate in study.learning_rates]
+        for title, rate in zip(tries, study.learning_rates, strict=True):
+            done = work.folder.training(name, run, rate) / "summary.json"
+            yield _job(title, lambda r=rate: work.train(name, run, r), done, needs=tuple(needs))
+        needs = tries
+    elif is_tried:
+        needs.append(_trained(name, first))
+    yield Job(
+        name=trained,
+        run=lambda: work.train_at_best(name, run),
+        done=lambda: work.outcomes.is_trained(name, run),
+        needs=tuple(dict.fromkeys(needs)),
+    )
+
+
+def _trained(name: str, run: Run) -> str:
+    return f"train {name} {name_of(run)}"
+
+
+def _job(name: str, run: Callable[[], None], done: Path, *, needs: tuple[str, ...] = (), is_alone: bool = False) -> Job:
+    return Job(name=name, run=run, done=done.exists, needs=needs, is_alone=is_alone)

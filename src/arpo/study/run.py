@@ -1,0 +1,34 @@
+"""Runs a study: what is not done yet, several jobs at once; then the tables and figures of all that is done."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from arpo.study.config import StudyConfig
+from arpo.study.folder import StudyFolder
+from arpo.study.jobs import Commands, run_jobs
+from arpo.study.plan import plan_study
+from arpo.study.work import StudyWork
+from arpo.tracking.progress import Progress
+from arpo.tracking.run_directory import RunDirectory
+
+
+def run_study(study: StudyConfig, out: Path, *, at_once: int, num_threads: int, progress: Progress) -> Sequence[str]:
+    """Do what is left of the study; return why jobs failed.
+
+    Args:
+        study: The study; arms and runs may have been added since it was last run.
+        out: Its folder, held by one process at a time.
+        at_once: Jobs at the same time.
+        num_threads: CPU threads of each job; one that measures time takes what torch chooses.
+        progress: Where jobs are counted.
+
+    Raises:
+        ConfigError: an arm makes no run.
+        RunError: another process runs the study.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with RunDirectory(out):
+        folder, commands = StudyFolder(out), Commands()
+        work = StudyWork(study, folder, commands, num_threads)
+        work.check()
+        return run_jobs(plan_study(study, work), commands, at_once=at_once, progress=progress)

@@ -1,0 +1,146 @@
+"""What the jobs of a study do: each is a few arpo commands, which go on where they were stopped."""
+
+import shutil
+from pathlib import Path
+
+from arpo.config import parse_config
+from arpo.data.conversations import trajectory_to_conversation, write_conversations
+from arpo.data.world.config import WorldConfig
+from arpo.study.config import Keys, StudyConfig
+from arpo.study.configs import StudyConfigs, to_toml, write_config
+from arpo.study.folder import Run, StudyFolder, name_of
+from arpo.study.jobs import Commands
+from arpo.study.outcomes import Outcomes
+from arpo.tree import RolloutTree, Trajectory, read_trees
+
+_RIGHT_PER_QUESTION = 2
+"""Right answers of one question that rejection sampling keeps."""
+_SAMPLES_PER_QUESTION = 8
+
+
+class StudyWork:
+    """Carries out the jobs of one study in one folder."""
+
+    def __init__(self, study: StudyConfig, folder: StudyFolder, commands: Commands, num_threads: int):
+        self.folder = folder
+        self.outcomes = Outcomes(study, folder)
+        self._study = study
+        self._commands = commands
+        self._configs = StudyConfigs(study, folder, num_threads)
+
+    def check(self) -> None:
+        """Make every configuration that is known beforehand.
+
+        Raises:
+            ConfigError: an arm is no run; the arm and its key are named.
+        """
+        world = self._study.runs[0][0]
+        self._configs.demonstrations(world)
+        self._configs.cold_start(world)
+        self._configs.cold_test(world)
+        parse_config(WorldConfig, self._study.world, "world")
+        for name, arm in self._study.arms.items():
+            if arm.kind == "rl":
+                for rate in self._study.learning_rates or (None,):
+                    self._configs.training(name, self._study.runs[0], rate)
+
+    def make_cold_start(self, world: int) -> None:
+        """A world, its indexes, demonstrations and imitation, with the same seed for all."""
+        log, where = self.folder.log(f"cold start {world}"), self.folder.world(world)
+        made = where / "world"
+        if not made.exists():
+            partial = made.with_name("world.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            keys = {"num_test": self._study.num_test} | self._study.world
+            options = [f"--{key}={to_toml(value)}" for key, value in keys.items()]
+            self._commands.arpo("world", "make", "--out", partial, "--seed", world, *options, log=log)
+            partial.rename(made)
+        for corpus, index in (("train_corpus.jsonl", "train_index"), ("corpus.jsonl", "index")):
+            self._commands.arpo("index", "build", made / corpus, "--out", where / index, log=log)
+        self._start_over("demos", self._configs.demonstrations(world), log)
+        self._start_over("sft", self._configs.cold_start(world), log)
+
+    def test_cold_start(self, world: int) -> None:
+        """Ask the policy that every arm of the world starts from."""
+        self._go_on("eval", self._configs.cold_test(world), f"test cold start {world}")
+
+    def time_steps(self, arm: str) -> None:
+        """Train an arm for a few steps."""
+        source = self._study.arms[arm].rates_of
+        rates = None if source is None else self.outcomes.rates_by_turn(source, self._study.runs[0])
+        self._go_on("train", self._configs.timing(arm, rates), f"time {arm}")
+
+    def train_at_best(self, arm: str, run: Run) -> None:
+        """Train at the learning rate that proved best."""
+        if self._study.arms[arm].kind == "rl":
+            self.train(arm, run, self.outcomes.best_rate(arm))
+        else:
+            self._imitate(arm, run)
+
+    def train(self, arm: str, run: Run, rate: float | None) -> None:
+        """Train at a learning rate."""
+        source = self._study.arms[arm].rates_of
+        rates = None if source is None else self.outcomes.rates_by_turn(source, run)
+        self._go_on("train", self._configs.training(arm, run, rate, rates), f"train {arm} {name_of(run)}")
+
+    def test(self, arm: str, run: Run) -> None:
+        """Ask the policy at equal steps, and at every budget."""
+        for step, model in self._tested(arm, run):
+            self._go_on("eval", self._configs.test(arm, run, step, model), f"test {arm} {name_of(run)}")
+
+    def is_tested(self, arm: str, run: Run) -> bool:
+        """Whether every policy of the run that is to be asked has been."""
+        if not all(self.outcomes.is_trained(name, run) for name in (arm, self._study.budget_arm)):
+            return False
+        steps = [step for step, _ in self._tested(arm, run)]
+        return all((self.folder.test(arm, run, step) / "summary.json").is_file() for step in steps)
+
+    def _tested(self, arm: str, run: Run) -> list[tuple[int, Path]]:
+        """Steps and the policies they led to."""
+        where = self.outcomes.training(arm, run)
+        if self._study.arms[arm].kind != "rl":
+            return [(0, where / "final")]
+        reached = self.outcomes.budgets(arm, run).values()
+        steps = {self._study.num_steps, *(found.step for found in reached if found is not None)}
+        return [(step, where / "checkpoints" / f"step_{step:06d}") for step in sorted(steps)]
+
+    def _imitate(self, arm: str, run: Run) -> None:
+        """A control: imitation from the cold start, of the demonstrations or of what the cold start itself gets right."""
+        seconds = self.outcomes.seconds(self._study.budget_arm, run)
+        log = self.folder.log(f"train {arm} {name_of(run)}")
+        if self._study.arms[arm].kind == "rejection":
+            keys = self._configs.imitation(arm, run, self._sample_right(arm, run), seconds.update)
+        else:
+            keys = self._configs.imitation(arm, run, self.folder.world(run[0]) / "demos" / "conversations.jsonl", seconds.total)
+        self._start_over("sft", keys, log)
+
+    def _sample_right(self, arm: str, run: Run) -> Path:
+        """Conversations with right answers, of as many trajectories from the cold start as the budget arm grew."""
+        num_questions = self._configs.num_trajectories(self._study.budget_arm, run) // _SAMPLES_PER_QUESTION
+        keys = self._configs.sampling(arm, run, num_questions, _SAMPLES_PER_QUESTION)
+        self._go_on("rollout", keys, f"train {arm} {name_of(run)}")
+        parts = sorted((Path(keys["out"]) / "rollouts").glob("part_*.jsonl.zst"))
+        right = (_right_answers(tree) for part in parts for tree in read_trees(part))
+        path = Path(keys["out"]) / "conversations.jsonl"
+        write_conversations(path, (trajectory_to_conversation(t) for found in right for t in found))
+        return path
+
+    def _start_over(self, command: str, keys: Keys, log: Path) -> None:
+        """Run a command that leaves a summary and cannot go on where it was stopped."""
+        out = Path(keys["out"])
+        if not (out / "summary.json").is_file():
+            shutil.rmtree(out, ignore_errors=True)
+            self._commands.arpo(command, write_config(self.folder.config(command, out), keys), log=log)
+
+    def _go_on(self, command: str, keys: Keys, log_name: str) -> None:
+        """Run a command that leaves a summary, from where it was stopped."""
+        out = Path(keys["out"])
+        if (out / "summary.json").is_file():
+            return
+        is_begun = (out / "config.toml").is_file()
+        arguments = ("--resume", out) if is_begun else (write_config(self.folder.config(command, out), keys),)
+        self._commands.arpo(command, *arguments, log=self.folder.log(log_name))
+
+
+def _right_answers(tree: RolloutTree) -> list[Trajectory]:
+    return [t for t in tree.trajectories() if t.leaf.reward_components["exact_match"] == 1.0][:_RIGHT_PER_QUESTION]
