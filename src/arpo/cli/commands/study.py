@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -49,12 +50,15 @@ def run(args: argparse.Namespace) -> int:
 
     paths = [find_study(name) for name in args.files]
     study = load_study(paths)
+    if args.background and args.only_report:
+        raise ConfigError("arpo study: --background has no effect with --only-report; leave one of them out")
     if args.background:
         return _start_in_background(args, paths)
     from arpo.study.report import report_study
     from arpo.study.run import run_study
 
     failures: Sequence[str] = ()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a study in the background is stopped by `kill`, jobs and all
     if not args.only_report:
         try:
             failures = run_study(study, args.out, at_once=args.jobs, num_threads=args.threads, progress=progress())

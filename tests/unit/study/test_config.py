@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from arpo.errors import ConfigError
+from arpo.recipes import find_study
+from arpo.study.config import StudyConfig, load_study
+
+MAIN = """
+runs = [[0, 0], [1, 0], [0, 1]]
+num_steps = 4
+checkpoint_every = 2
+budget_arm = "arpo"
+[arms.arpo]
+about = "a"
+algorithm = "arpo"
+"""
+
+
+def study(folder: Path, *texts: str) -> StudyConfig:
+    paths = [folder / f"{index}.toml" for index in range(len(texts))]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text)
+    return load_study(paths)
+
+
+def test_files_unite_their_arms(tmp_path: Path):
+    found = study(tmp_path, MAIN, '[arms.grpo]\nabout = "g"\nalgorithm = "grpo"\nnum_runs = 2\n')
+    assert list(found.arms) == ["arpo", "grpo"]
+    assert found.runs_of("arpo") == ((0, 0), (1, 0), (0, 1))
+    assert found.runs_of("grpo") == ((0, 0), (1, 0))
+
+
+def test_the_shipped_files_are_one_study():
+    found = load_study([find_study(name) for name in ("main", "baselines", "parts", "controls")])
+    assert {"grpo", "arpo", "random", "aepo"} <= {name for name in found.arms if found.arms[name].num_runs is None}
+    assert all(len(found.runs_of(name)) >= 3 for name in found.arms)
+    assert len({world for world, _ in found.runs}) == 2
+    assert found.num_test >= 2000
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("num_steps = 5\n", r"1\.toml: num_steps is set by .*0\.toml too"),
+        ('[arms.arpo]\nabout = "again"\nalgorithm = "arpo"\n', r"arms\.arpo is set by"),
+        ('[arms.x]\nabout = "x"\n', r"arms\.x: algorithm = None with kind = 'rl': an rl arm has one"),
+        ('[arms.x]\nabout = "x"\nkind = "sft"\nalgorithm = "arpo"\n', "the others none"),
+        ('[arms.x]\nabout = "x"\nkind = "sft"\nrl = {seed = 1}\n', "rl and rates_of have no effect with kind = 'sft'"),
+        ('[arms.x]\nabout = "x"\nalgorithm = "arpo"\nnum_runs = 4\n', r"arms\.x\.num_runs = 4 exceeds the 3 runs"),
+        ('[arms.x]\nabout = "x"\nalgorithm = "arpo"\nrates_of = "y"\n', r"arms\.x\.rates_of = 'y': name an rl arm"),
+        ("wurlds = 1\n", "wurlds: unknown key; did you mean 'world'"),
+    ],
+)
+def test_what_makes_no_study_is_refused(tmp_path: Path, more: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        study(tmp_path, MAIN, more)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('budget_arm = "arpo"', 'budget_arm = "grpo"', "budget_arm = 'grpo': name an rl arm that has all runs; arms: arpo"),
+        ("num_steps = 4", "num_steps = 5", "num_steps = 5 is no multiple of checkpoint_every = 2"),
+        ("[0, 1]]", "[0, 0]]", r"every \(world, seed\) may stand there once"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(tmp_path: Path, old: str, new: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        study(tmp_path, MAIN.replace(old, new))
