@@ -1,16 +1,19 @@
 """A study through the real command: cold starts, training, controls and tests as processes, stopped and gone on."""
 
 import json
-import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from arpo.config import load_config
 from arpo.study.config import load_study
 from arpo.study.folder import StudyFolder
 from arpo.study.outcomes import Outcomes
+from arpo.training.config import RlRun
 
 STUDY = """
 runs = [[0, 3]]
@@ -63,36 +66,39 @@ kind = "rejection"
 
 
 @pytest.mark.slow
-def test_a_study_is_stopped_and_goes_on_to_its_report(arpo, tmp_path: Path):
+def test_a_study_is_stopped_and_goes_on_to_its_report(tmp_path: Path):
     file, out = tmp_path / "mine.toml", tmp_path / "study"
     file.write_text(STUDY)
-    command = ("study", file, "--out", out, "--jobs", "2")
-    arpo.start(*command)
-    training = out / "runs" / "arpo" / "rate_0.0003" / "0-3"
-    wait_until(lambda: (training / "metrics.jsonl").is_file())
-    os.kill(arpo.pid, signal.SIGTERM)
-    stopped = arpo.wait()
-    assert stopped.code == 130
-    assert "the same command goes on with the study" in stopped.stderr
+    study, folder, run = load_study([file]), StudyFolder(out), (0, 3)
+    process = start(file, out)
+    wait_until(lambda: (folder.training("arpo", run, 3e-4) / "metrics.jsonl").is_file())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    assert "the same command goes on with the study" in (out.parent / "output").read_text()
     assert not running_below(out)
-    cold = (out / "worlds" / "0" / "sft" / "final" / "model.safetensors").stat().st_mtime_ns
+    cold = folder.cold_start(0) / "model.safetensors"
+    made = cold.stat().st_mtime_ns
 
-    arpo.succeed(*command)
-    assert (out / "worlds" / "0" / "sft" / "final" / "model.safetensors").stat().st_mtime_ns == cold
-    study, folder = load_study([file]), StudyFolder(out)
-    outcomes, run = Outcomes(study, folder), (0, 3)
+    assert start(file, out).wait(600) == 0
+    assert cold.stat().st_mtime_ns == made
     for name, arm in study.arms.items():
         where = folder.test(name, run, 2 if arm.kind == "rl" else 0)
         assert json.loads((where / "summary.json").read_text())["num_tasks"] == 8
-    rates = outcomes.rates_by_turn("arpo", run)
-    assert f"rate = {list(rates)}".replace(" ", "") in (outcomes.training("random", run) / "config.toml").read_text().replace(
-        "\n", ""
-    ).replace(" ", "").replace(",]", "]")
-    assert all(reached is None or reached.step <= 4 for reached in outcomes.budgets("half", run).values())
+    outcomes = Outcomes(study, folder)
+    random = load_config(RlRun, outcomes.training("random", run) / "config.toml")
+    assert random.rollout.rule.rate == tuple(outcomes.rates_by_turn("arpo", run))
     assert outcomes.step_seconds("half") is not None
 
-    again = arpo.succeed(*command)
-    assert "begins" not in again.stderr
+    (out.parent / "output").unlink()
+    assert start(file, out).wait(60) == 0
+    assert "begins" not in (out.parent / "output").read_text()
+
+
+def start(file: Path, out: Path) -> subprocess.Popen[bytes]:
+    """The command in a process of its own, whose output goes to a file beside the study."""
+    command = [sys.executable, "-m", "arpo.cli.main", "study", file, "--out", out, "--jobs", "2"]
+    with (out.parent / "output").open("ab") as output:
+        return subprocess.Popen(command, stdout=output, stderr=output)
 
 
 def running_below(folder: Path) -> list[str]:
