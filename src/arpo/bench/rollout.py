@@ -2,7 +2,7 @@
 
 import resource
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,9 @@ def make_cases(models: Sequence[str], sizes: Sequence[tuple[int, int]], latencie
     ]
 
 
-def run(options: BenchOptions, progress: Progress) -> dict[str, Any]:
-    """Measure every case; what the JSON file holds."""
+def run(options: BenchOptions, progress: Progress) -> Iterator[dict[str, Any]]:
+    """Measure case by case; yield after each what the JSON file holds so far."""
+    where = machine()
     rows: list[dict[str, Any]] = []
     curve: list[dict[str, Any]] = []
     total = len(options.cases) + len(options.curve)
@@ -85,10 +86,11 @@ def run(options: BenchOptions, progress: Progress) -> dict[str, Any]:
             policy = _policy(case.model, Path(folder))
             rows.append({**asdict(case), **compare(case.workload(), policy, options)})
             phase.advance(ratio_to_bound=rows[-1]["ratio_to_bound"])
+            yield {"machine": where, "cases": rows, "curve": curve}
         for case in options.curve:
             curve.append({**asdict(case), **measure_ours(case.workload(), _policy(case.model, Path(folder)), options)})
             phase.advance(tokens_per_s=curve[-1]["ours_tokens_per_s"])
-    return {"machine": machine(), "cases": rows, "curve": curve}
+            yield {"machine": where, "cases": rows, "curve": curve}
 
 
 def measure_ours(workload: Workload, policy: Path, options: BenchOptions) -> dict[str, Any]:

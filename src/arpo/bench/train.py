@@ -1,7 +1,7 @@
 """`arpo bench train`: tree training beside flat and padded batches, the bare model's limit and TRL, all in one run."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
@@ -98,15 +98,15 @@ def make_training_cases(
     return cases
 
 
-def run(options: TrainingBenchOptions, progress: Progress) -> dict[str, Any]:
-    """Measure every case; what the JSON file holds."""
+def run(options: TrainingBenchOptions, progress: Progress) -> Iterator[dict[str, Any]]:
+    """Measure case by case; yield after each what the JSON file holds so far."""
+    where = {**machine(), "device": _device_name(options.device), "dtype": options.dtype}
     rows: list[dict[str, Any]] = []
     with progress.phase("bench", total=len(options.cases), unit="case") as phase:
         for case in options.cases:
             rows.append({"model": case.model, "trees": case.trees, **compare(case, options)})
             phase.advance(fraction_of_ideal=rows[-1]["fraction_of_ideal"])
-    where = {**machine(), "device": _device_name(options.device), "dtype": options.dtype}
-    return {"machine": where, "cases": rows}
+            yield {"machine": where, "cases": rows}
 
 
 def compare(case: TrainingCase, options: TrainingBenchOptions) -> dict[str, Any]:

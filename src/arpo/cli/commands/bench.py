@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,43 +144,49 @@ def run_rollout(args: argparse.Namespace) -> int:
     """Measure and print rollouts."""
     from arpo.bench.rollout_report import ROLLOUT_REPORT
 
-    return _show(args, ROLLOUT_REPORT, ROLLOUT_REPORT.read_json(args.source) if args.source else _measure_rollout(args))
+    return _show(args, ROLLOUT_REPORT, [ROLLOUT_REPORT.read_json(args.source)] if args.source else _measure_rollout(args))
 
 
 def run_train(args: argparse.Namespace) -> int:
     """Measure and print training."""
     from arpo.bench.training_report import TRAINING_REPORT
 
-    return _show(args, TRAINING_REPORT, TRAINING_REPORT.read_json(args.source) if args.source else _measure_train(args))
+    return _show(args, TRAINING_REPORT, [TRAINING_REPORT.read_json(args.source)] if args.source else _measure_train(args))
 
 
 def run_sandbox(args: argparse.Namespace) -> int:
     """Measure and print calls of the Python tool."""
     from arpo.bench.sandbox import SANDBOX_REPORT
 
-    return _show(args, SANDBOX_REPORT, SANDBOX_REPORT.read_json(args.source) if args.source else _measure_sandbox(args))
+    return _show(args, SANDBOX_REPORT, [SANDBOX_REPORT.read_json(args.source)] if args.source else _measure_sandbox(args))
 
 
 def run_search(args: argparse.Namespace) -> int:
     """Measure and print searches."""
     from arpo.bench.search import SEARCH_REPORT
 
-    return _show(args, SEARCH_REPORT, SEARCH_REPORT.read_json(args.source) if args.source else _measure_search(args))
+    return _show(args, SEARCH_REPORT, [SEARCH_REPORT.read_json(args.source)] if args.source else _measure_search(args))
 
 
 def run_grade(args: argparse.Namespace) -> int:
     """Measure and print graders."""
     from arpo.bench.grade import GRADE_REPORT
 
-    return _show(args, GRADE_REPORT, GRADE_REPORT.read_json(args.source) if args.source else _measure_grade(args))
+    return _show(args, GRADE_REPORT, [GRADE_REPORT.read_json(args.source)] if args.source else _measure_grade(args))
 
 
-def _show(args: argparse.Namespace, report: "Report", result: dict[str, Any]) -> int:
+def _show(args: argparse.Namespace, report: "Report", results: Iterable[dict[str, Any]]) -> int:
+    """Write the results, whenever there are more of them; print the last."""
     from rich.table import Table
 
     from arpo.bench.report import write_json
 
-    result = {"command": shlex.join(["arpo", *sys.argv[1:]]), **result}
+    result: dict[str, Any] = {}
+    for found in results:
+        result = {"command": shlex.join(["arpo", *sys.argv[1:]]), **found}
+        if args.json:
+            args.json.parent.mkdir(parents=True, exist_ok=True)
+            write_json(result, args.json)
     for lines in report.tables(result):
         has_more_figures = len(lines[0]) >= len(lines)  # then a case per column
         first, *rest = zip(*lines, strict=True) if has_more_figures else lines
@@ -187,15 +194,12 @@ def _show(args: argparse.Namespace, report: "Report", result: dict[str, Any]) ->
         for figures in rest:
             shown.add_row(*figures)
         result_console().print(shown)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(result, args.json)
     if args.markdown:
         args.markdown.write_text(report.markdown(result), encoding="utf-8")
     return 0
 
 
-def _measure_rollout(args: argparse.Namespace) -> dict[str, Any]:
+def _measure_rollout(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
     from arpo.bench.rollout import BenchOptions, make_cases, run
 
     _prepare(args)
@@ -212,7 +216,7 @@ def _measure_rollout(args: argparse.Namespace) -> dict[str, Any]:
     return run(options, progress())
 
 
-def _measure_train(args: argparse.Namespace) -> dict[str, Any]:
+def _measure_train(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
     from arpo.bench.train import TrainingBenchOptions, make_training_cases, run
 
     _prepare(args)
@@ -234,7 +238,7 @@ def _measure_train(args: argparse.Namespace) -> dict[str, Any]:
     return run(options, progress())
 
 
-def _measure_sandbox(args: argparse.Namespace) -> dict[str, Any]:
+def _measure_sandbox(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
     from arpo.bench.sandbox import ISOLATIONS, SandboxBenchOptions, run
 
     for option, number, least in (("--calls", args.calls, 1), ("--leak-calls", args.leak_calls, 0)):
@@ -243,25 +247,25 @@ def _measure_sandbox(args: argparse.Namespace) -> dict[str, Any]:
     options = SandboxBenchOptions(
         isolations=args.isolation or ISOLATIONS, calls=args.calls, leak_calls=args.leak_calls
     )  # fmt: skip
-    return run(options, progress())
+    return [run(options, progress())]
 
 
-def _measure_search(args: argparse.Namespace) -> dict[str, Any]:
+def _measure_search(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
     from arpo.bench.search import SearchBenchOptions, run
 
     sizes = args.documents or [10_000, 100_000, 1_000_000]
     for option, number in (("--queries", args.queries), *(("--documents", size) for size in sizes)):
         if number < 1:
             raise ConfigError(f"{option} {number}: must be at least 1")
-    return run(SearchBenchOptions(sizes=sizes, queries=args.queries), progress())
+    return [run(SearchBenchOptions(sizes=sizes, queries=args.queries), progress())]
 
 
-def _measure_grade(args: argparse.Namespace) -> dict[str, Any]:
+def _measure_grade(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
     from arpo.bench.grade import GradeBenchOptions, run
 
     if args.answers < 100:
         raise ConfigError(f"--answers {args.answers}: must be at least 100")
-    return run(GradeBenchOptions(num_answers=args.answers, has_hostile=not args.no_hostile), progress())
+    return [run(GradeBenchOptions(num_answers=args.answers, has_hostile=not args.no_hostile), progress())]
 
 
 def _prepare(args: argparse.Namespace) -> None:
