@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from arpo.config import Config, parse_config, read_toml
 from arpo.errors import ConfigError
+from arpo.study.claims_config import ClaimConfig
 
 Keys = dict[str, Any]
 Seed = Annotated[int, Field(ge=0)]
@@ -74,6 +75,10 @@ class StudyConfig(Config):
     """Keys of `arpo config docs eval` over the recipe's."""
     arms: dict[str, ArmConfig] = Field(min_length=1)
     """Arms by name."""
+    compare_with: tuple[str, ...] = ()
+    """Arms that the report compares every other one with, besides the budget arm."""
+    claims: dict[str, ClaimConfig] = Field(default_factory=dict)
+    """Claims by name, which the report judges; one about an arm that is not there is left out, and said to be."""
 
     @model_validator(mode="after")
     def _check(self) -> "StudyConfig":
@@ -89,6 +94,9 @@ class StudyConfig(Config):
             raise ValueError(
                 f"budget_arm = {self.budget_arm!r}: name an rl arm that has all runs; arms: {', '.join(self.arms)}"
             )
+        for name in self.compare_with:
+            if name not in self.arms:
+                raise ValueError(f"compare_with = {name!r} is no arm; arms: {', '.join(self.arms)}")
         for name, arm in self.arms.items():
             if (arm.num_runs or 1) > len(self.runs):
                 raise ValueError(f"arms.{name}.num_runs = {arm.num_runs} exceeds the {len(self.runs)} runs of the study")
@@ -110,7 +118,7 @@ class StudyConfig(Config):
 
 
 def load_study(paths: Sequence[Path]) -> StudyConfig:
-    """The study that some files make together: their arms are united, every other key stands in one of them.
+    """The study that some files make together: their arms and claims are united, every other key stands in one of them.
 
     Raises:
         ConfigError: a file cannot be read, two set the same key or arm, or the whole is no study.
@@ -133,8 +141,11 @@ def load_study(paths: Sequence[Path]) -> StudyConfig:
 
 
 def _flat(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The file's keys, each arm as one."""
-    arms = data.get("arms", {})
-    if not isinstance(arms, dict):
-        return [*data.items()]
-    return [(k, v) for k, v in data.items() if k != "arms"] + [(f"arms.{name}", arm) for name, arm in arms.items()]
+    """The file's keys, each arm and each claim as one."""
+    found: list[tuple[str, Any]] = []
+    for key, value in data.items():
+        if key in ("arms", "claims") and isinstance(value, dict):
+            found += [(f"{key}.{name}", inner) for name, inner in value.items()]
+        else:
+            found.append((key, value))
+    return found

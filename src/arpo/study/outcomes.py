@@ -43,6 +43,16 @@ class Outcomes:
         tried = {rate: self._accuracy(arm, rate) for rate in sorted(self._study.learning_rates)}
         return max(tried, key=tried.__getitem__) if tried else None
 
+    def tried_rates(self, arm: str) -> dict[float, float | None]:
+        """Learning rate -> validation accuracy of its try, in ascending order; None: not finished."""
+        found: dict[float, float | None] = {}
+        for rate in sorted(self._study.learning_rates):
+            try:
+                found[rate] = self._accuracy(arm, rate)
+            except RunError:
+                found[rate] = None
+        return found
+
     def training(self, arm: str, run: Run) -> Path:
         """The run directory of a finished training, for an rl arm at its best learning rate.
 

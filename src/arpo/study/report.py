@@ -1,10 +1,32 @@
-"""What a study found, as files."""
+"""What a study found, as files: `results.json`, `questions.parquet`, `table.md`."""
 
 from pathlib import Path
 
 from arpo.study.config import StudyConfig
+from arpo.study.folder import StudyFolder
+from arpo.study.found import read_study
+from arpo.study.results import make_results, write_questions
+from arpo.study.table import markdown
+from arpo.tracking.run_directory import write_json, write_text
 
 
-def report_study(study: StudyConfig, out: Path) -> list[Path]:
-    """Write what is done so far; return the files."""
-    return []
+def report_study(study: StudyConfig, out: Path, into: Path | None = None) -> list[Path]:
+    """Write what is done so far; return the files.
+
+    Args:
+        study: The study.
+        out: Its folder, which may be at work meanwhile.
+        into: Where the files go; None: into `out`.
+
+    Raises:
+        DataError: a file of a finished part is damaged.
+    """
+    into = into or out
+    into.mkdir(parents=True, exist_ok=True)
+    arms = read_study(study, StudyFolder(out))
+    results = make_results(study, arms)
+    return [
+        write_json(into / "results.json", results),
+        write_questions(into / "questions.parquet", arms),
+        write_text(into / "table.md", markdown(results)),
+    ]

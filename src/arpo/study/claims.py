@@ -1,0 +1,55 @@
+"""Judges claims: the figure of each, its interval, and whether that lies within the claim's bounds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from arpo.study.claims_config import ClaimConfig
+from arpo.study.comparisons import Estimate, Figures, difference, estimate, ratio
+
+Verdict = Literal["holds", "fails", "open", "none"]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class JudgedClaim:
+    """A claim with what was found."""
+
+    name: str
+    claim: ClaimConfig
+    estimate: Estimate | None
+    """None: left out."""
+    verdict: Verdict
+    """`holds`: the bootstrap's and Student's interval lie within the bound; `fails`: both lie outside; `open`: anything else;
+    `none`: the claim has no bound, or is left out. A ratio has the bootstrap's alone."""
+    left_out: str | None
+    """Why nothing can be said yet; None: something can."""
+
+
+def judge(claims: Mapping[str, ClaimConfig], figures: Figures) -> list[JudgedClaim]:
+    """Every claim, in order."""
+    return [_judge(name, claim, figures) for name, claim in claims.items()]
+
+
+def _judge(name: str, claim: ClaimConfig, figures: Figures) -> JudgedClaim:
+    of = figures.of(claim.of, claim.figure, claim.at)
+    if claim.against is None:
+        found = estimate(of)
+    else:
+        against = figures.of(claim.against, claim.against_figure or claim.figure, claim.at)
+        found = (difference if claim.measure == "difference" else ratio)(of, against)
+    left_out = None if found is not None else _why_left_out(claim)
+    return JudgedClaim(name=name, claim=claim, estimate=found, verdict=_verdict(claim, found), left_out=left_out)
+
+
+def _verdict(claim: ClaimConfig, found: Estimate | None) -> Verdict:
+    bound = claim.at_most if claim.at_least is None else claim.at_least
+    if found is None or bound is None:
+        return "none"
+    sign = -1 if claim.at_least is None else 1
+    ends = [sign * (end - bound) for end in (found.low, found.high, found.t_low, found.t_high) if end is not None]
+    return "holds" if min(ends) >= 0 else "fails" if max(ends) < 0 else "open"
+
+
+def _why_left_out(claim: ClaimConfig) -> str:
+    arms = " and ".join(dict.fromkeys(arm for arm in (claim.of, claim.against) if arm is not None))
+    return f"no finished run, with the same world and seed, of {arms} has {claim.figure}"

@@ -1,0 +1,48 @@
+"""Configuration of a claim: what is said of an arm, or of one against another. Torch-free."""
+
+import difflib
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from arpo.config import Config
+from arpo.study.measures import MEASURES, RUN_MEASURES, Point
+
+
+class ClaimConfig(Config):
+    """One claim, as a figure with bounds."""
+
+    about: str
+    """The claim in words."""
+    of: str
+    """Arm."""
+    figure: str
+    """`accuracy`, `sampled_accuracy`, `pass_at_k`, or a figure of training (docs/study.md has the list)."""
+    against: str | None = None
+    """Arm to compare with, run by run with the same world and seed; None: the figure itself is reported."""
+    against_figure: str | None = None
+    """Figure of `against`; None: the same."""
+    measure: Literal["difference", "ratio"] = "difference"
+    """`difference`: of minus against. `ratio`: mean of `of` over mean of `against`."""
+    at: Point = "steps"
+    """Where tests are compared; figures of training are those over the study's `num_steps`."""
+    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    """The claim holds where the intervals lie at or above this, and fails where they lie below."""
+    at_most: float | None = Field(default=None, allow_inf_nan=False)
+    """The claim holds where the intervals lie at or below this, and fails where they lie above."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClaimConfig":
+        for key in ("figure", "against_figure"):
+            name = getattr(self, key)
+            if name is not None and name not in MEASURES:
+                near = difflib.get_close_matches(name, MEASURES, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; use one of {', '.join(MEASURES)}"
+                raise ValueError(f"{key} = {name!r}: there is no such figure{hint}")
+        if self.against is None and (self.against_figure is not None or self.measure == "ratio"):
+            raise ValueError("against_figure and measure = 'ratio' have no effect without against; name an arm there")
+        if self.at != "steps" and {self.figure, self.against_figure or self.figure} <= RUN_MEASURES.keys():
+            raise ValueError(f"at = {self.at!r} has no effect on {self.figure}, which is of training; leave it out")
+        if self.at_least is not None and self.at_most is not None:
+            raise ValueError("at_least and at_most: give one of them")
+        return self

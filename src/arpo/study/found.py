@@ -1,0 +1,206 @@
+"""What a study has so far: the answers of tested policies at each point, and what trainings measured."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arpo.errors import DataError
+from arpo.evaluation.pass_at_k import pass_at_k
+from arpo.evaluation.records import read_records
+from arpo.study.config import StudyConfig
+from arpo.study.folder import Run, StudyFolder, name_of
+from arpo.study.measures import POINTS
+from arpo.study.outcomes import Outcomes
+from arpo.study.training_figures import TrainingFigures, measure_training
+
+Floats = NDArray[np.float64]
+
+COLD_START = "cold start"
+"""Name of the policies all arms start from, in tables and records; no arm's, as it has a space."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Answers:
+    """A test, question by question, in the order of their ids."""
+
+    task_ids: tuple[str, ...]
+    num_samples: Sequence[int]
+    """[Q] sampled answers."""
+    num_right: Sequence[int]
+    """[Q] exact ones of them."""
+    figures: Mapping[str, Floats]
+    """[Q] of each name of `QUESTION_MEASURES` that the test has."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Tested:
+    """A policy that was asked."""
+
+    step: int
+    """After which it was saved; 0 for a policy that no step of reinforcement learning made."""
+    spent: float | None
+    """Of the budget by then; None at equal steps, and for policies without steps."""
+    budget: float | None
+    is_short: bool
+    """The run ended before its budget did."""
+    answers: Answers
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class RunFound:
+    """A run of an arm, as far as it has come."""
+
+    world: int
+    seed: int | None
+    """None for a cold start, of which there is one per world."""
+    tests: Mapping[str, Tested]
+    """By point; a cold start's is `start`."""
+    training: TrainingFigures | None
+    """None without reinforcement learning."""
+
+    @property
+    def name(self) -> str:
+        """World and seed, as in the names of folders."""
+        return str(self.world) if self.seed is None else name_of((self.world, self.seed))
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class ArmFound:
+    """An arm, or the cold starts."""
+
+    name: str
+    about: str
+    num_planned: int
+    """Runs it is to have."""
+    runs: Sequence[RunFound]
+    """Those whose training is finished."""
+    learning_rate: float | None = None
+    """The one chosen; None where none is tried, or not all tries are finished."""
+    tried: Mapping[float, float | None]
+    """Learning rate -> validation accuracy on the first run; None where the try is not finished."""
+    step_seconds: float | None = None
+    """Time of a step with the machine to itself."""
+
+
+def read_study(study: StudyConfig, folder: StudyFolder) -> list[ArmFound]:
+    """The cold starts, then every arm of the study with the runs it has finished.
+
+    Raises:
+        DataError: a file is damaged, or the policies of one world were asked different questions.
+    """
+    reader = _Reader(study, folder)
+    found = [reader.cold_starts(), *map(reader.arm, study.arms)]
+    _check_questions(found)
+    return found
+
+
+class _Reader:
+    def __init__(self, study: StudyConfig, folder: StudyFolder):
+        self._study = study
+        self._folder = folder
+        self._outcomes = Outcomes(study, folder)
+
+    def cold_starts(self) -> ArmFound:
+        worlds = list(dict.fromkeys(world for world, _ in self._study.runs))
+        tests = {world: self._tested(self._folder.cold_test(world), 0) for world in worlds}
+        runs = [RunFound(world=world, seed=None, tests={"start": test}, training=None) for world, test in tests.items() if test]
+        return ArmFound(
+            name=COLD_START, about="imitation of the demonstrations; every arm starts here", num_planned=len(worlds), runs=runs,
+            tried={},
+        )  # fmt: skip
+
+    def arm(self, name: str) -> ArmFound:
+        config, outcomes = self._study.arms[name], self._outcomes
+        planned = self._study.runs_of(name)
+        trained = [run for run in planned if outcomes.is_trained(name, run)]
+        is_rl = config.kind == "rl"
+        return ArmFound(
+            name=name,
+            about=config.about,
+            num_planned=len(planned),
+            runs=[self._run(name, run) for run in trained],
+            learning_rate=outcomes.best_rate(name) if is_rl and trained else None,
+            tried=outcomes.tried_rates(name) if is_rl else {},
+            step_seconds=outcomes.step_seconds(name) if is_rl else None,
+        )
+
+    def _run(self, arm: str, run: Run) -> RunFound:
+        is_rl = self._study.arms[arm].kind == "rl"
+        training = measure_training(self._outcomes.training(arm, run), self._study.num_steps) if is_rl else None
+        tests = dict(self._tests(arm, run) if is_rl else self._control_test(arm, run))
+        return RunFound(world=run[0], seed=run[1], tests=tests, training=training)
+
+    def _control_test(self, arm: str, run: Run) -> Iterator[tuple[str, Tested]]:
+        test = self._tested(self._folder.test(arm, run, 0), 0)
+        if test is not None:
+            yield "time", test
+
+    def _tests(self, arm: str, run: Run) -> Iterator[tuple[str, Tested]]:
+        """The test at each point; one that serves several points is read once."""
+        num_steps = self._study.num_steps
+        budgets = self._outcomes.budgets(arm, run) if self._outcomes.is_trained(self._study.budget_arm, run) else {}
+        read: dict[int, Tested | None] = {}
+        for point in POINTS:
+            reached = budgets.get(point)
+            if point != "steps" and reached is None:
+                continue
+            step = num_steps if reached is None else reached.step
+            if step not in read:
+                read[step] = self._tested(self._folder.test(arm, run, step), step)
+            test = read[step]
+            if test is None:
+                continue
+            if reached is None:
+                yield point, test
+            else:
+                yield point, Tested(
+                    step=step, spent=reached.spent, budget=reached.budget, is_short=reached.is_short, answers=test.answers
+                )  # fmt: skip
+
+    def _tested(self, where: Path, step: int) -> Tested | None:
+        if not (where / "summary.json").is_file():
+            return None
+        return Tested(step=step, spent=None, budget=None, is_short=False, answers=read_answers(where))
+
+
+def read_answers(where: Path) -> Answers:
+    """The answers of a finished evaluation.
+
+    Raises:
+        DataError: its records cannot be read.
+    """
+    greedy: dict[str, float] = {}
+    sampled: dict[str, list[bool]] = {}
+    for record in read_records(where):
+        if record.mode == "greedy":
+            greedy[record.task_id] = record.exact_match
+        else:
+            sampled.setdefault(record.task_id, []).append(record.exact_match == 1.0)
+    ids = tuple(sorted(greedy))
+    samples = [sampled.get(task, []) for task in ids]
+    figures = {"accuracy": np.array([greedy[task] for task in ids])}
+    k = min(map(len, samples), default=0)
+    if k:
+        figures["sampled_accuracy"] = np.array([fmean(found) for found in samples])
+        figures["pass_at_k"] = np.array([pass_at_k(len(found), sum(found), k) for found in samples])
+    return Answers(
+        task_ids=ids, num_samples=[*map(len, samples)], num_right=[*map(sum, samples)], figures=figures,
+    )  # fmt: skip
+
+
+def _check_questions(arms: Sequence[ArmFound]) -> None:
+    """Runs of a world are compared question by question."""
+    asked: dict[int, tuple[str, tuple[str, ...]]] = {}
+    for arm in arms:
+        for run in arm.runs:
+            for test in run.tests.values():
+                name, ids = asked.setdefault(run.world, (f"{arm.name} {run.name}", test.answers.task_ids))
+                if ids != test.answers.task_ids:
+                    raise DataError(
+                        f"tests of world {run.world}: {arm.name} {run.name} was asked {len(test.answers.task_ids)} questions, "
+                        f"{name} others ({len(ids)}); was num_test changed? Delete tests/ of one of them and run again"
+                    )

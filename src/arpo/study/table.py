@@ -1,0 +1,221 @@
+"""`table.md`: the study as tables in Markdown, from its results."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from arpo.study.found import COLD_START
+from arpo.study.measures import POINTS, QUESTION_MEASURES
+
+Results = Mapping[str, Any]
+Cell = Callable[[Any], str]
+
+POINT_NAMES: Mapping[str, str] = {
+    "steps": "equal steps", "tool_calls": "equal tool calls", "sampled_tokens": "equal sampled tokens", "time": "equal time",
+}  # fmt: skip
+
+Table = tuple[str, list[str], list[list[str]]]
+"""(title, header, rows)"""
+
+
+def markdown(results: Results) -> str:
+    """All tables, each with its notes."""
+    parts = [f"# Study\n\n{lead(results)}"]
+    for title, header, rows in tables(results):
+        if rows:
+            parts.append(f"## {title}\n\n{_grid(header, rows)}")
+    return "\n\n".join([*parts, *notes(results)]) + "\n"
+
+
+def tables(results: Results) -> list[Table]:
+    """Every table, in order."""
+    against = [_difference_table(results, other) for other in results["study"]["compare_with"]]
+    return [_accuracy_table(results), *against, _cost_table(results), _learning_table(results), _rate_table(results),
+            claims_table(results)]  # fmt: skip
+
+
+def lead(results: Results) -> str:
+    """What was run, in two sentences."""
+    study = results["study"]
+    worlds = len({world for world, _ in study["runs"]})
+    arms = {name: arm for name, arm in results["arms"].items() if name != COLD_START}
+    trained, planned = (sum(arm[f"runs_{what}"] for arm in arms.values()) for what in ("trained", "planned"))
+    return (
+        f"{len(arms)} arms, up to {len(study['runs'])} runs each over {worlds} world(s), compared at {study['num_steps']} steps "
+        f"and at the budgets of {study['budget_arm']}. {trained} of {planned} runs are trained. {study['num_test']:,} test "
+        f"questions per world."
+    )
+
+
+def notes(results: Results) -> list[str]:
+    """How to read the tables."""
+    interval = results["interval"]
+    return [
+        f"[low, high]: 95 % interval, {interval['method']}, {interval['num_resamples']:,} resamples. With few runs it is too "
+        "narrow (of one, it knows other questions alone), so claims show Student's interval over the runs' values too, and are "
+        "judged by both; results.json has it for every figure. Nothing is corrected for the number of comparisons.",
+        "Equal tool calls, sampled tokens, time: at the last checkpoint at which a run had spent no more than the budget arm's "
+        "run with the same world and seed. *: a run ended before its budget was used up. -: not measured, or not yet.",
+    ]
+
+
+def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
+    """A number as tables show it; `-` for None."""
+    return "-" if value is None else f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def with_interval(found: Results | None, digits: int = 3, sign: bool = False) -> str:
+    """An estimate as `0.868 [0.851, 0.884]`."""
+    if found is None:
+        return "-"
+    value, low, high = (number(found[key], digits, sign) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _accuracy_table(results: Results) -> Table:
+    k = results["study"]["num_samples"]
+    header = ["arm", "runs", *(POINT_NAMES[p] for p in POINTS), *(["sampled", f"pass@{k}"] if k else [])]
+    rows: list[list[str]] = []
+    for name, arm in results["arms"].items():
+        tests = arm["tests"]
+        sampled = tests.get("steps") or tests.get("time") or tests.get("start") or {}
+        cells = [_test_cell(tests.get(point)) for point in POINTS]
+        if "start" in tests:
+            cells[0] = f"{_test_cell(tests['start'])}, no step"
+        if k:
+            cells += [with_interval(sampled.get(figure)) for figure in ("sampled_accuracy", "pass_at_k")]
+        rows.append([name, f"{_num_tested(arm)}/{arm['runs_planned']}", *cells])
+    return "Accuracy on test questions, greedy; sampled ones at equal steps, of controls at equal time", header, rows
+
+
+def _test_cell(test: Results | None) -> str:
+    if test is None:
+        return "-"
+    return with_interval(test.get("accuracy")) + (" *" if test["short_runs"] else "")
+
+
+def _num_tested(arm: Results) -> int:
+    return max((len(test["accuracy"]["runs"]) for test in arm["tests"].values()), default=0)
+
+
+def _difference_table(results: Results, other: str) -> Table:
+    rows = [
+        [name, *(with_interval(arm["against"][other].get(point, {}).get("accuracy"), sign=True) for point in POINTS)]
+        for name, arm in results["arms"].items()
+        if other in arm["against"]
+    ]
+    return f"Accuracy minus that of {other}, same worlds, seeds and questions", ["arm", *(POINT_NAMES[p] for p in POINTS)], rows
+
+
+def _training_table(results: Results, title: str, columns: Sequence[tuple[str, str, Cell]]) -> Table:
+    rows = [
+        [name, *(cell(arm["training"].get(figure, {}).get("value")) for figure, _, cell in columns)]
+        for name, arm in results["arms"].items()
+        if arm["training"]
+    ]
+    return title, ["arm", *(heading for _, heading, _ in columns)], rows
+
+
+def _two(value: float | None) -> str:
+    return number(value, 2)
+
+
+def _count(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _cost_table(results: Results) -> Table:
+    title, header, rows = _training_table(results, f"What {results['study']['num_steps']} steps cost", [
+        ("tool_calls_per_task", "tool calls issued per task", _two),
+        ("tool_calls_executed_per_task", "executed per task", _two),
+        ("tool_calls_per_trajectory", "issued per trajectory", _two),
+        ("tool_calls_executed_per_trajectory", "executed per trajectory", _two),
+        ("tokens_sampled", "tokens sampled per step", _count),
+        ("tokens_unique", "unique tokens trained per step", _count),
+        ("tokens_total", "leaf by leaf", _count),
+    ])  # fmt: skip
+    timed = [[*row, number(results["arms"][row[0]]["step_seconds"], 2)] for row in rows]
+    return title, [*header, "seconds per step, alone"], timed
+
+
+def _learning_table(results: Results) -> Table:
+    return _training_table(results, "How it learned", [
+        ("entropy_start", "policy entropy, start", number),
+        ("entropy_end", "end", number),
+        ("entropy_spread", "spread", number),
+        ("clip_fraction_low", "clipped low", lambda x: number(x, 4)),
+        ("clip_fraction_high", "clipped high", lambda x: number(x, 4)),
+        ("distinct_answers", "distinct answers per group", _two),
+        ("distinct_call_sequences", "distinct call sequences", _two),
+        ("mixed_group_rate", "mixed groups", number),
+        ("branch_rate", "branch rate", number),
+        ("entropy_at_start", "entropy at start", number),
+        ("entropy_after_search", "after search", number),
+        ("entropy_after_python", "after Python", number),
+    ])  # fmt: skip
+
+
+def _rate_table(results: Results) -> Table:
+    rates = list(dict.fromkeys(rate for arm in results["arms"].values() for rate in arm["tried"]))
+    rows = [
+        [name, "-" if arm["learning_rate"] is None else f"{arm['learning_rate']:g}", *(number(arm["tried"][r]) for r in rates)]
+        for name, arm in results["arms"].items()
+        if arm["tried"]
+    ]
+    return "Learning rates: validation accuracy on the first run", ["arm", "chosen", *rates], rows
+
+
+def claims_table(results: Results) -> Table:
+    """The claims that something can be said of, then those left out."""
+    rows = [_claim_row(claim) for claim in sorted(results["claims"], key=lambda c: c["estimate"] is None)]
+    return "Claims", ["claim", "figure", "found", "Student's interval", "holds if", "verdict"], rows
+
+
+def _claim_row(claim: Results) -> list[str]:
+    found = claim["estimate"]
+    is_signed = claim["measure"] == "difference" and claim["against"] is not None
+    verdict = claim["left_out"] or VERDICTS[claim["verdict"]]
+    return [
+        claim["about"],
+        describe(claim),
+        with_interval(found, sign=is_signed),
+        _student(found, is_signed),
+        bound(claim),
+        verdict,
+    ]
+
+
+VERDICTS: Mapping[str, str] = {"holds": "holds", "fails": "does not hold", "open": "open", "none": ""}
+
+
+def describe(claim: Results) -> str:
+    """What a claim's figure is: `accuracy, arpo - grpo, equal steps`."""
+    sign = "/" if claim["measure"] == "ratio" else "-"
+    point = f", {POINT_NAMES[claim['at']]}" if claim["figure"] in QUESTION_MEASURES else ""
+    of, against = claim["of"], claim["against"]
+    if claim["against_figure"]:
+        return f"{claim['figure']} of {of} {sign} {claim['against_figure']} of {against}{point}"
+    return f"{claim['figure']}, {of}{f' {sign} {against}' if against else ''}{point}"
+
+
+def bound(claim: Results) -> str:
+    """`>= 0` or `<= 0.55`; empty for none."""
+    if claim["at_least"] is not None:
+        return f">= {claim['at_least']:g}"
+    return "" if claim["at_most"] is None else f"<= {claim['at_most']:g}"
+
+
+def _student(found: Results | None, sign: bool) -> str:
+    if found is None or found["t_low"] is None:
+        return "-"
+    return f"[{number(found['t_low'], sign=sign)}, {number(found['t_high'], sign=sign)}]"
+
+
+def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(_lines(header, rows))
+
+
+def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(header)} |"
+    yield f"|{'---|' * len(header)}"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
