@@ -19,8 +19,8 @@ class JudgedClaim:
     estimate: Estimate | None
     """None: left out."""
     verdict: Verdict
-    """`holds`: the bootstrap's and Student's interval lie within the bound; `fails`: both lie outside; `open`: anything else;
-    `none`: the claim has no bound, or is left out. A ratio has the bootstrap's alone."""
+    """`holds`: the bootstrap's and Student's interval lie within the bound; `fails`: both lie outside; `open`: anything else,
+    and with one run; `none`: the claim has no bound, or is left out. A ratio has the bootstrap's alone."""
     left_out: str | None
     """Why nothing can be said yet; None: something can."""
 
@@ -45,6 +45,8 @@ def _verdict(claim: ClaimConfig, found: Estimate | None) -> Verdict:
     bound = claim.at_most if claim.at_least is None else claim.at_least
     if found is None or bound is None:
         return "none"
+    if len(found.runs) < 2:
+        return "open"
     sign = -1 if claim.at_least is None else 1
     ends = [sign * (end - bound) for end in (found.low, found.high, found.t_low, found.t_high) if end is not None]
     return "holds" if min(ends) >= 0 else "fails" if max(ends) < 0 else "open"

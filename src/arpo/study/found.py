@@ -37,7 +37,7 @@ class Answers:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Tested:
+class PolicyTest:
     """A policy that was asked."""
 
     step: int
@@ -57,7 +57,7 @@ class RunFound:
     world: int
     seed: int | None
     """None for a cold start, of which there is one per world."""
-    tests: Mapping[str, Tested]
+    tests: Mapping[str, PolicyTest]
     """By point; a cold start's is `start`."""
     training: TrainingFigures | None
     """None without reinforcement learning."""
@@ -134,16 +134,16 @@ class _Reader:
         tests = dict(self._tests(arm, run) if is_rl else self._control_test(arm, run))
         return RunFound(world=run[0], seed=run[1], tests=tests, training=training)
 
-    def _control_test(self, arm: str, run: Run) -> Iterator[tuple[str, Tested]]:
+    def _control_test(self, arm: str, run: Run) -> Iterator[tuple[str, PolicyTest]]:
         test = self._tested(self._folder.test(arm, run, 0), 0)
         if test is not None:
             yield "time", test
 
-    def _tests(self, arm: str, run: Run) -> Iterator[tuple[str, Tested]]:
+    def _tests(self, arm: str, run: Run) -> Iterator[tuple[str, PolicyTest]]:
         """The test at each point; one that serves several points is read once."""
         num_steps = self._study.num_steps
         budgets = self._outcomes.budgets(arm, run) if self._outcomes.is_trained(self._study.budget_arm, run) else {}
-        read: dict[int, Tested | None] = {}
+        read: dict[int, PolicyTest | None] = {}
         for point in POINTS:
             reached = budgets.get(point)
             if point != "steps" and reached is None:
@@ -157,14 +157,14 @@ class _Reader:
             if reached is None:
                 yield point, test
             else:
-                yield point, Tested(
+                yield point, PolicyTest(
                     step=step, spent=reached.spent, budget=reached.budget, is_short=reached.is_short, answers=test.answers
                 )  # fmt: skip
 
-    def _tested(self, where: Path, step: int) -> Tested | None:
+    def _tested(self, where: Path, step: int) -> PolicyTest | None:
         if not (where / "summary.json").is_file():
             return None
-        return Tested(step=step, spent=None, budget=None, is_short=False, answers=read_answers(where))
+        return PolicyTest(step=step, spent=None, budget=None, is_short=False, answers=read_answers(where))
 
 
 def read_answers(where: Path) -> Answers:

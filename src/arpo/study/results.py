@@ -26,7 +26,7 @@ from arpo.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES
 from arpo.study.claims import JudgedClaim, judge
 from arpo.study.comparisons import Estimate, Figures, collect_figures, difference, estimate
 from arpo.study.config import StudyConfig
-from arpo.study.found import ArmFound, RunFound, Tested
+from arpo.study.found import ArmFound, PolicyTest, RunFound
 from arpo.study.measures import MEASURES, POINTS, QUESTION_MEASURES, RUN_MEASURES
 
 FORMAT = 1
@@ -142,7 +142,7 @@ def _run(run: RunFound) -> Results:
     }
 
 
-def _test(test: Tested) -> Results:
+def _test(test: PolicyTest) -> Results:
     return {
         "step": test.step, "spent": test.spent, "budget": test.budget, "is_short": test.is_short,
         "num_questions": len(test.answers.task_ids),
@@ -179,7 +179,7 @@ _SCHEMA = pa.schema([
 ])  # fmt: skip
 
 
-def _columns(arm: str, run: RunFound, point: str, test: Tested) -> Mapping[str, pa.Array]:
+def _columns(arm: str, run: RunFound, point: str, test: PolicyTest) -> Mapping[str, pa.Array]:
     answers = test.answers
     size = len(answers.task_ids)
     same = {"arm": arm, "world": run.world, "seed": run.seed, "point": point, "step": test.step}

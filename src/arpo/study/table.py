@@ -40,7 +40,7 @@ def lead(results: Results) -> str:
     arms = {name: arm for name, arm in results["arms"].items() if name != COLD_START}
     trained, planned = (sum(arm[f"runs_{what}"] for arm in arms.values()) for what in ("trained", "planned"))
     return (
-        f"{len(arms)} arms, up to {len(study['runs'])} runs each over {worlds} world(s), compared at {study['num_steps']} steps "
+        f"{len(arms)} arms, up to {len(study['runs'])} runs each over {worlds} world(s), compared at step {study['num_steps']} "
         f"and at the budgets of {study['budget_arm']}. {trained} of {planned} runs are trained. {study['num_test']:,} test "
         f"questions per world."
     )

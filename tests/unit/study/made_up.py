@@ -12,7 +12,7 @@ from arpo.study.configs import StudyConfigs
 from arpo.study.folder import Run, StudyFolder
 from arpo.training.config import RlRun
 from arpo.tree import NodeKind, RolloutTree, write_trees
-from arpo.types import Parse, Task, ToolCall, ToolResult
+from arpo.types import Message, Parse, Task, ToolCall, ToolResult
 
 KEYS: dict[str, Any] = {
     "runs": [[0, 0], [1, 0]], "num_steps": 2, "checkpoint_every": 1, "budget_arm": "arpo", "compare_with": ["grpo"],
@@ -84,14 +84,16 @@ def _row(step: int, issued: int) -> dict[str, float]:
 
 def tree() -> RolloutTree:
     """A call of search, its result, a call of Python, its result, an answer; entropies 0.1, 0.3, then 0.6, then 0.2."""
-    made = RolloutTree.from_prompt(Task(id="t", question="?", references=("a",)), [1, 2])
+    made = RolloutTree.from_prompt(
+        Task(id="t", messages=(Message(role="user", content="?"),), references=("a",), source="world", ability="search"), [1, 2]
+    )
     first = made.append(made.root, NodeKind.COMPLETION, [3, 4], entropies=[0.1, 0.3], parse=_call("search"))
-    read = made.append(first, NodeKind.OBSERVATION, [5], tool_result=ToolResult("p", "success"))
+    read = made.append(first, NodeKind.OBSERVATION, [5], tool_result=ToolResult(content="p"))
     second = made.append(read, NodeKind.COMPLETION, [6], entropies=[0.6], parse=_call("python"))
-    ran = made.append(second, NodeKind.OBSERVATION, [7], tool_result=ToolResult("1", "success"))
+    ran = made.append(second, NodeKind.OBSERVATION, [7], tool_result=ToolResult(content="1"))
     made.append(ran, NodeKind.COMPLETION, [8], entropies=[0.2], parse=Parse(answer="a"))
     return made
 
 
 def _call(name: str) -> Parse:
-    return Parse(calls=(ToolCall(name, {"query": "x"}),))
+    return Parse(tool_call=ToolCall(name=name, arguments={"query": "x"}))
