@@ -58,7 +58,9 @@ class StudyConfigs:
             keys = merge(keys, {"optimizer": {"learning_rate": rate}})
         if rates_by_turn is not None:
             keys = merge(keys, {"rollout": {"rule": {"rate": list(rates_by_turn)}}})
-        keys = keys | {"out": str(self._folder.training(arm, run, rate))}
+        out = self._folder.training(arm, run, rate)
+        kept = {"agent": {"tools": {"cache": {"path": str(out / "tool_results.sqlite")}}}}  # each run pays for its own calls
+        keys = merge(keys, kept) | {"out": str(out)}
         parse_config(RlRun, keys, f"arms.{arm}")
         return keys
 
@@ -71,7 +73,9 @@ class StudyConfigs:
         """Keys of `arpo train` for a few steps of an arm with the machine to itself."""
         keys = self.training(arm, self._study.runs[0], None, rates_by_turn)
         del keys["validation"], keys["num_threads"]
-        return keys | {"out": str(self._folder.timing(arm)), "num_steps": self._study.timing_steps, "rollouts_every": 0}
+        out = self._folder.timing(arm)
+        keys["agent"]["tools"]["cache"]["path"] = str(out / "tool_results.sqlite")
+        return keys | {"out": str(out), "num_steps": self._study.timing_steps, "rollouts_every": 0}
 
     def test(self, arm: str, run: Run, step: int, model: Path) -> Keys:
         """Keys of `arpo eval` for one policy; with samples at the steps at which all arms are compared, else greedy alone."""

@@ -26,11 +26,13 @@ def test_the_arm_lies_over_the_study_and_the_study_over_the_recipe(configs: Stud
     assert run.out == folder.path / "runs" / "random" / "rate_0.0006" / "1-5"
     assert run.model.path == folder.path / "worlds" / "1" / "sft" / "final"
     assert (run.checkpoint.every, run.validation.every, run.rollouts_every) == (2, 4, 2)
+    assert run.agent.tools.cache.path == run.out / "tool_results.sqlite"
 
 
 def test_a_timed_run_has_the_machine_to_itself_and_does_nothing_else(configs: StudyConfigs):
     run = parse_config(RlRun, configs.timing("arpo"), "test")
     assert (run.num_steps, run.num_threads, run.validation, run.rollouts_every) == (3, None, None, 0)
+    assert run.agent.tools.cache.path == run.out / "tool_results.sqlite"
 
 
 def test_samples_are_drawn_at_the_compared_step_alone(configs: StudyConfigs, folder: StudyFolder):
