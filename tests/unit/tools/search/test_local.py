@@ -1,7 +1,10 @@
 """The search tool: ranking, ties, hostile queries, the form of a result."""
 
+import asyncio
 import json
 import math
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,19 @@ async def test_nothing_found_and_empty_queries_say_so(tmp_path: Path) -> None:
         result = await search.run(arguments)
         assert result.status == "error"
         assert "empty" in result.content
+
+
+async def test_many_queries_at_a_time_find_what_each_finds_alone_on_as_many_threads_as_cores(tmp_path: Path) -> None:
+    open_search(tmp_path, DOCUMENTS)
+    index = LocalIndex(LocalSearchConfig(index=tmp_path / "index"))
+    queries = ["Mira Tolvan born", "Kelford", "Ada Moor birthday", "zebra"] * 25
+    before = set(threading.enumerate())
+    found = await asyncio.gather(*(index.find(query, 3) for query in queries))
+    started = set(threading.enumerate()) - before
+    assert found == [index.find_now(query, 3) for query in queries]
+    assert 1 <= len(started) <= (os.cpu_count() or 1)
+    await index.aclose()
+    assert not any(thread.is_alive() for thread in started)
 
 
 def test_version_follows_documents_and_settings(tmp_path: Path) -> None:
