@@ -10,13 +10,15 @@ from arpo.study.work import StudyWork
 
 
 def plan_study(study: StudyConfig, work: StudyWork) -> list[Job]:
-    """Cold starts first, then times, then arm by arm: the budget arm, then those with the most runs.
+    """Cold starts first, then times, then run by run, so that what is done at any moment is about as much of every arm.
 
-    An arm's first run is trained at each learning rate; its other runs follow at the best of them. A run is tested once the
-    budget arm's run with the same world and seed is there to say at which steps.
+    The budget arm comes first, then those with the most runs. An arm's first run is trained at each learning rate; its other
+    runs follow at the best of them. A run is tested once the budget arm's run with the same world and seed is there to say at
+    which steps.
     """
     ordered = sorted(study.arms, key=lambda arm: (arm != study.budget_arm, -len(study.runs_of(arm))))
-    arms = (job for arm in ordered for job in _arm(study, work, arm))
+    pairs = [(arm, run) for run in study.runs for arm in ordered if run in study.runs_of(arm)]
+    arms = (job for arm, run in pairs for job in _arm(study, work, arm, run))
     return [*_cold_starts(study, work), *_timings(study, work), *arms]
 
 
@@ -37,15 +39,14 @@ def _timings(study: StudyConfig, work: StudyWork) -> Iterator[Job]:
             yield _job(f"time {name}", lambda a=name: work.time_steps(a), done, needs=(after,), is_alone=True)
 
 
-def _arm(study: StudyConfig, work: StudyWork, name: str) -> Iterator[Job]:
-    for run in study.runs_of(name):
-        yield from _trainings(study, work, name, run)
-        yield Job(
-            name=f"test {name} {name_of(run)}",
-            run=lambda r=run: work.test(name, r),
-            done=lambda r=run: work.is_tested(name, r),
-            needs=tuple(dict.fromkeys((_trained(name, run), _trained(study.budget_arm, run), *_timed(study, name)))),
-        )
+def _arm(study: StudyConfig, work: StudyWork, name: str, run: Run) -> Iterator[Job]:
+    yield from _trainings(study, work, name, run)
+    yield Job(
+        name=f"test {name} {name_of(run)}",
+        run=lambda: work.test(name, run),
+        done=lambda: work.is_tested(name, run),
+        needs=tuple(dict.fromkeys((_trained(name, run), _trained(study.budget_arm, run), *_timed(study, name)))),
+    )
 
 
 def _timed(study: StudyConfig, name: str) -> tuple[str, ...]:

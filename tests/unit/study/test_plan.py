@@ -20,14 +20,14 @@ def test_every_job_needs_jobs_that_are_there(jobs):
     assert not any(job.done() for job in jobs.values())
 
 
-def test_cold_starts_and_times_come_first_then_the_budget_arm_then_those_with_the_most_runs(jobs):
+def test_cold_starts_and_times_come_first_then_run_by_run_the_arms_with_the_most_runs(jobs):
     assert list(jobs) == [
         "cold start 0", "test cold start 0", "cold start 1", "test cold start 1", "time arpo", "time random",
         "train arpo 0-0 at 0.0006", "train arpo 0-0 at 0.0003", "train arpo 0-0", "test arpo 0-0",
-        "train arpo 1-5", "test arpo 1-5",
         "train random 0-0 at 0.0006", "train random 0-0 at 0.0003", "train random 0-0", "test random 0-0",
-        "train random 1-5", "test random 1-5",
         "train more 0-0", "test more 0-0",
+        "train arpo 1-5", "test arpo 1-5",
+        "train random 1-5", "test random 1-5",
     ]  # fmt: skip
 
 
