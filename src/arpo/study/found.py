@@ -1,7 +1,7 @@
 """What a study has so far: the answers of tested policies at each point, and what trainings measured."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -12,6 +12,7 @@ from arpo.errors import DataError
 from arpo.evaluation.pass_at_k import pass_at_k
 from arpo.evaluation.records import read_records
 from arpo.study.config import StudyConfig
+from arpo.study.costs import cumulative
 from arpo.study.folder import Run, StudyFolder, name_of
 from arpo.study.measures import POINTS
 from arpo.study.outcomes import Outcomes
@@ -47,6 +48,8 @@ class PolicyTest:
     budget: float | None
     is_short: bool
     """The run ended before its budget did."""
+    tool_calls: float | None = None
+    """Issued in training by then; None for policies without steps."""
     answers: Answers
 
 
@@ -143,6 +146,7 @@ class _Reader:
         """The test at each point; one that serves several points is read once."""
         num_steps = self._study.num_steps
         budgets = self._outcomes.budgets(arm, run) if self._outcomes.is_trained(self._study.budget_arm, run) else {}
+        calls = cumulative(self._outcomes.metrics(arm, run), "tool_calls")
         read: dict[int, PolicyTest | None] = {}
         for point in POINTS:
             reached = budgets.get(point)
@@ -154,12 +158,10 @@ class _Reader:
             test = read[step]
             if test is None:
                 continue
-            if reached is None:
-                yield point, test
-            else:
-                yield point, PolicyTest(
-                    step=step, spent=reached.spent, budget=reached.budget, is_short=reached.is_short, answers=test.answers
-                )  # fmt: skip
+            test = replace(test, tool_calls=calls[step - 1])
+            if reached is not None:
+                test = replace(test, spent=reached.spent, budget=reached.budget, is_short=reached.is_short)
+            yield point, test
 
     def _tested(self, where: Path, step: int) -> PolicyTest | None:
         if not (where / "summary.json").is_file():

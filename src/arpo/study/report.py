@@ -1,10 +1,12 @@
-"""What a study found, as files: `results.json`, `questions.parquet`, `table.md`."""
+"""What a study found, as files: `results.json`, `questions.parquet`, `table.md`, `report.html`, `figures/`."""
 
 from pathlib import Path
 
 from arpo.study.config import StudyConfig
+from arpo.study.figures import draw_figures
 from arpo.study.folder import StudyFolder
 from arpo.study.found import read_study
+from arpo.study.page import write_page
 from arpo.study.results import make_results, write_questions
 from arpo.study.table import markdown
 from arpo.tracking.run_directory import write_json, write_text
@@ -25,8 +27,11 @@ def report_study(study: StudyConfig, out: Path, into: Path | None = None) -> lis
     into.mkdir(parents=True, exist_ok=True)
     arms = read_study(study, StudyFolder(out))
     results = make_results(study, arms)
+    figures = draw_figures(results, into / "figures")
     return [
         write_json(into / "results.json", results),
         write_questions(into / "questions.parquet", arms),
         write_text(into / "table.md", markdown(results)),
+        write_page(into / "report.html", results, figures),
+        *figures,
     ]

@@ -129,7 +129,11 @@ def _branch_rates(runs: Sequence[RunFound]) -> list[Results]:
 
 
 def _run(run: RunFound) -> Results:
-    """`tests`: point -> step, spent, budget, is_short, num_questions and a value per figure; `training`: figure -> value."""
+    """One run.
+
+    `tests`: point -> step, tool calls issued by then, spent, budget, is_short, num_questions and a value per figure;
+    `training`: figure -> value; `num_trees`: saved trees behind its figures of trees.
+    """
     training = run.training
     return {
         "world": run.world,
@@ -144,7 +148,7 @@ def _run(run: RunFound) -> Results:
 
 def _test(test: PolicyTest) -> Results:
     return {
-        "step": test.step, "spent": test.spent, "budget": test.budget, "is_short": test.is_short,
+        "step": test.step, "tool_calls": test.tool_calls, "spent": test.spent, "budget": test.budget, "is_short": test.is_short,
         "num_questions": len(test.answers.task_ids),
         **{name: float(values.mean()) for name, values in test.answers.figures.items()},
     }  # fmt: skip

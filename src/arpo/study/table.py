@@ -1,7 +1,7 @@
 """`table.md`: the study as tables in Markdown, from its results."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from arpo.study.found import COLD_START
 from arpo.study.measures import POINTS, QUESTION_MEASURES
@@ -13,24 +13,35 @@ POINT_NAMES: Mapping[str, str] = {
     "steps": "equal steps", "tool_calls": "equal tool calls", "sampled_tokens": "equal sampled tokens", "time": "equal time",
 }  # fmt: skip
 
-Table = tuple[str, list[str], list[list[str]]]
-"""(title, header, rows)"""
+
+class Table(NamedTuple):
+    """A table of text."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    num_words: int = 1
+    """First columns that hold words; the others hold figures."""
 
 
 def markdown(results: Results) -> str:
     """All tables, each with its notes."""
     parts = [f"# Study\n\n{lead(results)}"]
-    for title, header, rows in tables(results):
-        if rows:
-            parts.append(f"## {title}\n\n{_grid(header, rows)}")
+    parts += [f"## {table.title}\n\n{_grid(table)}" for table in tables(results).values() if table.rows]
     return "\n\n".join([*parts, *notes(results)]) + "\n"
 
 
-def tables(results: Results) -> list[Table]:
-    """Every table, in order."""
-    against = [_difference_table(results, other) for other in results["study"]["compare_with"]]
-    return [_accuracy_table(results), *against, _cost_table(results), _learning_table(results), _rate_table(results),
-            claims_table(results)]  # fmt: skip
+def tables(results: Results) -> dict[str, Table]:
+    """Every table, in order, by a short name."""
+    return {
+        "accuracy": _accuracy_table(results),
+        "claims": _claims_table(results),
+        **{f"against_{other}": _difference_table(results, other) for other in results["study"]["compare_with"]},
+        "cost": _cost_table(results),
+        "learning": _learning_table(results),
+        "rates": _rate_table(results),
+        "runs": _run_table(results),
+    }
 
 
 def lead(results: Results) -> str:
@@ -80,11 +91,11 @@ def _accuracy_table(results: Results) -> Table:
         sampled = tests.get("steps") or tests.get("time") or tests.get("start") or {}
         cells = [_test_cell(tests.get(point)) for point in POINTS]
         if "start" in tests:
-            cells[0] = f"{_test_cell(tests['start'])}, no step"
+            cells[0] = _test_cell(tests["start"])
         if k:
             cells += [with_interval(sampled.get(figure)) for figure in ("sampled_accuracy", "pass_at_k")]
         rows.append([name, f"{_num_tested(arm)}/{arm['runs_planned']}", *cells])
-    return "Accuracy on test questions, greedy; sampled ones at equal steps, of controls at equal time", header, rows
+    return Table("Accuracy on test questions, greedy; sampled ones at equal steps, of controls at equal time", header, rows)
 
 
 def _test_cell(test: Results | None) -> str:
@@ -103,7 +114,8 @@ def _difference_table(results: Results, other: str) -> Table:
         for name, arm in results["arms"].items()
         if other in arm["against"]
     ]
-    return f"Accuracy minus that of {other}, same worlds, seeds and questions", ["arm", *(POINT_NAMES[p] for p in POINTS)], rows
+    title = f"Accuracy minus that of {other}, same worlds, seeds and questions"
+    return Table(title, ["arm", *(POINT_NAMES[p] for p in POINTS)], rows)
 
 
 def _training_table(results: Results, title: str, columns: Sequence[tuple[str, str, Cell]]) -> Table:
@@ -112,7 +124,7 @@ def _training_table(results: Results, title: str, columns: Sequence[tuple[str, s
         for name, arm in results["arms"].items()
         if arm["training"]
     ]
-    return title, ["arm", *(heading for _, heading, _ in columns)], rows
+    return Table(title, ["arm", *(heading for _, heading, _ in columns)], rows)
 
 
 def _two(value: float | None) -> str:
@@ -124,7 +136,7 @@ def _count(value: float | None) -> str:
 
 
 def _cost_table(results: Results) -> Table:
-    title, header, rows = _training_table(results, f"What {results['study']['num_steps']} steps cost", [
+    table = _training_table(results, f"What {results['study']['num_steps']} steps cost", [
         ("tool_calls_per_task", "tool calls issued per task", _two),
         ("tool_calls_executed_per_task", "executed per task", _two),
         ("tool_calls_per_trajectory", "issued per trajectory", _two),
@@ -133,8 +145,8 @@ def _cost_table(results: Results) -> Table:
         ("tokens_unique", "unique tokens trained per step", _count),
         ("tokens_total", "leaf by leaf", _count),
     ])  # fmt: skip
-    timed = [[*row, number(results["arms"][row[0]]["step_seconds"], 2)] for row in rows]
-    return title, [*header, "seconds per step, alone"], timed
+    timed = [[*row, number(results["arms"][row[0]]["step_seconds"], 2)] for row in table.rows]
+    return Table(table.title, [*table.header, "seconds per step, alone"], timed)
 
 
 def _learning_table(results: Results) -> Table:
@@ -161,27 +173,41 @@ def _rate_table(results: Results) -> Table:
         for name, arm in results["arms"].items()
         if arm["tried"]
     ]
-    return "Learning rates: validation accuracy on the first run", ["arm", "chosen", *rates], rows
+    return Table("Learning rates: validation accuracy on the first run", ["arm", "chosen", *rates], rows)
 
 
-def claims_table(results: Results) -> Table:
+def _run_table(results: Results) -> Table:
+    rows = [
+        [f"{name} {run_name}", *_run_cells(run)]
+        for name, arm in results["arms"].items()
+        for run_name, run in arm["runs"].items()
+    ]
+    header = ["arm, world-seed", *(f"{POINT_NAMES[p]} (step)" for p in POINTS), "calls per task", "entropy, start", "end"]
+    return Table("Every run: accuracy, greedy, and the step tested", header, rows)
+
+
+def _run_cells(run: Results) -> Iterator[str]:
+    for point in POINTS:
+        test = run["tests"].get(point) or (run["tests"].get("start") if point == "steps" else None)
+        mark = " *" if test and test["is_short"] else ""
+        yield f"{number(test['accuracy'])} ({test['step']}){mark}" if test else "-"
+    for name in ("tool_calls_per_task", "entropy_start", "entropy_end"):
+        yield number(run["training"].get(name))
+
+
+def _claims_table(results: Results) -> Table:
     """The claims that something can be said of, then those left out."""
     rows = [_claim_row(claim) for claim in sorted(results["claims"], key=lambda c: c["estimate"] is None)]
-    return "Claims", ["claim", "figure", "found", "Student's interval", "holds if", "verdict"], rows
+    header = ["claim", "figure", "verdict", "holds if", "found", "Student's interval"]
+    return Table("Claims", header, rows, num_words=4)
 
 
 def _claim_row(claim: Results) -> list[str]:
     found = claim["estimate"]
     is_signed = claim["measure"] == "difference" and claim["against"] is not None
     verdict = claim["left_out"] or VERDICTS[claim["verdict"]]
-    return [
-        claim["about"],
-        describe(claim),
-        with_interval(found, sign=is_signed),
-        _student(found, is_signed),
-        bound(claim),
-        verdict,
-    ]
+    figures = with_interval(found, sign=is_signed), _student(found, is_signed)
+    return [claim["about"], describe(claim), verdict, bound(claim), *figures]
 
 
 VERDICTS: Mapping[str, str] = {"holds": "holds", "fails": "does not hold", "open": "open", "none": ""}
@@ -210,12 +236,6 @@ def _student(found: Results | None, sign: bool) -> str:
     return f"[{number(found['t_low'], sign=sign)}, {number(found['t_high'], sign=sign)}]"
 
 
-def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(_lines(header, rows))
-
-
-def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(header)} |"
-    yield f"|{'---|' * len(header)}"
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
+def _grid(table: Table) -> str:
+    rules = ["---" if column < table.num_words else "---:" for column in range(len(table.header))]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (table.header, rules, *table.rows))

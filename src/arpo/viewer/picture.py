@@ -1,7 +1,6 @@
 """The two curves of a run that say most, as one picture for a README."""
 
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,8 @@ from arpo.tracking import series
 from arpo.tree.entropy import EntropyCurve
 from arpo.viewer.charts import moving_average
 from arpo.viewer.figures import MIN_SHARE
+from arpo.viewer.plot_style import BLUE, MUTED, ORANGE, STYLE, save_png
 from arpo.viewer.run import RunRecord, read_run
-
-_BLUE, _ORANGE, _INK, _MUTED, _GRID = "#2a6fdb", "#d9622b", "#14171c", "#5a6372", "#e8ebf0"
-_STYLE: dict[Any, Any] = {
-    "font.size": 10.5, "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 30,
-    "axes.edgecolor": _GRID, "axes.labelcolor": _MUTED, "text.color": _INK, "xtick.color": _MUTED, "ytick.color": _MUTED,
-    "xtick.major.size": 0, "ytick.major.size": 0, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.spines.left": False, "axes.grid": True, "axes.grid.axis": "y", "grid.color": _GRID, "axes.axisbelow": True,
-    "legend.frameon": False, "lines.linewidth": 2.2, "lines.solid_capstyle": "round",
-}  # fmt: skip
 
 
 def write_picture(out_png: Path, run: Path, summary: Mapping[str, Any] | None = None) -> Path:
@@ -40,35 +31,29 @@ def write_picture(out_png: Path, run: Path, summary: Mapping[str, Any] | None = 
     panels = [_draw_learning] * has_accuracy + [_draw_entropy] * bool(record.entropy.after_tool.mean)
     if not panels:
         raise DataError(f"{run}: nothing to draw: no accuracy in metrics.jsonl and no tool result in rollouts/")
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(5.6 * len(panels), 3.7), dpi=200, facecolor="white")
         figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.1)
         for place, draw in enumerate(panels, start=1):
             draw(figure.add_subplot(1, len(panels), place), record)
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png")
-    out_png.parent.mkdir(parents=True, exist_ok=True)
-    partial = out_png.with_name(out_png.name + ".partial")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(out_png)
-    return out_png
+        return save_png(figure, out_png)
 
 
 def _draw_learning(axes: Axes, record: RunRecord) -> None:
     sampled, validation = (series(record.rows, name) for name in ("rollout/accuracy", "valid/accuracy"))
     if sampled:
         smooth = moving_average(sampled, len(sampled) // 20 * 2 + 1)
-        axes.plot(*zip(*sampled, strict=True), color=_BLUE, alpha=0.25, linewidth=1)
-        axes.plot(*zip(*smooth, strict=True), color=_BLUE, label="training, sampled")
+        axes.plot(*zip(*sampled, strict=True), color=BLUE, alpha=0.25, linewidth=1)
+        axes.plot(*zip(*smooth, strict=True), color=BLUE, label="training, sampled")
     if validation:
-        axes.plot(*zip(*validation, strict=True), color=_ORANGE, marker="o", markersize=5, label="validation, greedy")
+        axes.plot(*zip(*validation, strict=True), color=ORANGE, marker="o", markersize=5, label="validation, greedy")
     marks = [
         ("cold start", record.summary.get("accuracy_before")),
         ("demonstrator", record.summary.get("demonstrator_accuracy")),
     ]
     known = sorted(((value, label) for label, value in marks if value is not None), reverse=True)
     for (value, label), side in zip(known, (1, -1), strict=False):  # the upper label above its line, the lower one below
-        axes.axhline(value, color=_MUTED, linestyle=(0, (4, 3)), linewidth=1)
+        axes.axhline(value, color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
         axes.annotate(
             f"{label} {value:.0%}", (1, value), xycoords=("axes fraction", "data"), xytext=(0, 3 * side),
             textcoords="offset points", ha="right", va="bottom" if side > 0 else "top", fontsize=9.5,
@@ -79,8 +64,8 @@ def _draw_learning(axes: Axes, record: RunRecord) -> None:
 
 
 def _draw_entropy(axes: Axes, record: RunRecord) -> None:
-    _draw_curve(axes, record.entropy.before_tools, "no tool result yet", _BLUE)
-    _draw_curve(axes, record.entropy.after_tool, "after a tool result", _ORANGE)
+    _draw_curve(axes, record.entropy.before_tools, "no tool result yet", BLUE)
+    _draw_curve(axes, record.entropy.after_tool, "after a tool result", ORANGE)
     axes.set_ylim(bottom=0)
     axes.set(title="Entropy around tool results", xlabel="distance in sampled tokens", ylabel="mean entropy (nats)")
     _finish(axes)

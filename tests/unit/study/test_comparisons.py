@@ -1,7 +1,7 @@
 """Means and differences over runs, with intervals computed by hand and against the binomial law."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def constant(*values: float) -> Columns:
     return {(0, seed): Column(value, np.full(NUM_RESAMPLES, value)) for seed, value in enumerate(values)}
 
 
-def arm(name: str, right: dict[tuple[int, int], Sequence[float]]) -> ArmFound:
+def arm(name: str, right: Mapping[tuple[int, int], Sequence[float]]) -> ArmFound:
     """An arm with greedy answers at equal steps."""
     runs: list[RunFound] = []
     for (world, seed), values in right.items():

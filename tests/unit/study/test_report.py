@@ -10,15 +10,18 @@ import pytest
 
 from arpo.errors import DataError
 from arpo.study.folder import StudyFolder
+from arpo.study.found import read_study
 from arpo.study.report import report_study
+from arpo.study.results import make_results
+from arpo.study.table import markdown
 
 from .made_up import study_of, write_test, write_training
 
 
-@pytest.fixture
-def study_folder(tmp_path: Path) -> StudyFolder:
-    """arpo: both runs, world 1 untested at budgets. grpo: run 0-0 alone. more: tested. late: nothing."""
-    study, folder = study_of(), StudyFolder(tmp_path / "study")
+@pytest.fixture(scope="module")
+def study_folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    """arpo: both runs. grpo: run 0-0 alone. more: tested. late: nothing."""
+    study, folder = study_of(), StudyFolder(tmp_path_factory.mktemp("study"))
     write_test(folder.cold_test(0), [1, 0, 0, 0], [[1, 0], [0, 0], [0, 0], [0, 0]])
     write_training(study, folder, "arpo", (0, 0), [80, 80])
     write_training(study, folder, "arpo", (1, 0), [96, 80])
@@ -34,10 +37,16 @@ def study_folder(tmp_path: Path) -> StudyFolder:
     return folder
 
 
-@pytest.fixture
-def results(study_folder: StudyFolder, tmp_path: Path) -> dict[str, Any]:
-    report_study(study_of(), study_folder.path, tmp_path / "report")
-    return json.loads((tmp_path / "report" / "results.json").read_text())
+@pytest.fixture(scope="module")
+def report(study_folder: StudyFolder) -> Path:
+    """The folder of its report."""
+    report_study(study_of(), study_folder.path, study_folder.path / "report")
+    return study_folder.path / "report"
+
+
+@pytest.fixture(scope="module")
+def results(report: Path) -> dict[str, Any]:
+    return json.loads((report / "results.json").read_text())
 
 
 def test_tests_at_every_point(results: dict[str, Any]) -> None:
@@ -91,8 +100,8 @@ def test_claims(results: dict[str, Any]) -> None:
     assert absent["left_out"]
 
 
-def test_every_answer_is_kept(results: dict[str, Any], tmp_path: Path) -> None:
-    rows = pq.read_table(tmp_path / "report" / "questions.parquet").to_pylist()
+def test_every_answer_is_kept(report: Path) -> None:
+    rows = pq.read_table(report / "questions.parquet").to_pylist()
     assert len(rows) == 4 * (1 + 2 * 3 + 3 + 1)  # cold start, arpo and grpo at three points, more
     row = next(r for r in rows if r["arm"] == "grpo" and r["point"] == "tool_calls" and r["task_id"] == "q0")
     assert row == {
@@ -102,21 +111,22 @@ def test_every_answer_is_kept(results: dict[str, Any], tmp_path: Path) -> None:
     assert {r["seed"] for r in rows if r["arm"] == "cold start"} == {None}
 
 
-def test_the_table_says_what_is_missing_and_what_was_short(results: dict[str, Any], tmp_path: Path) -> None:
-    table = (tmp_path / "report" / "table.md").read_text()
+def test_the_table_says_what_is_missing(report: Path) -> None:
+    table = (report / "table.md").read_text()
     assert "| late | 0/2 | - | - | - | - | - | - |" in table
     assert "| grpo | 1/2 | 0.500 [" in table
     assert "4 of 7 runs are trained" in table
     assert "of arpo and nobody has accuracy" in table
 
 
-def test_a_run_that_ended_before_its_budget_is_marked(study_folder: StudyFolder, tmp_path: Path) -> None:
+def test_a_run_that_ended_before_its_budget_is_marked(study_folder: StudyFolder) -> None:
     """With grpo as budget arm, 272 calls in run 0-0, arpo's 160 after its last step are short of it."""
-    report_study(study_of(budget_arm="grpo"), study_folder.path, tmp_path / "report")
-    found = json.loads((tmp_path / "report" / "results.json").read_text())["arms"]["arpo"]
+    study = study_of(budget_arm="grpo")
+    results = make_results(study, read_study(study, study_folder))
+    found = results["arms"]["arpo"]
     assert found["tests"]["tool_calls"]["short_runs"] == ["0-0"]
     assert "1-0" not in found["tests"]["tool_calls"]["accuracy"]["runs"]  # grpo has no such run yet
-    lines = (tmp_path / "report" / "table.md").read_text().splitlines()
+    lines = markdown(results).splitlines()
     assert "] *" in next(line for line in lines if line.startswith("| arpo | 2/2"))
 
 
@@ -128,7 +138,8 @@ def test_an_empty_folder_is_reported_as_such(tmp_path: Path) -> None:
 
 
 def test_other_questions_in_one_world_are_an_error(study_folder: StudyFolder, tmp_path: Path) -> None:
-    shutil.rmtree(study_folder.test("grpo", (0, 0), 2))
-    write_test(study_folder.test("grpo", (0, 0), 2), [1, 1])
+    folder = StudyFolder(Path(shutil.copytree(study_folder.path, tmp_path / "copy")))
+    shutil.rmtree(folder.test("grpo", (0, 0), 2))
+    write_test(folder.test("grpo", (0, 0), 2), [1, 1])
     with pytest.raises(DataError, match="num_test changed"):
-        report_study(study_of(), study_folder.path, tmp_path / "report")
+        read_study(study_of(), folder)

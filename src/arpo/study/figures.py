@@ -1,0 +1,265 @@
+"""The pictures of a study, from its results."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from arpo.study.found import COLD_START
+from arpo.study.measures import POINTS, QUESTION_MEASURES
+from arpo.study.table import POINT_NAMES, describe
+from arpo.viewer.plot_style import BLUE, INK, MUTED, ORANGE, PURPLE, STYLE, TEAL, save_png
+
+Results = Mapping[str, Any]
+
+_STYLE = {**STYLE, "axes.titlepad": 8, "axes.titlesize": 11, "font.size": 10}
+_ARMS_PER_PANEL = 3
+"""Besides the arms that all are compared with."""
+_LINES = ((TEAL, "s", "-"), (PURPLE, "^", "-"), (INK, "D", (0, (4, 2))))
+"""Colour, marker and dash of the arms of a panel, told apart without colour too."""
+_REFERENCES = ((BLUE, "o", "-"), (ORANGE, "v", "-"), (MUTED, "P", "-"))
+
+
+@dataclass(slots=True, frozen=True)
+class Marks:
+    """One kind of mark in a panel of rows."""
+
+    label: str
+    of: Callable[[Results], Results | None]
+    """Arm -> its estimate; None draws none."""
+
+
+@dataclass(slots=True, frozen=True)
+class Panel:
+    """A panel with arms as rows."""
+
+    title: str
+    marks: Sequence[Marks]
+
+
+def draw_figures(results: Results, folder: Path) -> list[Path]:
+    """Draw every picture that something is known for; return the files."""
+    with rc_context(_STYLE):
+        drawn = [(name, figure) for name, draw in _FIGURES.items() if (figure := draw(results)) is not None]
+        return [save_png(figure, folder / f"{name}.png") for name, figure in drawn]
+
+
+TITLES: Mapping[str, str] = {
+    "accuracy": "Accuracy on test questions, greedy",
+    "claims": "Claims about accuracy: differences",
+    "accuracy_by_calls": "Accuracy by tool calls issued in training",
+    "cost": "What a step costs",
+    "groups": "How different a group's trajectories are",
+    "policy_entropy": "Policy entropy over training",
+    "tool_entropy": "Entropy after tool results",
+}
+"""By the name of the file."""
+
+
+def _accuracy(results: Results) -> Figure | None:
+    def at(point: str) -> Callable[[Results], Results | None]:
+        def of(arm: Results) -> Results | None:
+            test = arm["tests"].get(point, arm["tests"].get("start"))
+            return test and {**test["accuracy"], "is_short": bool(test["short_runs"])}
+
+        return of
+
+    known = {point for arm in results["arms"].values() for point in arm["tests"]}
+    panels = [Panel(POINT_NAMES[point], [Marks("", at(point))]) for point in POINTS if point in known]
+    return _rows(results, panels, is_one_scale=True)
+
+
+def _training(name: str) -> Callable[[Results], Results | None]:
+    return lambda arm: arm["training"].get(name)
+
+
+def _cost(results: Results) -> Figure | None:
+    def seconds(arm: Results) -> Results | None:
+        value = arm["step_seconds"]
+        return None if value is None or not arm["training"] else {"value": value, "low": value, "high": value}
+
+    return _rows(results, [
+        Panel("tool calls per task", [
+            Marks("issued", _training("tool_calls_per_task")), Marks("executed", _training("tool_calls_executed_per_task")),
+        ]),
+        Panel("tokens per step", [Marks("sampled", _training("tokens_sampled")), Marks("trained", _training("tokens_unique"))]),
+        Panel("seconds per step, alone", [Marks("", seconds)]),
+    ])  # fmt: skip
+
+
+def _groups(results: Results) -> Figure | None:
+    return _rows(results, [
+        Panel("distinct answers", [Marks("", _training("distinct_answers"))]),
+        Panel("distinct call sequences", [Marks("", _training("distinct_call_sequences"))]),
+        Panel("groups with mixed outcomes", [Marks("", _training("mixed_group_rate"))]),
+    ])  # fmt: skip
+
+
+def _tool_entropy(results: Results) -> Figure | None:
+    names = {"at the start": "entropy_at_start", "after search": "entropy_after_search", "after Python": "entropy_after_python"}
+    marks = [Marks(label, _training(name)) for label, name in names.items()]
+    return _rows(results, [Panel("mean entropy of the first k tokens, nats", marks)])
+
+
+def _rows(results: Results, panels: Sequence[Panel], *, is_one_scale: bool = False) -> Figure | None:
+    """Panels side by side, an arm a row; hollow where a run ended before its budget did."""
+    arms = results["arms"]
+    names = [name for name in arms if any(marks.of(arms[name]) for panel in panels for marks in panel.marks)]
+    if not names:
+        return None
+    has_legend = any(len(panel.marks) > 1 for panel in panels)
+    figure = _figure(max(3.0 * len(panels) + 2.0, 9.0), 0.27 * len(names) + 0.9 + 0.35 * has_legend)
+    first: Axes | None = None
+    for place, panel in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, len(panels), place, sharey=first, sharex=first if is_one_scale else None)
+        first = first or axes
+        _draw_rows(axes, panel, results, names)
+        axes.tick_params("y", labelleft=place == 1)
+    return figure
+
+
+def _draw_rows(axes: Axes, panel: Panel, results: Results, names: Sequence[str]) -> None:
+    styles = [("o", True), ("s", False), ("^", True)]
+    offsets = {1: (0.0,), 2: (0.14, -0.14), 3: (0.22, 0.0, -0.22)}[len(panel.marks)]
+    colors = dict(_colors(results))
+    for marks, (marker, is_filled), offset in zip(panel.marks, styles, offsets, strict=False):
+        for row, name in enumerate(names):
+            found = marks.of(results["arms"][name])
+            if found is None:
+                continue
+            color = colors.get(name, INK)
+            axes.plot([found["low"], found["high"]], [row - offset] * 2, color=color, linewidth=1.6)
+            axes.plot(
+                found["value"], row - offset, marker=marker, markersize=5.5, color=color, linestyle="",
+                markerfacecolor=color if is_filled and not found.get("is_short") else "white",
+            )  # fmt: skip
+        if marks.label:
+            axes.plot([], [], marker, color=INK, markerfacecolor=INK if is_filled else "white", label=marks.label, linestyle="")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(True, axis="x")
+    axes.set_title(panel.title)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    for tick, name in zip(axes.get_yticklabels(), names, strict=True):
+        tick.set_color(colors.get(name, INK))
+    if len(panel.marks) > 1:
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(0, -0.24 / len(names) ** 0.5), ncols=3, handletextpad=0.1, columnspacing=1
+        )
+
+
+def _claims(results: Results) -> Figure | None:
+    """Differences of accuracy with both intervals: the thick one is the bootstrap's, the thin one Student's."""
+    known = [c for c in results["claims"] if c["estimate"] and c["against"] and c["figure"] in QUESTION_MEASURES]
+    claims = [*{describe(claim): claim for claim in known}.values()]  # two claims may set bounds to one difference
+    if not claims:
+        return None
+    figure = _figure(11.0, 0.3 * len(claims) + 0.9)
+    axes = figure.add_subplot()
+    for row, claim in enumerate(claims):
+        found = claim["estimate"]
+        color = MUTED if found["low"] <= 0 <= found["high"] else INK
+        if found["t_low"] is not None:
+            axes.plot([found["t_low"], found["t_high"]], [row, row], color=color, linewidth=1)
+        axes.plot([found["low"], found["high"]], [row, row], color=color, linewidth=3.2)
+        axes.plot(found["value"], row, "o", color="white", markeredgecolor=color, markersize=6)
+    axes.axvline(0, color=MUTED, linewidth=1, zorder=0)
+    axes.set_yticks(range(len(claims)), [describe(claim).replace(f"{claim['figure']}, ", "") for claim in claims])
+    axes.set_ylim(len(claims) - 0.4, -0.6)
+    _limit(axes, claims)
+    axes.grid(True, axis="x")
+    axes.set_xlabel("difference; thick: bootstrap, thin: Student over runs; grey: the bootstrap holds 0")
+    return figure
+
+
+def _limit(axes: Axes, claims: Sequence[Results]) -> None:
+    """The axis holds the bootstrap's intervals; Student's of two runs would leave no room for the others."""
+    ends = [claim["estimate"][key] for claim in claims for key in ("low", "high")]
+    room = 0.15 * max(max(ends) - min(ends), 0.02)
+    axes.set_xlim(min(*ends, 0.0) - room, max(*ends, 0.0) + room)
+
+
+def _accuracy_by_calls(results: Results) -> Figure | None:
+    start = results["arms"][COLD_START]["tests"].get("start", {}).get("accuracy", {}).get("value")
+
+    def points(arm: Results) -> list[tuple[float, float]]:
+        tests = [
+            [run["tests"][point] for run in arm["runs"].values() if point in run["tests"]] for point in POINTS
+        ]  # fmt: skip
+        found = {
+            (fmean(t["tool_calls"] for t in of_point) / 1000, fmean(t["accuracy"] for t in of_point))
+            for of_point in tests
+            if of_point and all(t["tool_calls"] is not None for t in of_point)
+        }
+        return sorted(found | ({(0.0, start)} if found and start is not None else set()))
+
+    return _panels(results, points, "tool calls issued, thousands", "accuracy", has_marks=True)
+
+
+def _policy_entropy(results: Results) -> Figure | None:
+    return _panels(results, lambda arm: [(step, h) for step, h, _ in arm["entropy_by_step"]], "step", "policy entropy, nats")
+
+
+def _panels(
+    results: Results, points: Callable[[Results], Sequence[tuple[float, float]]], x: str, y: str, *, has_marks: bool = False
+) -> Figure | None:
+    """Lines, a few arms to a panel beside those that all are compared with."""
+    lines = {name: found for name, arm in results["arms"].items() if (found := points(arm))}
+    if not lines:
+        return None
+    references = [name for name, _ in _colors(results) if name in lines]
+    others = [name for name in lines if name not in references]
+    chunks = [others[i : i + _ARMS_PER_PANEL] for i in range(0, len(others), _ARMS_PER_PANEL)] or [[]]
+    columns = min(3, len(chunks))
+    rows = -(-len(chunks) // columns)
+    figure = _figure(4.0 * columns, 3.3 * rows)
+    first: Axes | None = None
+    for place, chunk in enumerate(chunks, start=1):
+        axes = figure.add_subplot(rows, columns, place, sharex=first, sharey=first)
+        first = first or axes
+        colors = dict(_colors(results))
+        for name, (color, marker, dash) in (
+            *((n, style) for n, style in zip(references, _REFERENCES, strict=False)),
+            *((n, style) for n, style in zip(chunk, cycle(_LINES), strict=False)),
+        ):
+            axes.plot(
+                *zip(*lines[name], strict=True), color=colors.get(name, color), label=name, linestyle=dash, linewidth=1.8,
+                marker=marker if has_marks else "", markersize=5,
+            )  # fmt: skip
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8.5, handlelength=1.7, borderaxespad=0.2, columnspacing=1
+        )
+        axes.set_xlabel(x)
+        axes.set_ylabel(y if place % columns == 1 or columns == 1 else "")
+    return figure
+
+
+def _colors(results: Results) -> Iterator[tuple[str, str]]:
+    """The arms that all are compared with, the budget arm first, and their colours everywhere."""
+    study = results["study"]
+    names = dict.fromkeys((study["budget_arm"], *study["compare_with"]))
+    yield from zip(names, (color for color, _, _ in _REFERENCES), strict=False)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    return figure
+
+
+_FIGURES: Mapping[str, Callable[[Results], Figure | None]] = {
+    "accuracy": _accuracy,
+    "claims": _claims,
+    "accuracy_by_calls": _accuracy_by_calls,
+    "cost": _cost,
+    "groups": _groups,
+    "policy_entropy": _policy_entropy,
+    "tool_entropy": _tool_entropy,
+}

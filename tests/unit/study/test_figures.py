@@ -1,0 +1,64 @@
+"""Pictures and the page of a small study."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from arpo.study.figures import TITLES, draw_figures
+from arpo.study.folder import StudyFolder
+from arpo.study.found import read_study
+from arpo.study.page import write_page
+from arpo.study.results import make_results
+
+from .made_up import study_of, write_test, write_training
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> dict[str, Any]:
+    """Two trained and tested arms, as read back from JSON; nothing is timed."""
+    study, folder = study_of(), StudyFolder(tmp_path / "study")
+    write_test(folder.cold_test(0), [1, 0, 0, 0])
+    for arm, calls in (("arpo", [80, 80]), ("grpo", [128, 144, 100])):
+        write_training(study, folder, arm, (0, 0), calls)
+        write_test(folder.test(arm, (0, 0), 2), [1, 1, 0, 0], [[1, 1], [1, 0], [0, 0], [0, 0]])
+    return json.loads(json.dumps(make_results(study, read_study(study, folder))))
+
+
+def test_every_picture_is_drawn_and_none_is_blank(results: dict[str, Any], tmp_path: Path) -> None:
+    drawn = draw_figures(results, tmp_path / "figures")
+    assert [path.stem for path in drawn] == list(TITLES)
+    for path in drawn:
+        with Image.open(path) as picture:
+            assert picture.width >= 600
+            colors = picture.convert("RGB").getcolors(1 << 24)
+        assert colors is not None
+        assert len(colors) > 50
+
+
+def test_what_is_not_known_is_not_drawn(tmp_path: Path) -> None:
+    study = study_of()
+    nothing = make_results(study, read_study(study, StudyFolder(tmp_path)))
+    assert draw_figures(nothing, tmp_path / "figures") == []
+
+
+def test_the_page_holds_pictures_tables_and_escaped_words(results: dict[str, Any], tmp_path: Path) -> None:
+    results["arms"]["grpo"]["about"] = "<script>alert(1)</script>"
+    pictures = draw_figures(results, tmp_path / "figures")
+    page = write_page(tmp_path / "report.html", results, pictures).read_text()
+    assert page.count("data:image/png;base64,") == len(pictures)
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert 'src="http' not in page
+    assert "0.500 [" in page
+    assert "Accuracy minus that of grpo" in page
+    assert "of arpo and nobody has accuracy" in page  # a claim left out says why
+
+
+def test_a_page_of_nothing_says_so(tmp_path: Path) -> None:
+    study = study_of()
+    nothing = make_results(study, read_study(study, StudyFolder(tmp_path)))
+    page = write_page(tmp_path / "report.html", nothing, []).read_text()
+    assert "0 of 7 runs are trained" in page
