@@ -42,14 +42,14 @@ def _judge(name: str, claim: ClaimConfig, figures: Figures) -> JudgedClaim:
 
 
 def _verdict(claim: ClaimConfig, found: Estimate | None) -> Verdict:
-    bound = claim.at_most if claim.at_least is None else claim.at_least
+    bound = claim.below if claim.above is None else claim.above
     if found is None or bound is None:
         return "none"
     if len(found.runs) < 2:
         return "open"
-    sign = -1 if claim.at_least is None else 1
+    sign = -1 if claim.above is None else 1
     ends = [sign * (end - bound) for end in (found.low, found.high, found.t_low, found.t_high) if end is not None]
-    return "holds" if min(ends) >= 0 else "fails" if max(ends) < 0 else "open"
+    return "holds" if min(ends) > 0 else "fails" if max(ends) < 0 else "open"
 
 
 def _why_left_out(claim: ClaimConfig) -> str:

@@ -26,10 +26,10 @@ class ClaimConfig(Config):
     """`difference`: of minus against. `ratio`: mean of `of` over mean of `against`."""
     at: Point = "steps"
     """Where tests are compared; figures of training are those over the study's `num_steps`."""
-    at_least: float | None = Field(default=None, allow_inf_nan=False)
-    """The claim holds where the intervals lie at or above this, and fails where they lie below."""
-    at_most: float | None = Field(default=None, allow_inf_nan=False)
-    """The claim holds where the intervals lie at or below this, and fails where they lie above."""
+    above: float | None = Field(default=None, allow_inf_nan=False)
+    """The claim holds where the intervals lie above this, and fails where they lie below."""
+    below: float | None = Field(default=None, allow_inf_nan=False)
+    """The claim holds where the intervals lie below this, and fails where they lie above."""
 
     @model_validator(mode="after")
     def _check(self) -> "ClaimConfig":
@@ -43,6 +43,6 @@ class ClaimConfig(Config):
             raise ValueError("against_figure and measure = 'ratio' have no effect without against; name an arm there")
         if self.at != "steps" and {self.figure, self.against_figure or self.figure} <= RUN_MEASURES.keys():
             raise ValueError(f"at = {self.at!r} has no effect on {self.figure}, which is of training; leave it out")
-        if self.at_least is not None and self.at_most is not None:
-            raise ValueError("at_least and at_most: give one of them")
+        if self.above is not None and self.below is not None:
+            raise ValueError("above and below: give one of them")
         return self

@@ -111,6 +111,7 @@ def _tool_entropy(results: Results) -> Figure | None:
 def _rows(results: Results, panels: Sequence[Panel], *, is_one_scale: bool = False) -> Figure | None:
     """Panels side by side, an arm a row; hollow where a run ended before its budget did."""
     arms = results["arms"]
+    panels = [panel for panel in panels if any(marks.of(arm) for marks in panel.marks for arm in arms.values())]
     names = [name for name in arms if any(marks.of(arms[name]) for panel in panels for marks in panel.marks)]
     if not names:
         return None
@@ -230,7 +231,8 @@ def _panels(
             *((n, style) for n, style in zip(chunk, cycle(_LINES), strict=False)),
         ):
             axes.plot(
-                *zip(*lines[name], strict=True), color=colors.get(name, color), label=name, linestyle=dash, linewidth=1.8,
+                *zip(*lines[name], strict=True), color=colors.get(name, color), label=name, linestyle=dash,
+                linewidth=3 if name in references else 1.5,  # lines that are equal show both
                 marker=marker if has_marks else "", markersize=5,
             )  # fmt: skip
         axes.legend(

@@ -224,10 +224,10 @@ def describe(claim: Results) -> str:
 
 
 def bound(claim: Results) -> str:
-    """`>= 0` or `<= 0.55`; empty for none."""
-    if claim["at_least"] is not None:
-        return f">= {claim['at_least']:g}"
-    return "" if claim["at_most"] is None else f"<= {claim['at_most']:g}"
+    """`> 0` or `< 0.55`; empty for none."""
+    if claim["above"] is not None:
+        return f"> {claim['above']:g}"
+    return "" if claim["below"] is None else f"< {claim['below']:g}"
 
 
 def _student(found: Results | None, sign: bool) -> str:

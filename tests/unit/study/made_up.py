@@ -26,9 +26,9 @@ KEYS: dict[str, Any] = {
     "claims": {
         "calls": {
             "about": "half the calls", "of": "arpo", "against": "grpo", "figure": "tool_calls_per_task", "measure": "ratio",
-            "at_most": 0.55,
+            "below": 0.55,
         },
-        "accuracy": {"about": "better", "of": "arpo", "against": "grpo", "figure": "accuracy", "at_least": 0.0},
+        "accuracy": {"about": "better", "of": "arpo", "against": "grpo", "figure": "accuracy", "above": 0.0},
         "absent": {"about": "of one not there", "of": "arpo", "against": "nobody", "figure": "accuracy"},
     },
 }  # fmt: skip
