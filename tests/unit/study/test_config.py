@@ -32,7 +32,7 @@ def test_files_unite_their_arms(tmp_path: Path):
 
 
 def test_the_shipped_files_are_one_study():
-    found = load_study([find_study(name) for name in ("main", "baselines", "parts", "controls")])
+    found = load_study([find_study(name) for name in ("main", "baselines", "parts", "controls", "frugal")])
     assert {"grpo", "arpo", "random", "aepo"} <= {name for name in found.arms if found.arms[name].num_runs is None}
     assert all(len(found.runs_of(name)) >= 3 for name in found.arms)
     assert len({world for world, _ in found.runs}) == 2
