@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from arpo.config import load_config
+from arpo.rollout.config import RandomRuleConfig
 from arpo.study.config import load_study
 from arpo.study.folder import StudyFolder
 from arpo.study.outcomes import Outcomes
@@ -86,7 +87,7 @@ def test_a_study_is_stopped_and_goes_on_to_its_report(tmp_path: Path):
         assert json.loads((where / "summary.json").read_text())["num_tasks"] == 8
     outcomes = Outcomes(study, folder)
     random = load_config(RlRun, outcomes.training("random", run) / "config.toml")
-    assert random.rollout.rule.rate == tuple(outcomes.rates_by_turn("arpo", run))
+    assert random.rollout.rule == RandomRuleConfig(rate=tuple(outcomes.rates_by_turn("arpo", run)))
     assert outcomes.step_seconds("half") is not None
 
     (out.parent / "output").unlink()

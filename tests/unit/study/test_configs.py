@@ -5,6 +5,7 @@ import pytest
 from arpo.config import load_config, parse_config
 from arpo.data.world.config import WorldConfig
 from arpo.errors import ConfigError
+from arpo.rollout.config import RandomRuleConfig
 from arpo.study.config import StudyConfig
 from arpo.study.configs import StudyConfigs, merge, to_toml
 from arpo.study.folder import StudyFolder
@@ -21,11 +22,13 @@ def test_the_arm_lies_over_the_study_and_the_study_over_the_recipe(configs: Stud
     assert (run.algorithm, run.seed, run.num_threads, run.num_steps) == ("arpo", 5, 1, 6)
     assert run.updates_per_step == 2
     assert run.optimizer.learning_rate == 6e-4
-    assert run.rollout.rule.rate == (0.5, 0.25)
+    assert run.rollout.rule == RandomRuleConfig(rate=(0.5, 0.25))
     assert run.tasks_per_step == 8  # the recipe's
     assert run.out == folder.path / "runs" / "random" / "rate_0.0006" / "1-5"
     assert run.model.path == folder.path / "worlds" / "1" / "sft" / "final"
-    assert (run.checkpoint.every, run.validation.every, run.rollouts_every) == (2, 4, 2)
+    assert (run.checkpoint.every, run.rollouts_every) == (2, 2)
+    assert run.validation is not None
+    assert run.validation.every == 4
     assert run.agent.tools.cache.path == run.out / "tool_results.sqlite"
 
 
