@@ -17,6 +17,7 @@ def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str
     def mean(name: str) -> float:
         return fmean(row.get(name, 0.0) for row in rows)
 
+    opportunities = total("rollout/num_opportunities")
     return {
         "algorithm": config.algorithm,
         "seed": config.seed,
@@ -25,7 +26,7 @@ def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str
         "best_accuracy": state.best_accuracy,
         "entropy_after_tool": mean("rollout/entropy_after_tool"),
         "entropy_elsewhere": mean("rollout/entropy_elsewhere"),
-        "branch_rate": total("rollout/num_branches") / max(1.0, total("rollout/num_opportunities")),
+        "branch_rate": total("rollout/num_branches") / opportunities if opportunities else 0.0,
         "leaves_per_group": mean("rollout/leaves_per_group"),
         "dropped_trees": int(total("rollout/dropped_trees")),
         "groups_replaced": int(total("rollout/groups_replaced")),
