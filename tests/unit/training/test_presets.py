@@ -10,6 +10,7 @@ from arpo.rollout.config import (
     ArpoRuleConfig,
     NoBranchingConfig,
     RandomRuleConfig,
+    TokenEntropyRuleConfig,
 )
 from arpo.training.algorithm_config import (
     CispoLossConfig,
@@ -65,6 +66,7 @@ PAPERS = {
     ),
     "arpo": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PPO),
     "arpo_14b": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PPO),
+    "arpo_tokens": ("2506.11902", TokenEntropyRuleConfig(branch_factor=3), GROUP, PPO),
     "arpo_released": (
         "2507.19849",
         ArpoReleasedRuleConfig(branch_probability=0.5, entropy_weight=0.2, branch_factor=1, lag=True, sum_over_window=True),
@@ -115,12 +117,13 @@ def test_dapo_samples_dynamically_and_penalises_length():
 
 
 def test_the_budgets():
-    """M = 16 for all but 14B (12, N = 6); N = M/2 where it is not the probe's; the released code: top 10 of 20 tokens."""
+    """M = 16 for all but 14B (12, N = 6); N = M/2 where it is not the probe's (M/4 at tokens); released: top 10 of 20."""
     for name in preset_names():
         rollout = read_preset(name).resolve().rollout
         large, probe, flat = name == "arpo_14b", name == "aepo", rollout.rule.type == "none"
         assert rollout.group_size == (12 if large else 16)
-        assert rollout.num_initial == (None if probe else 16 if flat else 6 if large else 8)
+        half = 4 if name == "arpo_tokens" else 6 if large else 8
+        assert rollout.num_initial == (None if probe else 16 if flat else half)
     for name in ("arpo_released", "aepo_released"):
         rollout = read_preset(name).resolve().rollout
         assert (rollout.estimator, rollout.top_k, rollout.entropy_window) == ("top_k", 10, 20)
