@@ -33,6 +33,8 @@ def test_every_metric_by_hand(make_tree):
             "rollout/rounds": 3,
             "rollout/groups_replaced": 1,
             "rollout/leaves_per_group": 3,
+            "rollout/distinct_answers_per_task": 1,  # of b and c; d has none
+            "rollout/distinct_call_sequences_per_task": 2,  # one call, and none in d
             "rollout/tool_calls_issued": 8,
             "rollout/tool_calls_executed": 5,
             "rollout/tool_calls_per_trajectory": 4 / 6,
