@@ -115,6 +115,17 @@ def config_keys(cls: type[Config], prefix: str = "", defaults: Config | None = N
                 yield from config_keys(section, f"{prefix}{name}.<name>.")
 
 
+def dotted(keys: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested sections by their dotted keys.
+
+    Example: {"rollout": {"rule": {"type": "none"}}} -> {"rollout.rule.type": "none"}
+    """
+    found: dict[str, Any] = {}
+    for key, value in keys.items():
+        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The keys of a TOML file.
 

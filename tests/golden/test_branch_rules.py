@@ -1,6 +1,8 @@
 """Every branch rule worked by hand; the arithmetic is in the comments."""
 
 import math
+from collections import Counter
+from itertools import combinations
 from random import Random
 from typing import Any
 
@@ -13,6 +15,7 @@ from arpo.rollout.config import (
     ArpoRuleConfig,
     NoBranchingConfig,
     RandomRuleConfig,
+    RandomTokenRuleConfig,
     ThresholdRuleConfig,
     TokenEntropyRuleConfig,
 )
@@ -28,6 +31,7 @@ from arpo.rollout.rules import (
     Opportunity,
     Probe,
     RandomRule,
+    RandomTokenRule,
     ThresholdRule,
     TokenEntropyRule,
 )
@@ -243,9 +247,28 @@ def test_token_entropy() -> None:
         CompletionView(node=4, entropies=(0.3, 0.9, 1.5)),
         CompletionView(node=6, entropies=(5.0, 0.0)),  # nor is one without any entropy
     ]
-    found = [(r.node, r.offset, r.count, r.priority) for r in rule.decide_inside(completions, 3)]
+    found = [(r.node, r.offset, r.count, r.priority) for r in rule.decide_inside(completions, 3, Random(0))]
     assert found == [(1, 2, 2, 1.5), (4, 2, 2, 1.5), (4, 1, 2, 0.9)]
-    assert len(rule.decide_inside(completions, 99)) == 4
+    assert len(rule.decide_inside(completions, 99, Random(0))) == 4
+    assert rule.decide([at(entropies=(9.0,))], Random(0)) == []
+
+
+def test_random_token() -> None:
+    """The places of `token_entropy`, each pair as likely: of 4 places there are 6, and 6,000 draws of 1,000 each."""
+    rule = RandomTokenRule(RandomTokenRuleConfig(branch_factor=2))
+    completions = [
+        CompletionView(node=1, entropies=(2.0, 0.1, 1.5)),
+        CompletionView(node=4, entropies=(0.3, 0.9, 1.5)),
+        CompletionView(node=6, entropies=(5.0, 0.0)),
+    ]
+    places = [(1, 1), (1, 2), (4, 1), (4, 2)]
+    found = rule.decide_inside(completions, 99, Random(0))
+    assert sorted((r.node, r.offset) for r in found) == places
+    assert {r.count for r in found} == {2}
+    rng = Random(0)
+    drawn = Counter(frozenset((r.node, r.offset) for r in rule.decide_inside(completions, 2, rng)) for _ in range(6000))
+    assert set(drawn) == {frozenset(pair) for pair in combinations(places, 2)}
+    assert all(abs(n - 1000) < 150 for n in drawn.values())  # 5 deviations of sqrt(6000 * 1/6 * 5/6) = 29
     assert rule.decide([at(entropies=(9.0,))], Random(0)) == []
 
 

@@ -50,7 +50,7 @@ def read_recipe_in(folder: Path, name: str, kind: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is no recipe of that name and kind.
 
-    Example: `out = "runs/quickstart/sft"` in `folder` = /tmp/a becomes `out = "/tmp/a/sft"`.
+    Example: `out = "runs/quickstart/sft"` in `folder` = elsewhere becomes `out = "elsewhere/sft"`.
     """
     own = Path("runs") / name
 

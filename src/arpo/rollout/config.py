@@ -144,6 +144,15 @@ class TokenEntropyRuleConfig(Config):
     """New paths per token, the original excluded."""
 
 
+class RandomTokenRuleConfig(Config):
+    """The control of `token_entropy`: fork inside completions, before tokens drawn at random."""
+
+    type: Literal["random_token"] = "random_token"
+    """`random_token`: branch at random tokens, not at tool results."""
+    branch_factor: int = Field(default=1, ge=1)
+    """New paths per token, the original excluded."""
+
+
 BranchRuleConfig = Annotated[
     NoBranchingConfig
     | ArpoRuleConfig
@@ -152,7 +161,8 @@ BranchRuleConfig = Annotated[
     | AepoReleasedRuleConfig
     | RandomRuleConfig
     | ThresholdRuleConfig
-    | TokenEntropyRuleConfig,
+    | TokenEntropyRuleConfig
+    | RandomTokenRuleConfig,
     Field(discriminator="type"),
 ]
 

@@ -313,7 +313,8 @@ class Group:
             self._held.sort(key=lambda held: (self._keys[held.node.id], self._num_tokens_before(held.node)))
             is_surprisal = self._config.estimator == "surprisal"
             views = [CompletionView(node=h.node.id, entropies=tuple(token_entropies(h.node, is_surprisal))) for h in self._held]
-            granted = self._grant(self._rule.decide_inside(views, self._num_missing))
+            rng = Random(derive_seed(self._seed, self._task.id, "inside", self._num_missing))
+            granted = self._grant(self._rule.decide_inside(views, self._num_missing, rng))
             for held in list(self._held):
                 self._cut(held, {r.offset or 0: count for r, count in granted if r.node == held.node.id})
         if self._num_missing == 0:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from arpo.config import Config, parse_config, read_toml
 from arpo.errors import ConfigError
 from arpo.study.claims_config import ClaimConfig
+from arpo.study.own_keys import own_key_in
 
 Keys = dict[str, Any]
 Seed = Annotated[int, Field(ge=0)]
@@ -94,6 +95,10 @@ class StudyConfig(Config):
             raise ValueError(
                 f"budget_arm = {self.budget_arm!r}: name an rl arm that has all runs; arms: {', '.join(self.arms)}"
             )
+        for section in ("world", "demos", "sft", "rl", "test"):
+            _refuse_own_keys(section, section, getattr(self, section))
+        if "num_steps" in self.rl:
+            raise ValueError("rl.num_steps has no effect: the study's num_steps decides it; an arm may have its own")
         for name in self.compare_with:
             if name not in self.arms:
                 raise ValueError(f"compare_with = {name!r} is no arm; arms: {', '.join(self.arms)}")
@@ -101,7 +106,27 @@ class StudyConfig(Config):
             if (arm.num_runs or 1) > len(self.runs):
                 raise ValueError(f"arms.{name}.num_runs = {arm.num_runs} exceeds the {len(self.runs)} runs of the study")
             self._check_rates(name, arm)
+            self._check_arm_keys(name, arm)
+        self._check_learning_rate("rl", self.rl)
         return self
+
+    def _check_arm_keys(self, name: str, arm: ArmConfig) -> None:
+        where = f"arms.{name}.rl"
+        _refuse_own_keys("rl", where, arm.rl)
+        self._check_learning_rate(where, arm.rl)
+        steps = arm.rl.get("num_steps", self.num_steps)
+        if isinstance(steps, int) and (steps < self.num_steps or steps % self.checkpoint_every):
+            raise ValueError(
+                f"{where}.num_steps = {steps}: give a multiple of checkpoint_every = {self.checkpoint_every}, and at least the "
+                f"{self.num_steps} steps at which arms are compared"
+            )
+
+    def _check_learning_rate(self, where: str, keys: Keys) -> None:
+        rate = keys.get("optimizer", {}).get("learning_rate") if isinstance(keys.get("optimizer"), dict) else None
+        if self.learning_rates and rate is not None:
+            raise ValueError(
+                f"{where}.optimizer.learning_rate = {rate!r} has no effect where learning_rates are tried; leave one out"
+            )
 
     def _check_rates(self, name: str, arm: ArmConfig) -> None:
         if arm.rates_of is None:
@@ -138,6 +163,12 @@ def load_study(paths: Sequence[Path]) -> StudyConfig:
             else:
                 united[section] = value
     return parse_config(StudyConfig, united, ", ".join(map(str, paths)))
+
+
+def _refuse_own_keys(section: str, where: str, keys: Keys) -> None:
+    if (found := own_key_in(section, keys)) is not None:
+        key, decides = found
+        raise ValueError(f"{where}.{key} has no effect: the study's {decides} decides it; leave it out")
 
 
 def _flat(data: Mapping[str, Any]) -> list[tuple[str, Any]]:

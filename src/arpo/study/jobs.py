@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from arpo.errors import RunError
+from arpo.errors import ArpoError, RunError
 from arpo.tracking.progress import Progress
 
 
@@ -19,7 +19,7 @@ class Job:
     name: str
     """Unique, e.g. "train arpo 0-1"."""
     run: Callable[[], None]
-    """Does it; a RunError says that it failed."""
+    """Does it; an ArpoError says that it failed."""
     done: Callable[[], bool]
     """Whether it has been done, by this process or an earlier one."""
     needs: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ def run_jobs(jobs: Sequence[Job], commands: Commands, *, at_once: int, progress:
                     job = running.pop(future)
                     try:
                         future.result()
-                    except RunError as error:
+                    except ArpoError as error:
                         failures[job.name] = str(error)
                         progress.line(f"{job.name}: failed. {error}")
                         continue

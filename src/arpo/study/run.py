@@ -1,6 +1,7 @@
 """Runs a study: what is not done yet, several jobs at once; then the tables and figures of all that is done."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from arpo.study.config import StudyConfig
@@ -26,9 +27,21 @@ def run_study(study: StudyConfig, out: Path, *, at_once: int, num_threads: int, 
         ConfigError: an arm makes no run.
         RunError: another process runs the study.
     """
+    commands = Commands()
+    with hold_study(study, out, commands, num_threads) as work:
+        return run_jobs(plan_study(study, work), commands, at_once=at_once, progress=progress)
+
+
+@contextmanager
+def hold_study(study: StudyConfig, out: Path, commands: Commands, num_threads: int) -> Iterator[StudyWork]:
+    """The work of a study whose folder is held, and whose every configuration has been made.
+
+    Raises:
+        ConfigError: an arm makes no run, or was made from other keys.
+        RunError: another process runs the study.
+    """
     out.mkdir(parents=True, exist_ok=True)
     with RunDirectory(out):
-        folder, commands = StudyFolder(out), Commands()
-        work = StudyWork(study, folder, commands, num_threads)
+        work = StudyWork(study, StudyFolder(out), commands, num_threads)
         work.check()
-        return run_jobs(plan_study(study, work), commands, at_once=at_once, progress=progress)
+        yield work

@@ -1,15 +1,21 @@
 """What the jobs of a study do: each is a few arpo commands, which go on where they were stopped."""
 
+import json
 import shutil
+import tomllib
+from itertools import product
 from pathlib import Path
 
-from arpo.config import parse_config
+import tomli_w
+
+from arpo.config import parse_config, read_toml
 from arpo.data.conversations import trajectory_to_conversation, write_conversations
 from arpo.data.world.config import WorldConfig
 from arpo.study.config import Keys, StudyConfig
 from arpo.study.configs import StudyConfigs, to_toml, write_config
 from arpo.study.folder import Run, StudyFolder, name_of
 from arpo.study.jobs import Commands
+from arpo.study.made_from import check_made_from
 from arpo.study.outcomes import Outcomes
 from arpo.tree import RolloutTree, Trajectory, read_trees
 
@@ -29,20 +35,37 @@ class StudyWork:
         self._configs = StudyConfigs(study, folder, num_threads)
 
     def check(self) -> None:
-        """Make every configuration that is known beforehand.
+        """Make every configuration that is known beforehand, and compare it with what the folder holds.
 
         Raises:
-            ConfigError: an arm is no run; the arm and its key are named.
+            ConfigError: an arm is no run, or was made from other keys; the arm or file and the key are named.
         """
-        world = self._study.runs[0][0]
-        self._configs.demonstrations(world)
-        self._configs.cold_start(world)
-        self._configs.cold_test(world)
-        parse_config(WorldConfig, self._study.world, "world")
+        for world in dict.fromkeys(world for world, _ in self._study.runs):
+            self._check_world(world)
+            self._check("demos", self._configs.demonstrations(world))
+            self._check("sft", self._configs.cold_start(world))
+            self._check("eval", self._configs.cold_test(world))
         for name, arm in self._study.arms.items():
             if arm.kind == "rl":
-                for rate in self._study.learning_rates or (None,):
-                    self._configs.training(name, self._study.runs[0], rate)
+                rates_by_turn = None if arm.rates_of is None else [0.5]  # known once that arm has run; these stand in for them
+                for run, rate in product(self._study.runs_of(name), self._study.learning_rates or (None,)):
+                    self._check("train", self._configs.training(name, run, rate, rates_by_turn), measured=rates_by_turn)
+
+    def _check(self, command: str, keys: Keys, *, measured: list[float] | None = None) -> None:
+        recorded = self.folder.config(command, keys["out"])
+        if recorded.is_file():
+            ignored = ["num_threads"] if measured is None else ["num_threads", "rollout.rule.rate"]
+            now = tomllib.loads(tomli_w.dumps(keys))  # as it would be read again
+            check_made_from(read_toml(recorded), now, Path(keys["out"]), ignored)
+
+    def _check_world(self, world: int) -> None:
+        config = parse_config(WorldConfig, self._world_keys(world), "world")
+        made = self.folder.world(world) / "world"
+        if made.exists():
+            check_made_from(json.loads((made / "world.json").read_text())["config"], config.model_dump(mode="json"), made)
+
+    def _world_keys(self, world: int) -> Keys:
+        return {"seed": world, "num_test": self._study.num_test} | self._study.world
 
     def make_cold_start(self, world: int) -> None:
         """A world, its indexes, demonstrations and imitation, with the same seed for all."""
@@ -51,9 +74,8 @@ class StudyWork:
         if not made.exists():
             partial = made.with_name("world.partial")
             shutil.rmtree(partial, ignore_errors=True)
-            keys = {"num_test": self._study.num_test} | self._study.world
-            options = [f"--{key}={to_toml(value)}" for key, value in keys.items()]
-            self._commands.arpo("world", "make", "--out", partial, "--seed", world, *options, log=log)
+            options = [f"--{key}={to_toml(value)}" for key, value in self._world_keys(world).items()]
+            self._commands.arpo("world", "make", "--out", partial, *options, log=log)
             partial.rename(made)
         for corpus, index in (("train_corpus.jsonl", "train_index"), ("corpus.jsonl", "index")):
             self._commands.arpo("index", "build", made / corpus, "--out", where / index, log=log)

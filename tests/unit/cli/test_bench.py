@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from arpo.bench.grade import GRADE_REPORT, GradeBenchOptions, run
-from arpo.cli.commands.bench import _show
+from arpo.cli.commands.bench import show_results
 from arpo.tracking.progress import SilentProgress
 
 
@@ -20,5 +20,5 @@ def test_what_was_measured_before_an_interruption_is_kept(tmp_path: Path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _show(Namespace(json=file, markdown=None), GRADE_REPORT, results())
+        show_results(Namespace(json=file, markdown=None), GRADE_REPORT, results())
     assert len(GRADE_REPORT.read_json(file)["cases"]) == len(measured["cases"])

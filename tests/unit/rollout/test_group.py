@@ -24,13 +24,14 @@ from arpo.rollout.config import (
     LimitsConfig,
     NoBranchingConfig,
     RandomRuleConfig,
+    RandomTokenRuleConfig,
     RolloutConfig,
     ThresholdRuleConfig,
     TokenEntropyRuleConfig,
 )
 from arpo.rollout.entropy import entropy_delta
 from arpo.rollout.path import turn_completions
-from arpo.rollout.rules import BRANCH_RULES
+from arpo.rollout.rules import BRANCH_RULES, build_rule
 from arpo.rollout.runner import RolloutRunner
 from arpo.tree import NodeKind, RolloutTree
 from arpo.tree.serialize import tree_from_dict, tree_to_dict
@@ -48,6 +49,7 @@ RULES = [
     ThresholdRuleConfig(threshold=0.4),
     TokenEntropyRuleConfig(),
     TokenEntropyRuleConfig(branch_factor=2),
+    RandomTokenRuleConfig(),
 ]
 PIECES = {
     "": [("<search>", 6), ("<answer>", 2), ("a", 1), ("<|end|>", 1)],
@@ -117,7 +119,7 @@ def check(tree: RolloutTree, config: RolloutConfig, agent: Any) -> None:
     for node in tree.nodes[1:]:
         parent = tree.nodes[node.parent or 0]
         if node.is_branch:
-            inside = config.rule.type == "token_entropy"
+            inside = config.rule.type in ("token_entropy", "random_token")
             assert parent.kind is (NodeKind.COMPLETION if inside else NodeKind.OBSERVATION)
         if node.is_sampled and not any(tree.nodes[c].is_sampled for c in tree.children[node.id]):
             whole = turn_completions(tree, node)
@@ -193,9 +195,9 @@ async def test_nothing_is_left_and_nothing_is_computed_twice(make_world, tasks: 
     world.assert_empty()
     for tree in trees:
         check(tree, config, world.agent)
-    num_inside = sum(n.is_branch for t in trees for n in t.nodes) if rule.type == "token_entropy" else 0
+    num_inside = sum(n.is_branch for t in trees for n in t.nodes) if build_rule(rule).forks_inside else 0
     assert world.engine.num_computed_tokens == sum(t.num_unique_tokens - len(t.leaves()) for t in trees) + num_inside
-    if rule.type == "token_entropy":
+    if build_rule(rule).forks_inside:
         assert num_inside == len(tasks) * 3
 
 

@@ -13,6 +13,7 @@ from arpo.rollout.config import (
     ArpoRuleConfig,
     NoBranchingConfig,
     RandomRuleConfig,
+    RandomTokenRuleConfig,
     RolloutConfig,
     ThresholdRuleConfig,
     TokenEntropyRuleConfig,
@@ -29,6 +30,7 @@ CONFIGS = [
     RandomRuleConfig(rate=(0.5, 0.25)),
     ThresholdRuleConfig(),
     TokenEntropyRuleConfig(),
+    RandomTokenRuleConfig(),
 ]
 
 
@@ -47,7 +49,7 @@ def test_the_registry_builds_what_a_configuration_names(config, tmp_path) -> Non
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.type)
 def test_nothing_to_decide_nothing_asked_for(config) -> None:
     assert build_rule(config).decide([], Random(0)) == []
-    assert build_rule(config).decide_inside([], 5) == []
+    assert build_rule(config).decide_inside([], 5, Random(0)) == []
 
 
 def test_the_number_of_initial_trajectories_is_resolved() -> None:

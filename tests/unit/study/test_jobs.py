@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from arpo.errors import RunError
+from arpo.errors import ArpoError, ConfigError, RunError
 from arpo.study.jobs import Commands, Job, run_jobs
 from arpo.tracking.progress import SilentProgress
 
@@ -21,8 +21,9 @@ class Workshop:
         self._lock = threading.Lock()
 
     def job(
-        self, name: str, *needs: str, is_alone: bool = False, fails: bool = False, wait_for: threading.Event | None = None
-    ) -> Job:
+        self, name: str, *needs: str, is_alone: bool = False, fails: ArpoError | None = None,
+        wait_for: threading.Event | None = None,
+    ) -> Job:  # fmt: skip
         def run() -> None:
             with self._lock:
                 self.order.append(name)
@@ -33,8 +34,8 @@ class Workshop:
                 assert wait_for.wait(10)
             with self._lock:
                 self._running.discard(name)
-            if fails:
-                raise RunError("no luck")
+            if fails is not None:
+                raise fails
             (self.folder / name).touch()
 
         return Job(name=name, run=run, done=(self.folder / name).exists, needs=needs, is_alone=is_alone)
@@ -61,9 +62,10 @@ def test_what_is_done_is_not_done_again(workshop: Workshop):
     assert workshop.order == ["a", "b"]
 
 
-def test_a_failed_job_takes_those_that_need_it_with_it_and_no_others(workshop: Workshop):
+@pytest.mark.parametrize("error", [RunError, ConfigError])
+def test_a_failed_job_takes_those_that_need_it_with_it_and_no_others(workshop: Workshop, error: type[ArpoError]):
     job = workshop.job
-    failures = workshop.run(job("a", fails=True), job("b", "a"), job("c", "b"), job("d"))
+    failures = workshop.run(job("a", fails=error("no luck")), job("b", "a"), job("c", "b"), job("d"))
     assert workshop.order == ["a", "d"]
     assert failures == [
         "a: no luck", "b: not run, as it needs a failed one", "c: not run, as it needs a failed one",

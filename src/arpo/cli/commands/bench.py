@@ -144,38 +144,44 @@ def run_rollout(args: argparse.Namespace) -> int:
     """Measure and print rollouts."""
     from arpo.bench.rollout_report import ROLLOUT_REPORT
 
-    return _show(args, ROLLOUT_REPORT, [ROLLOUT_REPORT.read_json(args.source)] if args.source else _measure_rollout(args))
+    return show_results(
+        args, ROLLOUT_REPORT, [ROLLOUT_REPORT.read_json(args.source)] if args.source else _measure_rollout(args)
+    )
 
 
 def run_train(args: argparse.Namespace) -> int:
     """Measure and print training."""
     from arpo.bench.training_report import TRAINING_REPORT
 
-    return _show(args, TRAINING_REPORT, [TRAINING_REPORT.read_json(args.source)] if args.source else _measure_train(args))
+    return show_results(
+        args, TRAINING_REPORT, [TRAINING_REPORT.read_json(args.source)] if args.source else _measure_train(args)
+    )
 
 
 def run_sandbox(args: argparse.Namespace) -> int:
     """Measure and print calls of the Python tool."""
     from arpo.bench.sandbox import SANDBOX_REPORT
 
-    return _show(args, SANDBOX_REPORT, [SANDBOX_REPORT.read_json(args.source)] if args.source else _measure_sandbox(args))
+    return show_results(
+        args, SANDBOX_REPORT, [SANDBOX_REPORT.read_json(args.source)] if args.source else _measure_sandbox(args)
+    )
 
 
 def run_search(args: argparse.Namespace) -> int:
     """Measure and print searches."""
     from arpo.bench.search import SEARCH_REPORT
 
-    return _show(args, SEARCH_REPORT, [SEARCH_REPORT.read_json(args.source)] if args.source else _measure_search(args))
+    return show_results(args, SEARCH_REPORT, [SEARCH_REPORT.read_json(args.source)] if args.source else _measure_search(args))
 
 
 def run_grade(args: argparse.Namespace) -> int:
     """Measure and print graders."""
     from arpo.bench.grade import GRADE_REPORT
 
-    return _show(args, GRADE_REPORT, [GRADE_REPORT.read_json(args.source)] if args.source else _measure_grade(args))
+    return show_results(args, GRADE_REPORT, [GRADE_REPORT.read_json(args.source)] if args.source else _measure_grade(args))
 
 
-def _show(args: argparse.Namespace, report: "Report", results: Iterable[dict[str, Any]]) -> int:
+def show_results(args: argparse.Namespace, report: "Report", results: Iterable[dict[str, Any]]) -> int:
     """Write the results, whenever there are more of them; print the last."""
     from rich.table import Table
 

@@ -145,15 +145,10 @@ def _recipe_step(
 
 def _moved_paths(kind: str, out: Path) -> dict[str, object]:
     """Every path of a recipe below its default folder, moved below `out`: dotted key -> path."""
-    before, after = (_dotted(read_recipe_in(folder, "quickstart", kind)) for folder in (DEFAULT_OUT, out))
+    from arpo.config import dotted
+
+    before, after = (dotted(read_recipe_in(folder, "quickstart", kind)) for folder in (DEFAULT_OUT, out))
     return {key: value for key, value in after.items() if value != before[key]}
-
-
-def _dotted(section: dict[str, Any], prefix: str = "") -> dict[str, object]:
-    leaves: dict[str, object] = {}
-    for key, value in section.items():
-        leaves |= _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return leaves
 
 
 def collect_summary(out: Path, seed: int, state: dict[str, Any]) -> dict[str, Any]:

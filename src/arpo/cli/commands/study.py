@@ -47,15 +47,18 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < 1:
             raise ConfigError(f"arpo study: --{name} = {getattr(args, name)} must be at least 1")
     from arpo.study.config import load_study
+    from arpo.study.jobs import Commands
+    from arpo.study.report import report_study
+    from arpo.study.run import hold_study, run_study
 
     paths = [find_study(name) for name in args.files]
     study = load_study(paths)
     if args.background and args.only_report:
         raise ConfigError("arpo study: --background has no effect with --only-report; leave one of them out")
     if args.background:
+        with hold_study(study, args.out, Commands(), args.threads):
+            pass  # what would fail at once fails here, not in the log
         return _start_in_background(args, paths)
-    from arpo.study.report import report_study
-    from arpo.study.run import run_study
 
     failures: Sequence[str] = ()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a study in the background is stopped by `kill`, jobs and all
@@ -73,7 +76,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _start_in_background(args: argparse.Namespace, paths: Sequence[Path]) -> int:
     log = args.out / "study.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     options = ["--out", args.out, "--jobs", args.jobs, "--threads", args.threads]
     command = [sys.executable, "-m", "arpo.cli.main", "study", *map(str, (*paths, *options))]
     with log.open("ab") as output:

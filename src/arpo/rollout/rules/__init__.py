@@ -8,6 +8,7 @@ from arpo.rollout.rules.arpo_released import ArpoReleasedRule
 from arpo.rollout.rules.base import BranchRule, CompletionView, ForkRequest, Opportunity, Probe
 from arpo.rollout.rules.none import NoBranching
 from arpo.rollout.rules.random import RandomRule
+from arpo.rollout.rules.random_token import RandomTokenRule
 from arpo.rollout.rules.threshold import ThresholdRule
 from arpo.rollout.rules.token_entropy import TokenEntropyRule
 
@@ -20,6 +21,7 @@ BRANCH_RULES = {
     "random": RandomRule,
     "threshold": ThresholdRule,
     "token_entropy": TokenEntropyRule,
+    "random_token": RandomTokenRule,
 }
 """Rule type in the configuration -> class."""
 
@@ -42,6 +44,7 @@ __all__ = [
     "Opportunity",
     "Probe",
     "RandomRule",
+    "RandomTokenRule",
     "ThresholdRule",
     "TokenEntropyRule",
     "build_rule",

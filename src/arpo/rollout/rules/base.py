@@ -100,6 +100,9 @@ class BranchRule:
         """Fork requests for the opportunities of one group at one turn; `rng` is seeded by task and turn."""
         return []
 
-    def decide_inside(self, completions: Sequence[CompletionView], num_missing: int) -> list[ForkRequest]:
-        """Fork requests inside completions, asked when every path has ended and `num_missing` leaves are missing."""
+    def decide_inside(self, completions: Sequence[CompletionView], num_missing: int, rng: Random) -> list[ForkRequest]:
+        """Fork requests inside completions, asked when every path has ended and `num_missing` leaves are missing.
+
+        `rng` is seeded by task and by how many are missing.
+        """
         return []

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from heapq import nlargest
+from random import Random
 
 from arpo.rollout.config import TokenEntropyRuleConfig
 from arpo.rollout.rules.base import BranchRule, CompletionView, ForkRequest
@@ -24,7 +25,7 @@ class TokenEntropyRule(BranchRule):
     def __init__(self, config: TokenEntropyRuleConfig):
         self._config = config
 
-    def decide_inside(self, completions: Sequence[CompletionView], num_missing: int) -> list[ForkRequest]:
+    def decide_inside(self, completions: Sequence[CompletionView], num_missing: int, rng: Random) -> list[ForkRequest]:
         """The `num_missing` tokens of highest entropy; ties go to the completion listed first, then to the earlier token."""
         places = ((e, c.node, offset) for c in completions for offset, e in enumerate(c.entropies) if offset > 0 and e > 0)
         return [

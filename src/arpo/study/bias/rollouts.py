@@ -146,8 +146,8 @@ class _RuleOfChance(BranchRule):
     def decide(self, opportunities: Sequence[Opportunity], rng: Random) -> list[ForkRequest]:
         return self._rule.decide(opportunities, self._uniforms)
 
-    def decide_inside(self, completions: Sequence[CompletionView], num_missing: int) -> list[ForkRequest]:
-        return self._rule.decide_inside(completions, num_missing)
+    def decide_inside(self, completions: Sequence[CompletionView], num_missing: int, rng: Random) -> list[ForkRequest]:
+        return self._rule.decide_inside(completions, num_missing, self._uniforms)
 
 
 class _Uniforms:
