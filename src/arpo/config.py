@@ -122,7 +122,8 @@ def dotted(keys: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for key, value in keys.items():
-        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        is_section = isinstance(value, dict)
+        found |= dotted(cast(dict[str, Any], value), f"{prefix}{key}.") if is_section else {prefix + key: value}
     return found
 
 

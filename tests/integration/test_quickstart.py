@@ -23,7 +23,7 @@ CUTS = {
 }
 FIGURES = (
     "accuracy_before accuracy_after demonstrator_accuracy pass_at_k_before pass_at_k_after k tool_calls_per_task_before "
-    "tool_calls_per_task_after entropy_after_tool entropy_elsewhere branch_rate leaves_per_group tokens_sampled "
+    "tool_calls_per_task_after entropy_after_tool entropy_elsewhere branch_rate branch_share leaves_per_group tokens_sampled "
     "tokens_trained_unique tokens_trained_total seconds peak_memory_mb seed versions"
 )
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from arpo.config import Config, parse_config, read_toml
+from arpo.config import Config, dotted, parse_config, read_toml
 from arpo.errors import ConfigError
 from arpo.study.claims_config import ClaimConfig
 from arpo.study.own_keys import own_key_in
@@ -122,7 +122,7 @@ class StudyConfig(Config):
             )
 
     def _check_learning_rate(self, where: str, keys: Keys) -> None:
-        rate = keys.get("optimizer", {}).get("learning_rate") if isinstance(keys.get("optimizer"), dict) else None
+        rate = dotted(keys).get("optimizer.learning_rate")
         if self.learning_rates and rate is not None:
             raise ValueError(
                 f"{where}.optimizer.learning_rate = {rate!r} has no effect where learning_rates are tried; leave one out"

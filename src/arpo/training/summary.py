@@ -17,7 +17,8 @@ def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str
     def mean(name: str) -> float:
         return fmean(row.get(name, 0.0) for row in rows)
 
-    opportunities = total("rollout/num_opportunities")
+    opportunities, branches = total("rollout/num_opportunities"), total("rollout/num_branches")
+    trajectories = total("rollout/num_initial") + branches + total("rollout/num_topups")
     return {
         "algorithm": config.algorithm,
         "seed": config.seed,
@@ -26,7 +27,8 @@ def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str
         "best_accuracy": state.best_accuracy,
         "entropy_after_tool": mean("rollout/entropy_after_tool"),
         "entropy_elsewhere": mean("rollout/entropy_elsewhere"),
-        "branch_rate": total("rollout/num_branches") / opportunities if opportunities else 0.0,
+        "branch_rate": branches / opportunities if opportunities else None,  # a rule may fork elsewhere than at tool results
+        "branch_share": branches / trajectories if trajectories else None,
         "leaves_per_group": mean("rollout/leaves_per_group"),
         "dropped_trees": int(total("rollout/dropped_trees")),
         "groups_replaced": int(total("rollout/groups_replaced")),

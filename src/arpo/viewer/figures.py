@@ -57,7 +57,11 @@ BRANCH_CHARTS = (
         {"rollout/entropy_after_tool": "after a tool result", "rollout/entropy_elsewhere": "elsewhere"},
         "entropy", "nats", from_zero=True,
     ),
-    MetricChart("Branch rate", {"rollout/branch_rate": "branches per opportunity"}, "branches per tool result", from_zero=True),
+    MetricChart(
+        "Where trajectories began",
+        {"rollout/num_initial": "at the prompt", "rollout/num_branches": "as a branch", "rollout/num_topups": "topped up"},
+        "trajectories per step", from_zero=True,
+    ),
 )  # fmt: skip
 HEALTH_CHARTS = (
     MetricChart("Loss", {"train/loss": "loss"}, "loss"),
@@ -212,7 +216,8 @@ _EVALUATION_COLUMNS: tuple[tuple[str, str, Unit], ...] = (
 )  # fmt: skip
 _ROLLOUT_FACTS: tuple[tuple[str, str, Unit], ...] = (
     ("Entropy after tool results", "entropy_after_tool", "nats"), ("Entropy elsewhere", "entropy_elsewhere", "nats"),
-    ("Branches per opportunity", "branch_rate", ""), ("Trajectories per task", "leaves_per_group", ""),
+    ("Branches per opportunity", "branch_rate", ""), ("Trajectories that began as a branch", "branch_share", "%"),
+    ("Trajectories per task", "leaves_per_group", ""),
     ("Tokens sampled", "tokens_sampled", ""), ("Tokens trained, each shared one once", "tokens_trained_unique", ""),
     ("Tokens trained leaf by leaf would be", "tokens_trained_total", ""), ("Peak memory, MB", "peak_memory_mb", ""),
 )  # fmt: skip

@@ -27,4 +27,8 @@ def test_rates_are_of_the_whole_run_and_means_of_its_steps(config: RlRun):
 
 
 def test_branches_elsewhere_than_at_opportunities_have_no_rate(config: RlRun):
-    assert summarize_run(config, TrainerState(step=1), [row(96, 0)])["branch_rate"] == 0.0
+    """96 branches, 24 trajectories from the prompt and 8 top-ups: 96 / 128."""
+    rows = [row(96, 0, **{"rollout/num_initial": 24, "rollout/num_topups": 8})]
+    summary = summarize_run(config, TrainerState(step=1), rows)
+    assert summary["branch_rate"] is None
+    assert summary["branch_share"] == 0.75

@@ -177,7 +177,7 @@ def collect_summary(out: Path, seed: int, state: dict[str, Any]) -> dict[str, An
 
 
 _TRAIN_FIGURES = (
-    "entropy_after_tool", "entropy_elsewhere", "branch_rate", "leaves_per_group",
+    "entropy_after_tool", "entropy_elsewhere", "branch_rate", "branch_share", "leaves_per_group",
     "tokens_sampled", "tokens_trained_unique", "tokens_trained_total",
 )  # fmt: skip
 _VERSIONED = ("arpo", "torch", "transformers", "numpy", "tantivy")
