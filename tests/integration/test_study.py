@@ -27,16 +27,16 @@ num_samples = 2
 timing_steps = 2
 
 [world]
-num_persons = 60
-num_companies = 24
-num_cities = 24
-num_regions = 8
-num_train = 400
+num_persons = 500
+num_companies = 150
+num_cities = 160
+num_regions = 12
+num_train = 1300
 num_valid = 8
 [demos]
-num_tasks = 300
+num_tasks = 1200
 [sft]
-num_epochs = 2
+num_epochs = 4
 
 [rl]
 tasks_per_step = 2
@@ -72,9 +72,12 @@ def test_a_study_is_stopped_and_goes_on_to_its_report(tmp_path: Path):
     file.write_text(STUDY)
     study, folder, run = load_study([file]), StudyFolder(out), (0, 3)
     process = start(file, out)
-    wait_until(lambda: (folder.training("arpo", run, 3e-4) / "metrics.jsonl").is_file())
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 130
+    try:
+        wait_until(lambda: (folder.training("arpo", run, 3e-4) / "metrics.jsonl").is_file() or process.poll() is not None)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+    assert code == 130
     assert "the same command goes on with the study" in (out.parent / "output").read_text()
     assert not running_below(out)
     cold = folder.cold_start(0) / "model.safetensors"
@@ -116,7 +119,7 @@ def running_below(folder: Path) -> list[str]:
 
 
 def wait_until(holds) -> None:
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 500
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -11,6 +11,7 @@ import tomli_w
 from arpo.config import parse_config, read_toml
 from arpo.data.conversations import trajectory_to_conversation, write_conversations
 from arpo.data.world.config import WorldConfig
+from arpo.errors import RunError
 from arpo.study.config import Keys, StudyConfig
 from arpo.study.configs import StudyConfigs, to_toml, write_config
 from arpo.study.folder import Run, StudyFolder, name_of
@@ -142,9 +143,14 @@ class StudyWork:
         keys = self._configs.sampling(arm, run, num_questions, _SAMPLES_PER_QUESTION)
         self._go_on("rollout", keys, f"train {arm} {name_of(run)}")
         parts = sorted((Path(keys["out"]) / "rollouts").glob("part_*.jsonl.zst"))
-        right = (_right_answers(tree) for part in parts for tree in read_trees(part))
+        right = [t for part in parts for tree in read_trees(part) for t in _right_answers(tree)]
+        if not right:
+            raise RunError(
+                f"arms.{arm}: none of the {num_questions * _SAMPLES_PER_QUESTION} trajectories sampled from the cold start is "
+                f"right, so that there is nothing to imitate; leave this arm out, or make a better cold start ([demos], [sft])"
+            )
         path = Path(keys["out"]) / "conversations.jsonl"
-        write_conversations(path, (trajectory_to_conversation(t) for found in right for t in found))
+        write_conversations(path, map(trajectory_to_conversation, right))
         return path
 
     def _start_over(self, command: str, keys: Keys, log: Path) -> None:
