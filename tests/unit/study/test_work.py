@@ -12,14 +12,16 @@ import pytest
 from arpo.cli.main import main
 from arpo.config import parse_config
 from arpo.data.world.config import WorldConfig
-from arpo.errors import ConfigError
+from arpo.errors import ConfigError, RunError
 from arpo.study.config import StudyConfig
 from arpo.study.configs import StudyConfigs, merge, write_config
 from arpo.study.folder import StudyFolder
 from arpo.study.jobs import Commands
 from arpo.study.work import StudyWork
+from arpo.tree import write_trees
 
 from .conftest import KEYS
+from .made_up import tree
 
 
 @pytest.fixture
@@ -107,3 +109,18 @@ def test_in_the_background_it_fails_at_once(tmp_path: Path, capsys: pytest.Captu
         holder.communicate()
     assert f"in use by process {holder.pid}" in capsys.readouterr().err
     assert not (out / "study.log").exists()
+
+
+def test_rejection_of_all_samples_is_said(folder: StudyFolder, finish: Callable[..., Path]):
+    """4 steps of 8 tasks with 16 trajectories: 512 samples, 8 for each of 64 questions."""
+    study = parse_config(StudyConfig, merge(KEYS, {"arms": {"sampled": {"about": "s", "kind": "rejection"}}}), "test")
+    for rate in study.learning_rates:
+        finish("arpo", (0, 0), rate, accuracy=0.5, calls=[1] * 4)
+    wrong = tree()
+    for leaf in wrong.leaves():
+        leaf.reward_components = {"exact_match": 0.0}
+    samples = folder.samples("sampled", (0, 0))
+    write_trees(samples / "rollouts" / "part_000000.jsonl.zst", [wrong])
+    (samples / "summary.json").write_text("{}")
+    with pytest.raises(RunError, match=r"arms\.sampled: none of the 512 trajectories sampled from the cold start is right"):
+        StudyWork(study, folder, Commands(), num_threads=1).train_at_best("sampled", (0, 0))
