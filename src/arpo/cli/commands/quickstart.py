@@ -109,7 +109,7 @@ def make_steps(out: Path, seed: int, threads: int | None = None) -> list[Step]:
         _recipe_step("sft", "cold start: imitate the demonstrations", "sft", out, seed, threads),
         _recipe_step("eval_before", "held-out questions, before RL", "eval", out, seed, threads, model="sft/final"),
         replace(
-            _recipe_step("train", "ARPO: branch after tool results where the policy is unsure", "rl", out, seed, threads),
+            _recipe_step("train", "ARPO: branch where the policy is unsure", "rl", out, seed, threads),
             out=rl,
             resume=("train", "--resume", str(rl)),
         ),
