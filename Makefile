@@ -26,8 +26,8 @@ help: ## List the targets
 quickstart: $(VENV)/.installed ## Train a tool-using agent offline on the CPU, from nothing to a report
 	$(BIN)/arpo quickstart
 
-test: check ## Everything CI runs: the checks, then the test suite; three at once, as many tests wait for processes and servers
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal
+test: check ## Everything CI runs: the checks, then the test suite; bytecode is kept, as tests start many processes
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal
 
 check: $(VENV)/.installed-dev ## Lint, format, types and layers
 	$(BIN)/ruff check .

@@ -25,7 +25,8 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("style", ["llama3", *(pytest.param(s, marks=pytest.mark.slow) for s in ("qwen2", "qwen3"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("style", FAMILIES)
 def test_sft_train_eval(arpo, domain, write_toml, make_tokenizer_directory, tmp_path: Path, style: str):
     policy = make_tokenizer_directory(tmp_path / "policy", style)
     tokenizer = PolicyTokenizer.load(policy)

@@ -44,9 +44,6 @@ PARTS: dict[str, list[dict[str, Any]]] = {
 }
 """What the preset has, replaced by something else."""
 
-QUICK = {"aepo"}
-"""Tried by the suite: the one with the most parts. `make test-slow` tries them all."""
-
 ACROSS_GROUPS = {"reinforce_pp"}
 """Whose advantages compare groups with each other, so that groups of equal means say nothing of the baseline."""
 
@@ -110,7 +107,8 @@ def learned(settings: dict[str, Any], trees: list[RolloutTree], out: Path) -> Te
         return torch.cat([p.detach().flatten() for p in trainer._model.parameters()])
 
 
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PARTS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PARTS)
 def test_a_preset_trains_and_every_part_of_it_acts(arpo, domain, write_toml, settings, tmp_path: Path, name: str):
     mine = settings(name)
     arpo.succeed("train", write_toml(tmp_path / "rl.toml", mine))

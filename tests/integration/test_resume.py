@@ -162,6 +162,7 @@ def signal_in(pid: int, seconds: float) -> None:
     subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -9 {pid} 2>/dev/null"])
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(arpo, domain, write_toml, wait_until, never_stopped: Path, tmp_path: Path):
     run = tmp_path / "run"
     pid = arpo.start("train", write_toml(tmp_path / "rl.toml", domain.rl(run)))

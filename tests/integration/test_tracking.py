@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 def test_every_sink_holds_what_metrics_jsonl_holds(arpo, domain, write_toml, tmp_path: Path):
     for package in ("tensorboard", "wandb", "trackio"):
         pytest.importorskip(package)

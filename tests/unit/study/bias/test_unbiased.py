@@ -46,7 +46,10 @@ def test_the_standard_deviation_biases_even_independent_trajectories(independent
     assert independent["uniform group_mean / std"].bias > VISIBLE
 
 
-@pytest.mark.parametrize("rule", ["arpo, k = 1", "aepo, N given, k = 1", "random", "arpo_released"])
+@pytest.mark.parametrize(
+    "rule",
+    ["arpo, k = 1", "aepo, N given, k = 1", *(pytest.param(r, marks=pytest.mark.slow) for r in ("random", "arpo_released"))],
+)
 def test_inverse_branching_with_subtree_out_is_unbiased_where_the_prefix_alone_decides(rule: str):
     rows = figures(rule, group_size=4 if rule == "arpo, k = 1" else 3)
     for baseline in ("none", "subtree_out"):
