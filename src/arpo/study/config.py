@@ -98,7 +98,7 @@ class StudyConfig(Config):
         for section in ("world", "demos", "sft", "rl", "test"):
             _refuse_own_keys(section, section, getattr(self, section))
         if "num_steps" in self.rl:
-            raise ValueError("rl.num_steps has no effect: the study's num_steps decides it; an arm may have its own")
+            raise ValueError("rl.num_steps is not for this section: the study's num_steps decides it; an arm may have its own")
         for name in self.compare_with:
             if name not in self.arms:
                 raise ValueError(f"compare_with = {name!r} is no arm; arms: {', '.join(self.arms)}")
@@ -168,7 +168,7 @@ def load_study(paths: Sequence[Path]) -> StudyConfig:
 def _refuse_own_keys(section: str, where: str, keys: Keys) -> None:
     if (found := own_key_in(section, keys)) is not None:
         key, decides = found
-        raise ValueError(f"{where}.{key} has no effect: the study's {decides} decides it; leave it out")
+        raise ValueError(f"{where}.{key} is not for this section: the study's {decides} decides it; leave it out")
 
 
 def _flat(data: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -19,7 +19,9 @@ OWN_KEYS: Mapping[str, Mapping[str, str]] = {
         "validation.every": "num_steps",
         "agent.tools.cache.path": "--out",
     },
-    "test": _RUN_KEYS | {
+    "test": {
+        "out": "--out",
+        "model.path": "arms",
         "num_tasks": "num_test",
         "num_samples": "num_samples",
         "num_threads": "--threads",

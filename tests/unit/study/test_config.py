@@ -49,10 +49,10 @@ def test_the_shipped_files_are_one_study():
         ('[arms.x]\nabout = "x"\nkind = "sft"\nrl = {seed = 1}\n', "rl and rates_of have no effect with kind = 'sft'"),
         ('[arms.x]\nabout = "x"\nalgorithm = "arpo"\nnum_runs = 4\n', r"arms\.x\.num_runs = 4 exceeds the 3 runs"),
         ('[arms.x]\nabout = "x"\nalgorithm = "arpo"\nrates_of = "y"\n', r"arms\.x\.rates_of = 'y': name an rl arm"),
-        ('[arms.x]\nabout = "x"\nalgorithm = "grpo"\nrl = {seed = 3}\n', r"arms\.x\.rl\.seed has no effect: the study's runs"),
+        ('[arms.x]\nabout = "x"\nalgorithm = "grpo"\nrl = {seed = 3}\n', r"arms\.x\.rl\.seed is not for this section"),
         (
             '[arms.x]\nabout = "x"\nalgorithm = "grpo"\nrl = {validation = {every = 3}}\n',
-            r"arms\.x\.rl\.validation\.every has no effect: the study's num_steps decides it",
+            r"arms\.x\.rl\.validation\.every is not for this section: the study's num_steps decides it",
         ),
         (
             '[arms.x]\nabout = "x"\nalgorithm = "grpo"\nrl = {num_steps = 2}\n',
@@ -63,10 +63,11 @@ def test_the_shipped_files_are_one_study():
             'learning_rates = [1e-3]\n[arms.x]\nabout = "x"\nalgorithm = "grpo"\nrl = {optimizer = {learning_rate = 1e-4}}\n',
             r"arms\.x\.rl\.optimizer\.learning_rate = 0\.0001 has no effect where learning_rates are tried",
         ),
-        ('[rl]\nalgorithm = "grpo"\n', r"rl\.algorithm has no effect: the study's arms\.<name>\.algorithm decides it"),
-        ("[rl]\nnum_steps = 8\n", r"rl\.num_steps has no effect"),
-        ("[world]\nseed = 1\n", r"world\.seed has no effect: the study's runs decides it"),
-        ("[test]\nnum_tasks = 1\n", r"test\.num_tasks has no effect: the study's num_test decides it"),
+        ('[rl]\nalgorithm = "grpo"\n', r"rl\.algorithm is not for this section: the study's arms\.<name>\.algorithm"),
+        ("[rl]\nnum_steps = 8\n", r"rl\.num_steps is not for this section"),
+        ("[world]\nseed = 1\n", r"world\.seed is not for this section: the study's runs decides it"),
+        ("[test]\nnum_tasks = 1\n", r"test\.num_tasks is not for this section: the study's num_test decides it"),
+        ('[test.model]\npath = "mine"\n', r"test\.model\.path is not for this section: the study's arms decides it"),
         ("wurlds = 1\n", "wurlds: unknown key; did you mean 'world'"),
     ],
 )
