@@ -28,6 +28,8 @@ class ArmConfig(Config):
     """Preset of an `rl` arm."""
     num_runs: int | None = Field(default=None, ge=1)
     """Runs, the first of the study's `runs`; None: all of them."""
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1)
+    """Those that this `rl` arm tries; None: the study's. A single one is taken as it is."""
     rates_of: str | None = None
     """Arm whose measured branches per opportunity, turn by turn, become `rollout.rule.rate` of the run with the same world and
     seed; for `rollout.rule.type = "random"`."""
@@ -38,8 +40,8 @@ class ArmConfig(Config):
     def _check(self) -> "ArmConfig":
         if (self.algorithm is None) == (self.kind == "rl"):
             raise ValueError(f"algorithm = {self.algorithm!r} with kind = {self.kind!r}: an rl arm has one, the others none")
-        if self.kind != "rl" and (self.rl or self.rates_of):
-            raise ValueError(f"rl and rates_of have no effect with kind = {self.kind!r}; leave them out")
+        if self.kind != "rl" and (self.rl or self.rates_of or self.learning_rates):
+            raise ValueError(f"rl, rates_of and learning_rates have no effect with kind = {self.kind!r}; leave them out")
         return self
 
 
@@ -54,8 +56,8 @@ class StudyConfig(Config):
     checkpoint_every: int = Field(default=5, ge=1)
     """Steps between checkpoints, of which one at most is tested per budget."""
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    """Every rl arm is trained at each of them on the first run, and takes the one with the best validation. Empty: none is
-    tried."""
+    """Every rl arm is trained at each of them on the first run, and takes the one with the best validation; an arm's own come
+    before these. Empty: none is tried."""
     budget_arm: str
     """Arm whose tool calls, sampled tokens and time over `num_steps` steps are the budgets of all."""
     num_test: int = Field(default=2000, ge=1)
@@ -107,13 +109,13 @@ class StudyConfig(Config):
                 raise ValueError(f"arms.{name}.num_runs = {arm.num_runs} exceeds the {len(self.runs)} runs of the study")
             self._check_rates(name, arm)
             self._check_arm_keys(name, arm)
-        self._check_learning_rate("rl", self.rl)
+        self._check_learning_rate("rl", self.rl, self.learning_rates)
         return self
 
     def _check_arm_keys(self, name: str, arm: ArmConfig) -> None:
         where = f"arms.{name}.rl"
         _refuse_own_keys("rl", where, arm.rl)
-        self._check_learning_rate(where, arm.rl)
+        self._check_learning_rate(where, arm.rl, self.rates_tried(name))
         steps = arm.rl.get("num_steps", self.num_steps)
         if isinstance(steps, int) and (steps < self.num_steps or steps % self.checkpoint_every):
             raise ValueError(
@@ -121,9 +123,9 @@ class StudyConfig(Config):
                 f"{self.num_steps} steps at which arms are compared"
             )
 
-    def _check_learning_rate(self, where: str, keys: Keys) -> None:
+    def _check_learning_rate(self, where: str, keys: Keys, tried: tuple[float, ...]) -> None:
         rate = dotted(keys).get("optimizer.learning_rate")
-        if self.learning_rates and rate is not None:
+        if tried and rate is not None:
             raise ValueError(
                 f"{where}.optimizer.learning_rate = {rate!r} has no effect where learning_rates are tried; leave one out"
             )
@@ -140,6 +142,11 @@ class StudyConfig(Config):
     def runs_of(self, arm: str) -> tuple[tuple[int, int], ...]:
         """The (world, seed) pairs of an arm."""
         return self.runs[: self.arms[arm].num_runs]
+
+    def rates_tried(self, arm: str) -> tuple[float, ...]:
+        """The learning rates that an arm chooses from, in ascending order; empty: it keeps its own."""
+        own = self.arms[arm].learning_rates
+        return tuple(sorted(self.learning_rates if own is None else own))
 
 
 def load_study(paths: Sequence[Path]) -> StudyConfig:

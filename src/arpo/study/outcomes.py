@@ -35,18 +35,18 @@ class Outcomes:
     def best_rate(self, arm: str) -> float | None:
         """The learning rate of the arm's first run with the best validation at `num_steps`, the smaller of equal ones.
 
-        None where the study tries none, so that the recipe's or the arm's own counts.
+        None where the arm tries none, so that the recipe's or the arm's own counts.
 
         Raises:
             RunError: a try is not finished.
         """
-        tried = {rate: self._accuracy(arm, rate) for rate in sorted(self._study.learning_rates)}
+        tried = {rate: self._accuracy(arm, rate) for rate in self._study.rates_tried(arm)}
         return max(tried, key=tried.__getitem__) if tried else None
 
     def tried_rates(self, arm: str) -> dict[float, float | None]:
         """Learning rate -> validation accuracy of its try, in ascending order; None: not finished."""
         found: dict[float, float | None] = {}
-        for rate in sorted(self._study.learning_rates):
+        for rate in self._study.rates_tried(arm):
             try:
                 found[rate] = self._accuracy(arm, rate)
             except RunError:

@@ -63,14 +63,14 @@ def _trainings(study: StudyConfig, work: StudyWork, name: str, run: Run) -> Iter
         needs.append(_trained(study.budget_arm, run))
     if arm.rates_of is not None:
         needs.append(_trained(arm.rates_of, run))
-    is_tried = arm.kind == "rl" and bool(study.learning_rates)
-    if is_tried and run == first:
-        tries = [f"{trained} at {rate:g}" for rate in study.learning_rates]
-        for title, rate in zip(tries, study.learning_rates, strict=True):
+    rates = study.rates_tried(name) if arm.kind == "rl" else ()
+    if rates and run == first:
+        tries = [f"{trained} at {rate:g}" for rate in rates]
+        for title, rate in zip(tries, rates, strict=True):
             done = work.folder.training(name, run, rate) / "summary.json"
             yield _job(title, lambda r=rate: work.train(name, run, r), done, needs=tuple(needs))
         needs = tries
-    elif is_tried:
+    elif rates:
         needs.append(_trained(name, first))
     yield Job(
         name=trained,

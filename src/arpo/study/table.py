@@ -169,11 +169,15 @@ def _learning_table(results: Results) -> Table:
 def _rate_table(results: Results) -> Table:
     rates = list(dict.fromkeys(rate for arm in results["arms"].values() for rate in arm["tried"]))
     rows = [
-        [name, "-" if arm["learning_rate"] is None else f"{arm['learning_rate']:g}", *(number(arm["tried"][r]) for r in rates)]
+        [name, _rate(arm["learning_rate"]), *(number(arm["tried"].get(rate)) for rate in rates)]
         for name, arm in results["arms"].items()
         if arm["tried"]
     ]
     return Table("Learning rates: validation accuracy on the first run", ["arm", "chosen", *rates], rows)
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
 
 
 def _run_table(results: Results) -> Table:

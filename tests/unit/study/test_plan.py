@@ -23,8 +23,8 @@ def test_every_job_needs_jobs_that_are_there(jobs):
 def test_cold_starts_and_times_come_first_then_run_by_run_the_arms_with_the_most_runs(jobs):
     assert list(jobs) == [
         "cold start 0", "test cold start 0", "cold start 1", "test cold start 1", "time arpo", "time random",
-        "train arpo 0-0 at 0.0006", "train arpo 0-0 at 0.0003", "train arpo 0-0", "test arpo 0-0",
-        "train random 0-0 at 0.0006", "train random 0-0 at 0.0003", "train random 0-0", "test random 0-0",
+        "train arpo 0-0 at 0.0003", "train arpo 0-0 at 0.0006", "train arpo 0-0", "test arpo 0-0",
+        "train random 0-0 at 0.0003", "train random 0-0 at 0.0006", "train random 0-0", "test random 0-0",
         "train more 0-0", "test more 0-0",
         "train arpo 1-5", "test arpo 1-5",
         "train random 1-5", "test random 1-5",
@@ -32,7 +32,7 @@ def test_cold_starts_and_times_come_first_then_run_by_run_the_arms_with_the_most
 
 
 def test_what_each_job_waits_for(jobs):
-    assert jobs["train arpo 0-0"].needs == ("train arpo 0-0 at 0.0006", "train arpo 0-0 at 0.0003")
+    assert jobs["train arpo 0-0"].needs == ("train arpo 0-0 at 0.0003", "train arpo 0-0 at 0.0006")
     assert jobs["train arpo 1-5"].needs == ("cold start 1", "train arpo 0-0")
     assert jobs["train random 1-5"].needs == ("cold start 1", "train arpo 1-5", "train random 0-0")
     assert jobs["time random"].needs == ("train arpo 0-0",)
