@@ -151,7 +151,16 @@ def test_a_key_of_another_type_of_a_section_is_told_apart_from_an_unknown_one():
 
 
 def test_sections_by_a_name_of_ones_own_are_explained():
-    assert "mcp.<name>.command" in [key for key, *_ in config_keys(ToolsConfig)]
+    types = {key: type_ for key, type_, *_ in config_keys(ToolsConfig)}
+    assert "mcp.<name>.command" in types
+    assert types["mcp"] == "dict[str, McpServerConfig]"
+
+
+def test_bounds_of_what_a_tuple_holds_are_no_part_of_its_type():
+    class Drawn(Config):
+        pairs: tuple[tuple[int, Annotated[float, Field(ge=0)]], ...] | None = None
+
+    assert next(iter(config_keys(Drawn)))[1] == "tuple[tuple[int, float], ...] | None"
 
 
 def test_defaults_of_a_section_s_place_hold_for_every_key_left_out() -> None:
