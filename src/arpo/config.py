@@ -206,9 +206,10 @@ def _type_name(annotation: object) -> str:
         return _type_name(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         return " | ".join(_type_name(part) for part in get_args(annotation))
-    if get_origin(annotation) in (dict, list, tuple):
+    origin = get_origin(annotation)
+    if isinstance(origin, type) and origin in (dict, list, tuple):
         inner = ", ".join("..." if part is ... else _type_name(part) for part in get_args(annotation))
-        return f"{get_origin(annotation).__name__}[{inner}]"
+        return f"{origin.__name__}[{inner}]"
     if isinstance(annotation, type) and not get_args(annotation):
         return "None" if annotation is NoneType else annotation.__name__
     return str(annotation).replace("typing.", "").replace("pathlib._local.", "").replace("pathlib.", "")
