@@ -202,11 +202,11 @@ def _sections(annotation: object) -> list[type[Config]]:
 
 
 def _type_name(annotation: object) -> str:
-    if get_origin(annotation) is Annotated:
-        return _type_name(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return " | ".join(_type_name(part) for part in get_args(annotation))
     origin = get_origin(annotation)
+    if origin is Annotated:
+        return _type_name(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return " | ".join(_type_name(part) for part in get_args(annotation))
     if isinstance(origin, type) and origin in (dict, list, tuple):
         inner = ", ".join("..." if part is ... else _type_name(part) for part in get_args(annotation))
         return f"{origin.__name__}[{inner}]"

@@ -115,7 +115,7 @@ class StudyConfig(Config):
     def _check_arm_keys(self, name: str, arm: ArmConfig) -> None:
         where = f"arms.{name}.rl"
         _refuse_own_keys("rl", where, arm.rl)
-        self._check_learning_rate(where, arm.rl, self.rates_tried(name))
+        self._check_learning_rate(where, arm.rl, self.learning_rates_of(name))
         steps = arm.rl.get("num_steps", self.num_steps)
         if isinstance(steps, int) and (steps < self.num_steps or steps % self.checkpoint_every):
             raise ValueError(
@@ -143,7 +143,7 @@ class StudyConfig(Config):
         """The (world, seed) pairs of an arm."""
         return self.runs[: self.arms[arm].num_runs]
 
-    def rates_tried(self, arm: str) -> tuple[float, ...]:
+    def learning_rates_of(self, arm: str) -> tuple[float, ...]:
         """The learning rates that an arm chooses from, in ascending order; empty: it keeps its own."""
         own = self.arms[arm].learning_rates
         return tuple(sorted(self.learning_rates if own is None else own))

@@ -40,13 +40,13 @@ class Outcomes:
         Raises:
             RunError: a try is not finished.
         """
-        tried = {rate: self._accuracy(arm, rate) for rate in self._study.rates_tried(arm)}
+        tried = {rate: self._accuracy(arm, rate) for rate in self._study.learning_rates_of(arm)}
         return max(tried, key=tried.__getitem__) if tried else None
 
     def tried_rates(self, arm: str) -> dict[float, float | None]:
         """Learning rate -> validation accuracy of its try, in ascending order; None: not finished."""
         found: dict[float, float | None] = {}
-        for rate in self._study.rates_tried(arm):
+        for rate in self._study.learning_rates_of(arm):
             try:
                 found[rate] = self._accuracy(arm, rate)
             except RunError:

@@ -63,7 +63,7 @@ def _trainings(study: StudyConfig, work: StudyWork, name: str, run: Run) -> Iter
         needs.append(_trained(study.budget_arm, run))
     if arm.rates_of is not None:
         needs.append(_trained(arm.rates_of, run))
-    rates = study.rates_tried(name) if arm.kind == "rl" else ()
+    rates = study.learning_rates_of(name) if arm.kind == "rl" else ()
     if rates and run == first:
         tries = [f"{trained} at {rate:g}" for rate in rates]
         for title, rate in zip(tries, rates, strict=True):

@@ -49,7 +49,7 @@ class StudyWork:
         for name, arm in self._study.arms.items():
             if arm.kind == "rl":
                 rates_by_turn = None if arm.rates_of is None else [0.5]  # known once that arm has run; these stand in for them
-                for run, rate in product(self._study.runs_of(name), self._study.rates_tried(name) or (None,)):
+                for run, rate in product(self._study.runs_of(name), self._study.learning_rates_of(name) or (None,)):
                     self._check("train", self._configs.training(name, run, rate, rates_by_turn), measured=rates_by_turn)
 
     def _check(self, command: str, keys: Keys, *, measured: list[float] | None = None) -> None:
