@@ -12,7 +12,6 @@ NEEDS_TORCH = {
     "algorithms",
     "batching",
     "bench",
-    "distributed",
     "evaluation",
     "inference",
     "models",

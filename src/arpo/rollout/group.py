@@ -20,7 +20,7 @@ from arpo.rollout.entropy import entropy_delta, normalizer_value, token_entropie
 from arpo.rollout.history import BranchHistory
 from arpo.rollout.path import Path, completion_text, turn_completions
 from arpo.rollout.rules import BranchRule, CompletionView, ForkRequest, Opportunity, Probe
-from arpo.rollout.seeds import derive_seed
+from arpo.seeds import derive_seed
 from arpo.tools.executor import ToolSession
 from arpo.tree import Node, RolloutTree
 from arpo.types import Completion, Task

@@ -7,7 +7,7 @@ from dataclasses import replace
 from arpo.inference.base import PrefixHandle
 from arpo.protocols.base import Tokenizer
 from arpo.rollout.agent import Agent
-from arpo.rollout.seeds import derive_seed
+from arpo.seeds import derive_seed
 from arpo.tools.executor import ToolSession
 from arpo.tree import Node, NodeKind, RolloutTree
 from arpo.types import Completion, Parse, SamplingParams, StopReason, ToolCall, ToolResult

@@ -65,24 +65,9 @@ class RunDirectory:
         return self.path / "config.toml"
 
     @property
-    def metrics_path(self) -> Path:
-        """One JSON object per step."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints_path(self) -> Path:
-        """One folder per kept checkpoint."""
-        return self.path / "checkpoints"
-
-    @property
     def summary_path(self) -> Path:
         """The run's figures, written when it ends."""
         return self.path / "summary.json"
-
-    @property
-    def report_path(self) -> Path:
-        """The self-contained page."""
-        return self.path / "report.html"
 
     def rollouts_path(self, step: int) -> Path:
         """The trees of one step: rollouts/step_000012.jsonl.zst for step 12."""

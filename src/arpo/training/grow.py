@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from arpo.errors import ArpoError, JudgeError
 from arpo.rewards.scoring import Scorer, graded_leaves
 from arpo.rollout.runner import RolloutRunner, TreeFailure
-from arpo.rollout.seeds import derive_seed
+from arpo.seeds import derive_seed
 from arpo.training.task_order import TaskOrder
 from arpo.tree import RolloutTree
 from arpo.types import Task

@@ -19,7 +19,7 @@ from arpo.models.loading import load_trained_policy
 from arpo.models.logprobs import hidden_to_logprobs
 from arpo.protocols.build import build_protocol
 from arpo.protocols.encoding import PolicyTokenizer
-from arpo.rollout.seeds import derive_seed
+from arpo.seeds import derive_seed
 from arpo.tools.build import tool_schemas
 from arpo.tracking import Tracker
 from arpo.tracking.progress import Progress, SilentProgress

@@ -5,7 +5,7 @@ from collections.abc import Sequence, Set
 from random import Random
 
 from arpo.errors import ConfigError
-from arpo.rollout.seeds import derive_seed
+from arpo.seeds import derive_seed
 from arpo.types import Task
 
 

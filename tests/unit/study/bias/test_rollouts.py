@@ -3,7 +3,7 @@ from random import Random
 import pytest
 
 from arpo.rollout.runner import RolloutRunner
-from arpo.rollout.seeds import derive_seed
+from arpo.seeds import derive_seed
 from arpo.study.bias import rollouts
 from arpo.study.bias.chance import draw
 from arpo.study.bias.combinations import RULES, growth
