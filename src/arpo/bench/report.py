@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arpo.errors import DataError
+from arpo.files.whole import write_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +53,7 @@ class Report:
 
 def write_json(result: Mapping[str, Any], file: Path) -> None:
     """Write the results."""
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    partial.replace(file)
+    write_text(file, json.dumps(result, indent=1) + "\n")
 
 
 def _text(value: float | int | str | None) -> str:

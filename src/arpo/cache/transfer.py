@@ -10,6 +10,7 @@ from typing import Any, cast
 from arpo.cache.key import ANY_VERSION, CacheKey, cache_key
 from arpo.cache.sqlite import Cache
 from arpo.errors import DataError
+from arpo.files.whole import whole
 
 _MARKUP = re.compile(r"</?(search|python|result|answer|think)>")
 _SHOWN = 60
@@ -29,15 +30,13 @@ class ImportReport:
 
 def export_jsonl(cache: Cache, file: Path) -> int:
     """Write every kept result as a line `{name, version, arguments, value, created}`; the number of lines."""
-    partial = file.with_name(file.name + ".partial")
     count = 0
-    with partial.open("w", encoding="utf-8") as out:
+    with whole(file) as partial, partial.open("w", encoding="utf-8") as out:
         for entry in cache.entries():
             key = entry.key
             row = {"name": key.name, "version": key.version, "arguments": json.loads(key.arguments)}
             out.write(json.dumps({**row, "value": entry.value, "created": entry.created}) + "\n")
             count += 1
-    partial.replace(file)
     return count
 
 
@@ -74,11 +73,11 @@ def _rows(
     file: Path, text: str, report: ImportReport, tool: str, argument: str
 ) -> "Iterator[tuple[CacheKey, Any, float | None]]":
     try:
-        whole = json.loads(text)
+        results = json.loads(text)
     except ValueError:
-        whole = None
-    if isinstance(whole, dict) and "value" not in whole:
-        return _rows_of_object(cast("dict[str, Any]", whole), report, tool, argument)
+        results = None
+    if isinstance(results, dict) and "value" not in results:
+        return _rows_of_object(cast("dict[str, Any]", results), report, tool, argument)
     return _rows_of_lines(file, text, report)
 
 

@@ -26,6 +26,7 @@ from arpo.data.rows import BadRowError, ScannedRow, shorten
 from arpo.data.sources import BadRow, Source, open_source
 from arpo.data.tasks import to_task
 from arpo.errors import DataError
+from arpo.files.whole import whole
 from arpo.protocols.base import Tokenizer, ToolProtocol
 from arpo.protocols.stop import split_at_stop
 from arpo.tree import NodeKind, Trajectory
@@ -122,12 +123,9 @@ def message_rows(conversation: Conversation) -> list[dict[str, str]]:
 
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
     """Write conversations in OpenAI's form, one a line; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         for conversation in conversations:
             file.write(json.dumps({"messages": message_rows(conversation)}, ensure_ascii=False) + "\n")
-    partial.replace(path)
 
 
 def encode_conversation(

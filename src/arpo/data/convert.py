@@ -16,6 +16,7 @@ from arpo.data.rows import cut, shorten
 from arpo.data.sources import BadRow, Source, open_source
 from arpo.data.tasks import scan_tasks
 from arpo.errors import DataError
+from arpo.files.whole import whole
 from arpo.types import Message, Task
 
 ROW_GROUP_ROWS = 1000
@@ -54,9 +55,7 @@ def convert_data(path: Path, out: Path, without: OverlapIndex | None = None) -> 
         raise DataError(f"{out}: cannot write files of kind {out.suffix or '(none)'!r}; name a .parquet or .jsonl file")
     source = open_source(path)
     rows = _Rows(source, without)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    try:
+    with whole(out) as partial:
         if out.suffix == ".jsonl":
             _write_jsonl(rows, partial)
         else:
@@ -64,9 +63,6 @@ def convert_data(path: Path, out: Path, without: OverlapIndex | None = None) -> 
         if not rows.num_written:
             reasons = "; ".join(str(bad) for bad in rows.dropped[:3]) or "it has no rows"
             raise DataError(f"{path}: no row to write ({reasons})")
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     return Converted(num_rows=rows.num_written + len(rows.dropped), num_written=rows.num_written, dropped=rows.dropped)
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from arpo.data.benchmarks import GROUP
 from arpo.errors import DataError
+from arpo.files.whole import write_text
 from arpo.rewards.extraction import read_answer
 from arpo.rewards.grading import Extraction
-from arpo.tracking.run_directory import write_text
 from arpo.tree import RolloutTree, Trajectory
 from arpo.types import Task, ToolResult
 

@@ -11,7 +11,7 @@ from arpo.errors import DataError
 from arpo.evaluation.figures import FIGURES, sampled_figures
 from arpo.evaluation.records import Mode, Record, read_records
 from arpo.evaluation.results import RESULTS_FILE
-from arpo.tracking.run_directory import write_text
+from arpo.files.whole import write_text
 from arpo.tree import RolloutTree, read_trees
 from arpo.viewer.evaluation import Estimate, EvaluationPage, FigureRow, ShownQuestion, write_evaluation
 

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from arpo.errors import ModelError
+from arpo.files.whole import whole
 from arpo.models.config import TrainedModelConfig
 from arpo.models.lora import add_adapter, has_adapter, merged_weights
 
@@ -89,15 +90,8 @@ def save_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path)
     Raises:
         ModelError: `tokenizer_source` holds no tokenizer.json.
     """
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    write_policy(model, tokenizer_source, partial)
-    old = directory.with_name(directory.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        directory.rename(old)
-    partial.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole(directory) as partial:
+        write_policy(model, tokenizer_source, partial)
 
 
 def write_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path) -> None:

@@ -1,6 +1,5 @@
 """Makes a tiny policy from scratch: its tokenizer, trained on the domain's texts, and a Qwen3 model with random weights."""
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention
 
 from arpo.errors import ModelError
+from arpo.files.whole import whole
 from arpo.models.config import TinyPolicyConfig
 
 PAD, END = "<|pad|>", "<|end|>"
@@ -68,13 +68,9 @@ def make_tiny_policy(out: Path, texts: Iterable[str], config: TinyPolicyConfig, 
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(_model_config(config, tokenizer))
         _initialize_for_copying(model)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    tokenizer.save_pretrained(partial)
-    model.save_pretrained(partial)
-    if out.exists():
-        out.rmdir()
-    partial.rename(out)
+    with whole(out) as partial:
+        tokenizer.save_pretrained(partial)
+        model.save_pretrained(partial)
     return TinyPolicySummary(num_parameters=sum(p.numel() for p in model.parameters()), vocab_size=len(tokenizer))
 
 

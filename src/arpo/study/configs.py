@@ -10,10 +10,10 @@ import tomli_w
 from arpo.config import parse_config
 from arpo.demonstrate.config import DemosRun
 from arpo.evaluation.config import EvalRun, RolloutRun
+from arpo.files.whole import write_text
 from arpo.recipes import read_recipe_in
 from arpo.study.config import Keys, StudyConfig
 from arpo.study.folder import Run, StudyFolder
-from arpo.tracking.run_directory import write_text
 from arpo.training.config import RlRun, SftRun
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from arpo.files.whole import write_text
 from arpo.study.figures import TITLES
 from arpo.study.found import COLD_START
 from arpo.study.table import lead, notes, tables
-from arpo.tracking.run_directory import write_text
 from arpo.viewer.report import environment, inline
 
 _SECTIONS: Sequence[tuple[str, str, Sequence[str], Sequence[str]]] = (

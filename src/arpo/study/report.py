@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from arpo.files.whole import write_json, write_text
 from arpo.study.config import StudyConfig
 from arpo.study.figures import draw_figures
 from arpo.study.folder import StudyFolder
@@ -9,7 +10,6 @@ from arpo.study.found import read_study
 from arpo.study.page import write_page
 from arpo.study.results import make_results, write_questions
 from arpo.study.table import markdown
-from arpo.tracking.run_directory import write_json, write_text
 
 
 def report_study(study: StudyConfig, out: Path, into: Path | None = None) -> list[Path]:

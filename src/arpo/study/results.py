@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arpo.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES
+from arpo.files.whole import whole
 from arpo.study.claims import JudgedClaim, judge
 from arpo.study.comparisons import Estimate, Figures, collect_figures, difference, estimate
 from arpo.study.config import StudyConfig
@@ -166,13 +167,11 @@ def _claim(judged: JudgedClaim) -> Results:
 
 def write_questions(path: Path, arms: Sequence[ArmFound]) -> Path:
     """Write `questions.parquet`, whole or not at all; return its path."""
-    partial = path.with_name(path.name + ".partial")
-    with pq.ParquetWriter(partial, _SCHEMA, compression="zstd") as writer:
+    with whole(path) as partial, pq.ParquetWriter(partial, _SCHEMA, compression="zstd") as writer:
         for arm in arms:
             for run in arm.runs:
                 for point, test in run.tests.items():
                     writer.write_table(pa.table(_columns(arm.name, run, point, test), schema=_SCHEMA))
-    partial.replace(path)
     return path
 
 

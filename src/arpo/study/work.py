@@ -12,6 +12,7 @@ from arpo.config import parse_config, read_toml
 from arpo.data.conversations import trajectory_to_conversation, write_conversations
 from arpo.data.world.config import WorldConfig
 from arpo.errors import RunError
+from arpo.files.whole import whole
 from arpo.study.config import Keys, StudyConfig
 from arpo.study.configs import StudyConfigs, to_toml, write_config
 from arpo.study.folder import Run, StudyFolder, name_of
@@ -73,11 +74,9 @@ class StudyWork:
         log, where = self.folder.log(f"cold start {world}"), self.folder.world(world)
         made = where / "world"
         if not made.exists():
-            partial = made.with_name("world.partial")
-            shutil.rmtree(partial, ignore_errors=True)
             options = [f"--{key}={to_toml(value)}" for key, value in self._world_keys(world).items()]
-            self._commands.arpo("world", "make", "--out", partial, *options, log=log)
-            partial.rename(made)
+            with whole(made) as partial:
+                self._commands.arpo("world", "make", "--out", partial, *options, log=log)
         for corpus, index in (("train_corpus.jsonl", "train_index"), ("corpus.jsonl", "index")):
             self._commands.arpo("index", "build", made / corpus, "--out", where / index, log=log)
         self._start_over("demos", self._configs.demonstrations(world), log)

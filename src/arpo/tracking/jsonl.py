@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arpo.errors import DataError
-from arpo.tracking.run_directory import write_text
+from arpo.files.whole import write_text
 
 METRICS_FILE = "metrics.jsonl"
 

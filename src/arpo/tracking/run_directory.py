@@ -1,16 +1,16 @@
-"""The folder one run writes: its names, its lock, and files that are either whole or absent.
+"""The folder one run writes: its names and its lock.
 
 config.toml · metrics.jsonl · rollouts/step_NNNNNN.jsonl.zst · checkpoints/ · summary.json · report.html
 """
 
 import fcntl
-import json
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from arpo.errors import RunError
+from arpo.files.whole import write_json, write_text
 
 
 class RunDirectory:
@@ -96,20 +96,6 @@ class RunDirectory:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def write_json(path: Path, data: Any) -> Path:
-    """Write `data` as indented JSON, whole or not at all; return the path. NaN is refused: no other reader takes it."""
-    return write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a UTF-8 file, whole or not at all; return the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-    return path
 
 
 _LOCK_NAME = ".lock"

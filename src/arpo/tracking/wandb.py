@@ -7,6 +7,7 @@ from typing import Any
 
 import wandb
 
+from arpo.files.whole import write_text
 from arpo.tracking.config import TrackingConfig
 
 
@@ -33,6 +34,5 @@ class WandbSink:
 
 def _run_id(path: Path) -> str:
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(secrets.token_hex(4), encoding="utf-8")
+        write_text(path, secrets.token_hex(4))
     return path.read_text(encoding="utf-8")

@@ -7,7 +7,6 @@ A checkpoint is written beside its place and renamed into it, so a kill or a ful
 """
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from arpo.errors import CheckpointError
+from arpo.files.whole import whole
 from arpo.models.loading import write_policy
 from arpo.models.lora import has_adapter, load_adapter, save_adapter
 
@@ -73,19 +73,15 @@ class Checkpoints:
             CheckpointError: it could not be written, e.g. for lack of space; the former checkpoints are whole.
         """
         target = self._folder / f"step_{state.step:06d}"
-        partial = target.with_name(target.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
         try:
-            if as_model or not has_adapter(model):
-                write_policy(model, self._tokenizer_source, partial)
-            if has_adapter(model):
-                save_adapter(model, partial / _ADAPTER_FOLDER)
-            torch.save(optimizer.state_dict(), partial / _OPTIMIZER_FILE)
-            (partial / _STATE_FILE).write_text(json.dumps(asdict(state)), encoding="utf-8")
-            shutil.rmtree(target, ignore_errors=True)
-            partial.rename(target)
+            with whole(target) as partial:
+                if as_model or not has_adapter(model):
+                    write_policy(model, self._tokenizer_source, partial)
+                if has_adapter(model):
+                    save_adapter(model, partial / _ADAPTER_FOLDER)
+                torch.save(optimizer.state_dict(), partial / _OPTIMIZER_FILE)
+                (partial / _STATE_FILE).write_text(json.dumps(asdict(state)), encoding="utf-8")
         except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
             kept = self.newest()
             raise CheckpointError(
                 f"{target}: could not be written ({error}); the newest whole checkpoint is {kept or 'none'}. "
@@ -121,10 +117,8 @@ class Checkpoints:
 
     def link(self, name: str, step: int) -> None:
         """Point `<run>/<name>` at the checkpoint of `step`, atomically."""
-        partial = self._run / f"{name}.partial"
-        partial.unlink(missing_ok=True)
-        os.symlink(Path("checkpoints") / f"step_{step:06d}", partial)
-        partial.replace(self._run / name)
+        with whole(self._run / name) as partial:
+            partial.symlink_to(Path("checkpoints") / f"step_{step:06d}")
 
     def _whole(self) -> list[Path]:
         return sorted(p.parent for p in self._folder.glob(f"step_*[0-9]/{_STATE_FILE}"))

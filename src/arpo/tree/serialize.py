@@ -10,6 +10,7 @@ from typing import Any, cast
 import zstandard
 
 from arpo.errors import DataError
+from arpo.files.whole import whole
 from arpo.tree.node import Node, NodeKind
 from arpo.tree.tree import RolloutTree
 from arpo.types import Message, Parse, StopReason, Task, ToolCall, ToolResult
@@ -53,10 +54,8 @@ def write_trees(path: Path, trees: Iterable[RolloutTree]) -> None:
     """Write trees to `path` atomically: the file appears whole or not at all."""
     lines = b"".join(_line(tree) for tree in trees)
     payload = zstandard.compress(lines) if path.suffix == ".zst" else lines
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(payload)
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_bytes(payload)
 
 
 def append_tree(path: Path, tree: RolloutTree) -> None:

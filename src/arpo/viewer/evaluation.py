@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arpo.tracking.run_directory import write_text
+from arpo.files.whole import write_text
 from arpo.tree import NodeKind, RolloutTree
 from arpo.viewer.report import environment, inline
 from arpo.viewer.run import ShownTree

@@ -1,10 +1,11 @@
 """The looks of pictures drawn with matplotlib, and how they are written."""
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from arpo.files.whole import whole
 
 BLUE, ORANGE, TEAL, PURPLE = "#2a6fdb", "#d9622b", "#14907a", "#8250c4"
 """The palette of the pages."""
@@ -20,10 +21,6 @@ STYLE: dict[Any, Any] = {
 
 def save_png(figure: Figure, path: Path) -> Path:
     """Write a figure, whole or not at all; return `path`."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)
+    with whole(path) as partial:
+        figure.savefig(partial, format="png")
     return path

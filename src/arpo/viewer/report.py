@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from arpo.tracking.run_directory import write_text
+from arpo.files.whole import write_text
 from arpo.viewer.figures import (
     BRANCH_CHARTS,
     COST_CHARTS,

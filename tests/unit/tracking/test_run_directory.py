@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from arpo.errors import RunError
-from arpo.tracking.run_directory import RunDirectory, write_json
+from arpo.tracking.run_directory import RunDirectory
 
 HOLD = """
 import sys
@@ -72,12 +71,3 @@ def test_a_second_process_is_told_who_holds_it_and_a_killed_holder_lets_go(run_p
         holder.kill()
         holder.communicate()
     RunDirectory.open(run_path).close()
-
-
-def test_json_is_whole_or_absent(tmp_path: Path):
-    path = write_json(tmp_path / "new" / "x.json", {"value": 1.5})
-    assert json.loads(path.read_text()) == {"value": 1.5}
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(path, {"value": float("nan")})
-    assert json.loads(path.read_text()) == {"value": 1.5}
-    assert [p.name for p in path.parent.iterdir()] == ["x.json"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from arpo.cli.output import add_command, progress, result_console
 from arpo.errors import ConfigError
+from arpo.files.whole import write_text
 
 if TYPE_CHECKING:
     from arpo.bench.report import Report
@@ -191,7 +192,6 @@ def show_results(args: argparse.Namespace, report: "Report", results: Iterable[d
     for found in results:
         result = {"command": shlex.join(["arpo", *sys.argv[1:]]), **found}
         if args.json:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
             write_json(result, args.json)
     for lines in report.tables(result):
         has_more_figures = len(lines[0]) >= len(lines)  # then a case per column
@@ -201,7 +201,7 @@ def show_results(args: argparse.Namespace, report: "Report", results: Iterable[d
             shown.add_row(*figures)
         result_console().print(shown)
     if args.markdown:
-        args.markdown.write_text(report.markdown(result), encoding="utf-8")
+        write_text(args.markdown, report.markdown(result))
     return 0
 
 

@@ -21,8 +21,8 @@ from rich.table import Table
 
 from arpo.cli.output import add_command, result_console
 from arpo.errors import RunError
+from arpo.files.whole import write_json
 from arpo.recipes import find_recipe, read_recipe_in
-from arpo.tracking.run_directory import write_json
 
 DEFAULT_OUT = Path("runs/quickstart")
 

@@ -13,6 +13,7 @@ from arpo.data.world.corpus import Document, make_documents
 from arpo.data.world.facts import make_world_facts
 from arpo.data.world.kinds import KINDS
 from arpo.data.world.questions import Question, make_questions
+from arpo.files.whole import whole, write_json, write_text
 
 _MESSAGE = pa.struct([("content", pa.string()), ("role", pa.string())])
 _SCHEMA = pa.schema(
@@ -86,13 +87,13 @@ def make_world(config: WorldConfig, out: Path) -> WorldSummary:
         mean_calls=sum(KINDS[q.kind].num_calls for q in questions["test"]) / len(questions["test"]),
     )
     description = {"config": config.model_dump(mode="json"), "counts": asdict(summary)}
-    _write_atomically(out / "world.json", json.dumps(description, indent=2) + "\n")
+    write_json(out / "world.json", description)
     return summary
 
 
 def _write_documents(path: Path, documents: Iterable[Document]) -> None:
     lines = (json.dumps({"id": d.id, "title": d.title, "text": d.text}) for d in documents)
-    _write_atomically(path, "".join(line + "\n" for line in lines))
+    write_text(path, "".join(line + "\n" for line in lines))
 
 
 def _write_tasks(path: Path, split: str, questions: Sequence[Question]) -> None:
@@ -114,12 +115,5 @@ def _write_tasks(path: Path, split: str, questions: Sequence[Question]) -> None:
         }
         for index, question in enumerate(questions)
     ]
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial)
-    partial.replace(path)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with whole(path) as partial:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial)

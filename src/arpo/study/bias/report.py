@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
+from arpo.files.whole import whole, write_text
 from arpo.study.bias.figures import Figures
 from arpo.study.bias.run import BiasStudy
 
@@ -24,12 +25,10 @@ STYLES = (("#b2182b", "s"), ("#f4a582", "D"), ("#67a9cf", "v"), ("#2166ac", "o")
 
 def write_study(study: BiasStudy, out: Path) -> None:
     """Write `bias.json`, `bias.md` (the tables) and `bias.png` into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    _replace(out / "bias.json", json.dumps(asdict(study), indent=1).encode())
-    _replace(out / "bias.md", tables(study).encode())
-    partial = out / "bias.png.partial"
-    draw(study, partial)
-    partial.replace(out / "bias.png")
+    write_text(out / "bias.json", json.dumps(asdict(study), indent=1))
+    write_text(out / "bias.md", tables(study))
+    with whole(out / "bias.png") as partial:
+        draw(study, partial)
 
 
 def tables(study: BiasStudy) -> str:
@@ -145,9 +144,3 @@ def _draw_intervals(axes: Axes, figures: Sequence[Figures]) -> None:
     axes.set_axisbelow(True)
     axes.legend(fontsize=8, loc="upper right")
     axes.set_title("Sampled groups with 95 % intervals (M = 16, N = 8)", fontsize=11)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -12,6 +12,7 @@ from typing import Any
 import tantivy
 
 from arpo.errors import DataError, ToolError
+from arpo.files.whole import whole, write_json, write_text
 from arpo.tools.search.corpus import START, Document, Position, list_files, read_rows
 
 _FORMAT = 2
@@ -70,19 +71,15 @@ def build_index(corpora: Sequence[Path], out: Path, on_progress: Callable[[int],
     files, unknown = list_files(corpora)
     if out.exists() and not (out / _DESCRIPTION).is_file():
         raise DataError(f"{out}: exists and is not an index, so it will not be replaced; choose another folder")
-    partial = out.with_name(out.name + ".partial")
     try:
-        state = _write(files, partial, on_progress)
-    except DataError:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        with whole(out, is_resumable=True) as partial:
+            state = _write(files, partial, on_progress)
+            _report_faults(state, unknown)
+            description = {"format": _FORMAT, "content_hash": state.digest, "num_documents": state.num_documents}
+            write_json(partial / _DESCRIPTION, description)
+            (partial / _STATES).unlink()
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command goes on with this index") from None
-    _report_faults(state, unknown)
-    description = {"format": _FORMAT, "content_hash": state.digest, "num_documents": state.num_documents}
-    _write_json(partial / _DESCRIPTION, description)
-    (partial / _STATES).unlink()
-    _replace_folder(partial, out)
     return state.num_documents
 
 
@@ -142,17 +139,21 @@ def _write(files: list[Path], folder: Path, on_progress: Callable[[int], None] |
             on_progress(state.num_documents)
         if state.num_documents % _COMMIT_EVERY == 0:
             # Both states are kept: which of them the index is in shows in its number of documents.
-            _write_json(folder / _STATES, {"sources": sources, "states": [saved, saved := asdict(state)]})
+            _save(folder, sources, [saved, saved := asdict(state)])
             writer.commit()
     if state.num_documents == 0:
         named = "; ".join(state.named_faults) or "it is empty"
         raise DataError(f"{', '.join(map(str, files[:3]))}: no usable document ({named})")
-    _write_json(folder / _STATES, {"sources": sources, "states": [saved, asdict(state)]})
+    _save(folder, sources, [saved, asdict(state)])
     writer.commit()
     writer.wait_merging_threads()
     if on_progress:
         on_progress(state.num_documents)
     return state
+
+
+def _save(folder: Path, sources: list[list[Any]], states: list[dict[str, Any]]) -> None:
+    write_text(folder / _STATES, json.dumps({"sources": sources, "states": states}))
 
 
 def _begin(folder: Path) -> tuple[tantivy.Index, _State]:
@@ -224,20 +225,3 @@ def _report_faults(state: _State, unknown: list[Path]) -> None:
     if unknown:
         named = ", ".join(p.name for p in unknown[:_MAX_NAMED_FAULTS]) + (", ..." if len(unknown) > _MAX_NAMED_FAULTS else "")
         _log.warning("%d files left out, as no reader knows their endings: %s", len(unknown), named)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def _replace_folder(partial: Path, out: Path) -> None:
-    if out.exists():
-        old = out.with_name(out.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old)
-    else:
-        partial.rename(out)

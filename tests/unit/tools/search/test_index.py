@@ -166,7 +166,7 @@ from arpo.tools.search import index
 index._COMMIT_EVERY = 10
 dies_at, before_commit, out, *corpora = sys.argv[1:]
 added = 0
-to_tantivy, write_json = index._to_tantivy, index._write_json
+to_tantivy, save = index._to_tantivy, index._save
 def adds(*arguments):
     global added
     if added == int(dies_at) and before_commit == "False":
@@ -174,10 +174,10 @@ def adds(*arguments):
     added += 1
     return to_tantivy(*arguments)
 def writes(*arguments):
-    write_json(*arguments)
+    save(*arguments)
     if added >= int(dies_at) and before_commit == "True":
         os._exit(9)
-index._to_tantivy, index._write_json = adds, writes
+index._to_tantivy, index._save = adds, writes
 index.build_index([Path(c) for c in corpora], Path(out))
 """
 
