@@ -200,14 +200,14 @@ class Group:
     def _most_branches(self) -> int:
         """A bound on the new paths that branching can still bring.
 
-        A path reads at most `max_calls` results and one refusal. With Z new paths per opportunity, one that may read r more can
-        bring (1 + Z)^r - 1: each opportunity multiplies the paths there are by 1 + Z.
+        With Z new paths per opportunity, a path that may read the results of r more turns can bring (1 + Z)^r - 1: each
+        opportunity multiplies the paths there are by 1 + Z.
 
         Example: Z = 1, one live path with two opportunities left: 3. With five leaves missing, two top-ups start at once.
         """
         if self._rule.forks_inside:
             return self._config.group_size if self._growing else 0
-        last_turn, factor = self._agent.executor.config.max_calls + 1, 1 + self._rule.max_branches
+        last_turn, factor = self._agent.executor.max_observations, 1 + self._rule.max_branches
         live = sum(factor ** (last_turn - turn) - 1 for turn in self._growing.values())
         waiting = sum(len(c) * (factor - 1) * factor ** (last_turn - turn) for turn, c in self._candidates.items())
         return live + waiting

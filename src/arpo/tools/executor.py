@@ -55,6 +55,21 @@ class ToolExecutor:
         tools = {name: tool.fork() for name, tool in self.tools.items()}
         return ToolSession(self, tools, num_calls={}, place="", question=question)
 
+    @property
+    def max_observations(self) -> int:
+        """Most turns of one path whose results the policy can read.
+
+        At most `max_calls` of them hold a call that is not refused. A turn of refused calls alone ends the path when the turn
+        before was one too, so at most one follows each of the others. A refusal needs a used-up limit: it can follow the L-th
+        call at the earliest, where L is the least limit, `max_calls` itself without limits per tool.
+
+        Example: max_calls = 3 gives 4. With `search` limited to 1, search, search (refused), python, search (refused), python,
+        search (refused) are read: 3 + (3 - 1 + 1) = 6.
+        """
+        max_calls = self.config.max_calls
+        least_limit = min([max_calls, *self.config.max_calls_per_tool.values()])
+        return max_calls + (max_calls - least_limit + 1)
+
     def take_counts(self) -> ExecutorCounts:
         """What was counted since the last time; counting starts again at zero."""
         counts, self.counts = self.counts, ExecutorCounts()

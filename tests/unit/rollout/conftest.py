@@ -64,7 +64,7 @@ def make_policy(tokenizer: PolicyTokenizer) -> Qwen3ForCausalLM:
 
 
 class World:
-    """An agent whose one tool answers, after an arbitrary pause, with the query turned round."""
+    """An agent whose tools (one, `search`, unless told) answer, after an arbitrary pause, with the query turned round."""
 
     def __init__(
         self,
@@ -72,6 +72,8 @@ class World:
         *,
         latency: Callable[[], float] = lambda: 0.0,
         max_calls: int = 3,
+        max_calls_per_tool: dict[str, int] | None = None,
+        tools: tuple[str, ...] = ("search",),
         limits: LimitsConfig | None = None,
         tool: Callable[[str], str] | None = None,
     ):
@@ -85,12 +87,18 @@ class World:
         self.tokenizer = tokenizer
         self.model = make_policy(tokenizer)
         self.engine = TransformersEngine(self.model, decode=tokenizer.decode, eos_ids=tokenizer.eos_ids)
-        self.tool = FunctionTool(search)
-        self.executor = ToolExecutor({"search": self.tool}, ExecutorConfig(max_calls=max_calls), tokenizer.cut)
+        by_name = {name: FunctionTool(search, name) for name in tools}
+        self.tool = by_name[tools[0]]
+        config = ExecutorConfig(max_calls=max_calls, max_calls_per_tool=max_calls_per_tool or {})
+        self.executor = ToolExecutor(by_name, config, tokenizer.cut)
         self.agent = Agent(
             engine=self.engine,
             tokenizer=tokenizer,
-            protocol=TagProtocol(tokenizer, TagProtocolConfig(tools=("search",), system_prompt="")),
+            protocol=TagProtocol(
+                tokenizer,
+                TagProtocolConfig(tools=tools, system_prompt=""),
+                {name: tool.schema for name, tool in by_name.items()},
+            ),
             executor=self.executor,
             limits=limits or LimitsConfig(max_turn_tokens=12, max_trajectory_tokens=90),
             vocab_size=tokenizer.vocab_size,

@@ -57,14 +57,24 @@ PIECES = {
     "<answer>": [("a", 4), ("</answer>", 1), ("<search>", 1)],
     "a": [("</search>", 5), ("b", 2), ("</answer>", 2), ("<search>", 1), ("<|end|>", 1)],
 }
+TWO_TOOLS = {
+    "": [("<search>", 9), ("<python>", 9), ("<answer>", 1)],
+    "<search>": [("a", 1)],
+    "<python>": [("b", 1)],
+    "a": [("</search>", 1)],
+    "b": [("</python>", 1)],
+    "<answer>": [("</answer>", 1)],
+}
+"""Long paths whose calls are all well formed."""
 
 
 class Babbler(ScriptedEngine):
     """Writes markup at random, with random entropies: what it draws depends on (seed, position) and the last token alone."""
 
-    def __init__(self, tokenizer: PolicyTokenizer):
+    def __init__(self, tokenizer: PolicyTokenizer, pieces: dict[str, list[tuple[str, int]]] = PIECES):
         super().__init__(lambda text: text, tokenizer)
         self._eos_ids = tokenizer.eos_ids
+        self._pieces = pieces
 
     async def generate(
         self, prefix: ScriptedPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
@@ -77,7 +87,8 @@ class Babbler(ScriptedEngine):
         while reason is None:
             random = Random(f"{seed} {position + len(entropies)}")
             last = self._tokenizer.decode(drawn[-1:])
-            pieces, weights = zip(*PIECES.get(last, PIECES["a"] if drawn else PIECES[""]), strict=True)
+            known = self._pieces
+            pieces, weights = zip(*known.get(last, known["a"] if drawn else known[""]), strict=True)
             (token,) = self._tokenizer.encode_markup(random.choices(pieces, weights)[0])
             drawn.append(token)
             logprobs.append(-random.random())
@@ -172,6 +183,48 @@ def test_exactly_m_leaves_whatever_the_model_writes(
     agent = babbling()
     for tree in asyncio.run(grow(agent, [task_named(f"{i}") for i in range(3)], config, seed)):
         check(tree, config, agent)
+
+
+LONG = LimitsConfig(max_turn_tokens=12, max_trajectory_tokens=1000)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    rule=st.sampled_from(RULES),
+    group_size=st.integers(1, 9),
+    max_calls=st.integers(1, 4),
+    max_calls_per_tool=st.dictionaries(st.sampled_from(["search", "python"]), st.integers(1, 3)),
+    seed=st.integers(0, 10**6),
+)
+def test_exactly_m_leaves_under_limits_of_single_tools(
+    make_world, tokenizer: PolicyTokenizer, rule: Any, group_size: int, max_calls: int, max_calls_per_tool: dict[str, int],
+    seed: int,
+) -> None:  # fmt: skip
+    """A refused call of one tool does not end a path, which may call the other."""
+    config = RolloutConfig(group_size=group_size, rule=rule, entropy_window=2)
+    world = make_world(max_calls=max_calls, max_calls_per_tool=max_calls_per_tool, tools=("search", "python"), limits=LONG)
+    agent = replace(world.agent, engine=Babbler(tokenizer, TWO_TOOLS))
+    for tree in asyncio.run(grow(agent, [task_named(f"{i}") for i in range(3)], config, seed)):
+        check(tree, config, agent)
+        assert max(n.turn for n in tree.nodes) <= world.executor.max_observations
+
+
+@pytest.mark.parametrize(("limit", "bound"), [({}, 4), ({"search": 1}, 6), ({"search": 2}, 5), ({"search": 7}, 4)])
+async def test_a_path_reads_as_many_results_as_the_bound_says_and_no_more(
+    make_world, tokenizer: PolicyTokenizer, limit: dict[str, int], bound: int
+) -> None:
+    """Of three calls; the policy searches until it is refused, then programs once, and searches again."""
+
+    def script(text: str) -> str:
+        is_refused = "of search are used up" in text.rpartition("<result>")[2]
+        return "<python>b</python>" if is_refused else "<search>a</search>"
+
+    world = make_world(max_calls=3, max_calls_per_tool=limit, tools=("search", "python"), limits=LONG)
+    agent = replace(world.agent, engine=ScriptedEngine(script, tokenizer))
+    config = RolloutConfig(group_size=4, num_initial_trajectories=1, rule=RandomRuleConfig(rate=0.0), entropy_window=1)
+    (tree,) = await grow(agent, [task_named("0")], config)
+    assert len(tree.leaves()) == 4
+    assert max(n.turn for n in tree.nodes) == world.executor.max_observations == bound
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.type)

@@ -105,10 +105,8 @@ class LetterProtocol:
 class TableTools:
     """An executor and its sessions without an event loop: every call succeeds at once."""
 
-    class config:  # noqa: N801
-        """The one limit the rollout asks for."""
-
-        max_calls = 2
+    max_observations = 3
+    """As `ToolExecutor.max_observations` with `max_calls = 2`."""
 
     def open_session(self, question: str = "") -> "TableTools":
         """As `ToolExecutor.open_session`."""
