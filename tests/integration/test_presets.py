@@ -27,11 +27,11 @@ PARTS: dict[str, list[dict[str, Any]]] = {
     "reinforce_pp": [{"advantage": {"scale": "none"}}, {"advantage": {"baseline": "group_mean"}}],
     "rloo": [
         {"advantage": {"baseline": "group_mean"}},
-        {"loss": {"type": "ppo_clip"}},
+        {"loss": {"type": "ppo_clip"}, "updates_per_step": 2, "epochs_per_step": 4},
         {"loss": {"aggregation": "token_mean"}},
     ],
     "gspo": [{"loss": {"type": "ppo_clip"}}, {"loss": {"clip_low": 0.3, "clip_high": 0.3}}],
-    "cispo": [{"loss": {"type": "ppo_clip"}}, {"loss": {"type": "reinforce"}}],
+    "cispo": [{"loss": {"type": "ppo_clip"}}],
     "gppo": [{"loss": {"low_mode": "hard"}}, {"loss": {"high_mode": "hard"}}],
     "gigpo": [{"advantage": {"type": "outcome"}}, {"advantage": {"discount": 0.5}}, {"advantage": {"step_weight": 0.5}}],
     "tree_grpo": [{"advantage": {"type": "outcome"}}],
@@ -78,7 +78,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def settings(domain, tmp_path: Path) -> Callable[[str], dict[str, Any]]:
-    """A run of two steps, each of four passes over two mini-batches."""
+    """A run of two steps, each of four passes over two mini-batches; of rloo, which has no ratio, each of one update."""
 
     def make(name: str) -> dict[str, Any]:
         rollout = {"group_size": 4, "entropy_window": 3} | ROLLOUT.get(name, {})
@@ -88,6 +88,8 @@ def settings(domain, tmp_path: Path) -> Callable[[str], dict[str, Any]]:
         )  # fmt: skip
         if name == "dapo":
             section["overlong"] = {"buffer": 1.0}
+        if name == "rloo":
+            section |= {"updates_per_step": 1, "epochs_per_step": 1}
         return {k: v for k, v in section.items() if k != "validation"}
 
     return make

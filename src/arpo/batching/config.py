@@ -18,4 +18,4 @@ class BatchingConfig(Config):
     take a tree's mask."""
     max_tokens: int = Field(default=8192, ge=1)
     """Packed tokens per pass, prompts and observations included. Larger trees are cut at forks, and what the parts share is
-    computed in each; no trajectory may be longer."""
+    computed in each. At least agent.limits.max_trajectory_tokens."""

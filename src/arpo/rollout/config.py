@@ -217,6 +217,11 @@ class RolloutConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> "RolloutConfig":
         initial = self.num_initial_trajectories
+        if self.group_size == 1 and self.rule.type != "none":
+            raise ValueError(
+                f"rollout.group_size = 1 with rule.type = {self.rule.type!r}: the one trajectory starts at the prompt, so "
+                f"nothing could ever branch; set it to 2 or more, or choose rule.type = 'none'"
+            )
         if initial is not None and initial > self.group_size:
             raise ValueError(f"num_initial_trajectories = {initial} exceeds group_size = {self.group_size}; lower it")
         if self.rule.type == "none" and initial not in (None, self.group_size):
@@ -240,6 +245,35 @@ class RolloutConfig(Config):
                 f"itself; use 'log_vocab', as the public code does, or 'none'"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_rule(self) -> "RolloutConfig":
+        rule = self.rule
+        if rule.type in ("aepo", "aepo_released") and self.num_initial_trajectories is not None:
+            default = type(rule).model_fields["probe_slope"].default
+            if rule.probe_slope != default:
+                raise ValueError(
+                    f"rule.probe_slope = {rule.probe_slope} has no effect with num_initial_trajectories = "
+                    f"{self.num_initial_trajectories}, which leaves nothing for a probe to find; leave one of them out"
+                )
+        if rule.type == "arpo":
+            self._check_arpo(rule)
+        return self
+
+    def _check_arpo(self, rule: ArpoRuleConfig) -> None:
+        """With alpha = tau, as published, a branch depends on the sign of beta * entropy_delta alone."""
+        if rule.beta == 0 and rule.alpha <= rule.tau:
+            raise ValueError(
+                f"rule.beta = 0 with rule.alpha = {rule.alpha} and rule.tau = {rule.tau}: the probability never exceeds tau, "
+                f"so that nothing could ever branch; set beta above 0, or choose rule.type = 'random' or 'none'"
+            )
+        if rule.alpha != rule.tau:
+            return
+        why = f"has no effect with rule.alpha = rule.tau = {rule.tau}, where only the sign of the entropy's change counts"
+        if rule.beta > 0 and rule.beta != ArpoRuleConfig.model_fields["beta"].default:
+            raise ValueError(f"rule.beta = {rule.beta} {why}; leave it out or set alpha and tau apart")
+        if self.entropy_normalizer == "none":
+            raise ValueError(f"entropy_normalizer = 'none' {why}; leave it at 'log_vocab' or set alpha and tau apart")
 
     @property
     def num_initial(self) -> int | None:

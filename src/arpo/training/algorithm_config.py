@@ -224,7 +224,7 @@ class GspoLossConfig(_LossConfig):
 
 
 class ReinforceLossConfig(_LossConfig):
-    """Minus advantage times log-prob: no ratio, so right for one update per step."""
+    """Minus advantage times log-prob: no ratio, so right for a step's first update only, and refused with more of them."""
 
     type: Literal["reinforce"] = "reinforce"
     """`reinforce`: no ratio."""

@@ -147,6 +147,13 @@ class RlRun(Config):
             raise ValueError("rollout.temperature = 0: greedy trajectories of a group are all equal; use a temperature above 0")
         require_sampled_tokens(self.engine, "training")
         require_engine_can(self.engine, deterministic=self.rollout.deterministic, key="rollout.deterministic")
+        longest = self.agent.limits.max_trajectory_tokens
+        if self.batching.max_tokens < longest:
+            raise ValueError(
+                f"batching.max_tokens = {self.batching.max_tokens} is below agent.limits.max_trajectory_tokens = {longest}: a "
+                f"trajectory of that length fits in no pass and cannot be cut; set batching.max_tokens to {longest} or more, "
+                f"or agent.limits.max_trajectory_tokens to {self.batching.max_tokens} or less"
+            )
         if self.updates_per_step > self.tasks_per_step:
             raise ValueError(
                 f"updates_per_step = {self.updates_per_step} exceeds tasks_per_step = {self.tasks_per_step}: "

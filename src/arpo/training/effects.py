@@ -24,6 +24,7 @@ def require_effects(run: RlRun) -> None:
     Raises:
         ValueError: one has none; the message names its key and value, why, and what to set instead.
     """
+    _check_first_update(run)
     _check_group(run.rollout, run.advantage)
     _check_sharing(run.rollout, run.advantage)
     _check_sequence_ratio(run.advantage, run.loss)
@@ -47,6 +48,17 @@ def inert_terms(run: RlRun) -> list[str]:
         f"{', '.join(keys)}: as the preset {run.algorithm!r} sets them, without effect here: with updates_per_step = 1 and "
         f"epochs_per_step = 1 every ratio is 1"
     ]
+
+
+def _check_first_update(run: RlRun) -> None:
+    """Every loss but `reinforce` has the ratio to the policy that sampled, which the updates after a step's first one need."""
+    for key in ("updates_per_step", "epochs_per_step"):
+        if run.loss.type == "reinforce" and getattr(run, key) > 1:
+            raise ValueError(
+                f"{key} = {getattr(run, key)} with loss.type = 'reinforce': it has no ratio between the policy that is trained "
+                f"and the one that sampled, so that its gradient is right for a step's first update only; set {key} = 1 or "
+                f"loss.type = 'ppo_clip'"
+            )
 
 
 def _check_group(rollout: RolloutConfig, advantage: AdvantageConfig) -> None:

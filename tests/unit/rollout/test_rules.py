@@ -54,7 +54,8 @@ def test_nothing_to_decide_nothing_asked_for(config) -> None:
 
 def test_the_number_of_initial_trajectories_is_resolved() -> None:
     assert RolloutConfig(group_size=16).num_initial == 8
-    assert RolloutConfig(group_size=1).num_initial == 1
+    assert RolloutConfig(group_size=3).num_initial == 1
+    assert RolloutConfig(group_size=1, rule=NoBranchingConfig()).num_initial == 1
     assert RolloutConfig(group_size=16, num_initial_trajectories=5).num_initial == 5
     assert RolloutConfig(group_size=16, rule=NoBranchingConfig()).num_initial == 16
     assert RolloutConfig(group_size=16, rule=AepoRuleConfig()).num_initial is None
@@ -84,6 +85,15 @@ def test_the_estimator_is_resolved() -> None:
         ({"rule": {"type": "threshold", "threshold": 0.5, "num_std": 2}}, "num_std = 2.0 has no effect with threshold = 0.5"),
         ({"rule": {"type": "threshold", "threshold": 0.5, "num_recent": 9}}, "num_recent = 9 has no effect"),
         ({"rule": {"type": "threshold", "threshold": 0}}, "greater than 0"),
+        ({"group_size": 1}, r"rollout\.group_size = 1 with rule\.type = 'arpo': .* could ever branch; set it to 2 or more"),
+        ({"group_size": 1, "rule": {"type": "aepo"}}, r"rollout\.group_size = 1 with rule\.type = 'aepo'"),
+        ({"rule": {"type": "arpo", "beta": 0.5}}, r"rule\.beta = 0\.5 has no effect with rule\.alpha = rule\.tau.* tau apart"),
+        ({"entropy_normalizer": "none"}, r"entropy_normalizer = 'none' has no effect with rule\.alpha = rule\.tau"),
+        ({"rule": {"type": "arpo", "beta": 0.0}}, r"rule\.beta = 0 .* could ever branch; set beta above 0"),
+        (
+            {"num_initial_trajectories": 8, "rule": {"type": "aepo", "probe_slope": 0.4}},
+            r"rule\.probe_slope = 0\.4 has no effect with num_initial_trajectories = 8",
+        ),
         ({"rule": {"type": "random", "rate": 1.5}}, "less than or equal to 1"),
         ({"rule": {"type": "random", "rate": []}}, "at least 1 item"),
         ({"rule": {"type": "arpo_released", "branch_probability": -1}}, "greater than or equal to 0"),
@@ -93,6 +103,22 @@ def test_the_estimator_is_resolved() -> None:
 def test_settings_without_effect_or_meaning_are_refused(data: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse_config(RolloutConfig, data, "test")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"group_size": 1, "rule": {"type": "none"}},
+        {"rule": {"type": "arpo", "beta": 0.5, "tau": 0.6}, "entropy_normalizer": "none"},
+        {"rule": {"type": "arpo", "beta": -0.2}},
+        {"entropy_normalizer": "paper"},
+        {"rule": {"type": "arpo", "beta": 0.0, "alpha": 0.6}},
+        {"num_initial_trajectories": 8, "rule": {"type": "aepo", "probe_slope": 0.5}},
+        {"rule": {"type": "aepo", "probe_slope": 0.4, "gamma": 0.5}},
+    ],
+)
+def test_settings_with_an_effect_are_accepted(data: dict[str, object]) -> None:
+    parse_config(RolloutConfig, data, "test")
 
 
 def test_an_estimator_the_engine_lacks_is_refused() -> None:

@@ -23,7 +23,8 @@ def config_of(policy: Path, tmp_path: Path):
     def make(**kl: Any) -> RlRun:
         data = {
             "out": tmp_path, "tasks": tmp_path, "model": {"path": policy}, "loss": {"kl": {"coefficient": 0.1} | kl},
-            "agent": {"protocol": {"tools": [], "system_prompt": ""}}, "batching": {"max_tokens": 15},
+            "agent": {"protocol": {"tools": [], "system_prompt": ""}, "limits": {"max_trajectory_tokens": 15}},
+            "batching": {"max_tokens": 15},
         }  # fmt: skip
         return parse_config(RlRun, data, "test")
 
