@@ -76,8 +76,6 @@ class ToolResult:
     """True when `content` was cut to the configured size."""
     seconds: float = 0.0
     """Wall time of the call."""
-    may_pass: bool = False
-    """True for a failure that has nothing to do with the call (connection lost, server busy), so that it is tried again."""
 
 
 class StopReason(StrEnum):

@@ -109,7 +109,7 @@ def replies() -> Any:
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Makes the client's waits immediate; holds how long they would have been."""
+    """Makes the waits of clients and executor immediate; holds how long they would have been."""
     waits: list[float] = []
     sleep = asyncio.sleep
 
@@ -118,5 +118,6 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             waits.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr("arpo.clients.http.asyncio.sleep", record)
+    monkeypatch.setattr("asyncio.sleep", record)
+    monkeypatch.setattr("anyio.sleep", record)  # the official client's
     return waits

@@ -67,3 +67,11 @@ sys.exit(code)
     result = _run_without_torch(program)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip()
+
+
+def test_the_official_client_waits_until_a_model_is_asked():
+    """It takes longer to import than the command line needs to answer."""
+    modules = ("arpo.cli.main", "arpo.tools.build", "arpo.rewards.judge.judge", "arpo.inference.openai_engine")
+    program = f"import importlib, sys; [importlib.import_module(m) for m in {modules!r}]; print('openai' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

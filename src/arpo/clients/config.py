@@ -41,15 +41,19 @@ class HttpConfig(Config):
 
     timeout_s: float = Field(default=20.0, gt=0)
     """Seconds one attempt may take, from connecting to the last byte."""
-    max_retries: int = Field(default=3, ge=0, le=10)
-    """Further attempts after an error that can pass: no connection, connection lost, timeout, status 408, 429, 500, 502, 503 or
-    504. They wait 0.5 s, 1 s, 2 s ... give or take half, or as long as the server asks (Retry-After)."""
-    max_wait_s: float = Field(default=30.0, ge=0)
-    """Longest wait before one attempt, seconds; a server that asks for a longer one ends the call."""
     requests_per_s: float | None = Field(default=None, gt=0)
     """Requests one process begins per second, evenly spaced; None sets no limit."""
     max_body_mb: float = Field(default=8.0, gt=0)
     """MiB a reply may have, unpacked; a longer one is an error."""
+
+
+class RetryingHttpConfig(HttpConfig):
+    """How a remote service is called where nothing else retries; for a tool `tools.executor.retries` does."""
+
+    max_retries: int = Field(default=3, ge=0, le=10)
+    """Further attempts after an error that may pass: no connection, connection lost, timeout, status 408, 409, 429 or 5xx. They
+    wait 0.5 s, 1 s, 2 s ... 8 s, less a random part of up to a quarter, or as long as the server asks (Retry-After); a server
+    that asks for more than two minutes ends the request."""
 
 
 class ServedModelConfig(Config):

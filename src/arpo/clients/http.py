@@ -1,10 +1,9 @@
-"""An HTTP client for services: limits on time, size and rate, retries where they can help, and no leaked keys."""
+"""An HTTP client for services: limits on time, size and rate, no leaked keys, no retries of its own."""
 
 import asyncio
 import functools
 import json
 import math
-import random
 import ssl
 import time
 import zlib
@@ -13,41 +12,95 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import httpx
+import httpx2
 
 from arpo.clients.config import HttpConfig
 from arpo.clients.keys import ApiKey
+from arpo.clients.loops import PerLoop
 from arpo.errors import ArpoError
 
-MAY_PASS = frozenset({408, 429, 500, 502, 503, 504})
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
-_FIRST_WAIT_S = 0.5
+_PROTOCOL_HEADERS = frozenset({"host", "accept", "content-type", "content-length", "connection"})
+_PACKING_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _EXCERPT_CHARS = 200
 
 
 class HttpError(ArpoError, RuntimeError):
     """A remote service did not give what was asked for."""
 
-    def __init__(self, message: str, *, status: int | None = None, may_pass: bool = False, retry_after_s: float | None = None):
+    def __init__(
+        self, message: str, *, status: int | None = None, is_transient: bool = False, retry_after_s: float | None = None
+    ):
         super().__init__(message)
         self.status = status
         """HTTP status; None when no whole reply came."""
-        self.may_pass = may_pass
+        self.is_transient = is_transient
         """Whether the same request may succeed later."""
         self.retry_after_s = retry_after_s
         """Seconds the server asks to wait; None when it asks for nothing."""
 
-    def after(self, attempts: int) -> "HttpError":
-        """The same error, saying how many attempts it ended."""
-        message = f"{self} (after {attempts} attempts)" if attempts > 1 else str(self)
-        return HttpError(message, status=self.status, may_pass=self.may_pass, retry_after_s=self.retry_after_s)
+
+class ServiceConnections(httpx2.AsyncClient):
+    """Connections to one service: whole replies within the limits, and nothing sent but what is given here.
+
+    Redirects are not followed: a service does not move, and a key must not follow it. The key goes out in `headers` alone and
+    is taken out of whatever comes back. A request carries `headers` and what the protocol needs: nothing that a library adds of
+    its own or of the environment.
+
+    Args:
+        service: its name in errors.
+        config: the limits.
+        headers: sent with each request.
+        key: what `headers` holds and nobody may see; None when it holds nothing secret.
+    """
+
+    def __init__(self, service: str, config: HttpConfig, headers: Mapping[str, str], key: ApiKey | None) -> None:
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
+        super().__init__(timeout=None, follow_redirects=False, limits=limits, verify=tls())
+        self._service = service
+        self._config = config
+        self._own_headers = {"user-agent": "arpo", "accept-encoding": "gzip", **headers}
+        self._key = key
+        self._next_start = 0.0
+
+    async def send(self, request: httpx2.Request, **_: Any) -> httpx2.Response:
+        """The reply to a request, read whole.
+
+        Raises:
+            httpx2.HTTPError: no whole reply came, or not in time.
+            HttpError: the reply is too long, or packed in a way that was not asked for.
+        """
+        for name in set(request.headers) - _PROTOCOL_HEADERS:
+            del request.headers[name]
+        request.headers.update(self._own_headers)
+        await self._wait_for_turn()
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                response = await super().send(request, stream=True)
+                try:
+                    name = request_name(self._service, request.method, str(request.url))
+                    body = await read_body(response, int(self._config.max_body_mb * 2**20), name)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise httpx2.ReadTimeout(f"no whole reply within {self._config.timeout_s:g} s", request=request) from None
+        if self._key is not None:
+            body = self._key.redact(body)
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in _PACKING_HEADERS]
+        return httpx2.Response(response.status_code, headers=headers, content=body, request=request)
+
+    async def _wait_for_turn(self) -> None:
+        if self._config.requests_per_s is None:
+            return
+        now = time.monotonic()
+        start = max(now, self._next_start)
+        self._next_start = start + 1 / self._config.requests_per_s
+        await asyncio.sleep(start - now)
 
 
 class HttpClient:
-    """Calls one service.
-
-    Redirects are errors: a service does not move, and a key must not follow it. The key goes out in `headers` alone and is
-    taken out of whatever comes back, so that neither a result nor an error can hold it.
+    """Calls one service, once per request: whoever calls it decides whether to try again.
 
     Args:
         service: its name in errors.
@@ -64,118 +117,73 @@ class HttpClient:
         self, service: str, config: HttpConfig, headers: Mapping[str, str] | None = None, key: ApiKey | None = None
     ) -> None:
         self._service = service
-        self._config = config
-        self._headers = {"user-agent": "arpo", "accept-encoding": "gzip", **(headers or {})}
         self._key = key
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._client: httpx.AsyncClient | None = None
-        self._next_start = 0.0
+        self._connections = PerLoop(lambda: ServiceConnections(service, config, headers or {}, key))
 
     async def request_json(self, method: str, url: str, *, params: Mapping[str, str] | None = None, body: Any = None) -> Any:
         """The JSON value a request gives back; `body` is sent as JSON, None sends nothing.
 
         Raises:
-            HttpError: it failed, every retry included, or what came back is no JSON.
+            HttpError: it failed, or what came back is no JSON.
         """
-        reply = await self.request(method, url, params=params, body=body)
+        name = request_name(self._service, method, url)
         try:
-            return json.loads(reply)
-        except (ValueError, RecursionError):
-            raise HttpError(f"{self._name(method, url)}: the reply is not JSON: {_excerpt(reply)}") from None
-
-    async def request(self, method: str, url: str, *, params: Mapping[str, str] | None = None, body: Any = None) -> bytes:
-        """The body of the reply to a request.
-
-        Raises:
-            HttpError: as `request_json`.
-        """
-        attempt = 1
-        while True:
-            await self._wait_for_turn()
-            try:
-                return await self._attempt(method, url, params, body)
-            except HttpError as error:
-                wait_s = self._wait_before_retry(error, attempt)
-                if wait_s is None:
-                    raise error.after(attempt) from None
-                if error.retry_after_s is not None:  # every other request to this service waits as well
-                    self._next_start = max(self._next_start, time.monotonic() + wait_s)
-            await asyncio.sleep(wait_s)
-            attempt += 1
+            response = await self._connections.get().request(method, url, params=params, json=body)
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise connection_error(name, error, self._key) from None
+        return read_json(name, response)
 
     async def aclose(self) -> None:
         """Close the connections; the next request opens new ones."""
-        client, self._client = self._client, None
-        if client is not None and self._loop is asyncio.get_running_loop():
-            await client.aclose()
+        connections = self._connections.take()
+        if connections is not None:
+            await connections.aclose()
 
-    async def _attempt(self, method: str, url: str, params: Mapping[str, str] | None, body: Any) -> bytes:
-        name = self._name(method, url)
-        try:
-            async with (
-                asyncio.timeout(self._config.timeout_s),
-                self._open().stream(method, url, params=params, json=body, headers=self._headers) as response,
-            ):
-                reply = await read_body(response, int(self._config.max_body_mb * 2**20), name)
-        except TimeoutError:
-            raise HttpError(f"{name}: no whole reply within {self._config.timeout_s:g} s", may_pass=True) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise HttpError(f"{name}: {self._show(describe(error))}", may_pass=may_pass(error)) from None
-        if self._key is not None:
-            reply = self._key.redact(reply)
-        if not response.is_success:
-            raise HttpError(
-                f"{name}: status {response.status_code}: {_excerpt(reply)}",
-                status=response.status_code,
-                may_pass=response.status_code in MAY_PASS,
-                retry_after_s=read_retry_after(response.headers.get("retry-after")),
-            )
-        return reply
 
-    def _wait_before_retry(self, error: HttpError, attempt: int) -> float | None:
-        """Seconds to wait after the first, second, ... attempt; None when another is useless, one too many, or too far away."""
-        if not error.may_pass or attempt > self._config.max_retries:
-            return None
-        if error.retry_after_s is not None:
-            return error.retry_after_s if error.retry_after_s <= self._config.max_wait_s else None
-        return min(self._config.max_wait_s, _FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+def request_name(service: str, method: str, url: str) -> str:
+    """What errors call a request: the service and the address without its query."""
+    return f"{service}: {method} {url.split('?')[0]}"
 
-    async def _wait_for_turn(self) -> None:
-        now = time.monotonic()
-        start = max(now, self._next_start)
-        if self._config.requests_per_s is not None:
-            self._next_start = start + 1 / self._config.requests_per_s
-        await asyncio.sleep(start - now)
 
-    def _open(self) -> httpx.AsyncClient:
-        """The connections of the running event loop; those of an earlier loop ended with it."""
-        loop = asyncio.get_running_loop()
-        if self._client is None or loop is not self._loop:
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-            self._client = httpx.AsyncClient(timeout=None, follow_redirects=False, limits=limits, verify=tls())
-            self._loop = loop
-        return self._client
+def connection_error(name: str, error: BaseException, key: ApiKey | None) -> HttpError:
+    """The error of a request that got no reply; `key` is taken out of its words."""
+    words = describe(error)
+    if key is not None:
+        words = key.redact(words.encode("utf-8", "replace")).decode()
+    return HttpError(f"{name}: {words}", is_transient=is_transient(error))
 
-    def _name(self, method: str, url: str) -> str:
-        """What errors call the request: the service and the address without its query."""
-        return f"{self._service}: {method} {url.split('?')[0]}"
 
-    def _show(self, text: str) -> str:
-        return text if self._key is None else self._key.redact(text.encode("utf-8", "replace")).decode()
+def read_json(name: str, response: httpx2.Response) -> Any:
+    """The JSON value of a reply that has been read.
+
+    Raises:
+        HttpError: its status is no success, or it is no JSON.
+    """
+    if not response.is_success:
+        raise HttpError(
+            f"{name}: status {response.status_code}: {_excerpt(response.content)}",
+            status=response.status_code,
+            is_transient=response.status_code in TRANSIENT,
+            retry_after_s=read_retry_after(response.headers.get("retry-after")),
+        )
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError):
+        raise HttpError(f"{name}: the reply is not JSON: {_excerpt(response.content)}") from None
 
 
 @functools.cache
 def tls() -> ssl.SSLContext:
     """The trusted certificates; reading them takes longer than a request."""
-    return httpx.create_ssl_context()
+    return httpx2.create_ssl_context()
 
 
-async def read_body(response: httpx.Response, max_bytes: int, name: str) -> bytes:
+async def read_body(response: httpx2.Response, max_bytes: int, name: str) -> bytes:
     """The unpacked body, read piece by piece and never beyond `max_bytes`; `name` is named in errors.
 
     Raises:
         HttpError: it is longer, or packed in another way than gzip, which is all a request may accept.
-        httpx.HTTPError: the connection broke.
+        httpx2.HTTPError: the connection broke.
     """
     packing = response.headers.get("content-encoding", "identity").strip().lower()
     if packing not in ("identity", "gzip", "x-gzip", ""):
@@ -190,16 +198,16 @@ async def read_body(response: httpx.Response, max_bytes: int, name: str) -> byte
         if len(body) > max_bytes:
             raise HttpError(f"{name}: the reply is longer than {max_bytes / 2**20:g} MiB")
     if unpacker and body and not unpacker.eof:
-        raise HttpError(f"{name}: the packed reply breaks off", may_pass=True)
+        raise httpx2.RemoteProtocolError("the packed reply breaks off")
     return bytes(body)
 
 
-def may_pass(error: Exception) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether a request that failed in this way may succeed when it is sent again."""
-    return isinstance(error, httpx.NetworkError | httpx.TimeoutException | httpx.RemoteProtocolError | httpx.ProxyError)
+    return isinstance(error, httpx2.NetworkError | httpx2.TimeoutException | httpx2.RemoteProtocolError | httpx2.ProxyError)
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """The kind of an error and what it says, in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 

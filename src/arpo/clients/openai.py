@@ -1,12 +1,15 @@
-"""Models behind OpenAI-compatible servers (vLLM, SGLang, llama.cpp, hosted ones)."""
+"""Models behind OpenAI-compatible servers (vLLM, SGLang, llama.cpp, hosted ones), asked through the official client."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from arpo.clients.config import ChatConfig, ServedModelConfig
-from arpo.clients.http import HttpClient, HttpError
+import httpx2
+
+from arpo.clients.config import ChatConfig, RetryingHttpConfig, ServedModelConfig
+from arpo.clients.http import HttpError, ServiceConnections, connection_error, read_json, request_name
 from arpo.clients.keys import ApiKey
+from arpo.clients.loops import PerLoop
 from arpo.types import Message
 
 
@@ -36,6 +39,9 @@ class Choice:
 class ModelClient:
     """Asks a served model, by any of its addresses.
 
+    The official client retries, where the configuration has `http.max_retries`, and reads Retry-After; `ServiceConnections`
+    keeps its limits below it. No OPENAI_* variable of the environment has an effect.
+
     Args:
         config: which model, where and how.
         purpose: the configuration section it serves, named in errors, e.g. `reward.judge`.
@@ -45,10 +51,21 @@ class ModelClient:
     """
 
     def __init__(self, config: ServedModelConfig, purpose: str) -> None:
-        key = ApiKey.from_environment(config.api_key_env, purpose) if config.api_key_env is not None else None
-        headers = {"authorization": f"Bearer {key.value}"} if key is not None else {}
+        import openai  # takes half a second: only where a model is asked
+
+        self._key = ApiKey.from_environment(config.api_key_env, purpose) if config.api_key_env is not None else None
         self._config = config
-        self._client = HttpClient(purpose, config.http, headers, key)
+        self._purpose = purpose
+        headers = {"authorization": f"Bearer {self._key.value}"} if self._key is not None else {}
+        self._client = PerLoop(
+            lambda: openai.AsyncOpenAI(
+                base_url=config.base_url,
+                api_key="in the headers of the connections, if there is one",
+                max_retries=config.http.max_retries if isinstance(config.http, RetryingHttpConfig) else 0,
+                timeout=None,
+                http_client=ServiceConnections(purpose, config.http, headers, self._key),
+            )
+        )
 
     async def ask(self, path: str, body: Mapping[str, Any]) -> Choice:
         """The first choice of the reply to `body`, which is sent to `path` with the model's name.
@@ -56,8 +73,18 @@ class ModelClient:
         Raises:
             HttpError: the server failed, every retry included, or replied with no choice.
         """
+        import openai
+
         url = f"{self._config.base_url}/{path}"
-        reply = await self._client.request_json("POST", url, body={"model": self._config.model, **body})
+        name = request_name(self._purpose, "POST", url)
+        request = {"model": self._config.model, **body}
+        try:
+            response = await self._client.get().post(f"/{path}", cast_to=httpx2.Response, body=request)
+        except openai.APIStatusError as error:
+            response = error.response
+        except openai.APIConnectionError as error:
+            raise connection_error(name, error.__cause__ or error, self._key) from None
+        reply = read_json(name, response)
         try:
             choice = reply["choices"][0]
         except (LookupError, TypeError):
@@ -67,8 +94,10 @@ class ModelClient:
         return Choice(data=choice, usage=_read_usage(reply.get("usage")))
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
+        """Close the connections; the next request opens new ones."""
+        client = self._client.take()
+        if client is not None:
+            await client.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ def fetch_dataset(name: Path) -> Path:
         folder = snapshot_download(
             f"{owner}/{repository}", repo_type="dataset", revision=revision or None, allow_patterns=patterns
         )
-    except Exception as error:  # the hub's, httpx's and the file system's errors, which have no common base
+    except Exception as error:  # the hub's, its HTTP client's and the file system's errors, which have no common base
         raise DataError(
             f"{_spell(name)}: cannot be fetched ({type(error).__name__}: {shorten(error)}); check the name and the network, or "
             f"fetch it where there is one (`hf download {owner}/{repository} --repo-type dataset --local-dir FOLDER`) and give "

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from arpo.clients.config import HttpConfig, ServedModelConfig
+from arpo.clients.config import RetryingHttpConfig, ServedModelConfig
 from arpo.config import Config
 
 
@@ -42,7 +42,7 @@ class OpenAIEngineConfig(ServedModelConfig):
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Further fields of every request, as the server knows them, e.g. `{top_k = -1, repetition_penalty = 1.0}` for a vLLM
     server that takes other defaults from the model's generation_config.json."""
-    http: HttpConfig = HttpConfig(timeout_s=600.0)
+    http: RetryingHttpConfig = RetryingHttpConfig(timeout_s=600.0)
     """How the server is called."""
 
     @property

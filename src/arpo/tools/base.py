@@ -3,12 +3,26 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
+from arpo.errors import ArpoError
 from arpo.types import ToolResult
+
+
+class TransientError(ArpoError, RuntimeError):
+    """A call failed for a reason outside the call (connection lost, server busy): the executor tries it again.
+
+    Args:
+        message: what the model reads when no try is left.
+        retry_after_s: seconds the server asks to wait; None when it asks for nothing.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 @runtime_checkable
 class Tool(Protocol):
-    """One tool. Implementations never raise for a failed call: they return a ToolResult that says so."""
+    """One tool. A failed call is a ToolResult that says so; only a failure that may pass is raised, as `TransientError`."""
 
     name: str
     """What the model calls it by; also the tag of the tag protocol."""
@@ -20,7 +34,11 @@ class Tool(Protocol):
     """True only for a deterministic tool without state."""
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        """Carry out one call."""
+        """Carry out one call.
+
+        Raises:
+            TransientError: the same call may succeed later.
+        """
         ...
 
     def fork(self) -> "Tool":

@@ -27,9 +27,11 @@ class ExecutorConfig(Config):
     max_concurrency_per_tool: dict[str, int] = Field(default_factory=dict)
     """Calls of single tools carried out at the same time, by name, e.g. `{search = 8}`."""
     retries: int = Field(default=2, ge=0, le=10)
-    """Further tries after a failure that may pass (connection lost, server busy); a program that failed is not tried again."""
+    """Further tries after a failure that may pass (connection lost, server busy), for every tool and server the same; a program
+    that failed is not tried again."""
     backoff_s: float = Field(default=0.5, gt=0)
-    """Seconds until the first further try, doubled for each one after it, less a random part of up to a half."""
+    """Seconds until the first further try, doubled for each one after it, less a random part of up to a half. Where a server
+    says when to come again (Retry-After), that holds instead; if it is beyond the call's time limit, the call ends."""
     max_result_tokens: int = Field(default=512, ge=1)
     """Tokens of the policy's tokenizer a result may have; the rest is cut."""
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from arpo.cache import Cache
 from arpo.errors import ConfigError, ToolError
 from arpo.tools.answers import Answers, call_key
-from arpo.tools.base import Tool
+from arpo.tools.base import Tool, TransientError
 from arpo.tools.config import ExecutorConfig
 from arpo.tools.counts import UNKNOWN, ExecutorCounts, ToolCounts
 from arpo.tools.places import Places
@@ -122,42 +122,49 @@ class ToolExecutor:
             return ToolResult(content=f"{tool.name}: {type(error).__name__}: {error}", status="error")
 
     async def _run(self, tool: Tool, call: ToolCall) -> ToolResult:
-        """Carry the call out, again and again while it fails in a way that may pass."""
+        """Carry the call out, again while it fails in a way that may pass and a further try is within the time limit."""
         left = self.config.timeouts_s.get(tool.name, self.config.timeout_s)
-        for attempt in range(self.config.retries + 1):
-            result, seconds = await self._try_in_place(tool, call, left)
-            wait = self.config.backoff_s * 2**attempt * random.uniform(0.5, 1.0)
+        attempt = 0
+        while True:
+            outcome, seconds = await self._try_in_place(tool, call, left)
+            if isinstance(outcome, ToolResult):
+                return outcome
+            wait = outcome.retry_after_s
+            if wait is None:
+                wait = self.config.backoff_s * 2**attempt * random.uniform(0.5, 1.0)
             left -= seconds + wait
-            if result.status == "success" or not result.may_pass or attempt == self.config.retries or left <= 0:
-                break
+            if attempt == self.config.retries or left <= 0:
+                return ToolResult(content=str(outcome), status="error")
+            attempt += 1
             self._count_retry(tool.name)
             await asyncio.sleep(wait)
-        return result
 
-    async def _try_in_place(self, tool: Tool, call: ToolCall, limit_s: float) -> tuple[ToolResult, float]:
-        """The result and the seconds it took once there was a place."""
+    async def _try_in_place(self, tool: Tool, call: ToolCall, limit_s: float) -> tuple[ToolResult | TransientError, float]:
+        """What one try gave, and the seconds it took once there was a place."""
         if (own := self._tool_places.get(tool.name)) is None:
             async with self._places.here():
                 return await self._try(tool, call, limit_s)
         async with own.here(), self._places.here():
             return await self._try(tool, call, limit_s)
 
-    async def _try(self, tool: Tool, call: ToolCall, limit_s: float) -> tuple[ToolResult, float]:
+    async def _try(self, tool: Tool, call: ToolCall, limit_s: float) -> tuple[ToolResult | TransientError, float]:
         started = time.perf_counter()
         limit = asyncio.timeout(limit_s)
         try:
             async with limit:
-                result = _checked(await tool.run(call.arguments))
+                outcome: ToolResult | TransientError = _checked(await tool.run(call.arguments))
+        except TransientError as error:
+            outcome = error
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise  # the trajectory is stopped; a tool that cancels itself has only failed
             if limit.expired():
                 seconds = self.config.timeouts_s.get(tool.name, self.config.timeout_s)
-                result = ToolResult(content=f"{tool.name}: stopped after {seconds:g} s.", status="timeout")
+                outcome = ToolResult(content=f"{tool.name}: stopped after {seconds:g} s.", status="timeout")
             else:
-                result = ToolResult(content=f"{tool.name}: {type(error).__name__}: {error}", status="error")
-        return result, time.perf_counter() - started
+                outcome = ToolResult(content=f"{tool.name}: {type(error).__name__}: {error}", status="error")
+        return outcome, time.perf_counter() - started
 
     def _count(self, name: str, result: ToolResult, was_executed: bool) -> None:
         self.counts.add(result, was_executed=was_executed)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
 from arpo.errors import ToolError
+from arpo.tools.base import TransientError
 from arpo.tools.version import make_version
 from arpo.types import ToolResult
 
@@ -67,7 +68,7 @@ class FunctionTool:
         return self._function(*args, **kwargs)
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        """Call the function; what it raises becomes an `error` result with the exception's last line."""
+        """Call the function; what it raises becomes an `error` result with the exception's last line, but `TransientError`."""
         try:
             values = self._arguments.model_validate(dict(arguments))
         except ValidationError as error:
@@ -77,6 +78,8 @@ class FunctionTool:
             value = self._function(**keywords) if self._is_asynchronous else await _in_thread(self._function, keywords)
             if inspect.isawaitable(value):
                 value = await value
+        except TransientError:
+            raise
         except Exception as error:
             return ToolResult(content=_as_text(f"{type(error).__name__}: {error}"), status="error")
         return value if isinstance(value, ToolResult) else ToolResult(content=_as_text(value))

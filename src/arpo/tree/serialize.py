@@ -172,6 +172,11 @@ def _node_from_dict(data: dict[str, Any]) -> Node:
         parse["faults"] = tuple(parse["faults"])
         data["parse"] = Parse(**parse)
     if "tool_result" in data:
-        data["tool_result"] = ToolResult(**data["tool_result"])
-    data["further_results"] = tuple(ToolResult(**r) for r in data.get("further_results", ()))
+        data["tool_result"] = _result_from_dict(data["tool_result"])
+    data["further_results"] = tuple(_result_from_dict(r) for r in data.get("further_results", ()))
     return Node(**data)
+
+
+def _result_from_dict(data: dict[str, Any]) -> ToolResult:
+    """The result; files of version 0.1.0 say of it also whether the failure might pass."""
+    return ToolResult(**{key: value for key, value in data.items() if key != "may_pass"})

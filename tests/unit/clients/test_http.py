@@ -32,41 +32,20 @@ async def test_what_is_asked_arrives_and_the_reply_comes_back(serve, replies):
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-async def test_a_passing_error_is_tried_again(serve, replies, no_waiting, status: int):
-    server = await serve(replies.in_turn(replies.reply(status), replies.reply(status), replies.reply(200, 7)))
-    assert await client().request_json("GET", server.url) == 7
-    assert len(server.received) == 3
-    assert 0.25 <= no_waiting[0] <= 0.75, "0.5 s give or take half"
-    assert 0.5 <= no_waiting[1] <= 1.5, "1 s give or take half"
+async def test_a_passing_error_says_so_and_when_to_come_again(serve, replies, status: int):
+    server = await serve(replies.reply(status, b"busy", retry_after="7"))
+    with pytest.raises(HttpError, match=f"svc: GET {server.url}: status {status}: busy$") as caught:
+        await client().request_json("GET", server.url)
+    assert (caught.value.status, caught.value.is_transient, caught.value.retry_after_s) == (status, True, 7.0)
+    assert len(server.received) == 1, "whoever asked decides whether to ask again"
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 422, 501])
-async def test_a_lasting_error_is_not(serve, replies, no_waiting, status: int):
+async def test_a_lasting_error_is_none(serve, replies, status: int):
     server = await serve(replies.reply(status, b"no", location="http://127.0.0.1/elsewhere"))
     with pytest.raises(HttpError, match=f"svc: GET {server.url}: status {status}: no$") as caught:
-        await client().request("GET", server.url)
-    assert (caught.value.status, len(server.received), no_waiting) == (status, 1, [])
-
-
-async def test_retries_end(serve, replies, no_waiting):
-    server = await serve(replies.reply(500, b"down"))
-    with pytest.raises(HttpError, match=r"status 500: down \(after 3 attempts\)"):
-        await client(max_retries=2).request("GET", server.url)
-    assert len(server.received) == 3
-
-
-async def test_retry_after_is_honoured_by_every_request_and_has_a_cap(serve, replies, no_waiting):
-    server = await serve(replies.in_turn(replies.reply(429, retry_after="7"), replies.reply(200, 1)))
-    service = client()
-    assert await service.request_json("GET", server.url) == 1
-    assert no_waiting[0] == 7.0
-    assert await service.request_json("GET", server.url) == 1
-    assert 6 < no_waiting[-1] <= 7, "the next request of the same client waits for the same moment"
-
-    server = await serve(replies.reply(429, b"tomorrow", retry_after="3600"))
-    with pytest.raises(HttpError, match=r"status 429: tomorrow$") as caught:
-        await client(max_wait_s=60).request("GET", server.url)
-    assert (caught.value.retry_after_s, len(server.received)) == (3600.0, 1)
+        await client().request_json("GET", server.url)
+    assert (caught.value.status, caught.value.is_transient, len(server.received)) == (status, False, 1)
 
 
 def test_retry_after_is_a_number_or_a_date_or_nothing():
@@ -77,9 +56,10 @@ def test_retry_after_is_a_number_or_a_date_or_nothing():
     assert [read_retry_after(t) for t in ("-3", "soon", "inf", "nan", "", "1e999", None)] == [0.0, *[None] * 6]
 
 
-async def test_no_server_a_lost_connection_and_a_slow_one(serve, replies, no_waiting):
-    with pytest.raises(HttpError, match=r"ConnectError.*\(after 2 attempts\)"):
-        await client(max_retries=1).request("GET", "http://127.0.0.1:1/x")
+async def test_no_server_a_lost_connection_and_a_slow_one(serve):
+    with pytest.raises(HttpError, match=r"svc: GET http://127.0.0.1:1/x: ConnectError") as caught:
+        await client().request_json("GET", "http://127.0.0.1:1/x")
+    assert caught.value.is_transient
 
     async def closes_amid_the_body(_, writer):
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
@@ -91,8 +71,10 @@ async def test_no_server_a_lost_connection_and_a_slow_one(serve, replies, no_wai
         pass
 
     for handler in (closes_amid_the_body, closes_amid_chunks, says_nothing):
-        server = await serve(replies.in_turn(handler, replies.reply(200, 1)))
-        assert await client().request_json("GET", server.url) == 1
+        server = await serve(handler)
+        with pytest.raises(HttpError, match="RemoteProtocolError") as caught:
+            await client().request_json("GET", server.url)
+        assert (caught.value.is_transient, len(server.received)) == (True, 1)
 
     async def drips(_, writer):
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
@@ -102,8 +84,9 @@ async def test_no_server_a_lost_connection_and_a_slow_one(serve, replies, no_wai
             await asyncio.get_running_loop().run_in_executor(None, lambda: __import__("time").sleep(0.02))
 
     server = await serve(drips)
-    with pytest.raises(HttpError, match=r"no whole reply within 0.2 s"):
-        await client(timeout_s=0.2, max_retries=0).request("GET", server.url)
+    with pytest.raises(HttpError, match=r"no whole reply within 0.2 s") as caught:
+        await client(timeout_s=0.2).request_json("GET", server.url)
+    assert caught.value.is_transient
 
 
 @pytest.mark.parametrize(
@@ -130,11 +113,11 @@ async def test_size_is_limited_packed_or_not_and_whatever_is_declared(serve, rep
     for handler in (endless, replies.reply(200, b"x" * 2**21), replies.reply(200, bomb, content_encoding="gzip")):
         server = await serve(handler)
         with pytest.raises(HttpError, match="longer than 1 MiB"):
-            await client(max_body_mb=1.0).request("GET", server.url)
+            await client(max_body_mb=1.0).request_json("GET", server.url)
         assert len(server.received) == 1
 
 
-async def test_packed_replies(serve, replies, no_waiting):
+async def test_packed_replies(serve, replies):
     packed = gzip.compress(json.dumps("Kelford").encode())
     server = await serve(replies.reply(200, packed, content_encoding="gzip"))
     assert await client().request_json("GET", server.url) == "Kelford"
@@ -142,14 +125,14 @@ async def test_packed_replies(serve, replies, no_waiting):
     for body, encoding, says in broken:
         server = await serve(replies.reply(200, body, content_encoding=encoding))
         with pytest.raises(HttpError, match=says):
-            await client().request("GET", server.url)
+            await client().request_json("GET", server.url)
 
 
 async def test_requests_are_spaced_evenly(serve, replies, no_waiting, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("arpo.clients.http.time.monotonic", lambda: 100.0)  # the clock stands still
     server = await serve(replies.reply(200, 1))
     limited = client(requests_per_s=4.0)
-    await asyncio.gather(*(limited.request("GET", server.url) for _ in range(4)))
+    await asyncio.gather(*(limited.request_json("GET", server.url) for _ in range(4)))
     assert sorted(no_waiting) == [0.25, 0.5, 0.75], "the first at once, each other 1/4 s later"
 
 
@@ -172,13 +155,13 @@ def test_one_client_serves_one_event_loop_after_another(serve, replies):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads, server.block_on_close = True, False
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        service = client(max_retries=0)
+        service = client()
         url = f"http://127.0.0.1:{server.server_port}"
         assert [asyncio.run(service.request_json("GET", url)) for _ in range(3)] == [1, 1, 1]
         server.shutdown()
 
 
-async def test_the_key_is_seen_by_the_server_alone(serve, replies, no_waiting, caplog: pytest.LogCaptureFixture):
+async def test_the_key_is_seen_by_the_server_alone(serve, replies, caplog: pytest.LogCaptureFixture):
     async def echoes(request, writer):
         await replies.reply(200, {"you sent": request.headers})(request, writer)
 
@@ -190,7 +173,7 @@ async def test_the_key_is_seen_by_the_server_alone(serve, replies, no_waiting, c
         assert SECRET not in json.dumps(await client().request_json("GET", server.url))
         server = await serve(complains)
         with pytest.raises(HttpError, match=r"bad key Bearer \*\*\*") as caught:
-            await client().request("GET", server.url)
+            await client().request_json("GET", server.url)
     assert server.received[0].headers["authorization"] == f"Bearer {SECRET}"
     assert SECRET not in str(caught.value)
     assert SECRET not in caplog.text

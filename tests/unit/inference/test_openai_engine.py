@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from arpo.clients.config import HttpConfig
+from arpo.clients.config import RetryingHttpConfig
 from arpo.errors import ConfigError, EngineError
 from arpo.inference.config import OpenAIEngineConfig
 from arpo.inference.openai_engine import OpenAIEngine, ServerUsage
@@ -21,7 +21,7 @@ TEXT = TextTokenizer()
 
 def engine(url: str, tokenizer: Any = TEXT, retries: int = 0, **settings: Any) -> OpenAIEngine:
     api = "chat" if tokenizer is TEXT else "completions"
-    http = HttpConfig(max_retries=retries, timeout_s=settings.pop("timeout_s", 20.0))
+    http = RetryingHttpConfig(max_retries=retries, timeout_s=settings.pop("timeout_s", 20.0))
     return OpenAIEngine(OpenAIEngineConfig(base_url=f"{url}/v1", model="m", api=api, http=http, **settings), tokenizer)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from arpo.clients.config import HttpConfig
+from arpo.clients.config import RetryingHttpConfig
 from arpo.errors import ConfigError
 from arpo.inference.config import OpenAIEngineConfig
 from arpo.inference.openai_engine import OpenAIEngine
@@ -63,7 +63,7 @@ async def test_greedy_trees_equal_those_of_the_model_in_the_process(make_world, 
     assert sum(len(n.results) for tree in expected.values() for n in tree.nodes) >= len(many_tasks), "tools are called"
 
     server = await serve(serving(world, replies, manner))
-    config = OpenAIEngineConfig(base_url=f"{server.url}/v1", model="m", http=HttpConfig(max_retries=0))
+    config = OpenAIEngineConfig(base_url=f"{server.url}/v1", model="m", http=RetryingHttpConfig(max_retries=0))
     asked = OpenAIEngine(config, world.tokenizer)
     served = await grow(replace(world.agent, engine=asked), many_tasks)
     assert served.keys() == expected.keys()

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from arpo.cache import ANY_VERSION, Cache, CacheConfig, cache_key
@@ -46,7 +46,7 @@ class Fetch:
         self._address = f"http://127.0.0.1:{port}/"
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        async with httpx.AsyncClient() as client:
+        async with httpx2.AsyncClient() as client:
             response = await client.get(self._address + arguments["page"])
         return ToolResult(content=response.text, status="success" if response.is_success else "error")
 

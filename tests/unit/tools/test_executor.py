@@ -9,7 +9,7 @@ import pytest
 
 from arpo.cache import Cache
 from arpo.errors import ConfigError, ToolError
-from arpo.tools.base import Tool
+from arpo.tools.base import Tool, TransientError
 from arpo.tools.config import ExecutorConfig
 from arpo.tools.counts import ExecutorCounts, ToolCounts, tool_metrics
 from arpo.tools.executor import ToolExecutor
@@ -337,14 +337,16 @@ async def test_arguments_that_are_no_json_do_not_stop_the_trajectory(tmp_path: P
 class Flaky(Echo):
     """Fails `num_failures` times in a way that may pass, or not, then answers."""
 
-    def __init__(self, num_failures: int, *, may_pass: bool = True, **echo: Any) -> None:
+    def __init__(self, num_failures: int, *, may_pass: bool = True, retry_after_s: float | None = None, **echo: Any) -> None:
         super().__init__(**echo)
-        self.num_failures, self.may_pass = num_failures, may_pass
+        self.num_failures, self.may_pass, self.retry_after_s = num_failures, may_pass, retry_after_s
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
         result = await super().run(arguments)
         if self.num_runs <= self.num_failures:
-            return ToolResult(content="busy", status="error", may_pass=self.may_pass)
+            if self.may_pass:
+                raise TransientError("busy", self.retry_after_s)
+            return ToolResult(content="busy", status="error")
         return result
 
 
@@ -364,6 +366,7 @@ async def test_only_a_failure_that_may_pass_is_tried_again(
     tools = executor(tool, retries=retries, backoff_s=0.001)
     result = await tools.open_session().call(say("x"))
     assert (result.status, tool.num_runs, tools.counts.retries) == expected
+    assert result.content == ("x" if result.status == "success" else "busy")
     assert (tools.counts.issued, tools.counts.executed) == (1, 1)
 
 
@@ -373,6 +376,14 @@ async def test_neither_an_empty_result_nor_an_exception_is_tried_again():
     await session.call(say("", "empty"))
     await session.call(say("", "broken"))
     assert (empty.num_runs, broken.num_runs) == (1, 1)
+
+
+async def test_a_server_says_when_to_come_again(no_waiting: list[float]):
+    assert (await executor(Flaky(1, retry_after_s=7.0)).open_session().call(say("x"))).status == "success"
+    assert no_waiting == [7.0]
+    late = Flaky(1, retry_after_s=7.0)
+    result = await executor(late, timeout_s=7.0).open_session().call(say("x"))
+    assert (result.status, result.content, late.num_runs) == ("error", "busy", 1), "beyond the call's time limit"
 
 
 async def test_time_limit_holds_for_all_tries_together():

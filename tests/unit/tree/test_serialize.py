@@ -46,6 +46,13 @@ def test_round_trip_is_exact(tmp_path: Path, name: str) -> None:
     assert [p.name for p in path.parent.iterdir()] == [name]
 
 
+def test_a_result_of_a_former_file_may_say_whether_its_failure_might_pass(tmp_path: Path) -> None:
+    row = tree_to_dict(make_tree("t"))
+    (result,) = (node["tool_result"] for node in row["nodes"] if "tool_result" in node)
+    result["may_pass"] = True
+    assert tree_to_dict(tree_from_dict(row)) == tree_to_dict(make_tree("t"))
+
+
 def test_only_what_differs_from_the_default_is_written() -> None:
     nodes = tree_to_dict(make_tree("t"))["nodes"]
     assert nodes[0] == {"id": 0, "parent": None, "kind": "prompt", "token_ids": [1, 2], "text": "prompt"}

@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from arpo.cache.config import CacheConfig
-from arpo.clients.config import ChatConfig
+from arpo.clients.config import ChatConfig, RetryingHttpConfig
 
 RUBRICS = ("papers",)
 """The rubrics that come with the package."""
@@ -18,6 +18,8 @@ class JudgeConfig(ChatConfig):
     rubric: str | Path = "papers"
     """`papers`: Correct or Incorrect by meaning, in the papers' manner. Or the path of your own text file, with
     `{question}`, `{references}` and `{answer}` in it, that has the model reply with Correct or Incorrect and nothing else."""
+    http: RetryingHttpConfig = RetryingHttpConfig(timeout_s=120.0)
+    """How the server is called."""
     max_concurrent: int = Field(default=16, ge=1)
     """Answers judged at the same time."""
     cache: CacheConfig = CacheConfig()

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 
-from arpo.clients.http import MAY_PASS, HttpError, describe, may_pass, read_body, tls
+from arpo.clients.http import TRANSIENT, HttpError, describe, is_transient, read_body, read_retry_after, tls
 from arpo.tools.browse.addresses import resolve
 from arpo.tools.browse.config import FetchConfig
 from arpo.tools.places import Places
@@ -59,12 +59,12 @@ class Fetcher:
                     return await self._follow(url)
             except TimeoutError:
                 message = f"{shorten(url)}: no whole page within {self._config.timeout_s:g} s"
-                raise HttpError(message, may_pass=True) from None
+                raise HttpError(message, is_transient=True) from None
 
     async def _follow(self, url: str) -> Fetched:
         current = _parse(url)
-        limits = httpx.Limits(max_keepalive_connections=0)
-        async with httpx.AsyncClient(verify=tls(), trust_env=False, timeout=None, limits=limits) as client:
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        async with httpx2.AsyncClient(verify=tls(), trust_env=False, timeout=None, limits=limits) as client:
             for _ in range(self._config.max_redirects + 1):
                 page = await self._get(client, current)
                 if isinstance(page, Fetched):
@@ -72,7 +72,7 @@ class Fetcher:
                 current = page
         raise HttpError(f"{shorten(url)}: more than {self._config.max_redirects} redirects")
 
-    async def _get(self, client: httpx.AsyncClient, url: httpx.URL) -> Fetched | httpx.URL:
+    async def _get(self, client: httpx2.AsyncClient, url: httpx2.URL) -> Fetched | httpx2.URL:
         """The page, or where the server says it is."""
         name = shorten(str(url))
         host = url.raw_host.decode("ascii")
@@ -85,25 +85,26 @@ class Fetcher:
                 if response.status_code in _REDIRECTS and "location" in response.headers:
                     return _parse(response.headers["location"], url)
                 if not response.is_success:
-                    status = response.status_code
-                    raise HttpError(f"{name}: status {status}", status=status, may_pass=status in MAY_PASS)
+                    status, wait_s = response.status_code, read_retry_after(response.headers.get("retry-after"))
+                    transient = status in TRANSIENT
+                    raise HttpError(f"{name}: status {status}", status=status, is_transient=transient, retry_after_s=wait_s)
                 body = await read_body(response, int(self._config.max_body_mb * 2**20), name)
-        except httpx.HTTPError as error:
-            raise HttpError(f"{name}: {describe(error)}", may_pass=may_pass(error)) from None
+        except httpx2.HTTPError as error:
+            raise HttpError(f"{name}: {describe(error)}", is_transient=is_transient(error)) from None
         media_type = response.headers.get("content-type", "").split(";")[0].strip().lower()
         return Fetched(str(url), media_type, response.charset_encoding or "", body)
 
 
 @asynccontextmanager
 async def _connected(
-    client: httpx.AsyncClient, targets: list[httpx.URL], headers: dict[str, str], extensions: dict[str, str]
-) -> AsyncIterator[httpx.Response]:
+    client: httpx2.AsyncClient, targets: list[httpx2.URL], headers: dict[str, str], extensions: dict[str, str]
+) -> AsyncIterator[httpx2.Response]:
     """The response of the first of a host's addresses that can be connected to."""
     for i, target in enumerate(targets):
         request = client.build_request("GET", target, headers=headers, extensions=extensions)
         try:
             response = await client.send(request, stream=True)
-        except httpx.ConnectError:
+        except httpx2.ConnectError:
             if i == len(targets) - 1:
                 raise
             continue
@@ -119,15 +120,15 @@ def shorten(url: str) -> str:
     return url if len(url) <= 200 else url[:200] + "..."
 
 
-def _parse(text: str, base: httpx.URL | None = None) -> httpx.URL:
+def _parse(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
     """The address `text` names, seen from `base`.
 
     Raises:
         HttpError: it is none that may be fetched.
     """
     try:
-        url = base.join(text) if base is not None else httpx.URL(text.strip())
-    except (httpx.InvalidURL, ValueError):
+        url = base.join(text) if base is not None else httpx2.URL(text.strip())
+    except (httpx2.InvalidURL, ValueError):
         raise HttpError(f"{shorten(text)!r}: not an address of a page") from None
     if url.scheme not in _PORTS or not url.host:
         raise HttpError(f"{shorten(text)!r}: not an address of a page; it must begin with http:// or https://")

@@ -11,6 +11,7 @@ from arpo.tools.browse.extract import PageText
 from arpo.tools.browse.passages import Span, cut_pages, find_snippet, widen
 from arpo.tools.browse.reader import PageReader
 from arpo.tools.browse.summary import Summarizer
+from arpo.tools.failures import http_failure
 from arpo.tools.version import make_version
 from arpo.types import ToolResult
 
@@ -39,17 +40,13 @@ class BrowseTool:
         """The page at `arguments["url"]`, or the part of it that is asked for."""
         try:
             request = _read_arguments(arguments, self._config.max_pages)
-        except ValueError as error:
-            return ToolResult(content=f"Error: {error}", status="error")
-        try:
             page = await self._reader.read(request["url"])
-        except HttpError as error:
-            return ToolResult(content=f"Error: {error}", status="error", may_pass=error.may_pass)
-        try:
             if self._summarizer is not None:
                 return await self._summarize(self._summarizer, page, request)
             return await asyncio.to_thread(self._show, page, request)
-        except (HttpError, ValueError) as error:
+        except HttpError as error:
+            return http_failure(error)
+        except ValueError as error:
             return ToolResult(content=f"Error: {error}", status="error")
 
     def fork(self) -> Self:

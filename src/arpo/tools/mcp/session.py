@@ -20,6 +20,7 @@ from mcp_types import CONNECTION_CLOSED
 from referencing import Registry
 
 from arpo.errors import ToolError
+from arpo.tools.base import TransientError
 from arpo.tools.mcp.config import McpServerConfig
 from arpo.types import ToolResult
 
@@ -94,7 +95,11 @@ class Session:
         self._validators[tool] = extend(cls, _WITHOUT_PATTERNS)(schema, registry=Registry())  # empty: nothing is fetched
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
-        """The result of one call; whatever the server does wrong is an `error` that says so."""
+        """The result of one call; whatever the server does wrong is an `error` that says so.
+
+        Raises:
+            TransientError: the server is not there; the next call opens the connection again.
+        """
         client = None
         try:
             fault = best_match(self._validators[tool].iter_errors(dict(arguments)))
@@ -109,9 +114,9 @@ class Session:
         except MCPError as error:
             if error.code != CONNECTION_CLOSED:
                 return ToolResult(content=f"{tool}: {error.message}", status="error")
-            return await self._lost(error)
+            raise await self._lost(error) from error
         except (OSError, httpx2.HTTPError, ToolError, TimeoutError) as error:
-            return await self._lost(error)
+            raise await self._lost(error) from error
         except Exception as error:  # a schema that cannot be followed, a result that is not what it or the protocol says
             return ToolResult(content=f"{tool}: the server does not keep its word: {explain(error)}", status="error")
 
@@ -122,13 +127,9 @@ class Session:
             keeper.cancel()
             await asyncio.wait([keeper])
 
-    async def _lost(self, error: Exception) -> ToolResult:
+    async def _lost(self, error: Exception) -> TransientError:
         await self.close()
-        return ToolResult(
-            content=f"The MCP server {self._name!r} is not there: {explain(error)}{self._last_words}",
-            status="error",
-            may_pass=True,
-        )
+        return TransientError(f"The MCP server {self._name!r} is not there: {explain(error)}{self._last_words}")
 
     def _doubt(self, client: Client) -> None:
         """A call was given up: make sure that the server still answers, else end it, so that the next call opens a new one."""

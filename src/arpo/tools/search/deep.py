@@ -9,9 +9,10 @@ from typing import Any, Self
 from arpo.clients.http import HttpError
 from arpo.tools.browse.passages import Span, find_snippet, widen
 from arpo.tools.browse.reader import PageReader
+from arpo.tools.failures import http_failure
 from arpo.tools.search.config import DeepSearchConfig, ResultConfig
 from arpo.tools.search.hits import Hit, render
-from arpo.tools.search.tool import EMPTY_QUERY, QUERY_SCHEMA, SearchSource, read_query
+from arpo.tools.search.tool import EMPTY_QUERY, QUERY_SCHEMA, SEARCH_FAILED, SearchSource, read_query
 from arpo.tools.version import make_version
 from arpo.types import ToolResult
 
@@ -52,7 +53,7 @@ class DeepSearch:
             hits = await self._source.find(query, self._config.top_k)
             return render(await asyncio.gather(*(self._read(hit) for hit in hits)), self._form)
         except HttpError as error:
-            return ToolResult(content=f"Error: the search failed: {error}", status="error")
+            return http_failure(error, SEARCH_FAILED)
 
     def fork(self) -> Self:
         """The tool itself: it has no state."""

@@ -7,8 +7,9 @@ from arpo.clients.config import ChatConfig
 from arpo.clients.http import HttpError
 from arpo.tools.base import Tool
 from arpo.tools.browse.summary import Summarizer
+from arpo.tools.failures import http_failure
 from arpo.tools.search.hits import NO_RESULTS
-from arpo.tools.search.tool import QUERY_SCHEMA
+from arpo.tools.search.tool import QUERY_SCHEMA, SEARCH_FAILED
 from arpo.tools.version import make_version
 from arpo.types import ToolResult
 
@@ -53,7 +54,7 @@ class SummarizedSearch:
         try:
             reply = await self._summarizer.summarize(str(arguments.get("question") or query), query, found.content)
         except HttpError as error:
-            return ToolResult(content=f"Error: the search failed: {error}", status="error")
+            return http_failure(error, SEARCH_FAILED)
         return ToolResult(content=reply.text.strip(), truncated=reply.is_cut)
 
     def fork(self) -> Self:

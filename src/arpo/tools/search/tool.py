@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from arpo.clients.http import HttpError
+from arpo.tools.failures import http_failure
 from arpo.tools.search.config import ResultConfig
 from arpo.tools.search.hits import Hit, render
 from arpo.tools.version import make_version
@@ -14,6 +15,7 @@ QUERY_SCHEMA: Mapping[str, Any] = {
     "properties": {"query": {"type": "string", "description": "words to look for"}},
     "required": ["query"],
 }
+SEARCH_FAILED = "Error: the search failed"
 EMPTY_QUERY = ToolResult(content="Error: the search query is empty; write words to look for.", status="error")
 
 
@@ -61,7 +63,7 @@ class SearchTool:
         try:
             return render(await self._source.find(query, self._config.top_k), self._config)
         except HttpError as error:
-            return ToolResult(content=f"Error: the search failed: {error}", status="error")
+            return http_failure(error, SEARCH_FAILED)
 
     def fork(self) -> "SearchTool":
         """The tool itself: it has no state."""

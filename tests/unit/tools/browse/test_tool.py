@@ -7,7 +7,7 @@ import pytest
 
 from arpo.config import load_config
 from arpo.errors import ConfigError
-from arpo.tools.base import Tool
+from arpo.tools.base import Tool, TransientError
 from arpo.tools.browse.config import BrowseConfig
 from arpo.tools.browse.tool import BrowseTool
 from arpo.tools.build import build_tools
@@ -66,7 +66,6 @@ async def test_the_part_around_a_snippet(url: str):
         ({"url": "{url}", "pages": "3-2"}, "pages = '3-2'"),
         ({"url": "{url}", "pages": "x" * 1000}, "pages = 'xxxxxxxxxxxxxxxxxxxx'"),
         ({"url": "{url}", "pages": "１"}, "give a number"),
-        ({"url": "http://127.0.0.1:1/"}, "ConnectError"),
         ({"url": "http://x\ud800y/"}, ""),
     ],
 )
@@ -77,6 +76,11 @@ async def test_a_call_that_cannot_be_carried_out_says_why(url: str, arguments: d
     assert result.content.startswith("Error: ")
     assert says in result.content
     assert len(result.content) < 500
+
+
+async def test_a_server_that_is_down_may_come_back():
+    with pytest.raises(TransientError, match=r"^Error: http://127.0.0.1:1/: ConnectError"):
+        await browse().run({"url": "http://127.0.0.1:1/"})
 
 
 async def test_a_summary_is_made_by_a_model_that_is_given_the_question(url: str, serve, replies):

@@ -21,7 +21,7 @@ def section(tmp_path: Path) -> dict[str, Any]:
 
 
 def search(section: dict[str, Any], url: str, **settings: Any) -> Any:
-    summary = {"base_url": url, "model": "m", "http": {"max_retries": 0}, **settings}
+    summary = {"base_url": url, "model": "m", **settings}
     return build_tools(ToolsConfig.model_validate({"search": section | {"summary": summary}}))["search"]
 
 

@@ -1,0 +1,17 @@
+"""How a tool says that a call failed in a way that may pass."""
+
+from arpo.clients.http import HttpError
+from arpo.tools.base import TransientError
+from arpo.types import ToolResult
+
+
+def http_failure(error: HttpError, words: str = "Error") -> ToolResult:
+    """The result of a call that a service failed; `words` say what failed.
+
+    Raises:
+        TransientError: the same call may succeed later.
+    """
+    content = f"{words}: {error}"
+    if error.is_transient:
+        raise TransientError(content, retry_after_s=error.retry_after_s) from error
+    return ToolResult(content=content, status="error")
