@@ -29,6 +29,10 @@ class ToolError(ArpoError, RuntimeError):
     """A tool cannot be set up on this machine (a failed *call* is a ToolResult, not this)."""
 
 
+class TrainingError(ArpoError, RuntimeError):
+    """Training cannot go on: updates in a row have a gradient that is not finite (a single one is skipped and counted)."""
+
+
 class CheckpointError(ArpoError, RuntimeError):
     """A checkpoint is incomplete, unreadable or could not be written."""
 

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from arpo.algorithms.aggregation import total_denominator
 from arpo.batching.config import BatchingConfig
 from arpo.batching.policy_batch import PolicyBatch, TreeCredit, make_policy_batches
 from arpo.errors import ModelError
-from arpo.models.attention import ATTENTION_NAME, use_layout_attention
+from arpo.models.attention import ATTENTION_NAME
 from arpo.models.config import LoraConfig
 from arpo.models.lora import adapter_parameters, add_adapter
+from arpo.models.policy import PolicyModel
 from arpo.training.algorithm_config import (
     CispoLossConfig,
     GspoLossConfig,
@@ -35,7 +37,6 @@ from arpo.training.algorithm_config import (
 )
 from arpo.training.credit import assign_credit
 from arpo.training.objective import policy_objective
-from arpo.training.update import batch_logprobs
 from arpo.tree import Node, NodeKind, RolloutTree, Trajectory
 from arpo.types import Message, Task
 
@@ -176,7 +177,8 @@ def moved(logprobs: Tensor, ids: Tensor, positions: Tensor, frequency: int, size
 
 
 def credit_of(trees: Sequence[RolloutTree], loss: LossConfig, advantage: OutcomeAdvantageConfig):
-    return assign_credit(trees, advantage, loss, max_tokens=64)
+    credits = assign_credit(trees, advantage, loss, max_tokens=64)
+    return credits, total_denominator(credit.denominator for credit in credits)
 
 
 def gradients_of(model: PreTrainedModel) -> dict[str, Tensor]:
@@ -191,11 +193,12 @@ def packed(
     attention: str = ATTENTION_NAME,
 ) -> Found:  # fmt: skip
     """Loss and gradients as training computes them, from batches that `change` may spoil."""
+    policy = PolicyModel(model)
     model.set_attn_implementation(attention)
     credits, denominator = credit_of(trees, loss, advantage)
     total = 0.0
     for batch in map(change, make_policy_batches(trees, credits, batching)):
-        logprobs, entropies = batch_logprobs(model, batch, 1.0)
+        logprobs, entropies = policy(batch.packed)
         where = batch.packed.targets, batch.packed.positions[batch.packed.predictors] + 1
         old, reference = moved(logprobs, *where, 7, 0.4), moved(logprobs, *where, 5, 0.5)
         part = policy_objective(logprobs, entropies, old, reference, batch, loss, correction).total / denominator
@@ -290,7 +293,7 @@ def test_the_trees_share_fork_mix_signs_and_clip(trees: list[RolloutTree], make_
     (batch,) = make_policy_batches(trees, credits, WHOLE)
     positive, negative, _ = batch.token_credit()
     assert int(((positive > 0) & (negative < 0)).sum()) > 20
-    logprobs, entropies = batch_logprobs(use_layout_attention(make_model()), batch, 1.0)
+    logprobs, entropies = PolicyModel(make_model())(batch.packed)
     where = batch.packed.targets, batch.packed.positions[batch.packed.predictors] + 1
     old = moved(logprobs, *where, 7, 0.4)
     for name in ("dual", "gspo"):
@@ -456,7 +459,7 @@ def test_every_token_is_predicted_from_its_own_path(trees: list[RolloutTree], ma
                 for offset in range(len(node.token_ids)) if node.is_sampled else ():
                     stock[node.id, offset] = float(logprobs[start + offset - 1, ids[start + offset]].detach())
         (batch,) = make_policy_batches([tree], credit_of([tree], LOSSES["ppo"], PLAIN)[0], WHOLE)
-        found = batch_logprobs(use_layout_attention(model), batch, 1.0)[0].detach()
+        found = PolicyModel(model)(batch.packed)[0].detach()
         in_order = [n for n in tree.depth_first() if n.is_sampled]
         expected = [stock[node.id, offset] for node in in_order for offset in range(len(node.token_ids))]
         torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-11)

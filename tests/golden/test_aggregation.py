@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from arpo.algorithms.aggregation import Aggregation, leaf_weights
+from arpo.algorithms.aggregation import Aggregation, leaf_weights, total_denominator
 from arpo.algorithms.losses import ppo_clip_loss
 
 
@@ -65,7 +65,7 @@ def test_an_empty_completion_has_no_loss_but_counts_as_a_trajectory() -> None:
 
 @pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean", "constant"])
 def test_a_batch_without_sampled_tokens_has_loss_0(aggregation: Aggregation) -> None:
-    assert 0.0 / leaf_weights([0, 0], aggregation, max_tokens=8)[1] == 0.0
+    assert 0.0 / total_denominator([leaf_weights([0, 0], aggregation, max_tokens=8)[1]]) == 0.0
 
 
 @pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean", "constant"])

@@ -11,13 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from arpo.config import parse_config
-from arpo.rewards.build import build_reward
 from arpo.tracking import read_metrics
-from arpo.tracking.progress import SilentProgress
-from arpo.tracking.run_directory import RunDirectory
 from arpo.training.config import RlRun
 from arpo.training.presets import preset_names
-from arpo.training.rl import RLTrainer
 from arpo.tree import RolloutTree, read_trees
 
 PARTS: dict[str, list[dict[str, Any]]] = {
@@ -103,10 +99,9 @@ def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
 def learned(settings: dict[str, Any], trees: list[RolloutTree], out: Path) -> Tensor:
     """The weights after a step that grew these trees."""
     config = parse_config(RlRun, settings | {"out": out}, "test")
-    with RunDirectory.create(out) as run:
-        trainer = RLTrainer(config, run, SilentProgress(), build_reward(config.reward), {})
-        trainer.learn(trees)
-        return torch.cat([p.detach().flatten() for p in trainer._model.parameters()])
+    learner = Learner(config)
+    learner.learn(trees)
+    return torch.cat([p.detach().flatten() for p in learner.policy.parameters()])
 
 
 @pytest.mark.slow

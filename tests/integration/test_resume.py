@@ -17,13 +17,13 @@ from arpo.tree import read_trees, tree_to_dict
 PLACES = {
     "before the first checkpoint": [
         ("arpo.training.rl:check_agreement", 1, "before"),
-        ("arpo.training.rl:RLTrainer.learn", 1, "before"),
+        ("arpo.training.learner:Learner.learn", 1, "before"),
         ("arpo.rollout.path:Path._observe", 5, "before"),
         ("torch:save", 1, "before"),  # the checkpoint's weights are written, its optimizer is not
     ],
     "around an update": [
-        ("arpo.training.update:take_update", 3, "before"),
-        ("arpo.training.update:take_update", 1, "after"),
+        ("arpo.training.update:optimizer_step", 3, "before"),
+        ("arpo.training.update:optimizer_step", 1, "after"),
         ("arpo.tracking.sinks:Tracker.log", 2, "after"),  # step 4 is in the metrics, its checkpoint is not written
     ],
     "while validating and tidying up": [
@@ -145,7 +145,7 @@ def test_with_everything_on(arpo, domain, write_toml, tmp_path: Path, adapter: b
     command: tuple[object, ...] = ("train", configs[0])
     for place in (
         ("arpo.training.grow:TreeGrower._grow_round", 4, "before"),
-        ("arpo.training.update:take_update", 3, "after"),
+        ("arpo.training.update:optimizer_step", 3, "after"),
         ("arpo.training.checkpoint:Checkpoints.save", 1, "before"),
     ):
         killed = arpo(*command, die_at=place)

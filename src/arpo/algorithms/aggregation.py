@@ -4,7 +4,7 @@ The loss of a batch is (sum over leaves i and their tokens t of w_i * loss_it) /
 batch before it is cut into micro-batches, the cut never changes a gradient.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 Aggregation = Literal["token_mean", "sequence_mean", "constant"]
@@ -17,7 +17,7 @@ def leaf_weights(
     *,
     max_tokens: int | None = None,
 ) -> tuple[list[float], float]:
-    """Weight of each trajectory's tokens and the denominator of the batch.
+    """Weight of each trajectory's tokens, and what the trajectories add to the denominator of their batch.
 
     With l_i tokens and share v_i of trajectory i (1 without shares):
     `token_mean`: w_i = v_i, denominator sum v_i l_i: every token counts alike (DAPO, arXiv:2503.14476; released ARPO code, but
@@ -25,8 +25,8 @@ def leaf_weights(
     `sequence_mean`: w_i = v_i / l_i, denominator sum v_i: every trajectory counts alike (GRPO, arXiv:2402.03300).
     `constant`: w_i = v_i, denominator max_tokens * sum v_i: no length changes what a token counts (Dr. GRPO, arXiv:2503.20783;
     TRL's `dr_grpo`).
-    A trajectory without a sampled token has no loss; it still counts in the denominators of `sequence_mean` and `constant`. A
-    batch without any sampled token has denominator 1 under `token_mean`, so that its loss is 0.
+    A trajectory without a sampled token has no loss; it still counts in the denominators of `sequence_mean` and `constant`.
+    Denominators add up: that of a batch is `total_denominator` of those of its groups.
 
     Args:
         num_tokens: Sampled tokens per trajectory, a token shared by d trajectories counted in each.
@@ -45,7 +45,15 @@ def leaf_weights(
     if aggregation == "sequence_mean":
         return [v / max(n, 1) for v, n in zip(values, num_tokens, strict=True)], sum(values)
     if aggregation == "token_mean":
-        return values, sum(v * n for v, n in zip(values, num_tokens, strict=True)) or 1.0
+        return values, sum(v * n for v, n in zip(values, num_tokens, strict=True))
     if max_tokens is None:
         raise ValueError("leaf_weights: aggregation='constant' divides by max_tokens, which is None; pass the length limit")
     return values, max_tokens * sum(values)
+
+
+def total_denominator(parts: Iterable[float]) -> float:
+    """The denominator of a batch from those of its groups: their sum; 1 where no token was sampled, so that the loss is 0.
+
+    Example: 8 and 15 give 23; 0 and 0 give 1.
+    """
+    return sum(parts) or 1.0

@@ -21,8 +21,15 @@ class TreeCredit:
     """[L] weight of every token of each leaf's trajectory in the loss, >= 0."""
     advantages: Tensor
     """[L, nodes] what leaf i claims on the tokens of node n, by node id; read where n is a sampled node on leaf i's path."""
+    denominator: float
+    """What the tree adds to the denominator of its mini-batch's loss."""
     token_scale: Sequence[Tensor | None] | None = None
     """By node id: [T] factor on the advantage of each token of a sampled node; None: 1 on all of them, on the node's or all."""
+
+    @property
+    def is_zero(self) -> bool:
+        """True where no leaf has an advantage on a sampled token, so that the policy loss has no gradient."""
+        return not bool(self.advantages.any())
 
 
 class TokenCredit(NamedTuple):

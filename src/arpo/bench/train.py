@@ -13,16 +13,18 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from arpo.algorithms.aggregation import total_denominator
 from arpo.batching.config import Packing
+from arpo.batching.rows import leaf_rows
 from arpo.bench.machine import machine
-from arpo.bench.training_data import TreeCounts, count_trees, draw_rewards, leaf_rows, quickstart_like_trees, synthetic_tree
+from arpo.bench.training_data import TreeCounts, count_trees, draw_rewards, quickstart_like_trees, synthetic_tree
 from arpo.bench.training_memory import MemoryRequest, peak_memory_mb
 from arpo.bench.training_models import make_model, model_config, training_flops, write_model
 from arpo.bench.training_peer import TrlTraining
 from arpo.bench.training_steps import RUN, Contender, InProcess, gradient_difference, gradient_norm, limit, packed, padded
 from arpo.errors import ConfigError, DataError
-from arpo.models.attention import use_layout_attention
 from arpo.models.logprobs import hidden_to_logprobs
+from arpo.models.policy import PolicyModel
 from arpo.models.rms_norm import fuse_norms
 from arpo.tracking.progress import Progress
 from arpo.training.credit import assign_credit
@@ -118,19 +120,21 @@ def compare(case: TrainingCase, options: TrainingBenchOptions) -> dict[str, Any]
     draw_rewards(trees)
     draw_old_logprobs(stock, trees)
     counts = count_trees(trees)
-    credits, denominator = assign_credit(trees, RUN.advantage, RUN.loss)
-    use_layout_attention(ours)
-    packings = {name: packed(ours, trees, credits, name, counts) for name in PACKINGS}
-    reference = padded(stock, leaf_rows(trees), denominator)
+    credits = assign_credit(trees, RUN.advantage, RUN.loss)
+    policy = PolicyModel(ours)
+    packings = {name: packed(policy, trees, credits, name, counts) for name in PACKINGS}
+    rows = [row for tree, credit in zip(trees, credits, strict=True) for row in leaf_rows(tree, credit)]
+    denominator = total_denominator(credit.denominator for credit in credits)
+    reference = padded(stock, rows, denominator)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         trl = None
         if options.trl_python:
             where = write_model(stock, folder / "model")
-            trl = TrlTraining(options.trl_python, where, leaf_rows(trees), options.dtype, options.device)
+            trl = TrlTraining(options.trl_python, where, rows, options.dtype, options.device)
             stack.callback(trl.close)
         # stock norms compute in float32 whatever the model's format; with ours, nothing but the packing differs
-        fused = padded(fuse_norms(deepcopy(stock)), leaf_rows(trees), denominator)
+        fused = padded(fuse_norms(deepcopy(stock)), rows, denominator)
         agreement = check_agreement(packings, fused, _TOLERANCE[options.dtype])
         del fused
         if trl:

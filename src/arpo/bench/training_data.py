@@ -1,7 +1,7 @@
 """The trees every contender of `arpo bench train` trains on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -123,42 +123,6 @@ def draw_rewards(trees: Sequence[RolloutTree], seed: int = 0) -> None:
         leaves = tree.leaves()
         for rank, leaf in enumerate(rng.permutation(np.arange(len(leaves)))):
             leaves[leaf].reward = float(rank % 2)
-
-
-@dataclass(frozen=True, slots=True)
-class LeafRow:
-    """One trajectory as trainers without trees see it."""
-
-    prompt: list[int]
-    completion: list[int]
-    """Everything after the prompt, observations included."""
-    is_sampled: list[bool]
-    """True on the tokens of `completion` that train."""
-    old_logprobs: list[float]
-    """Of the tokens of `completion`; 0 where not sampled."""
-    advantage: float
-    token_ids: list[int] = field(init=False)
-    """Prompt and completion."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "token_ids", self.prompt + self.completion)
-
-
-def leaf_rows(trees: Sequence[RolloutTree]) -> list[LeafRow]:
-    """Every trajectory of credited trees."""
-    rows: list[LeafRow] = []
-    for trajectory in (t for tree in trees for t in tree.trajectories()):
-        prompt, *rest = trajectory.nodes
-        rows.append(
-            LeafRow(
-                prompt.token_ids,
-                [token for node in rest for token in node.token_ids],
-                [node.is_sampled for node in rest for _ in node.token_ids],
-                [value for node in rest for value in (node.logprobs or [0.0] * len(node.token_ids))],
-                trajectory.leaf.advantage or 0.0,
-            )
-        )
-    return rows
 
 
 def _prompt_tree(token_ids: list[int]) -> RolloutTree:

@@ -14,7 +14,7 @@ from arpo.bench.training_data import count_trees
 from arpo.bench.training_models import make_model, model_config
 from arpo.bench.training_steps import RUN, packed
 from arpo.errors import ModelError
-from arpo.models.attention import use_layout_attention
+from arpo.models.policy import PolicyModel
 from arpo.training.credit import assign_credit
 from arpo.tree.serialize import read_trees
 
@@ -50,12 +50,12 @@ def peak_memory_mb(request: MemoryRequest) -> float:
 def _measure(request: MemoryRequest) -> float:
     torch.set_num_threads(request.num_threads)
     config = model_config(request.model, request.num_ids)
-    model = use_layout_attention(make_model(config, request.dtype, request.device))
+    policy = PolicyModel(make_model(config, request.dtype, request.device))
     trees = list(read_trees(Path(request.trees)))
-    credits, _ = assign_credit(trees, RUN.advantage, RUN.loss)
-    packed(model, trees, credits, request.packing, count_trees(trees)).measure(request.budget)
-    if model.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(model.device) / 2**20
+    credits = assign_credit(trees, RUN.advantage, RUN.loss)
+    packed(policy, trees, credits, request.packing, count_trees(trees)).measure(request.budget)
+    if policy.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(policy.device) / 2**20
     return _peak_resident_mb()
 
 

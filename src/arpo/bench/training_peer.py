@@ -10,7 +10,7 @@ from typing import IO, Any, cast
 
 import torch
 
-from arpo.bench.training_data import LeafRow
+from arpo.batching.rows import LeafRow
 from arpo.bench.training_steps import budgets
 from arpo.errors import ModelError
 

@@ -11,7 +11,9 @@ from transformers import PreTrainedModel
 
 from arpo.batching.config import BatchingConfig, Packing
 from arpo.batching.policy_batch import TreeCredit
-from arpo.bench.training_data import LeafRow, TreeCounts
+from arpo.batching.rows import LeafRow
+from arpo.bench.training_data import TreeCounts
+from arpo.models.policy import PolicyModel
 from arpo.training.config import RlRun
 from arpo.training.update import UpdateTotals, accumulate_gradients, make_minibatches
 from arpo.tree import RolloutTree
@@ -78,24 +80,24 @@ class InProcess:
 
 
 def packed(
-    model: PreTrainedModel,
+    policy: PolicyModel,
     trees: Sequence[RolloutTree],
     credits: Sequence[TreeCredit],
     packing: Packing,
     counts: TreeCounts,
 ) -> InProcess:
-    """Ours, on a model that takes its attention from a layout: batches and gradients made as `arpo train` makes them."""
+    """Ours: batches and gradients made as `arpo train` makes them."""
 
     def step(budget: int) -> float:
         config = RUN.model_copy(update={"batching": BatchingConfig(packing=packing, max_tokens=budget)})
         totals = UpdateTotals()
-        for minibatch in make_minibatches(trees, credits, config, model.device):
+        for minibatch in make_minibatches(trees, credits, config, policy.device):
             minibatch.old = [batch.rollout_logprobs.float() for batch in minibatch.batches]
-            accumulate_gradients(model, minibatch, config, totals)
+            accumulate_gradients(policy, minibatch, config, totals)
         return totals.loss
 
     tokens = counts.unique_tokens if packing == "tree" else counts.total_tokens
-    return InProcess(model, budgets(tokens, counts.longest_leaf), step)
+    return InProcess(policy.network, budgets(tokens, counts.longest_leaf), step)
 
 
 def padded(model: PreTrainedModel, rows: Sequence[LeafRow], denominator: float) -> InProcess:
@@ -118,9 +120,9 @@ def _padded_loss(model: PreTrainedModel, rows: Sequence[LeafRow]) -> Tensor:
     device = model.device
     lengths = torch.tensor([len(row.token_ids) for row in rows])
     ids = _pad([row.token_ids for row in rows], torch.long).to(device)
-    mask = _pad([[False] * (len(row.prompt) - 1) + row.is_sampled for row in rows], torch.bool).to(device)
-    old = _pad([[0.0] * (len(row.prompt) - 1) + row.old_logprobs for row in rows], torch.float32).to(device)
-    advantages = torch.tensor([row.advantage for row in rows], device=device).unsqueeze(1)
+    mask = _pad([[False] * (len(row.prompt_ids) - 1) + row.completion_mask for row in rows], torch.bool).to(device)
+    old = _pad([[0.0] * (len(row.prompt_ids) - 1) + row.logprobs for row in rows], torch.float32).to(device)
+    advantages = _pad([[0.0] * (len(row.prompt_ids) - 1) + row.advantages for row in rows], torch.float32).to(device)
     attention_mask = (torch.arange(ids.shape[1]) < lengths.unsqueeze(1)).long().to(device)
     logits = model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits[:, :-1].float()
     logprobs = torch.log_softmax(logits, dim=-1).gather(-1, ids[:, 1:].unsqueeze(-1)).squeeze(-1)

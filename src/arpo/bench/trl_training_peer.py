@@ -49,15 +49,15 @@ def collate(rows: list[dict], num_items: torch.Tensor, device: torch.device) -> 
     def padded(values: list[list], dtype: torch.dtype, side: str = "right") -> torch.Tensor:
         return pad([torch.tensor(v, dtype=dtype) for v in values], padding_side=side).to(device)
 
-    prompts, completions = [row["prompt"] for row in rows], [row["completion"] for row in rows]
+    prompts, completions = [row["prompt_ids"] for row in rows], [row["completion_ids"] for row in rows]
     return {
         "prompt_ids": padded(prompts, torch.long, "left"),
         "prompt_mask": padded([[1] * len(ids) for ids in prompts], torch.long, "left"),
         "completion_ids": padded(completions, torch.long),
         "completion_mask": padded([[1] * len(ids) for ids in completions], torch.long),
-        "tool_mask": padded([row["is_sampled"] for row in rows], torch.long),
-        "old_per_token_logps": padded([row["old_logprobs"] for row in rows], torch.float32),
-        "advantages": torch.tensor([row["advantage"] for row in rows], dtype=torch.float32, device=device),
+        "tool_mask": padded([row["completion_mask"] for row in rows], torch.long),
+        "old_per_token_logps": padded([row["logprobs"] for row in rows], torch.float32),
+        "advantages": torch.tensor([max(row["advantages"], key=abs) for row in rows], dtype=torch.float32, device=device),
         "num_items_in_batch": num_items,
     }
 
@@ -68,7 +68,7 @@ def step(trainer: GivenDataTrainer, rows: list[dict], budget: int, longest: int)
     model.zero_grad(set_to_none=True)
     num_rows = max(1, budget // longest)
     start = time.perf_counter()
-    num_items = torch.tensor(sum(sum(row["is_sampled"]) for row in rows), device=device)
+    num_items = torch.tensor(sum(sum(row["completion_mask"]) for row in rows), device=device)
     loss = 0.0
     for first in range(0, len(rows), num_rows):
         loss += float(trainer.training_step(model, collate(rows[first : first + num_rows], num_items, device), num_items))

@@ -86,6 +86,7 @@ METRICS: dict[str, Metric] = {
     "train/grad_norm": Metric("1", "Global gradient norm before clipping, mean over the step's updates."),
     "train/learning_rate": Metric("1", "Learning rate of the step's last update."),
     "train/updates": Metric("count", "Optimizer updates made; a mini-batch that teaches nothing makes none."),
+    "train/skipped_updates": Metric("count", "Optimizer updates skipped because their gradient was not finite."),
     "train/clip_fraction_low": Metric(
         "1", "Share of ratios below a clip bound that holds for them: of tokens, or of trajectories where ratios are theirs."
     ),
@@ -118,7 +119,7 @@ METRICS: dict[str, Metric] = {
         "tokens", "Tokens that passed forward and backward: each shared token once per tree part it is in, in every epoch."
     ),
     "train/tokens_total": Metric("tokens", "Tokens that training leaf by leaf would have passed, in every epoch."),
-    "train/groups_without_signal": Metric("count", "Groups whose advantages are all zero, replaced ones not counted."),
+    "train/groups_zero_advantage": Metric("count", "Groups whose advantages are all zero, replaced ones not counted."),
     "train/groups": Metric("count", "Groups the step could learn from, with and without signal."),
     "valid/accuracy": Metric("1", "Share of validation tasks answered exactly, one greedy trajectory each."),
     "valid/f1": Metric("1", "Mean token F1 of the validation answers against the best reference."),
@@ -130,6 +131,7 @@ METRICS: dict[str, Metric] = {
     "sft/token_accuracy": Metric("1", "Share of trained tokens given more than half of the probability."),
     "sft/learning_rate": Metric("1", "Learning rate of the step."),
     "sft/grad_norm": Metric("1", "Global gradient norm before clipping."),
+    "sft/skipped_updates": Metric("count", "1 where the update was skipped because its gradient was not finite."),
     "sft/tokens": Metric("tokens", "Tokens trained in the step; the loss mask leaves prompts and tool results out."),
     "sft/tokens_per_s": Metric("tokens/s", "Tokens passed through the model per second, untrained ones included."),
     "sft/epoch": Metric("epochs", "Passes over the conversations so far, fractions included."),

@@ -33,7 +33,9 @@ class TrainerState:
     step: int = 0
     """Finished steps."""
     update: int = 0
-    """Finished optimizer updates, those that had nothing to learn from included."""
+    """Finished optimizer updates, empty and skipped ones included."""
+    skipped_updates: int = 0
+    """The latest updates in a row that were skipped, as their gradient was not finite."""
     position: int = 0
     """Tasks passed in the task order."""
     tasks_digest: str = ""

@@ -32,8 +32,8 @@ def assign_credit(
     *,
     rewards: Sequence[Tensor] | None = None,
     max_tokens: int | None = None,
-) -> tuple[list[TreeCredit], float]:
-    """The credit of all trees of a step, and the denominator of their loss.
+) -> list[TreeCredit]:
+    """The credit of all trees of a step, each with what it adds to the denominator of the loss.
 
     Baseline and scale make advantages per leaf and node; attribution says what a leaf claims on shared tokens; aggregation
     weighs the leaves. Every node gets the sum of the weights below it as `weight`, their weighted mean claim as `advantage`.
@@ -55,24 +55,17 @@ def assign_credit(
     groups = [_Group.of(tree, advantage) for tree in trees]
     if rewards is None:
         rewards = [leaf_rewards(tree) for tree in trees]
-    weights, denominator = _weigh(groups, loss, max_tokens)
     advantages = [_advantages(group, r, advantage) for group, r in zip(groups, rewards, strict=True)]
     if advantage.scale == "batch_std":
         advantages = _normalize_over_tokens(groups, advantages, advantage.added_to_std)
     factors = _entropy_factors(trees, advantage) if advantage.entropy_scale else [None] * len(groups)
     credits: list[TreeCredit] = []
-    for group, own, weight, factor in zip(groups, advantages, weights, factors, strict=True):
+    for group, own, factor in zip(groups, advantages, factors, strict=True):
+        weight, denominator = _weigh(group, loss, max_tokens)
         claims = attribute(own, weight, group.below, advantage.attribution, advantage.shared_part)
         _write_on_nodes(group, weight, claims)
-        credits.append(TreeCredit(weight, claims * (group.num_tokens > 0), factor))
-    return credits, denominator
-
-
-def batch_denominator(
-    trees: Sequence[RolloutTree], advantage: AdvantageConfig, loss: LossConfig, *, max_tokens: int | None = None
-) -> float:
-    """The denominator of a mini-batch of trees; those of the parts of a step add up to the step's."""
-    return _weigh([_Group.of(tree, advantage) for tree in trees], loss, max_tokens)[1]
+        credits.append(TreeCredit(weight, claims * (group.num_tokens > 0), denominator, factor))
+    return credits
 
 
 def leaf_rewards(tree: RolloutTree) -> Tensor:
@@ -86,11 +79,6 @@ def leaf_rewards(tree: RolloutTree) -> Tensor:
         if leaf.reward is None:
             raise ValueError(f"leaf {leaf.id} of task {tree.task.id!r} has no reward; call score_tree first")
     return torch.tensor([leaf.reward for leaf in leaves], dtype=torch.float64)
-
-
-def has_signal(credit: TreeCredit) -> bool:
-    """Whether the policy loss of the tree moves the policy: some leaf claims something on a sampled token."""
-    return bool(credit.advantages.any())
 
 
 @dataclass(slots=True, frozen=True)
@@ -134,14 +122,11 @@ def _inverse_branching_shares(tree: RolloutTree, below: Tensor) -> Tensor:
     return torch.where(below, part, 1.0).prod(dim=1)
 
 
-def _weigh(groups: Sequence[_Group], loss: LossConfig, max_tokens: int | None) -> tuple[list[Tensor], float]:
-    """Weights [L] per tree and the denominator of them all."""
-    lengths = [group.lengths for group in groups]
-    shares = [s for group in groups if group.shares is not None for s in group.shares.tolist()]
-    sizes = [len(group.leaves) for group in groups]
-    flat = [n for part in lengths for n in part.tolist()]
-    weights, denominator = leaf_weights(flat, loss.aggregation, shares or None, max_tokens=max_tokens)
-    return list(torch.tensor(weights, dtype=torch.float64).split(sizes)), denominator
+def _weigh(group: _Group, loss: LossConfig, max_tokens: int | None) -> tuple[Tensor, float]:
+    """Weights [L] of a tree's leaves, and what they add to the denominator."""
+    shares = None if group.shares is None else group.shares.tolist()
+    weights, denominator = leaf_weights(group.lengths.tolist(), loss.aggregation, shares, max_tokens=max_tokens)
+    return torch.tensor(weights, dtype=torch.float64), denominator
 
 
 def _advantages(group: _Group, rewards: Tensor, config: AdvantageConfig) -> Tensor:

@@ -9,9 +9,9 @@ from torch import Tensor
 from arpo.batching.policy_batch import TreeCredit
 from arpo.rewards.scoring import mean_scores
 from arpo.tools.counts import ExecutorCounts, tool_metrics
+from arpo.training.collector import StepRollouts
 from arpo.training.config import RlRun
-from arpo.training.credit import has_signal, leaf_rewards
-from arpo.training.grow import Grown
+from arpo.training.credit import leaf_rewards
 from arpo.training.reference import RewardKl
 from arpo.training.update import UpdateTotals
 from arpo.tree import Node, NodeKind, RolloutTree
@@ -19,16 +19,16 @@ from arpo.tree.statistics import measure_trees
 from arpo.types import StopReason
 
 
-def measure_rollout(grown: Grown, counts: ExecutorCounts, *, window: int, seconds: float) -> dict[str, float]:
-    """The `rollout/` and `tool/` metrics of a step, over every tree it grew.
+def measure_rollout(rollouts: StepRollouts, counts: ExecutorCounts, *, window: int, seconds: float) -> dict[str, float]:
+    """The `rollout/` and `tool/` metrics of a step, over every tree it sampled.
 
     Args:
-        grown: The trees.
-        counts: What the executor did for them, and for trees that were lost.
+        rollouts: The trees.
+        counts: What the executor did for them, and for trees that were dropped.
         window: Tokens after a tool result that count as near it.
-        seconds: Time it took to grow and score them.
+        seconds: Time it took to sample and score them.
     """
-    trees = grown.trees
+    trees = rollouts.trees
     leaves = [leaf for tree in trees for leaf in tree.leaves()]
     rewards = [leaf.reward or 0.0 for leaf in leaves]
     calls = [len(t.tool_results) for tree in trees for t in tree.trajectories()]
@@ -37,16 +37,16 @@ def measure_rollout(grown: Grown, counts: ExecutorCounts, *, window: int, second
         **{f"rollout/{name}": value for name, value in mean_scores(trees).items()},
         **{f"rollout/{name}": found[name] or 0.0 for name in _GROWN},
         "rollout/reward_std": stdev(rewards) if len(rewards) > 1 else 0.0,
-        "rollout/dropped_trees": grown.num_lost,
-        "rollout/rounds": grown.num_rounds,
-        "rollout/groups_replaced": len(grown.replaced),
+        "rollout/dropped_trees": rollouts.num_dropped,
+        "rollout/rounds": rollouts.num_rounds,
+        "rollout/groups_replaced": len(rollouts.replaced),
         "rollout/tool_calls_issued": counts.issued,
         "rollout/tool_calls_executed": counts.executed,
         "rollout/tool_calls_per_trajectory": fmean(calls),
         "rollout/tool_error_rate": (counts.errors + counts.timeouts) / max(1, counts.issued),
         "rollout/refused_rate": counts.refused / max(1, counts.issued),
         "rollout/truncated_rate": sum(_is_truncated(leaf) for leaf in leaves) / len(leaves),
-        "rollout/mixed_group_rate": fmean(len({leaf.reward for leaf in tree.leaves()}) > 1 for tree in trees),
+        "rollout/mixed_group_rate": (len(trees) - len(rollouts.without_signal)) / len(trees),
         "rollout/tokens_per_s": found["tokens_sampled"] / seconds,
         **tool_metrics(counts),
     }
@@ -69,13 +69,14 @@ def measure_update(totals: UpdateTotals, credits: Sequence[TreeCredit], config: 
         "train/loss": totals.loss / max(1, len(totals.grad_norms)),
         "train/grad_norm": fmean(totals.grad_norms) if totals.grad_norms else 0.0,
         "train/updates": len(totals.grad_norms),
+        "train/skipped_updates": totals.num_skipped,
         "train/clip_fraction_low": share("clipped_low", "num_ratios"),
         "train/clip_fraction_high": share("clipped_high", "num_ratios"),
         "train/mismatch_kl": share("mismatch_kl", "num_tokens"),
         "train/entropy": share("entropy", "num_tokens"),
         "train/tokens_unique": totals.num_computed,
         "train/tokens_total": totals.num_trajectory_tokens,
-        "train/groups_without_signal": sum(not has_signal(credit) for credit in credits),
+        "train/groups_zero_advantage": sum(credit.is_zero for credit in credits),
         "train/groups": len(credits),
     }
     if config.updates_per_step * config.epochs_per_step > 1:

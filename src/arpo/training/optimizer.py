@@ -5,6 +5,7 @@ import math
 import torch
 from torch import nn
 
+from arpo.errors import TrainingError
 from arpo.training.config import OptimizerConfig
 
 
@@ -36,12 +37,42 @@ def scheduled_rate(config: OptimizerConfig, update: int, num_updates: int) -> fl
     return config.learning_rate * (config.final_fraction + (1.0 - config.final_fraction) * max(0.0, remaining))
 
 
-def take_update(optimizer: torch.optim.Optimizer, rate: float, max_grad_norm: float) -> float:
-    """Clip the gradients, move the weights, clear the gradients; return the global norm before clipping."""
+def optimizer_step(optimizer: torch.optim.Optimizer, rate: float, max_grad_norm: float) -> float | None:
+    """Clip the gradients, move the weights and clear the gradients; return the global norm before clipping.
+
+    A gradient that is not finite would make every weight NaN, so it moves nothing: the weights and the moments of the optimizer
+    stay as they are, and None is returned.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for group in optimizer.param_groups:
         group["lr"] = rate
-    norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-    optimizer.step()
+    norm = float(nn.utils.clip_grad_norm_(parameters, max_grad_norm))
+    if math.isfinite(norm):
+        optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return float(norm)
+    return norm if math.isfinite(norm) else None
+
+
+class SkippedUpdates:
+    """Counts the updates whose gradient was not finite, and ends a run that makes no other."""
+
+    MAX_IN_A_ROW = 10
+    """Skipped updates in a row that end a run."""
+
+    def __init__(self, num_in_a_row: int = 0):
+        """A count that begins at `num_in_a_row`, as a resumed run does."""
+        self.num_in_a_row = num_in_a_row
+
+    def count(self, norm: float | None) -> None:
+        """Count an update of which `optimizer_step` returned `norm`.
+
+        Raises:
+            TrainingError: it is the last of `MAX_IN_A_ROW` skipped updates in a row.
+        """
+        self.num_in_a_row = self.num_in_a_row + 1 if norm is None else 0
+        if self.num_in_a_row >= self.MAX_IN_A_ROW:
+            raise TrainingError(
+                f"training: the gradients of {self.num_in_a_row} updates in a row were not finite, so that nothing is learned. "
+                f"Look at train/loss, train/mismatch_kl and the rewards of the last steps; lower optimizer.learning_rate or "
+                f"set model.dtype = 'float32', and go on from the last checkpoint"
+            )

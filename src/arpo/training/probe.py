@@ -5,14 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
 from arpo.batching.packing import PackNode, pack_trees
 from arpo.errors import EngineError
 from arpo.inference.base import InferenceEngine
-from arpo.models.attention import forward_hidden
-from arpo.models.logprobs import hidden_to_logprobs
 from arpo.models.lora import adapter_parameters
+from arpo.models.policy import PolicyModel
 from arpo.types import SamplingParams
 
 TOLERANCE = {"float64": 1e-6, "float32": 1e-3, "bfloat16": 0.3, "float16": 0.1}
@@ -22,7 +20,7 @@ _ADAPTER_SHIFT = 0.05
 
 
 async def check_agreement(
-    model: PreTrainedModel, engine: InferenceEngine[Any], prompt: list[int], temperature: float, engine_dtype: str | None = None
+    policy: PolicyModel, engine: InferenceEngine[Any], prompt: list[int], engine_dtype: str | None = None
 ) -> float:
     """Largest difference between engine and trainer log-probs, nats: before a weight update, after it, and when it is undone.
 
@@ -30,40 +28,38 @@ async def check_agreement(
     tensor agrees with, and which is undone to the bit. Each comparison is made on a few freshly sampled tokens after `prompt`.
 
     Args:
-        model: The trainer's.
+        policy: The trainer's, at the temperature of the rollouts.
         engine: The engine that samples for it, with none of its prefixes held.
         prompt: Token ids of a real prompt.
-        temperature: That of the rollouts.
-        engine_dtype: Number format the engine computes in; None: the model's.
+        engine_dtype: Number format the engine computes in; None: the policy's.
 
     Raises:
         EngineError: a difference exceeds the tolerance of the number format: gradients would be those of another policy.
     """
-    names = [str(model.dtype).removeprefix("torch."), *([engine_dtype] if engine_dtype else [])]
+    names = [str(policy.network.dtype).removeprefix("torch."), *([engine_dtype] if engine_dtype else [])]
     tolerance = max(TOLERANCE[name] for name in names)
-    largest = await _compare(model, engine, prompt, temperature)
+    largest = await _compare(policy, engine, prompt)
     _require(largest, tolerance, names, "the engine does not run the trainer's weights, tokenizer or temperature")
     version = engine.version
-    with _other_weights(model):
+    with _other_weights(policy):
         engine.load_weights(None, version)
-        changed = await _compare(model, engine, prompt, temperature)
+        changed = await _compare(policy, engine, prompt)
     _require(changed, tolerance, names, "a weight update did not reach the engine whole")
     engine.load_weights(None, version)
-    restored = await _compare(model, engine, prompt, temperature)
+    restored = await _compare(policy, engine, prompt)
     _require(restored, tolerance, names, "a second weight update did not reach the engine whole")
     return max(largest, changed, restored)
 
 
-async def _compare(model: PreTrainedModel, engine: InferenceEngine[Any], prompt: list[int], temperature: float) -> float:
+async def _compare(policy: PolicyModel, engine: InferenceEngine[Any], prompt: list[int]) -> float:
     prefix = await engine.prefill(None, prompt)
-    completion, longer = await engine.generate(prefix, SamplingParams(temperature=temperature, max_tokens=16), seed=0)
+    completion, longer = await engine.generate(prefix, SamplingParams(temperature=policy.temperature, max_tokens=16), seed=0)
     prefix.release()
     longer.release()
     sampled = completion.token_ids
-    packed = pack_trees([[PackNode(None, [*prompt, *sampled], [False] * len(prompt) + [True] * len(sampled))]]).to(model.device)
+    loss_mask = [False] * len(prompt) + [True] * len(sampled)
     with torch.no_grad():
-        hidden = forward_hidden(model, packed.token_ids, packed.positions, packed.layout)
-        logprobs, _ = hidden_to_logprobs(model, hidden[packed.predictors], packed.targets, temperature)
+        logprobs, _ = policy(pack_trees([[PackNode(None, [*prompt, *sampled], loss_mask)]]).to(policy.device))
     return float((logprobs.cpu() - torch.tensor(completion.logprobs)).abs().max())
 
 
@@ -76,23 +72,23 @@ def _require(difference: float, tolerance: float, names: list[str], reason: str)
 
 
 @contextmanager
-def _other_weights(model: PreTrainedModel) -> Iterator[None]:
+def _other_weights(policy: PolicyModel) -> Iterator[None]:
     """Every row reversed; an adapter, whose zeros that would leave as they are, is moved too."""
-    adapter = list(adapter_parameters(model).values())
+    adapter = list(adapter_parameters(policy.network).values())
     kept = [parameter.detach().clone() for parameter in adapter]
     with torch.no_grad():
-        _reverse_rows(model)
+        _reverse_rows(policy)
         for parameter in adapter:
             parameter.add_(_ADAPTER_SHIFT)
     try:
         yield
     finally:
         with torch.no_grad():
-            _reverse_rows(model)
+            _reverse_rows(policy)
             for parameter, value in zip(adapter, kept, strict=True):
                 parameter.copy_(value)
 
 
-def _reverse_rows(model: PreTrainedModel) -> None:
-    for parameter in model.parameters():
+def _reverse_rows(policy: PolicyModel) -> None:
+    for parameter in policy.parameters():
         parameter.copy_(parameter.flip(0))

@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from arpo.batching.policy_batch import PolicyBatch, TreeCredit, make_policy_batches
 from arpo.errors import ModelError
 from arpo.models.loading import load_policy
 from arpo.models.lora import adapter_off, has_adapter
+from arpo.models.policy import PolicyModel
 from arpo.training.config import RlRun
-from arpo.training.update import batch_logprobs, set_attention
+from arpo.training.update import compute_logprobs
 from arpo.tree import RolloutTree
 
 
@@ -28,23 +28,24 @@ class RewardKl(NamedTuple):
 class Reference:
     """The policy the run started from, or another: a second model, or the policy itself with its adapter off."""
 
-    def __init__(self, config: RlRun, policy: PreTrainedModel):
+    def __init__(self, config: RlRun, policy: PolicyModel):
         """Load the reference.
 
         Args:
             config: The run; `loss.kl.reference` names the model, None the one the run starts from.
-            policy: The model in training. With an adapter it serves as its own reference, which costs no memory.
+            policy: The policy in training. With an adapter it serves as its own reference, which costs no memory.
 
         Raises:
             ModelError: the model cannot be loaded, or has another vocabulary.
         """
         path = config.loss.kl.reference
-        self._config = config
-        self._model = policy
-        if path is not None or not has_adapter(policy):
-            model = load_policy(path or config.model.path, config.model.dtype, config.model.device)
-            self._model = set_attention(model, config.batching.packing).requires_grad_(False)
-        sizes = [model.config.vocab_size for model in (self._model, policy)]
+        self._batching = config.batching
+        self.policy = policy
+        if path is not None or not has_adapter(policy.network):
+            network = load_policy(path or config.model.path, config.model.dtype, config.model.device)
+            needs_layout = config.batching.packing == "tree"
+            self.policy = PolicyModel(network, config.rollout.temperature, needs_layout=needs_layout).requires_grad_(False)
+        sizes = [model.network.config.vocab_size for model in (self.policy, policy)]
         if sizes[0] != sizes[1]:
             raise ModelError(
                 f"loss.kl.reference = {str(path)!r}: its vocabulary has {sizes[0]} tokens, the policy's {sizes[1]}; name a "
@@ -54,14 +55,14 @@ class Reference:
     @torch.no_grad()
     def logprobs(self, batches: Sequence[PolicyBatch]) -> list[Tensor]:
         """Per batch, log-probs [N] of its sampled tokens at the sampling temperature."""
-        with adapter_off(self._model):
-            return [batch_logprobs(self._model, batch, self._config.rollout.temperature)[0] for batch in batches]
+        with adapter_off(self.policy.network):
+            return compute_logprobs(self.policy, batches)
 
     def reward_kl(self, trees: Sequence[RolloutTree]) -> RewardKl:
-        """The KL that the policy which sampled the trees has paid; its log-probs are those the engine reported."""
-        neutral = [TreeCredit(torch.ones(len(t.leaves())), torch.zeros(len(t.leaves()), len(t.nodes))) for t in trees]
-        batches = [b.to(self._model.device) for b in make_policy_batches(trees, neutral, self._config.batching)]
-        paid = [b.rollout_logprobs - r for b, r in zip(batches, self.logprobs(batches), strict=True)]
-        sums = torch.cat([b.leaf_sums(p) for b, p in zip(batches, paid, strict=True)]).cpu()
-        per_token = torch.cat([p[b.is_first] for b, p in zip(batches, paid, strict=True)])
+        """The KL of the policy that sampled the trees; its log-probs are those the engine reported."""
+        neutral = [TreeCredit(torch.ones(len(t.leaves())), torch.zeros(len(t.leaves()), len(t.nodes)), 0.0) for t in trees]
+        batches = [b.to(self.policy.device) for b in make_policy_batches(trees, neutral, self._batching)]
+        kls = [b.rollout_logprobs - r for b, r in zip(batches, self.logprobs(batches), strict=True)]
+        sums = torch.cat([b.leaf_sums(kl) for b, kl in zip(batches, kls, strict=True)]).cpu()
+        per_token = torch.cat([kl[b.is_first] for b, kl in zip(batches, kls, strict=True)])
         return RewardKl(list(sums.split([len(n.leaf_weights) for n in neutral])), float(per_token.mean()))

@@ -1,21 +1,20 @@
-"""Reinforcement learning: tasks -> trees (scored as they finish) -> advantages -> batch -> update -> weights -> metrics."""
+"""Reinforcement learning: the collector samples and scores trees, the learner learns from them, the engine gets the weights."""
 
 import asyncio
 import errno
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
 from arpo.config import dump_config
 from arpo.data.stored_tasks import StoredTasks, open_tasks
 from arpo.data.tasks import report_bad_rows
 from arpo.errors import CheckpointError, RunError
 from arpo.inference.build import build_engine, engine_dtype
-from arpo.models.loading import load_trained_policy
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.base import RewardFn
 from arpo.rewards.build import build_reward, build_scorer
@@ -25,21 +24,17 @@ from arpo.tools.base import Tool
 from arpo.tracking import Tracker, read_metrics
 from arpo.tracking.progress import Phase, Progress, SilentProgress
 from arpo.tracking.run_directory import RunDirectory
-from arpo.training.algorithm_config import KlConfig
 from arpo.training.checkpoint import Checkpoints, TrainerState
+from arpo.training.collector import Collector
 from arpo.training.config import RlRun
-from arpo.training.credit import assign_credit
 from arpo.training.effects import inert_terms
-from arpo.training.grow import TreeGrower
-from arpo.training.measure import measure_rollout, measure_shaping, measure_update
-from arpo.training.optimizer import build_optimizer, scheduled_rate
+from arpo.training.learner import Learner
+from arpo.training.measure import measure_rollout
 from arpo.training.probe import check_agreement
-from arpo.training.reference import Reference
-from arpo.training.shaping import shape_rewards
+from arpo.training.shaping import has_signal
 from arpo.training.summary import summarize_run
 from arpo.training.task_filter import TaskFilter
 from arpo.training.task_order import TaskOrder
-from arpo.training.update import make_minibatches, old_logprobs, set_attention, update_policy
 from arpo.training.validation import Validation
 from arpo.tree import RolloutTree, write_trees
 
@@ -67,6 +62,7 @@ def train_rl(
         RunError: the run directory is in use, or holds a run and `resume` is False; or the disk is full.
         EngineError, JudgeError: the engine failed twice on every tree of a step, or the judge on an answer of each; single
             trees lost so, and those of prompts that leave no room, are reported and counted as `rollout/dropped_trees`.
+        TrainingError: ten updates in a row had a gradient that is not finite.
         CheckpointError: a checkpoint could not be written or read.
     """
     if config.num_threads is not None:
@@ -90,10 +86,11 @@ def train_rl(
 
 
 class RLTrainer:
-    """Trains one policy in one run directory; `step` and `learn` read as their phases."""
+    """Wires collector, learner, engine, validation and checkpoints of one run directory; `step` is one step of training."""
 
     def __init__(self, config: RlRun, run: RunDirectory, progress: Progress, reward_fn: RewardFn, tools: dict[str, Tool]):
         self.state = TrainerState()
+        self.learner = Learner(config)
         self._config = config
         self._run = run
         self._progress = progress
@@ -101,24 +98,21 @@ class RLTrainer:
         order = TaskOrder(self._tasks, config.tasks_per_step, config.seed)
         self._first_task = order.take(0, 1)[0][0]
         tokenizer = PolicyTokenizer.load(config.model.path)
-        self._model: PreTrainedModel = set_attention(load_trained_policy(config.model, config.seed), config.batching.packing)
-        self._optimizer = build_optimizer(self._model, config.optimizer)
-        self._reference = Reference(config, self._model) if config.loss.kl.coefficient else None
-        self._longest = config.agent.limits.max_trajectory_tokens
-        self._engine = build_engine(config.engine, config.model, tokenizer, max_tokens=self._longest, model=self._model)
+        longest = config.agent.limits.max_trajectory_tokens
+        network = self.learner.policy.network
+        self._engine = build_engine(config.engine, config.model, tokenizer, max_tokens=longest, model=network)
         self._agent = build_agent(config.agent, self._engine, tokenizer, extra_tools=tools)
         self._scorer = build_scorer(config.reward, reward_fn)
-        self._grower = TreeGrower(
+        self._collector = Collector(
             RolloutRunner(self._agent, config.rollout), self._scorer, order, tasks_per_step=config.tasks_per_step,
-            max_rounds=config.dynamic_sampling.max_rounds, seed=config.seed, has_signal=self._has_signal, report=progress.line,
+            max_rounds=config.dynamic_sampling.max_rounds, seed=config.seed,
+            has_signal=partial(has_signal, overlong=config.overlong, max_tokens=longest), report=progress.line,
         )  # fmt: skip
         self._validation = self._build_validation(tools)
         self._checkpoints = Checkpoints(run.path, config.model.path, config.checkpoint.keep)
         self._resume()
-        self._filter = TaskFilter(
-            config.task_filter.after, self.state, most=len(order) - config.tasks_per_step, has_signal=self._has_signal,
-            report=progress.line,
-        )  # fmt: skip
+        most = len(order) - config.tasks_per_step
+        self._filter = TaskFilter(config.task_filter.after, self.state, most=most, report=progress.line)
         self._tracker = Tracker(run.path, config.tracking, config.model_dump(mode="json"))
 
     def _build_validation(self, tools: dict[str, Tool]) -> Validation | None:
@@ -137,7 +131,8 @@ class RLTrainer:
         """Go to the newest checkpoint of the run directory, if it holds one."""
         newest = self._checkpoints.newest()
         if newest is not None:
-            self.state = self._checkpoints.load(newest, self._model, self._optimizer)
+            self.state = self._checkpoints.load(newest, self.learner.policy.network, self.learner.optimizer)
+            self.learner.go_on_from(self.state.update, self.state.skipped_updates)
             self._engine.load_weights(None, version=self.state.update)
             check_same_tasks(newest, self.state, self._tasks)
             self._point_links()
@@ -149,7 +144,7 @@ class RLTrainer:
         config = self._config
         prompt = self._agent.protocol.encode_prompt(self._first_task)
         computes_in = engine_dtype(config.engine, config.model)
-        await check_agreement(self._model, self._engine, prompt, config.rollout.temperature, computes_in)
+        await check_agreement(self.learner.policy, self._engine, prompt, computes_in)
         try:
             with self._tracker, self._progress.phase("train", config.num_steps, "step", self.state.step) as phase:
                 self._tracker.truncate_after(self.state.step)
@@ -170,52 +165,21 @@ class RLTrainer:
         return summary
 
     async def step(self) -> dict[str, float]:
-        """The next step: grow trees from tasks, learn from them, hand the weights to the engine; returns its metrics."""
-        started = time.perf_counter()
-        grown = await self._grower.grow(self.state.step, self.state.position, self._filter.filtered)
+        """The next step: tasks, scored trees, update, weights to the engine; returns its metrics."""
+        state, started = self.state, time.perf_counter()
+        rollouts = await self._collector.collect(state.step, state.position, self._filter.filtered)
         grow_s = time.perf_counter() - started
         counts = self._agent.executor.take_counts()
-        metrics = measure_rollout(grown, counts, window=self._config.rollout.entropy_window, seconds=grow_s)
-        metrics |= self._filter.observe(grown.trees) | self._scorer.take_judge_metrics()
-        metrics |= self.learn(grown.kept)
+        metrics = measure_rollout(rollouts, counts, window=self._config.rollout.entropy_window, seconds=grow_s)
+        metrics |= self._filter.observe(rollouts.trees, rollouts.without_signal) | self._scorer.take_judge_metrics()
+        metrics |= self.learner.learn(rollouts.kept)
         update_s = time.perf_counter() - started - grow_s
-        self._engine.load_weights(None, version=self.state.update)
-        self.state.step, self.state.position = self.state.step + 1, grown.position
-        self.state.tasks_digest = self._tasks.digest
-        self._save_trees(grown.trees)
+        self._engine.load_weights(None, version=self.learner.num_updates)
+        state.step, state.position, state.tasks_digest = state.step + 1, rollouts.position, self._tasks.digest
+        state.update, state.skipped_updates = self.learner.num_updates, self.learner.skipped.num_in_a_row
+        self._save_trees(rollouts.trees)
         step_s = time.perf_counter() - started
         return metrics | {"time/step_s": step_s, "time/grow_s": grow_s, "time/update_s": update_s}
-
-    def learn(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
-        """Move the policy by what scored trees teach: advantages, batches, old and reference log-probs, updates."""
-        config, model, reference, longest = self._config, self._model, self._reference, self._longest
-        paid = reference.reward_kl(trees) if reference is not None and config.loss.kl.is_in_reward else None
-        kl_sums = paid.leaf_sums if paid is not None else None
-        rewards = shape_rewards(trees, config.overlong, config.loss.kl, max_tokens=longest, kl_sums=kl_sums)
-        credits, _ = assign_credit(trees, config.advantage, config.loss, rewards=rewards, max_tokens=longest)
-        minibatches = make_minibatches(trees, credits, config, model.device)
-        rates = self._next_rates()
-        for minibatch in minibatches:
-            if len(rates) > 1:
-                minibatch.old = old_logprobs(model, minibatch.batches, config.rollout.temperature)
-            if reference is not None and config.loss.kl.is_in_loss:
-                minibatch.reference = reference.logprobs(minibatch.batches)
-        totals = update_policy(model, self._optimizer, minibatches, rates, config)
-        self.state.update += len(rates)
-        metrics = measure_update(totals, credits, config) | measure_shaping(trees, rewards, paid, config)
-        return metrics | {"train/learning_rate": rates[-1]}
-
-    def _next_rates(self) -> list[float]:
-        """The learning rate of each update of the step."""
-        config = self._config
-        per_step = config.updates_per_step * config.epochs_per_step
-        updates = range(self.state.update, self.state.update + per_step)
-        return [scheduled_rate(config.optimizer, update, config.num_steps * per_step) for update in updates]
-
-    def _has_signal(self, tree: RolloutTree) -> bool:
-        """Whether the rewards of a group differ."""
-        rewards = shape_rewards([tree], self._config.overlong, KlConfig(), max_tokens=self._longest)[0]
-        return bool(rewards.min() < rewards.max())
 
     async def _validate(self, metrics: dict[str, float]) -> None:
         """Validate when due, add the metrics, remember the best."""
@@ -235,7 +199,7 @@ class RLTrainer:
         state = self.state
         if self._is_due(self._config.checkpoint.every) or state.best_step == state.step:
             is_linked = state.step in (self._best_step, self._config.num_steps)
-            self._checkpoints.save(self._model, self._optimizer, state, as_model=is_linked)
+            self._checkpoints.save(self.learner.policy.network, self.learner.optimizer, state, as_model=is_linked)
             self._point_links()
 
     def _point_links(self) -> None:

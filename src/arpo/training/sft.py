@@ -14,9 +14,8 @@ from arpo.data.conversations import encode_conversation, read_conversations
 from arpo.data.sources import BadRow
 from arpo.data.tasks import report_bad_rows
 from arpo.errors import DataError
-from arpo.models.attention import forward_hidden, use_layout_attention
 from arpo.models.loading import load_trained_policy
-from arpo.models.logprobs import hidden_to_logprobs
+from arpo.models.policy import PolicyModel
 from arpo.protocols.build import build_protocol
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.seeds import derive_seed
@@ -26,7 +25,7 @@ from arpo.tracking.progress import Progress, SilentProgress
 from arpo.tracking.run_directory import RunDirectory
 from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.config import SftRun
-from arpo.training.optimizer import build_optimizer, scheduled_rate, take_update
+from arpo.training.optimizer import SkippedUpdates, build_optimizer, optimizer_step, scheduled_rate
 
 
 @dataclass(slots=True, frozen=True)
@@ -48,8 +47,9 @@ def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any
     with RunDirectory.create(config.out) as run:
         tokenizer = PolicyTokenizer.load(config.model.path)
         conversations, num_left_out = _encode_all(config, tokenizer, progress)
-        model = use_layout_attention(load_trained_policy(config.model, config.seed))
-        optimizer = build_optimizer(model, config.optimizer)
+        policy = PolicyModel(load_trained_policy(config.model, config.seed))
+        optimizer = build_optimizer(policy, config.optimizer)
+        skipped = SkippedUpdates()
         run.write_text("config.toml", dump_config(config))
         batches = list(_epochs(conversations, config))
         state, started, num_tokens, loss = TrainerState(), time.perf_counter(), 0, 0.0
@@ -62,7 +62,7 @@ def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any
                 if config.max_seconds is not None and seconds >= config.max_seconds:
                     break
                 rate = _rate(config, index, len(batches), seconds)
-                metrics = _train_batch(model, optimizer, batch, rate, config.optimizer.max_grad_norm)
+                metrics = _train_batch(policy, optimizer, batch, rate, config.optimizer.max_grad_norm, skipped)
                 num_tokens += sum(len(c.token_ids) for c in batch)
                 loss = metrics["sft/loss"]
                 state.step = state.update = index + 1
@@ -71,7 +71,7 @@ def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any
                 tracker.log(state.step, metrics)
                 phase.advance(1, loss=round(loss, 4), accuracy=round(metrics["sft/token_accuracy"], 4))
         checkpoints = Checkpoints(run.path, config.model.path, keep=1)
-        checkpoints.save(model, optimizer, state)
+        checkpoints.save(policy.network, optimizer, state)
         checkpoints.link("final", state.step)
         total = time.perf_counter() - started
         summary = {
@@ -127,16 +127,23 @@ def _rate(config: SftRun, update: int, num_updates: int, seconds: float) -> floa
 
 
 def _train_batch(
-    model: Any, optimizer: torch.optim.Optimizer, batch: Sequence[_Encoded], rate: float, max_grad_norm: float
+    policy: PolicyModel,
+    optimizer: torch.optim.Optimizer,
+    batch: Sequence[_Encoded],
+    rate: float,
+    max_grad_norm: float,
+    skipped: SkippedUpdates,
 ) -> dict[str, float]:
-    packed = pack_trees([[PackNode(None, c.token_ids, c.loss_mask)] for c in batch]).to(model.device)
-    hidden = forward_hidden(model, packed.token_ids, packed.positions, packed.layout)
-    logprobs, _ = hidden_to_logprobs(model, hidden[packed.predictors], packed.targets)
+    packed = pack_trees([[PackNode(None, c.token_ids, c.loss_mask)] for c in batch]).to(policy.device)
+    logprobs, _ = policy(packed)
     loss = -logprobs.mean()
     loss.backward()
+    norm = optimizer_step(optimizer, rate, max_grad_norm)
+    skipped.count(norm)
     return {
         "sft/loss": float(loss.detach()),
-        "sft/grad_norm": take_update(optimizer, rate, max_grad_norm),
+        "sft/grad_norm": norm or 0.0,
+        "sft/skipped_updates": float(norm is None),
         "sft/learning_rate": rate,
         "sft/tokens": len(packed.targets),
         "sft/token_accuracy": float((logprobs.detach().exp() > 0.5).float().mean()),

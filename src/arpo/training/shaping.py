@@ -46,3 +46,12 @@ def shape_rewards(
     if kl.is_in_reward and kl_sums is not None:
         shaped = [rewards - kl.coefficient * sums.double() for rewards, sums in zip(shaped, kl_sums, strict=True)]
     return shaped
+
+
+def has_signal(tree: RolloutTree, overlong: OverlongConfig, *, max_tokens: int) -> bool:
+    """Whether the rewards of a scored tree's leaves differ, the length penalty included; equal rewards teach nothing.
+
+    Example: rewards 1, 1 and 0 have signal; 1, 1 and 1 have none.
+    """
+    (rewards,) = shape_rewards([tree], overlong, KlConfig(), max_tokens=max_tokens)
+    return bool(rewards.min() < rewards.max())

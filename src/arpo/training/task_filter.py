@@ -23,7 +23,6 @@ class TaskFilter:
         state: TrainerState,
         *,
         most: int,
-        has_signal: Callable[[RolloutTree], bool],
         report: Callable[[str], None],
     ):
         """A filter.
@@ -32,13 +31,11 @@ class TaskFilter:
             after: Groups in a row that make a task be left out; 0 leaves out none.
             state: Holds `streaks` and `filtered`, which the filter writes.
             most: Tasks that may be left out, so that enough stay for a step; those that come later stay and are counted on.
-            has_signal: Whether a scored tree teaches something.
             report: Told of each task left out, in one line.
         """
         self._after = after
         self._state = state
         self._most = most
-        self._has_signal = has_signal
         self._report = report
 
     @property
@@ -46,12 +43,17 @@ class TaskFilter:
         """Ids of the tasks left out."""
         return set(self._state.filtered)
 
-    def observe(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
-        """Count a step's scored trees; the metric of the filter, none when it is off."""
+    def observe(self, trees: Sequence[RolloutTree], without_signal: Set[str]) -> dict[str, float]:
+        """Count a step's scored trees; the metric of the filter, none when it is off.
+
+        Args:
+            trees: Of the step.
+            without_signal: Ids of their tasks whose leaves all have the same reward.
+        """
         if not self._after:
             return {}
         for tree in trees:
-            streak = self._count(tree)
+            streak = self._count(tree, has_signal=tree.task.id not in without_signal)
             if abs(streak) >= self._after and len(self._state.filtered) < self._most:
                 del self._state.streaks[tree.task.id]
                 self._state.filtered.append(tree.task.id)
@@ -59,10 +61,10 @@ class TaskFilter:
                 self._report(f"task_filter: {tree.task.id} is left out: {kind} of its last {abs(streak)} groups")
         return {"rollout/tasks_filtered": len(self._state.filtered)}
 
-    def _count(self, tree: RolloutTree) -> int:
+    def _count(self, tree: RolloutTree, *, has_signal: bool) -> int:
         """The task's groups in a row with this one: above 0 solved, below 0 not, 0 when this one has signal."""
         before = self._state.streaks.pop(tree.task.id, 0)
-        if self._has_signal(tree):
+        if has_signal:
             return 0
         is_solved = all(leaf.reward_components.get("exact_match", leaf.reward or 0.0) >= 1 for leaf in tree.leaves())
         kind = 1 if is_solved else -1

@@ -7,17 +7,14 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
+from arpo.algorithms.aggregation import total_denominator
 from arpo.algorithms.mismatch import mismatch_kl
-from arpo.batching.config import Packing
 from arpo.batching.policy_batch import PolicyBatch, TreeCredit, make_policy_batches
-from arpo.models.attention import forward_hidden, layout_obstacle, use_layout_attention
-from arpo.models.logprobs import hidden_to_logprobs
+from arpo.models.policy import PolicyModel
 from arpo.training.config import RlRun
-from arpo.training.credit import batch_denominator, has_signal
 from arpo.training.objective import policy_objective
-from arpo.training.optimizer import take_update
+from arpo.training.optimizer import SkippedUpdates, optimizer_step
 from arpo.tree import RolloutTree
 
 
@@ -50,18 +47,9 @@ class UpdateTotals:
     ratio_max: float = 1.0
     """Largest ratio of a token's probability to that before the step."""
     grad_norms: list[float] = field(default_factory=list[float])
-    """One per update, before clipping."""
-
-
-def set_attention(model: PreTrainedModel, packing: Packing) -> PreTrainedModel:
-    """The same model, ready for batches of a packing: flat ones leave a model whose attention takes no layout as it is.
-
-    Raises:
-        ModelError: packed trees are asked of such a model.
-    """
-    if packing == "flat" and layout_obstacle(model) is not None:
-        return model
-    return use_layout_attention(model)
+    """One per update that moved the weights, before clipping."""
+    num_skipped: int = 0
+    """Updates whose gradient was not finite, which moved nothing."""
 
 
 def make_minibatches(
@@ -69,40 +57,32 @@ def make_minibatches(
 ) -> list[MiniBatch]:
     """The trees of a step in order, in `updates_per_step` mini-batches of nearly equal size.
 
-    Trees without signal are left out of the batches, unless a KL or entropy term moves the policy on them too.
+    Trees whose advantages are all zero are left out of the batches, unless a KL or entropy term moves the policy on them too.
 
     Example: 5 trees in 2 updates: 2, then 3.
     """
     every_tree_counts = config.loss.kl.is_in_loss or config.loss.entropy_coefficient > 0
-    longest = config.agent.limits.max_trajectory_tokens
     minibatches: list[MiniBatch] = []
     bounds = [i * len(trees) // config.updates_per_step for i in range(config.updates_per_step + 1)]
     for start, end in pairwise(bounds):
-        used = [i for i in range(start, end) if every_tree_counts or has_signal(credits[i])]
+        used = [i for i in range(start, end) if every_tree_counts or not credits[i].is_zero]
         batches = make_policy_batches([trees[i] for i in used], [credits[i] for i in used], config.batching)
-        denominator = batch_denominator(trees[start:end], config.advantage, config.loss, max_tokens=longest)
+        denominator = total_denominator(credit.denominator for credit in credits[start:end])
         num_tokens = sum(trees[i].num_trajectory_tokens for i in used)
         minibatches.append(MiniBatch([batch.to(device) for batch in batches], denominator, num_tokens))
     return minibatches
 
 
-def batch_logprobs(model: PreTrainedModel, batch: PolicyBatch, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probs and entropies [N] of a batch's sampled tokens at the sampling temperature."""
-    packed = batch.packed
-    hidden = forward_hidden(model, packed.token_ids, packed.positions, packed.layout)
-    return hidden_to_logprobs(model, hidden[packed.predictors], packed.targets, temperature)
-
-
 @torch.no_grad()
-def old_logprobs(model: PreTrainedModel, batches: Sequence[PolicyBatch], temperature: float) -> list[Tensor]:
-    """Log-probs per batch under the weights of now."""
-    return [batch_logprobs(model, batch, temperature)[0] for batch in batches]
+def compute_logprobs(policy: PolicyModel, batches: Sequence[PolicyBatch]) -> list[Tensor]:
+    """Per batch, log-probs [N] of its sampled tokens under the present weights, without gradient."""
+    return [policy(batch.packed)[0] for batch in batches]
 
 
-def accumulate_gradients(model: PreTrainedModel, minibatch: MiniBatch, config: RlRun, totals: UpdateTotals) -> None:
-    """Add the gradient of a mini-batch's loss to the model's parameters, and its figures to `totals`."""
+def accumulate_gradients(policy: PolicyModel, minibatch: MiniBatch, config: RlRun, totals: UpdateTotals) -> None:
+    """Add the gradient of a mini-batch's loss to the parameters of the policy, and its figures to `totals`."""
     for index, batch in enumerate(minibatch.batches):
-        logprobs, entropies = batch_logprobs(model, batch, config.rollout.temperature)
+        logprobs, entropies = policy(batch.packed)
         old = minibatch.old[index] if minibatch.old is not None else None
         reference = minibatch.reference[index] if minibatch.reference is not None else None
         objective = policy_objective(logprobs, entropies, old, reference, batch, config.loss, config.correction)
@@ -118,25 +98,35 @@ def accumulate_gradients(model: PreTrainedModel, minibatch: MiniBatch, config: R
 
 
 def update_policy(
-    model: PreTrainedModel,
+    policy: PolicyModel,
     optimizer: torch.optim.Optimizer,
     minibatches: Sequence[MiniBatch],
     rates: Sequence[float],
     config: RlRun,
+    skipped: SkippedUpdates,
 ) -> UpdateTotals:
-    """Pass `epochs_per_step` times over the mini-batches, one optimizer update each; an empty one moves nothing.
+    """Pass `epochs_per_step` times over the mini-batches, with one optimizer update each; an empty one moves nothing.
 
     Args:
-        model: The policy.
+        policy: What is trained.
         optimizer: Over its trained parameters.
         minibatches: Of the step, with the log-probs their loss needs.
         rates: Learning rate of each update.
         config: The run.
+        skipped: Counts updates whose gradient is not finite.
+
+    Raises:
+        TrainingError: too many updates in a row had a gradient that is not finite.
     """
     totals = UpdateTotals()
     for minibatch, rate in zip([*minibatches] * config.epochs_per_step, rates, strict=True):
         if minibatch.batches:
-            accumulate_gradients(model, minibatch, config, totals)
+            accumulate_gradients(policy, minibatch, config, totals)
             totals.num_trajectory_tokens += minibatch.num_trajectory_tokens
-            totals.grad_norms.append(take_update(optimizer, rate, config.optimizer.max_grad_norm))
+            norm = optimizer_step(optimizer, rate, config.optimizer.max_grad_norm)
+            skipped.count(norm)
+            if norm is None:
+                totals.num_skipped += 1
+            else:
+                totals.grad_norms.append(norm)
     return totals

@@ -36,7 +36,7 @@ def credit(scale: bool = False) -> TreeCredit:
     advantages = torch.tensor([[1.0], [-0.5], [0.25]], dtype=F64).repeat(1, 6)
     advantages[0, 3] = 3.0
     factors = [None, torch.tensor([2.0, -1.0]), None, None, torch.tensor([1.0, 0.5]), None] if scale else None
-    return TreeCredit(torch.tensor([1.0, 0.5, 2.0], dtype=F64), advantages, factors)
+    return TreeCredit(torch.tensor([1.0, 0.5, 2.0], dtype=F64), advantages, 1.0, factors)
 
 
 def batches(tree: RolloutTree, config: BatchingConfig, scale: bool = False) -> list[PolicyBatch]:
@@ -137,7 +137,7 @@ def test_trees_are_grouped_by_their_unique_tokens(tree: RolloutTree) -> None:
 
 def test_a_prompt_alone_adds_nothing(tree: RolloutTree) -> None:
     bare = RolloutTree.from_prompt(TASK, [1, 2])
-    nothing = TreeCredit(torch.zeros(0, dtype=F64), torch.zeros(0, 1, dtype=F64))
+    nothing = TreeCredit(torch.zeros(0, dtype=F64), torch.zeros(0, 1, dtype=F64), 0.0)
     (batch,) = make_policy_batches([bare, tree], [nothing, credit()], WHOLE)
     assert len(batch.packed.token_ids) == 9
 
@@ -146,7 +146,7 @@ def test_a_leaf_without_a_sampled_token_has_length_0(tree: RolloutTree) -> None:
     """A top-up that never came back from its tool, with nothing sampled: no token claims anything for it."""
     tree.append(tree.root, NodeKind.OBSERVATION, [10])
     weights = torch.tensor([1.0, 0.5, 2.0, 3.0], dtype=F64)
-    (batch,) = make_policy_batches([tree], [TreeCredit(weights, torch.ones(4, 7, dtype=F64))], WHOLE)
+    (batch,) = make_policy_batches([tree], [TreeCredit(weights, torch.ones(4, 7, dtype=F64), 1.0)], WHOLE)
     assert batch.leaf_lengths.tolist() == [3, 4, 1, 0]
     assert batch.leaf_sums(torch.ones(6)).tolist() == [3, 4, 1, 0]
     assert batch.token_credit().weight.tolist() == [1.5, 1.5, 1, 0.5, 0.5, 2]
@@ -155,7 +155,7 @@ def test_a_leaf_without_a_sampled_token_has_length_0(tree: RolloutTree) -> None:
 def test_what_does_not_fit_together_is_refused(tree: RolloutTree) -> None:
     with pytest.raises(ConfigError, match=r"batching\.max_tokens = 6"):
         batches(tree, BatchingConfig(max_tokens=6))
-    wrong = TreeCredit(torch.ones(2, dtype=F64), torch.ones(3, 6, dtype=F64))
+    wrong = TreeCredit(torch.ones(2, dtype=F64), torch.ones(3, 6, dtype=F64), 1.0)
     with pytest.raises(ValueError, match="3 leaves and 6 nodes"):
         make_policy_batches([tree], [wrong], WHOLE)
     tree.nodes[1].logprobs = [-1.0]

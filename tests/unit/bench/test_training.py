@@ -8,6 +8,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel, Qwen3Config
 
+from arpo.algorithms.aggregation import total_denominator
+from arpo.batching.rows import leaf_rows
 from arpo.bench.train import (
     check_agreement,
     draw_old_logprobs,
@@ -15,12 +17,12 @@ from arpo.bench.train import (
     figures,
     make_training_cases,
 )
-from arpo.bench.training_data import TreeCounts, count_trees, draw_rewards, leaf_rows, quickstart_like_trees, synthetic_tree
+from arpo.bench.training_data import TreeCounts, count_trees, draw_rewards, quickstart_like_trees, synthetic_tree
 from arpo.bench.training_models import make_model, model_config, training_flops
 from arpo.bench.training_steps import RUN, InProcess, budgets, limit, packed, padded
 from arpo.cli.main import main
 from arpo.errors import ConfigError
-from arpo.models.attention import use_layout_attention
+from arpo.models.policy import PolicyModel
 from arpo.training.credit import assign_credit
 
 COUNTS = TreeCounts(
@@ -49,13 +51,14 @@ class CountTokens:
 
 
 def contenders(config: Qwen3Config, trees) -> tuple[dict, InProcess]:
-    stock, ours = make_model(config, "float32", "cpu"), use_layout_attention(make_model(config, "float32", "cpu"))
+    stock, ours = make_model(config, "float32", "cpu"), PolicyModel(make_model(config, "float32", "cpu"))
     draw_rewards(trees)
     draw_old_logprobs(stock, trees)
-    credits, denominator = assign_credit(trees, RUN.advantage, RUN.loss)
+    credits = assign_credit(trees, RUN.advantage, RUN.loss)
     counts = count_trees(trees)
     packings = {name: packed(ours, trees, credits, name, counts) for name in ("tree", "flat")}
-    return packings, padded(stock, leaf_rows(trees), denominator)
+    rows = [row for tree, credit in zip(trees, credits, strict=True) for row in leaf_rows(tree, credit)]
+    return packings, padded(stock, rows, total_denominator(credit.denominator for credit in credits))
 
 
 def test_tree_flat_and_padded_have_one_gradient(config: Qwen3Config) -> None:

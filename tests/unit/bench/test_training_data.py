@@ -2,7 +2,7 @@
 
 import pytest
 
-from arpo.bench.training_data import count_trees, draw_rewards, leaf_rows, quickstart_like_trees, synthetic_tree
+from arpo.bench.training_data import count_trees, draw_rewards, quickstart_like_trees, synthetic_tree
 from arpo.tree import NodeKind, RolloutTree
 from arpo.types import Message, Task
 
@@ -14,8 +14,8 @@ def small_tree() -> RolloutTree:
     )
     call = tree.append(tree.root, NodeKind.COMPLETION, [1, 2, 3], logprobs=[-1.0, -2.0, -3.0])
     result = tree.append(call, NodeKind.OBSERVATION, [9])
-    tree.append(result, NodeKind.COMPLETION, [4, 5], logprobs=[-4.0, -5.0], advantage=0.5)
-    tree.append(result, NodeKind.COMPLETION, [4, 5, 6, 6], logprobs=[-0.1, -0.2, -0.3, -0.4], advantage=-0.5)
+    tree.append(result, NodeKind.COMPLETION, [4, 5], logprobs=[-4.0, -5.0])
+    tree.append(result, NodeKind.COMPLETION, [4, 5, 6, 6], logprobs=[-0.1, -0.2, -0.3, -0.4])
     return tree
 
 
@@ -64,13 +64,3 @@ def test_every_group_has_signal() -> None:
     rewards = [[leaf.reward for leaf in tree.leaves()] for tree in trees]
     assert all(sum(group) == 8 for group in rewards)
     assert rewards[0] != rewards[1]
-
-
-def test_rows_are_the_trajectories() -> None:
-    first, second = leaf_rows([small_tree()])
-    assert (first.prompt, first.completion) == ([7, 8], [1, 2, 3, 9, 4, 5])
-    assert first.token_ids == [7, 8, 1, 2, 3, 9, 4, 5]
-    assert first.is_sampled == [True] * 3 + [False] + [True] * 2
-    assert first.old_logprobs == [-1.0, -2.0, -3.0, 0.0, -4.0, -5.0]
-    assert (first.advantage, second.advantage) == (0.5, -0.5)
-    assert second.completion == [1, 2, 3, 9, 4, 5, 6, 6]

@@ -15,7 +15,7 @@ from arpo.training.algorithm_config import (
     PpoClipLossConfig,
     TreeGrpoAdvantageConfig,
 )
-from arpo.training.credit import assign_credit, batch_denominator, has_signal
+from arpo.training.credit import assign_credit
 from arpo.tree import NodeKind, RolloutTree
 
 EXACT = OutcomeAdvantageConfig(epsilon=1e-30)
@@ -32,7 +32,7 @@ def credit_of(tree: RolloutTree) -> dict[str, tuple[float, float]]:
 
 def claims_of(tree: RolloutTree, advantage: AdvantageConfig, loss: LossConfig = TOKEN_MEAN) -> dict[str, float]:
     """What each leaf claims on the sampled nodes of its path, e.g. "b on a"."""
-    (credit,), _ = assign_credit([tree], advantage, loss)
+    (credit,) = assign_credit([tree], advantage, loss)
     rows = credit.advantages.tolist()
     on_path = {"b": ("a", "b"), "c": ("a", "c"), "d": ("d",)}
     leaves = dict(zip("bcd", rows, strict=True))
@@ -44,8 +44,8 @@ def claims_of(tree: RolloutTree, advantage: AdvantageConfig, loss: LossConfig = 
 def test_every_token_counts_alike(make_tree):
     """Mean 0.5, std sqrt((0.25 + 0.25 + 0) / 2) = 0.5: advantages 1, -1, 0. Lengths 3 + 2, 3 + 6, 1: 15 tokens in all."""
     tree = make_tree((1.0, 0.0, 0.5))
-    (credit,), denominator = assign_credit([tree], EXACT, TOKEN_MEAN)
-    assert denominator == 15
+    (credit,) = assign_credit([tree], EXACT, TOKEN_MEAN)
+    assert credit.denominator == 15
     assert credit.leaf_weights.tolist() == [1, 1, 1]
     assert credit.token_scale is None
     expected = {"prompt": (3, 0), "a": (2, 0), "observation": (2, 0), "b": (1, 1), "c": (1, -1), "d": (1, 0)}
@@ -56,7 +56,7 @@ def test_every_token_counts_alike(make_tree):
 def test_every_trajectory_counts_alike(make_tree):
     """Weights 1/5, 1/9, 1. On a: weight 14/45, advantage (1/5 - 1/9) / (14/45) = 4/14. On the prompt: (4/45) / (59/45)."""
     tree = make_tree((1.0, 0.0, 0.5))
-    assert assign_credit([tree], EXACT, SEQUENCE_MEAN)[1] == 3
+    assert assign_credit([tree], EXACT, SEQUENCE_MEAN)[0].denominator == 3
     found = credit_of(tree)
     assert found["b"] == pytest.approx((1 / 5, 1))
     assert found["c"] == pytest.approx((1 / 9, -1))
@@ -67,8 +67,8 @@ def test_every_trajectory_counts_alike(make_tree):
 
 def test_no_length_counts(make_tree):
     """Three trajectories of at most 40 tokens."""
-    (credit,), denominator = assign_credit([make_tree()], EXACT, PpoClipLossConfig(aggregation="constant"), max_tokens=40)
-    assert (credit.leaf_weights.tolist(), denominator) == ([1, 1, 1], 120)
+    (credit,) = assign_credit([make_tree()], EXACT, PpoClipLossConfig(aggregation="constant"), max_tokens=40)
+    assert (credit.leaf_weights.tolist(), credit.denominator) == ([1, 1, 1], 120)
     with pytest.raises(ValueError, match="max_tokens"):
         assign_credit([make_tree()], EXACT, PpoClipLossConfig(aggregation="constant"))
 
@@ -77,11 +77,11 @@ def test_inverse_branching_divides_at_forks(make_tree):
     """Shares 1/2, 1/2, 1: denominator 5/2 + 9/2 + 1 = 8; mean (1/2 + 0 + 1/2) / 2 = 0.5."""
     tree = make_tree((1.0, 0.0, 0.5))
     advantage = OutcomeAdvantageConfig(scale="none", leaf_weighting="inverse_branching")
-    (credit,), denominator = assign_credit([tree], advantage, TOKEN_MEAN)
-    assert (credit.leaf_weights.tolist(), denominator) == ([0.5, 0.5, 1.0], 8)
+    (credit,) = assign_credit([tree], advantage, TOKEN_MEAN)
+    assert (credit.leaf_weights.tolist(), credit.denominator) == ([0.5, 0.5, 1.0], 8)
     assert [leaf.advantage for leaf in tree.leaves()] == [0.5, -0.5, 0.0]
     assert credit_of(tree)["a"] == (1, 0)
-    assert assign_credit([tree], advantage, SEQUENCE_MEAN)[1] == 2, "as many as initial trajectories"
+    assert assign_credit([tree], advantage, SEQUENCE_MEAN)[0].denominator == 2, "as many as initial trajectories"
 
 
 def test_baselines(make_tree):
@@ -126,8 +126,8 @@ def test_where_a_completion_is_cut_into_nodes_does_not_matter(make_tree):
     c = cut.split(cut.nodes[NAMES.index("c")], 4)
     cut.nodes[-1].reward, c.reward = c.reward, None
     for config in (OutcomeAdvantageConfig(baseline="none", scale="batch_std"), GigpoAdvantageConfig()):
-        (of_whole,), _ = assign_credit([whole], config, SEQUENCE_MEAN)
-        (of_cut,), _ = assign_credit([cut], config, SEQUENCE_MEAN)
+        (of_whole,) = assign_credit([whole], config, SEQUENCE_MEAN)
+        (of_cut,) = assign_credit([cut], config, SEQUENCE_MEAN)
         assert torch.allclose(of_cut.advantages[:, : len(whole.nodes)], of_whole.advantages, atol=1e-14)
         assert torch.equal(of_cut.advantages[:, -1], of_cut.advantages[:, c.id])
         assert of_cut.leaf_weights.equal(of_whole.leaf_weights)
@@ -154,10 +154,10 @@ def test_gigpo_takes_other_observations_for_other_situations(make_tree):
     other = tree.append(d, NodeKind.OBSERVATION, [90])
     end = tree.append(other, NodeKind.COMPLETION, [91], logprobs=[-1.0], entropies=[0.5])
     end.reward = 0.5
-    (credit,), _ = assign_credit([tree], GigpoAdvantageConfig(scale="none"), TOKEN_MEAN)
+    (credit,) = assign_credit([tree], GigpoAdvantageConfig(scale="none"), TOKEN_MEAN)
     assert credit.advantages[2, end.id] == 0, "outcome 0, and alone in its situation"
     other.token_ids = list(tree.nodes[NAMES.index("observation")].token_ids)
-    (credit,), _ = assign_credit([tree], GigpoAdvantageConfig(scale="none"), TOKEN_MEAN)
+    (credit,) = assign_credit([tree], GigpoAdvantageConfig(scale="none"), TOKEN_MEAN)
     assert credit.advantages[2, end.id] == 0, "0.5 is the mean of 1, 0 and 0.5"
     assert credit.advantages[0, NAMES.index("b")] == pytest.approx(0.5 + 0.5)
 
@@ -174,7 +174,7 @@ def test_entropy_scales_tokens_over_the_whole_batch(make_tree):
     trees[1].nodes[-1].entropies = [2.0]
     entropies = [h for tree in trees for node in tree.nodes if node.is_sampled for h in node.entropies or []]
     assert len(entropies) == 24
-    credits, _ = assign_credit(trees, OutcomeAdvantageConfig(entropy_scale=0.2, epsilon=1e-30), TOKEN_MEAN)
+    credits = assign_credit(trees, OutcomeAdvantageConfig(entropy_scale=0.2, epsilon=1e-30), TOKEN_MEAN)
     scale = credits[1].token_scale
     assert scale is not None
     assert [s is None for s in scale] == [not node.is_sampled for node in trees[1].nodes]
@@ -205,18 +205,19 @@ def test_without_the_standard_deviation(make_tree):
 def test_groups_are_normalised_apart_and_share_one_denominator(make_tree):
     """The second group's rewards are 10 times the first's plus 3: the same advantages."""
     first, second = make_tree((1.0, 0.0, 0.5)), make_tree((13.0, 3.0, 8.0), name="u")
-    assert assign_credit([first, second], EXACT, TOKEN_MEAN)[1] == 30
+    assert [credit.denominator for credit in assign_credit([first, second], EXACT, TOKEN_MEAN)] == [15, 15]
     assert [leaf.advantage for leaf in second.leaves()] == pytest.approx([leaf.advantage for leaf in first.leaves()])
 
 
-@pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean", "constant"])
-def test_denominators_of_mini_batches_add_up(aggregation: str, make_tree):
+@pytest.mark.parametrize(("aggregation", "expected"), [("token_mean", 8), ("sequence_mean", 2), ("constant", 80)])
+def test_a_tree_adds_the_same_to_the_denominator_whatever_is_beside_it(aggregation: str, expected: float, make_tree):
+    """Shares 1/2, 1/2, 1 of 5, 9 and 1 tokens: 8 tokens; 2 initial trajectories; 2 times 40 tokens."""
     loss = PpoClipLossConfig(aggregation=aggregation)  # pyright: ignore[reportArgumentType]
     trees = [make_tree(name=str(i)) for i in range(3)]
     config = OutcomeAdvantageConfig(leaf_weighting="inverse_branching")
-    whole = assign_credit(trees, config, loss, max_tokens=40)[1]
-    parts = [batch_denominator(part, config, loss, max_tokens=40) for part in (trees[:1], trees[1:])]
-    assert sum(parts) == pytest.approx(whole)
+    together = assign_credit(trees, config, loss, max_tokens=40)
+    assert [credit.denominator for credit in together] == [expected] * 3
+    assert [assign_credit([tree], config, loss, max_tokens=40)[0].denominator for tree in trees] == [expected] * 3
 
 
 def test_shaped_rewards_replace_the_leaves_own(make_tree):
@@ -231,21 +232,21 @@ def test_shaped_rewards_replace_the_leaves_own(make_tree):
 def test_equal_rewards_give_no_signal(baseline: str, scale: str, make_tree):
     tree, other = make_tree((-1.1, -1.1, -1.1)), make_tree((1.0, 0.0, 0.5))
     config = OutcomeAdvantageConfig(baseline=baseline, scale=scale)  # pyright: ignore[reportArgumentType]
-    (without, with_signal), _ = assign_credit([tree, other], config, TOKEN_MEAN)
-    assert not has_signal(without)
-    assert has_signal(with_signal)
+    without, with_signal = assign_credit([tree, other], config, TOKEN_MEAN)
+    assert without.is_zero
+    assert not with_signal.is_zero
 
 
 @pytest.mark.parametrize("config", [GigpoAdvantageConfig(discount=1.0), TreeGrpoAdvantageConfig()])
 def test_equal_rewards_give_no_signal_in_any_comparison(config: AdvantageConfig, make_tree):
-    credits, _ = assign_credit([make_tree((0.3, 0.3, 0.3))], config, TOKEN_MEAN)
-    assert not has_signal(credits[0])
+    credits = assign_credit([make_tree((0.3, 0.3, 0.3))], config, TOKEN_MEAN)
+    assert credits[0].is_zero
 
 
 def test_without_a_baseline_equal_rewards_teach(make_tree):
     trees = [make_tree((1.0, 1.0, 1.0)), make_tree((0.0, 0.0, 0.0), name="u")]
-    credits, _ = assign_credit(trees, OutcomeAdvantageConfig(baseline="none", scale="batch_std"), TOKEN_MEAN)
-    assert all(has_signal(credit) for credit in credits)
+    credits = assign_credit(trees, OutcomeAdvantageConfig(baseline="none", scale="batch_std"), TOKEN_MEAN)
+    assert not any(credit.is_zero for credit in credits)
 
 
 def test_credit_is_assigned_anew(make_tree):

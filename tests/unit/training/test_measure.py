@@ -2,7 +2,7 @@ import pytest
 
 from arpo.tools.counts import ExecutorCounts
 from arpo.tracking.metrics import check_names
-from arpo.training.grow import Grown
+from arpo.training.collector import StepRollouts
 from arpo.training.measure import measure_rollout
 
 
@@ -10,8 +10,10 @@ def test_every_metric_by_hand(make_tree):
     """Two trees of the shape in conftest. Their rewards (1, 0, 0.5) and (0, 0, 0): leaves b, c, d of each."""
     trees = [make_tree((1.0, 0.0, 0.5)), make_tree((0.0, 0.0, 0.0), name="u")]
     counts = ExecutorCounts(issued=8, executed=5, cached=2, errors=1, timeouts=1, refused=1)
-    grown = Grown(trees=trees, replaced=frozenset({"u"}), num_lost=2, num_rounds=3, position=9)
-    found = measure_rollout(grown, counts, window=3, seconds=2.0)
+    rollouts = StepRollouts(
+        trees=trees, without_signal=frozenset({"u"}), replaced=frozenset({"u"}), num_dropped=2, num_rounds=3, position=9
+    )
+    found = measure_rollout(rollouts, counts, window=3, seconds=2.0)
     check_names(found)
     # near a result: 2 tokens of b (0.5 0.6) and the first 3 of c (0.5 0.6 0.7): 2.9 / 5
     # elsewhere: a (0.5 0.6 0.7), the last 3 of c (0.8 0.9 1.0), d (0.5): 5.0 / 7
@@ -54,8 +56,10 @@ def test_a_step_without_tools_or_opportunities(make_tree):
     """Nothing is divided by zero: the tree that is left when everything below the first completion is cut off."""
     tree = make_tree()
     tree.nodes, tree.children = tree.nodes[:2], [[1], []]
-    grown = Grown(trees=[tree], replaced=frozenset(), num_lost=0, num_rounds=1, position=1)
-    found = measure_rollout(grown, ExecutorCounts(), window=3, seconds=1.0)
+    rollouts = StepRollouts(
+        trees=[tree], without_signal=frozenset(), replaced=frozenset(), num_dropped=0, num_rounds=1, position=1
+    )
+    found = measure_rollout(rollouts, ExecutorCounts(), window=3, seconds=1.0)
     assert found["rollout/branch_rate"] == found["rollout/entropy_after_tool"] == found["rollout/reward_std"] == 0
     assert found["rollout/entropy_elsewhere"] == pytest.approx(0.6)
     assert found["rollout/truncated_rate"] == 1, "it ends with a call whose result had no room"

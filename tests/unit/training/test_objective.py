@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from arpo.algorithms.aggregation import total_denominator
 from arpo.batching.config import BatchingConfig
 from arpo.batching.policy_batch import TreeCredit, make_policy_batches
 from arpo.training.algorithm_config import (
@@ -93,25 +94,25 @@ def packed(
 ) -> tuple[float, Tensor, Tensor]:  # fmt: skip
     """Loss and gradients as training computes them."""
     tokens = tokens or Tokens()
-    credits, denominator = assign_credit(trees, advantage, loss, max_tokens=40)
+    credits = assign_credit(trees, advantage, loss, max_tokens=40)
     total = torch.zeros((), dtype=torch.float64)
     for batch in make_policy_batches(trees, credits, batching):
         ids = batch.packed.targets
         old = None if is_on_policy else tokens.old[ids]
         reference = tokens.reference[ids] if loss.kl.is_in_loss else None
         total = total + policy_objective(tokens.now[ids], tokens.entropies[ids], old, reference, batch, loss, correction).total
-    return tokens.gradients(total / denominator)
+    return tokens.gradients(total / total_denominator(credit.denominator for credit in credits))
 
 
 def by_leaf(trees: list[RolloutTree], advantage: AdvantageConfig, loss: LossConfig, correction: MismatchConfig = OFF):
     """The papers' sums, one leaf and one token after the other."""
     tokens = Tokens()
-    credits, denominator = assign_credit(trees, advantage, loss, max_tokens=40)
+    credits = assign_credit(trees, advantage, loss, max_tokens=40)
     total = torch.zeros((), dtype=torch.float64)
     for tree, credit in zip(trees, credits, strict=True):
         for row, trajectory in enumerate(tree.trajectories()):
             total = total + leaf_loss(tokens, credit, row, trajectory.completions, loss, correction)
-    return tokens.gradients(total / denominator)
+    return tokens.gradients(total / total_denominator(credit.denominator for credit in credits))
 
 
 def leaf_loss(tokens: Tokens, credit: TreeCredit, row: int, nodes, loss: LossConfig, correction: MismatchConfig) -> Tensor:
@@ -240,7 +241,7 @@ def test_micro_batches_change_nothing(name: str, aggregation: str, trees: list[R
 def test_figures_count_every_token_once(batching: BatchingConfig, trees: list[RolloutTree]):
     tokens = Tokens()
     loss = with_terms(LOSSES["ppo"], kl=KlConfig(coefficient=0.3, estimator="k2"))
-    credits, _ = assign_credit(trees, OutcomeAdvantageConfig(attribution="hard"), loss)
+    credits = assign_credit(trees, OutcomeAdvantageConfig(attribution="hard"), loss)
     sums = dict.fromkeys(FIGURES, 0.0)
     for batch in make_policy_batches(trees, credits, batching):
         ids = batch.packed.targets
@@ -263,7 +264,7 @@ def test_figures_count_every_token_once(batching: BatchingConfig, trees: list[Ro
 
 def test_figures_of_a_ratio_per_trajectory(trees: list[RolloutTree]):
     tokens, loss = Tokens(), LOSSES["gspo"]
-    credits, _ = assign_credit(trees, OutcomeAdvantageConfig(), loss)
+    credits = assign_credit(trees, OutcomeAdvantageConfig(), loss)
     (batch,) = make_policy_batches(trees, credits, BatchingConfig())
     ids = batch.packed.targets
     figures = policy_objective(
@@ -276,7 +277,7 @@ def test_figures_of_a_ratio_per_trajectory(trees: list[RolloutTree]):
 
 def test_a_kl_term_without_the_reference_is_an_error(trees: list[RolloutTree]):
     loss = with_terms(LOSSES["ppo"], kl=KlConfig(coefficient=0.1))
-    credits, _ = assign_credit(trees, OutcomeAdvantageConfig(), loss)
+    credits = assign_credit(trees, OutcomeAdvantageConfig(), loss)
     (batch,) = make_policy_batches(trees, credits, BatchingConfig())
     values = torch.zeros(len(batch.packed.targets))
     with pytest.raises(ValueError, match="reference is None"):

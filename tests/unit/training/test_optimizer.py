@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from arpo.training.config import OptimizerConfig
-from arpo.training.optimizer import build_optimizer, scheduled_rate, take_update
+from arpo.training.optimizer import build_optimizer, optimizer_step, scheduled_rate
 
 
 def rates(num_updates: int, **values: object) -> list[float]:
@@ -62,6 +62,6 @@ def test_an_update_clips_moves_and_clears():
     parameter = nn.Parameter(torch.zeros(2))
     optimizer = torch.optim.SGD([parameter], lr=123.0)
     parameter.grad = torch.tensor([3.0, 4.0])
-    assert take_update(optimizer, 0.5, max_grad_norm=1.0) == pytest.approx(5.0)
+    assert optimizer_step(optimizer, 0.5, max_grad_norm=1.0) == pytest.approx(5.0)
     assert torch.allclose(parameter, torch.tensor([-0.3, -0.4]), atol=1e-6)
     assert parameter.grad is None

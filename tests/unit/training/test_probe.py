@@ -10,6 +10,7 @@ from arpo.inference.transformers_engine import TransformersEngine
 from arpo.models.config import LoraConfig, TrainedModelConfig
 from arpo.models.loading import load_policy, load_trained_policy
 from arpo.models.lora import adapter_parameters
+from arpo.models.policy import PolicyModel
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.training.probe import check_agreement
 
@@ -33,7 +34,7 @@ async def engine_of(policy: Path) -> AsyncIterator[Callable[[PreTrainedModel], T
 async def test_engine_and_trainer_agree(policy: Path, engine_of, temperature: float):
     model = load_policy(policy)
     engine = engine_of(model)
-    assert await check_agreement(model, engine, PROMPT, temperature) < 1e-5
+    assert await check_agreement(PolicyModel(model, temperature), engine, PROMPT) < 1e-5
     assert engine.cache.num_used_slots == 0, "the probe leaves nothing behind"
 
 
@@ -42,17 +43,15 @@ async def test_an_engine_with_other_weights_is_refused(policy: Path, engine_of):
     with torch.no_grad():
         model.get_input_embeddings().weight.mul_(1.05)
     engine = engine_of(stale)
-    engine_of(model)  # gives the trainer's model its attention
     with pytest.raises(EngineError, match=r"engine and trainer differ by .* does not run the trainer's weights"):
-        await check_agreement(model, engine, PROMPT, 1.0)
+        await check_agreement(PolicyModel(model), engine, PROMPT)
 
 
 async def test_an_engine_that_ignores_weight_updates_is_refused_and_the_model_left_as_it_was(policy: Path, engine_of):
     model, copy = load_policy(policy), load_policy(policy)
     engine = engine_of(copy)  # the same weights, but its own
-    engine_of(model)
     with pytest.raises(EngineError, match=r"a weight update did not reach the engine"):
-        await check_agreement(model, engine, PROMPT, 1.0)
+        await check_agreement(PolicyModel(model), engine, PROMPT)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), copy.parameters(), strict=True))
 
 
@@ -60,7 +59,7 @@ async def test_an_adapter_is_probed_and_left_as_it_was(policy: Path, engine_of):
     pytest.importorskip("peft")
     model = load_trained_policy(TrainedModelConfig(path=policy, lora=LoraConfig(rank=2)), seed=0)
     before = [p.detach().clone() for p in model.parameters()]
-    assert await check_agreement(model, engine_of(model), PROMPT, 1.0) < 1e-5
+    assert await check_agreement(PolicyModel(model), engine_of(model), PROMPT) < 1e-5
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
 
 
@@ -68,7 +67,6 @@ async def test_an_engine_that_takes_the_weights_but_not_the_adapter_is_refused(p
     pytest.importorskip("peft")
     model, copy = (load_trained_policy(TrainedModelConfig(path=policy, lora=LoraConfig(rank=2)), seed=0) for _ in range(2))
     engine = engine_of(copy)
-    engine_of(model)  # gives the trainer's model its attention
 
     def copy_base_weights(*_: object) -> None:
         own = adapter_parameters(copy)
@@ -76,4 +74,4 @@ async def test_an_engine_that_takes_the_weights_but_not_the_adapter_is_refused(p
 
     engine.load_weights = copy_base_weights
     with pytest.raises(EngineError, match=r"a weight update did not reach the engine"):
-        await check_agreement(model, engine, PROMPT, 1.0)
+        await check_agreement(PolicyModel(model), engine, PROMPT)

@@ -10,8 +10,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from arpo.config import parse_config
 from arpo.errors import ModelError
-from arpo.models.attention import use_layout_attention
 from arpo.models.loading import load_policy, save_policy
+from arpo.models.policy import PolicyModel
 from arpo.training.config import RlRun
 from arpo.training.reference import Reference
 
@@ -46,11 +46,11 @@ def test_another_model_may_be_the_reference(config_of, policy: Path, make_tree, 
             logprobs = stock(input_ids=ids.unsqueeze(0)).logits[0].log_softmax(-1)[:-1].gather(-1, ids[1:, None]).squeeze(-1)
             expected.append(float((-1 - logprobs[torch.tensor(trajectory.loss_mask[1:])]).sum()))
 
-    reference = Reference(config_of(reference=tmp_path / "other"), use_layout_attention(load_policy(policy)))
+    reference = Reference(config_of(reference=tmp_path / "other"), PolicyModel(load_policy(policy)))
     found = reference.reward_kl(trees)
     assert [len(sums) for sums in found.leaf_sums] == [3, 3]
     assert torch.cat(found.leaf_sums).tolist() == pytest.approx(expected, rel=1e-5)
-    assert not any(p.requires_grad for p in reference._model.parameters())
+    assert not any(p.requires_grad for p in reference.policy.parameters())
 
 
 def test_a_reference_of_another_vocabulary_is_refused(config_of, policy: Path, tmp_path: Path):
@@ -59,4 +59,4 @@ def test_a_reference_of_another_vocabulary_is_refused(config_of, policy: Path, t
     settings.vocab_size += 8
     Qwen3ForCausalLM(settings).save_pretrained(tmp_path / "larger")
     with pytest.raises(ModelError, match=r"loss\.kl\.reference = .*larger.* name a model with the policy's tokenizer"):
-        Reference(config_of(reference=tmp_path / "larger"), load_policy(policy))
+        Reference(config_of(reference=tmp_path / "larger"), PolicyModel(load_policy(policy)))

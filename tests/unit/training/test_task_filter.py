@@ -12,20 +12,17 @@ SOLVED, UNSOLVED, MIXED = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.0, 1.0)
 Observe = Callable[..., dict[str, float]]
 
 
-def has_signal(tree: RolloutTree) -> bool:
-    return len({leaf.reward for leaf in tree.leaves()}) > 1
-
-
 @pytest.fixture
 def observe(make_tree: Callable[..., RolloutTree]) -> Callable[[int, int, TrainerState], tuple[Observe, list[str]]]:
     """A filter as a function of the groups of a step: a tuple of rewards by task."""
 
     def build(after: int, most: int, state: TrainerState) -> tuple[Observe, list[str]]:
         lines: list[str] = []
-        task_filter = TaskFilter(after, state, most=most, has_signal=has_signal, report=lines.append)
+        task_filter = TaskFilter(after, state, most=most, report=lines.append)
 
         def step(**groups: tuple[float, float, float]) -> dict[str, float]:
-            found = task_filter.observe([make_tree(rewards=rewards, name=name) for name, rewards in groups.items()])
+            trees = [make_tree(rewards=rewards, name=name) for name, rewards in groups.items()]
+            found = task_filter.observe(trees, {name for name, rewards in groups.items() if len(set(rewards)) == 1})
             assert task_filter.filtered == set(state.filtered)
             return found
 

@@ -30,9 +30,9 @@ class Estimator:
 
     def credit(self, tree: RolloutTree) -> Array:
         """[nodes] what the score of each node's tokens is multiplied by: the sum of weight * advantage of the leaves below."""
-        (credit,), denominator = assign_credit([tree], self.advantage, self.loss, max_tokens=1)
+        (credit,) = assign_credit([tree], self.advantage, self.loss, max_tokens=1)
         sums = (credit.leaf_weights @ credit.advantages).numpy()
-        return sums / denominator if self.is_own_batch else sums
+        return sums / credit.denominator if self.is_own_batch else sums
 
 
 class Gradients:

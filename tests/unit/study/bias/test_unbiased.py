@@ -120,7 +120,7 @@ def test_the_credit_is_what_the_trainer_s_loss_has_as_its_gradient():
     advantage = OutcomeAdvantageConfig(leaf_weighting="inverse_branching", baseline="subtree_out", scale="none")
     estimator = Estimator(name="", advantage=advantage)
     for grown in sample_trees(DecisionTree.of_study(), way, 5, seed=1):
-        credits, _ = assign_credit([grown], advantage, PpoClipLossConfig(aggregation="constant"), max_tokens=1)
+        credits = assign_credit([grown], advantage, PpoClipLossConfig(aggregation="constant"), max_tokens=1)
         (batch,) = make_policy_batches([grown], credits, BatchingConfig())
         log_ratio = torch.zeros(len(batch.rollout_logprobs), dtype=torch.float64, requires_grad=True)
         credit = batch.token_credit()

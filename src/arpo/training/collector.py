@@ -1,4 +1,4 @@
-"""The trees of a step: grown, scored while others still grow, and replaced where they would teach nothing."""
+"""Collects the trees of a step: sampled, scored while others are still sampled, and replaced where they teach nothing."""
 
 from collections.abc import Callable, Sequence, Set
 from contextlib import aclosing
@@ -14,15 +14,17 @@ from arpo.types import Task
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Grown:
-    """The trees of a step, scored."""
+class StepRollouts:
+    """The scored trees of a step."""
 
     trees: list[RolloutTree]
     """Every one, in the order of their tasks, round by round."""
+    without_signal: frozenset[str]
+    """Task ids of the trees whose leaves all have the same reward."""
     replaced: frozenset[str]
-    """Task ids of the trees without signal whose place went to a further task."""
-    num_lost: int
-    """Trees that could not be grown, or hold an ungraded answer."""
+    """Task ids of the trees without signal that a tree of a further task replaces."""
+    num_dropped: int
+    """Trees that could not be sampled, or that hold an ungraded answer."""
     num_rounds: int
     """1, and one for every round of further tasks."""
     position: int
@@ -34,12 +36,12 @@ class Grown:
         return [tree for tree in self.trees if tree.task.id not in self.replaced]
 
 
-class TreeGrower:
-    """Grows the trees of one step after the other.
+class Collector:
+    """Collects the trees of one step after the other.
 
-    With `max_rounds` above 0 it samples dynamically (DAPO, arXiv:2503.14476): trees without signal, and lost ones, are replaced
-    by those of further tasks until `tasks_per_step` have signal, `max_rounds` further rounds are over, or the step has tried
-    every task. Places that stay free go to the latest trees without signal.
+    With `max_rounds` above 0 it samples dynamically (DAPO, arXiv:2503.14476): trees of further tasks replace those without
+    signal and those that were dropped, until `tasks_per_step` trees have signal, `max_rounds` further rounds are over, or the
+    step has tried every task. The latest trees without signal fill what is still missing.
     """
 
     def __init__(
@@ -54,17 +56,17 @@ class TreeGrower:
         has_signal: Callable[[RolloutTree], bool],
         report: Callable[[str], None],
     ):
-        """A grower.
+        """A collector.
 
         Args:
-            runner: Grows trees.
-            scorer: Scores their leaves, meanwhile.
+            runner: Samples trees.
+            scorer: Scores their leaves meanwhile.
             order: Which tasks come next.
             tasks_per_step: Trees wanted.
             max_rounds: Most rounds of further tasks; 0 replaces nothing.
             seed: Of the run.
-            has_signal: Whether a scored tree teaches something.
-            report: Told of each tree that failed, in one line.
+            has_signal: Whether the rewards of a scored tree differ; asked once per tree.
+            report: Gets one line for each tree that failed.
         """
         self._runner = runner
         self._scorer = scorer
@@ -75,46 +77,49 @@ class TreeGrower:
         self._has_signal = has_signal
         self._report = report
 
-    async def grow(self, step: int, position: int, filtered: Set[str] = frozenset()) -> Grown:
-        """The trees of step `step`, counted from 0, whose tasks begin at `position` of the order; `filtered` ones are left out.
+    async def collect(self, step: int, position: int, filtered: Set[str] = frozenset()) -> StepRollouts:
+        """The trees of step `step`, counted from 0, whose tasks begin at `position` of the order and are not `filtered`.
 
         Raises:
-            EngineError, DataError, JudgeError: every tree was lost, so there is nothing to learn from; the last one's error.
+            EngineError, DataError, JudgeError: every tree was dropped, so there is nothing to learn from; the last error.
         """
         trees: list[RolloutTree] = []
-        lost: list[ArpoError] = []
+        without_signal: list[str] = []
+        errors: list[ArpoError] = []
         tried = set(filtered)
         seed = derive_seed(self._seed, "rollout", step)
         num_rounds = 0
         while num_rounds <= self._max_rounds:
-            missing = self._tasks_per_step - sum(map(self._has_signal, trees))
+            missing = self._tasks_per_step - (len(trees) - len(without_signal))
             tasks, position = self._order.take(position, missing, without=tried)
             if not tasks:
                 break
             tried.update(task.id for task in tasks)
-            trees += await self._grow_round(tasks, seed, lost)
+            found = await self._collect_round(tasks, seed, errors)
+            trees += found
+            without_signal += [tree.task.id for tree in found if not self._has_signal(tree)]
             seed = derive_seed(seed, "further round")
             num_rounds += 1
         if not trees:
-            error = lost[-1]
-            raise type(error)(f"step {step + 1}: every tree was lost; the last error: {error}") from error
-        without_signal = [tree.task.id for tree in trees if not self._has_signal(tree)]
-        return Grown(
+            error = errors[-1]
+            raise type(error)(f"step {step + 1}: every tree was dropped; the last error: {error}") from error
+        return StepRollouts(
             trees=trees,
+            without_signal=frozenset(without_signal),
             replaced=frozenset(without_signal[: max(0, len(trees) - self._tasks_per_step)]),
-            num_lost=len(lost),
+            num_dropped=len(errors),
             num_rounds=num_rounds,
             position=position,
         )
 
-    async def _grow_round(self, tasks: Sequence[Task], seed: int, lost: list[ArpoError]) -> list[RolloutTree]:
-        """The trees of some tasks in their order; `lost` is told of those that are missing."""
+    async def _collect_round(self, tasks: Sequence[Task], seed: int, errors: list[ArpoError]) -> list[RolloutTree]:
+        """The trees of some tasks in their order; `errors` gets one for each tree that is missing."""
         trees: dict[str, RolloutTree] = {}
 
         def on_failure(failure: TreeFailure) -> None:
             self._report(str(failure))
             if failure.is_dropped:
-                lost.append(failure.error)
+                errors.append(failure.error)
 
         growing = self._runner.grow(tasks, seed=seed, on_failure=on_failure)
         async with aclosing(self._scorer.scored(growing)) as scored:
@@ -122,8 +127,8 @@ class TreeGrower:
                 if len(graded_leaves(tree)) == len(tree.leaves()):
                     trees[tree.task.id] = tree
                 else:
-                    lost.append(_ungraded(tree))
-                    self._report(f"tree of task {tree.task.id!r}: dropped: {lost[-1]}")
+                    errors.append(_ungraded(tree))
+                    self._report(f"tree of task {tree.task.id!r}: dropped: {errors[-1]}")
         return [trees[task.id] for task in tasks if task.id in trees]
 
 

@@ -11,7 +11,7 @@ from arpo.rewards.build import build_scorer
 from arpo.rewards.config import RewardConfig
 from arpo.rewards.scoring import Scorer
 from arpo.rollout.runner import TreeFailure
-from arpo.training.grow import Grown, TreeGrower
+from arpo.training.collector import Collector, StepRollouts
 from arpo.training.task_order import TaskOrder
 from arpo.tree import RolloutTree, Trajectory
 from arpo.types import Message, Reward, Task
@@ -43,17 +43,17 @@ class Runner:
 def grow(make_tree):
     """Grows one step of 3 tasks; the leaves of tasks named in `mixed` differ in reward."""
 
-    async def run(*, mixed: str, max_rounds: int, lost: str = "", position: int = 0) -> tuple[Grown, Runner]:
+    async def run(*, mixed: str, max_rounds: int, lost: str = "", position: int = 0) -> tuple[StepRollouts, Runner]:
         def reward(trajectory: Trajectory) -> Reward:
             length = len(trajectory.token_ids)
             return Reward(value=float(length if trajectory.task.id in mixed else 1))
 
         runner = Runner(make_tree, lost)
-        grower = TreeGrower(
+        collector = Collector(
             runner, Scorer(reward), TaskOrder(TASKS, 3, seed=0), tasks_per_step=3, max_rounds=max_rounds, seed=0,  # pyright: ignore
             has_signal=lambda tree: len({leaf.reward for leaf in tree.leaves()}) > 1, report=lambda _: None,
         )  # fmt: skip
-        return await grower.grow(4, position), runner
+        return await collector.collect(4, position), runner
 
     return run
 
@@ -104,13 +104,13 @@ async def test_lost_trees_are_counted_and_replaced(grow):
     grown, runner = await grow(mixed="012345678", max_rounds=2, lost=ORDER[1])
     assert runner.rounds == [ORDER[:3], ORDER[3:4]]
     assert names(grown.kept) == [ORDER[0], ORDER[2], ORDER[3]]
-    assert (grown.num_lost, grown.replaced) == (1, frozenset())
+    assert (grown.num_dropped, grown.replaced) == (1, frozenset())
     alone, _ = await grow(mixed="012345678", max_rounds=0, lost=ORDER[1])
     assert len(alone.kept) == 2
 
 
 async def test_a_step_without_any_tree_ends_the_run(grow):
-    with pytest.raises(EngineError, match="step 5: every tree was lost; the last error: no memory"):
+    with pytest.raises(EngineError, match="step 5: every tree was dropped; the last error: no memory"):
         await grow(mixed="", max_rounds=1, lost="012345678")
 
 
@@ -134,13 +134,13 @@ async def test_a_tree_with_an_ungraded_answer_is_lost_and_reported(make_tree, se
     lines: list[str] = []
     judge = {"base_url": f"{server.url}/v1", "model": "m", "http": {"max_retries": 0}}
     scorer = build_scorer(RewardConfig.model_validate({"judge": judge}))
-    grower = TreeGrower(
+    collector = Collector(
         Runner(make, ""), scorer, TaskOrder(tasks, 3, seed=0), tasks_per_step=3, max_rounds=0, seed=0,  # pyright: ignore
         has_signal=lambda _: True, report=lines.append,
     )  # fmt: skip
-    grown = await grower.grow(0, 0)
+    grown = await collector.collect(0, 0)
     assert names(grown.kept) == [ORDER[0], ORDER[2]]
-    assert grown.num_lost == 1
+    assert grown.num_dropped == 1
     assert lines[0].startswith(
         f"tree of task {lost_id!r}: dropped: 2 of its 3 answers have no verdict; ungraded: reward.judge:"
     )

@@ -1,0 +1,73 @@
+"""The learner: a policy, its optimizer and its reference, moved by scored trees. It knows nothing of how they were sampled."""
+
+from collections.abc import Sequence
+
+from arpo.models.loading import load_trained_policy
+from arpo.models.policy import PolicyModel
+from arpo.training.config import RlRun
+from arpo.training.credit import assign_credit
+from arpo.training.measure import measure_shaping, measure_update
+from arpo.training.optimizer import SkippedUpdates, build_optimizer, scheduled_rate
+from arpo.training.reference import Reference
+from arpo.training.shaping import shape_rewards
+from arpo.training.update import compute_logprobs, make_minibatches, update_policy
+from arpo.tree import RolloutTree
+
+
+class Learner:
+    """Trains one policy; `learn` reads as the phases of an update."""
+
+    def __init__(self, config: RlRun):
+        """Load the policy that `config.model` names, and the reference where the loss has a KL term.
+
+        Args:
+            config: Model, optimizer, advantage, loss, batching and limits are read.
+
+        Raises:
+            ConfigError, ModelError: the model or its adapter cannot be made; see each message.
+        """
+        network = load_trained_policy(config.model, config.seed)
+        self.config = config
+        self.policy = PolicyModel(network, config.rollout.temperature, needs_layout=config.batching.packing == "tree")
+        self.optimizer = build_optimizer(self.policy, config.optimizer)
+        self.reference = Reference(config, self.policy) if config.loss.kl.coefficient else None
+        self.num_updates = 0
+        """Finished optimizer updates, empty and skipped ones included; the schedule of the learning rate follows it."""
+        self.skipped = SkippedUpdates()
+
+    def learn(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
+        """Move the policy by scored trees; return the `train/` metrics.
+
+        Advantages per leaf and node, packed batches, old and reference log-probs, then `updates_per_step` times
+        `epochs_per_step` optimizer updates.
+
+        Raises:
+            TrainingError: ten updates in a row had a gradient that is not finite.
+        """
+        config, reference, longest = self.config, self.reference, self.config.agent.limits.max_trajectory_tokens
+        reward_kl = reference.reward_kl(trees) if reference is not None and config.loss.kl.is_in_reward else None
+        kl_sums = reward_kl.leaf_sums if reward_kl is not None else None
+        rewards = shape_rewards(trees, config.overlong, config.loss.kl, max_tokens=longest, kl_sums=kl_sums)
+        credits = assign_credit(trees, config.advantage, config.loss, rewards=rewards, max_tokens=longest)
+        minibatches = make_minibatches(trees, credits, config, self.policy.device)
+        rates = self._next_rates()
+        for minibatch in minibatches:
+            if len(rates) > 1:
+                minibatch.old = compute_logprobs(self.policy, minibatch.batches)
+            if reference is not None and config.loss.kl.is_in_loss:
+                minibatch.reference = reference.logprobs(minibatch.batches)
+        totals = update_policy(self.policy, self.optimizer, minibatches, rates, config, self.skipped)
+        self.num_updates += len(rates)
+        metrics = measure_update(totals, credits, config) | measure_shaping(trees, rewards, reward_kl, config)
+        return metrics | {"train/learning_rate": rates[-1]}
+
+    def go_on_from(self, num_updates: int, num_skipped: int) -> None:
+        """Go on as after `num_updates` updates, the last `num_skipped` of them skipped; a checkpoint brings the weights."""
+        self.num_updates, self.skipped = num_updates, SkippedUpdates(num_skipped)
+
+    def _next_rates(self) -> list[float]:
+        """The learning rate of each update of the step."""
+        config = self.config
+        per_step = config.updates_per_step * config.epochs_per_step
+        updates = range(self.num_updates, self.num_updates + per_step)
+        return [scheduled_rate(config.optimizer, update, config.num_steps * per_step) for update in updates]
