@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from arpo.data.conversations import Conversation, holds_conversations, scan_conversations
 from arpo.data.overlap import OverlapIndex, normalise
-from arpo.data.rows import shorten
-from arpo.data.sources import BadRow, Source, open_source
 from arpo.data.tasks import scan_tasks
+from arpo.files.rows import shorten
+from arpo.files.sources import BadRow, Source, open_source
 from arpo.types import Message, Task
 
 FINDINGS = {
@@ -97,7 +97,7 @@ def check_data(
     Memory holds a few bytes per row, not the rows.
 
     Args:
-        path: What `arpo.data.sources` takes.
+        path: What `arpo.files.sources` takes.
         evaluation: Questions that training must not hold; None looks for none.
         count_tokens: Tokens of a text; None measures characters.
 

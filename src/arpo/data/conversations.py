@@ -22,10 +22,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
-from arpo.data.rows import BadRowError, ScannedRow, shorten
-from arpo.data.sources import BadRow, Source, open_source
 from arpo.data.tasks import to_task
 from arpo.errors import DataError
+from arpo.files.rows import BadRowError, ScannedRow, shorten
+from arpo.files.sources import BadRow, Source, open_source
 from arpo.files.whole import whole
 from arpo.protocols.base import Tokenizer, ToolProtocol
 from arpo.protocols.stop import split_at_stop
@@ -63,7 +63,7 @@ class ConversationFile:
 
 
 def read_conversations(path: Path) -> ConversationFile:
-    """The conversations a path stands for (see `arpo.data.sources`), and the rows that are none.
+    """The conversations a path stands for (see `arpo.files.sources`), and the rows that are none.
 
     Raises:
         DataError: there is no such source, it is unreadable or of another kind, or holds no usable row.

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 
 from arpo.data.conversations import holds_conversations, message_rows, scan_conversations
 from arpo.data.overlap import OverlapIndex
-from arpo.data.rows import cut, shorten
-from arpo.data.sources import BadRow, Source, open_source
 from arpo.data.tasks import scan_tasks
 from arpo.errors import DataError
+from arpo.files.rows import cut, shorten
+from arpo.files.sources import BadRow, Source, open_source
 from arpo.files.whole import whole
 from arpo.types import Message, Task
 
@@ -43,7 +43,7 @@ def convert_data(path: Path, out: Path, without: OverlapIndex | None = None) -> 
     tasks, but for their ids, which name file and row. Conversations are written as `{messages}`.
 
     Args:
-        path: What `arpo.data.sources` takes; it is read twice where parquet is written, for the types.
+        path: What `arpo.files.sources` takes; it is read twice where parquet is written, for the types.
         out: A `.parquet` or `.jsonl` file.
         without: Questions that are left out, and their near-duplicates; None leaves out none.
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from arpo.data.sources import BadRow, open_source
 from arpo.data.tasks import scan_tasks
+from arpo.files.sources import BadRow, open_source
 
 NGRAM_WORDS = 3
 """Words of an n-gram."""

@@ -7,8 +7,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import overload
 
-from arpo.data.sources import BadRow, Source, open_source
 from arpo.data.tasks import ReadTask, check_tasks, scan_tasks, to_task
+from arpo.files.sources import BadRow, Source, open_source
 from arpo.types import Task
 
 

@@ -5,7 +5,7 @@ A row of the public RL schema is
     {data_source, prompt: [{role, content}, ...], ability, reward_model: {ground_truth}, extra_info: {...}}
 
 and any other row is read as `{question, answer}` (`problem` and `Question` are known too; an answer that ends with `#### n`, as
-GSM8K's do, is `n`). What a path may stand for is told in `arpo.data.sources`.
+GSM8K's do, is `n`). What a path may stand for is told in `arpo.files.sources`.
 """
 
 import dataclasses
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from arpo.data.rows import BadRowError, ScannedRow, shorten
-from arpo.data.sources import BadRow, Source, open_source
 from arpo.errors import DataError
+from arpo.files.rows import BadRowError, ScannedRow, shorten
+from arpo.files.sources import BadRow, Source, open_source
 from arpo.tracking.progress import Progress
 from arpo.types import Message, Task
 
@@ -139,16 +139,6 @@ def report_bad_rows(bad_rows: Sequence[BadRow], progress: Progress) -> None:
         progress.line(f"left out: {bad}")
     if len(bad_rows) > _MAX_REPORTED:
         progress.line(f"left out: {bad_rows[0].path}: {len(bad_rows)} rows in all, those above being the first")
-
-
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRowError]]:
-    """Yield (number in its file, row) of every row a path stands for; one that cannot be read is yielded as the error it is.
-
-    Raises:
-        DataError: there is no such source, or a file of it cannot be read.
-    """
-    for _, row in open_source(path).scan():
-        yield row.number, row.value
 
 
 def _read_rl_row(row: Mapping[str, Any], task_id: str, source: str) -> Task:

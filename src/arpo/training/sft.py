@@ -11,9 +11,9 @@ import torch
 from arpo.batching.packing import PackNode, pack_trees, split_by_tokens
 from arpo.config import dump_config
 from arpo.data.conversations import encode_conversation, read_conversations
-from arpo.data.sources import BadRow
 from arpo.data.tasks import report_bad_rows
 from arpo.errors import DataError
+from arpo.files.sources import BadRow
 from arpo.models.loading import load_trained_policy
 from arpo.models.policy import PolicyModel
 from arpo.protocols.build import build_protocol

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arpo.data.conversations import read_conversations
-from arpo.data.rows import FORMATS
 from arpo.data.stored_tasks import open_tasks
 from arpo.data.tasks import read_tasks
 from arpo.errors import DataError
+from arpo.files.rows import FORMATS
 
 READERS: tuple[Callable[[Path], Any], ...] = (read_tasks, open_tasks, read_conversations)
 FUZZ = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,8 +8,10 @@ from typing import Any, cast
 
 from arpo.data.benchmarks.forms import TYPE_NAMES, Benchmark, FieldType, Row, RowForm
 from arpo.data.benchmarks.table import BENCHMARKS
-from arpo.data.tasks import BadRow, BadRowError, TaskFile, read_rows
+from arpo.data.tasks import TaskFile
 from arpo.errors import ConfigError, DataError
+from arpo.files.rows import BadRowError
+from arpo.files.sources import BadRow, open_source
 from arpo.types import Message, Task
 
 GROUP = "group"
@@ -52,11 +54,12 @@ def read_benchmark(name: str, path: Path) -> TaskFile:
     tasks: list[Task] = []
     left_out: list[BadRow] = []
     form: RowForm | None = None
-    for number, row in read_rows(path):
+    for _, scanned in open_source(path).scan():
+        number = scanned.number
         try:
-            if isinstance(row, BadRowError):
-                raise row
-            row = _lower_names(row)
+            if isinstance(scanned.value, BadRowError):
+                raise scanned.value
+            row = _lower_names(scanned.value)
             form = form or _find_form(benchmark, row)
             _check_fields(form, row)
             if form.decode:

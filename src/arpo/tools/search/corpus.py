@@ -1,22 +1,17 @@
-"""Reading document corpora: JSONL, parquet, text and Markdown, piece by piece, from any position on."""
+"""Reading document corpora: rows of JSONL and parquet, passages of text and Markdown, from any position on."""
 
-import gzip
 import itertools
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import IO, Any
 
 from arpo.errors import DataError
+from arpo.files.rows import START, BadRowError, GzipJsonLinesFile, JsonLinesFile, ParquetFile, Position, ScannedRow
 
 PASSAGE_CHARS = 1200
 """Text and Markdown files are cut into passages of about this many characters, at ends of paragraphs where there are some."""
-
-
+_KEYS = ("id", "title", "text", "contents", "url")
 _MARKDOWN = (".md", ".markdown")
 
 
@@ -28,30 +23,6 @@ class Document:
     title: str
     text: str
     url: str = ""
-
-
-class Position(NamedTuple):
-    """A place in a file: between two rows."""
-
-    offset: int
-    """Where the next row begins, in what the file's reader counts: bytes, rows or passages."""
-    number: int
-    """Rows before it: lines in JSONL, blank ones included."""
-
-
-START = Position(0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line, row or passage of a file, read or not."""
-
-    document: Document | None
-    """None when it is unusable."""
-    fault: str
-    """Why it is; empty when it is usable."""
-    end: Position
-    """Behind it: what `read_rows` takes to go on with the next one; its `number` counts this one."""
 
 
 def list_files(corpora: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -79,15 +50,19 @@ def list_files(corpora: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return files, unknown
 
 
-def read_rows(path: Path, start: Position = START) -> Iterator[Row]:
-    """The rows of a file from a position on.
+def read_documents(path: Path, start: Position = START) -> Iterator[tuple[Document | BadRowError, Position]]:
+    """The documents of a file from a position on, each with the position behind it; an unusable row is the error it is.
 
     Raises:
         DataError: the file cannot be read at all.
     """
     reader = _reader(path)
     assert reader is not None
-    return reader(path, start)
+    for row in reader(path, start):
+        try:
+            yield _to_document(row.value), row.end
+        except BadRowError as error:
+            yield error, row.end
 
 
 def split_contents(contents: str) -> tuple[str, str]:
@@ -102,89 +77,53 @@ def split_contents(contents: str) -> tuple[str, str]:
     return first.strip().strip('"').strip(), rest
 
 
-def _reader(path: Path) -> Callable[[Path, Position], Iterator[Row]] | None:
+def _reader(path: Path) -> Callable[[Path, Position], Iterator[ScannedRow]] | None:
     return next((reader for suffix, reader in READERS.items() if path.name.lower().endswith(suffix)), None)
 
 
-def _read_jsonl(path: Path, start: Position) -> Iterator[Row]:
-    offset, number = start
-    try:
-        with _open(path) as stream:
-            stream.seek(offset)
-            for line in stream:
-                offset, number = offset + len(line), number + 1
-                if line.strip():
-                    yield _read_record(_parse(line), Position(offset, number))
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read beyond row {number} ({error})") from error
+def _read_jsonl(path: Path, start: Position) -> Iterator[ScannedRow]:
+    return JsonLinesFile(path).scan(start)
 
 
-def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.name.lower().endswith(".gz") else path.open("rb")
+def _read_gzip(path: Path, start: Position) -> Iterator[ScannedRow]:
+    return GzipJsonLinesFile(path).scan(start)
 
 
-def _parse(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return error
+def _read_parquet(path: Path, start: Position) -> Iterator[ScannedRow]:
+    file = ParquetFile(path, _KEYS)
+    if not {"text", "contents"} & set(file.columns):
+        raise DataError(f"{path}: no column `text` or `contents`; it has {', '.join(file.columns)}")
+    return file.scan(start)
 
 
-def _read_parquet(path: Path, start: Position) -> Iterator[Row]:
-    try:
-        with pq.ParquetFile(path) as file:
-            known = ("id", "title", "text", "contents", "url")
-            columns = [name for name in known if name in file.schema_arrow.names]
-            if not {"text", "contents"} & set(columns):
-                raise DataError(f"{path}: no column `text` or `contents`; it has {', '.join(file.schema_arrow.names)}")
-            number = 0
-            for batch in file.iter_batches(batch_size=1000, columns=columns):
-                skipped = min(max(0, start.number - number), batch.num_rows)
-                number += skipped
-                for record in batch.slice(skipped).to_pylist():
-                    number += 1
-                    yield _read_record({k: v for k, v in record.items() if v is not None}, Position(number, number))
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a parquet file that can be read ({error})") from error
-
-
-def _read_record(record: Any, end: Position) -> Row:
+def _to_document(row: dict[str, Any] | BadRowError) -> Document:
     """`{"id", "title", "text", "url"}`, all but the text optional; `contents` may stand for title and text, or for the text."""
-    try:
-        return Row(_to_document(record), "", end)
-    except ValueError as error:
-        return Row(None, str(error), end)
-
-
-def _to_document(record: Any) -> Document:
-    if isinstance(record, Exception):
-        raise ValueError(f"no JSON ({record})")
-    if not isinstance(record, Mapping):
-        raise ValueError("not a JSON object")
+    if isinstance(row, BadRowError):
+        raise row
+    record = {key: row[key] for key in _KEYS if row.get(key) is not None}
     text, title = record.get("text", record.get("contents")), record.get("title")
     if not isinstance(text, str) or not text.strip():
-        raise ValueError("no `text` (or `contents`) with words in it")
+        raise BadRowError("no `text` (or `contents`) with words in it")
     if title is None:
         title, text = split_contents(text) if "text" not in record else ("", text)
     if not isinstance(title, str):
-        raise ValueError(f"`title` = {str(title)[:50]!r} is not a string")
-    document = Document(str(record.get("id", "")), title, text, str(record.get("url", "")))
-    "".join((document.id, title, text, document.url)).encode()  # a UnicodeEncodeError, which is a ValueError, for half a pair
-    return document
+        raise BadRowError(f"`title` = {str(title)[:50]!r} is not a string")
+    return Document(str(record.get("id", "")), title, text, str(record.get("url", "")))
 
 
-def _read_text(path: Path, start: Position) -> Iterator[Row]:
+def _read_text(path: Path, start: Position) -> Iterator[ScannedRow]:
     number = start.number
     try:
         with path.open(encoding="utf-8-sig") as stream:
             title = (_first_heading(stream) if path.suffix.lower() in _MARKDOWN else "") or path.stem
             stream.seek(0)
-            for passage in itertools.islice(_split_passages(stream), start.number, None):
+            for text in itertools.islice(_split_passages(stream), start.number, None):
                 number += 1
-                yield Row(Document(f"{path.name}#{number}", title, passage), "", Position(number, number))
+                passage = {"id": f"{path.name}#{number}", "title": title, "text": text}
+                yield ScannedRow(number, number - 1, passage, number)
     except UnicodeDecodeError as error:
-        number += 1
-        yield Row(None, f"not UTF-8 ({error.reason}); what follows in this file is left out", Position(number, number))
+        fault = BadRowError(f"not UTF-8 ({error.reason}); what follows in this file is left out")
+        yield ScannedRow(number + 1, number, fault, number + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -218,7 +157,7 @@ def _cut(word: str) -> Iterator[str]:
 
 READERS = {
     ".jsonl": _read_jsonl,
-    ".jsonl.gz": _read_jsonl,
+    ".jsonl.gz": _read_gzip,
     ".parquet": _read_parquet,
     **dict.fromkeys((".txt", *_MARKDOWN), _read_text),
 }

@@ -12,8 +12,9 @@ from typing import Any
 import tantivy
 
 from arpo.errors import DataError, ToolError
+from arpo.files.rows import START, Position
 from arpo.files.whole import whole, write_json, write_text
-from arpo.tools.search.corpus import START, Document, Position, list_files, read_rows
+from arpo.tools.search.corpus import Document, list_files, read_documents
 
 _FORMAT = 2
 _DESCRIPTION = "arpo_index.json"
@@ -191,14 +192,14 @@ def _read(files: list[Path], state: _State) -> Iterator[Document]:
     """The usable documents from `state` on, which it keeps up to date."""
     while state.file < len(files):
         path = files[state.file]
-        for row in read_rows(path, state.position):
-            state.position = row.end
-            if row.document is not None:
-                yield row.document
+        for document, end in read_documents(path, state.position):
+            state.position = end
+            if isinstance(document, Document):
+                yield document
                 continue
             state.num_faults += 1
             if len(state.named_faults) < _MAX_NAMED_FAULTS:
-                state.named_faults.append(f"{path.name}, row {row.end.number}: {row.fault}")
+                state.named_faults.append(f"{path.name}, row {end.number}: {document}")
         state.file, state.position = state.file + 1, START
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from arpo.data.rows import FORMATS, shorten
 from arpo.errors import DataError
+from arpo.files.rows import FORMATS, shorten
 
 
 def fetch_dataset(name: Path) -> Path:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from arpo.data.rows import FORMATS, RowFile, ScannedRow
 from arpo.errors import DataError
+from arpo.files.rows import FORMATS, RowFile, ScannedRow
 
 HUB = ("hf:", "datasets")
 """How the name of a data set of the hub begins: `hf://datasets/OWNER/NAME[@REVISION][/PATH]`, as pandas and polars write it."""
@@ -64,7 +64,7 @@ def open_source(path: Path) -> Source:
     """
     name = path.stem if path.suffix in FORMATS else path.name.partition("@")[0]
     if path.parts[:2] == HUB:
-        from arpo.data.hub import fetch_dataset
+        from arpo.files.hub import fetch_dataset
 
         path = fetch_dataset(path)
     if path.is_file():

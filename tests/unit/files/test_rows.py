@@ -1,3 +1,4 @@
+import gzip
 import json
 import random
 import subprocess
@@ -10,9 +11,9 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
-from arpo.data import rows
-from arpo.data.rows import FORMATS, BadRowError, RowFile
 from arpo.errors import DataError
+from arpo.files import rows
+from arpo.files.rows import FORMATS, BadRowError, GzipJsonLinesFile, ParquetFile, RowFile
 
 ROWS: list[dict[str, Any]] = [{"question": f"who {i} ?", "answer": ["é", str(i)], "extra": {"level": i}} for i in range(150)]
 
@@ -29,12 +30,13 @@ def write(path: Path, found: list[dict[str, Any]] = ROWS) -> Path:
     elif path.suffix == ".json":
         path.write_text(json.dumps(found))
     else:
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in found))
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in found).encode()
+        path.write_bytes(gzip.compress(lines) if path.suffix == ".gz" else lines)
     return path
 
 
 def open_file(path: Path) -> RowFile:
-    return FORMATS[path.suffix](path)
+    return GzipJsonLinesFile(path) if path.suffix == ".gz" else FORMATS[path.suffix](path)
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.json", "a.arrow", "stream.arrow"])
@@ -44,6 +46,39 @@ def test_every_format_gives_its_rows_in_order_and_each_from_its_place(tmp_path: 
     assert [row.value for row in found] == ROWS
     assert [row.number for row in found] == list(range(1, 151))
     assert [file.read(found[i].place) for i in (149, 0, 40, 39, 79, 149)] == [ROWS[i] for i in (149, 0, 40, 39, 79, 149)]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.json", "a.arrow", "stream.arrow", "a.jsonl.gz"])
+def test_reading_goes_on_behind_any_row(tmp_path: Path, name: str):
+    file = open_file(write(tmp_path / name))
+    found = list(file.scan())
+    for row in found[:5] + found[38:42] + found[69:71] + found[-2:]:
+        assert list(file.scan(row.end)) == found[row.number :], f"behind row {row.number}"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_blank_and_bad_lines_count_as_lines(tmp_path: Path, name: str):
+    text = b'{"a": 1}\n\n{bad\n\n\n{"a": 2}'
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    file = open_file(tmp_path / name)
+    found = list(file.scan())
+    assert [(row.number, row.place, row.next_place) for row in found] == [(1, 0, 9), (3, 10, 15), (6, 17, 25)]
+    assert [list(map(str, file.scan(row.end))) for row in found] == [list(map(str, found[n:])) for n in (1, 2, 3)]
+    assert [file.read(0), file.read(17)] == [{"a": 1}, {"a": 2}]
+
+
+def test_of_a_parquet_file_the_wanted_columns_alone_are_read(tmp_path: Path):
+    file = ParquetFile(write(tmp_path / "a.parquet"), ["answer", "question", "url"])
+    assert file.columns == ["question", "answer", "extra"]
+    wanted = [{key: row[key] for key in ("question", "answer")} for row in ROWS]
+    assert [row.value for row in file.scan()] == wanted
+    assert file.read(149) == wanted[149]
+
+
+def test_a_gzipped_file_that_is_cut_off_says_how_far_it_goes(tmp_path: Path):
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 5000)[:-40])
+    with pytest.raises(DataError, match=r"a\.jsonl\.gz: cannot be read beyond row \d+ \("):
+        list(open_file(tmp_path / "a.jsonl.gz").scan())
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.arrow"])
@@ -108,7 +143,7 @@ MEASURE = """
 import random, resource, sys
 from pathlib import Path
 import pyarrow as pa
-from arpo.data import rows
+from arpo.files import rows
 
 def held():
     is_mapped = path.suffix == ".arrow"

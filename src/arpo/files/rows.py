@@ -1,16 +1,18 @@
 """Rows of data files, one after the other or any one by its place; no file is held in memory but a JSON array.
 
-A file format is a class with two ways in: `scan` yields every row with its place, `read` takes one row from its place. A row
-that cannot be read is yielded as the error it is; an error of the file itself is a DataError.
+A file format is a class with two ways in: `scan` yields the rows from a position on, each with its place; `read` takes one row
+from its place. A row that cannot be read is yielded as the error it is; an error of the file itself is a DataError.
 """
 
 import codecs
+import gzip
 import itertools
 import json
+import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -33,6 +35,18 @@ class BadRowError(ValueError):
     """Why a row cannot be used; readers turn it into a BadRow."""
 
 
+class Position(NamedTuple):
+    """Where a file has been read to: between two rows."""
+
+    place: int
+    """Place of the next row."""
+    number: int
+    """Rows before it; in a JSONL file the lines."""
+
+
+START = Position(0, 0)
+
+
 class ScannedRow(NamedTuple):
     """A row and where it stands."""
 
@@ -41,6 +55,13 @@ class ScannedRow(NamedTuple):
     place: int
     """What `read` takes: a byte offset in a JSONL file, else the rows before it."""
     value: dict[str, Any] | BadRowError
+    next_place: int
+    """Place of the row after it."""
+
+    @property
+    def end(self) -> Position:
+        """The position behind it: `scan` goes on from there with the next row."""
+        return Position(self.next_place, self.number)
 
 
 class RowFile(ABC):
@@ -52,8 +73,8 @@ class RowFile(ABC):
         self._state = _state(path)
 
     @abstractmethod
-    def scan(self) -> Iterator[ScannedRow]:
-        """Every row in order.
+    def scan(self, start: Position = START) -> Iterator[ScannedRow]:
+        """The rows from `start` on, in order.
 
         Raises:
             DataError: the file cannot be read, or not further than the rows yielded.
@@ -82,37 +103,45 @@ class RowFile(ABC):
 class JsonLinesFile(RowFile):
     """A JSON object a line, UTF-8; blank lines are passed over."""
 
-    def scan(self) -> Iterator[ScannedRow]:
-        """Every row in order."""
+    def scan(self, start: Position = START) -> Iterator[ScannedRow]:
+        """The rows from `start` on, in order."""
+        place, number = start
         try:
-            with self.path.open("rb") as stream:
-                place = 0
-                for number in itertools.count(1):
+            with self._open() as stream:
+                stream.seek(place)
+                while True:
                     line, length = _read_line(stream)
                     if not length:
                         return
-                    if isinstance(line, BadRowError):
-                        yield ScannedRow(number, place, line)
-                    elif line.strip():
-                        yield ScannedRow(number, place, _parse(line))
+                    number += 1
+                    if isinstance(line, BadRowError) or line.strip():
+                        yield ScannedRow(number, place, _parse(line), place + length)
                     place += length
-        except OSError as error:
-            raise self._unreadable("a file", error) from error
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{self.path}: cannot be read beyond row {number} ({error})") from error
+
+    def _open(self) -> BinaryIO:
+        return self.path.open("rb")
 
     def _read(self, place: int) -> dict[str, Any] | BadRowError:
-        with self.path.open("rb") as stream:
+        with self._open() as stream:
             stream.seek(place)
-            line, _ = _read_line(stream)
-            return line if isinstance(line, BadRowError) else _parse(line)
+            return _parse(_read_line(stream)[0])
+
+
+class GzipJsonLinesFile(JsonLinesFile):
+    """A gzipped JSONL file, whose places are byte offsets in the text; it is unpacked from its beginning to reach one."""
+
+    def _open(self) -> BinaryIO:
+        return cast(BinaryIO, gzip.open(self.path, "rb"))
 
 
 class JsonFile(RowFile):
     """A JSON array of objects, as ShareGPT's files are; the one format that is read into memory whole."""
 
-    def scan(self) -> Iterator[ScannedRow]:
-        """Every row in order."""
-        for place, row in enumerate(self._rows):
-            yield ScannedRow(place + 1, place, row if isinstance(row, dict) else BadRowError("no JSON object"))
+    def scan(self, start: Position = START) -> Iterator[ScannedRow]:
+        """The rows from `start` on, in order."""
+        return _number(map(_require_object, self._rows[start.place :]), start.place)
 
     @cached_property
     def _rows(self) -> list[Any]:
@@ -125,23 +154,33 @@ class JsonFile(RowFile):
         return cast(list[Any], rows)
 
     def _read(self, place: int) -> dict[str, Any] | BadRowError:
-        return self._rows[place]
+        return _require_object(self._rows[place])
 
 
 class ParquetFile(RowFile):
     """A parquet file, read row group by row group."""
 
-    def __init__(self, path: Path):
-        """A file that exists."""
+    def __init__(self, path: Path, keys: Sequence[str] | None = None):
+        """A file that exists; of its columns those named in `keys` are read, None: all."""
         super().__init__(path)
+        self._keys = keys
         self._groups: OrderedDict[int, pa.Table] = OrderedDict()
 
-    def scan(self) -> Iterator[ScannedRow]:
-        """Every row in order."""
+    @property
+    def columns(self) -> list[str]:
+        """The names of all its columns."""
         with self._open() as file:
-            groups = range(file.num_row_groups)
+            return file.schema_arrow.names
+
+    def scan(self, start: Position = START) -> Iterator[ScannedRow]:
+        """The rows from `start` on, in order."""
+        first = max(bisect_right(self._first_rows, start.place) - 1, 0)
+        with self._open() as file:
             try:  # group by group, as a reader of them all keeps what it has read
-                yield from _number(b for i in groups for b in file.iter_batches(_BATCH_ROWS, row_groups=[i], use_threads=False))
+                for group, place in enumerate(self._first_rows[first:], start=first):
+                    batches = file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=self._keys, use_threads=False)
+                    rows = _convert_all(batches, skip=max(start.place - place, 0))
+                    yield from _number(rows, max(start.place, place))
             except _ARROW_FAULTS as error:
                 raise self._unreadable("a parquet file", error) from error
 
@@ -159,7 +198,7 @@ class ParquetFile(RowFile):
     def _group(self, index: int) -> pa.Table:
         if index not in self._groups:
             with self._open() as file:
-                self._groups[index] = file.read_row_group(index, use_threads=False)
+                self._groups[index] = file.read_row_group(index, columns=self._keys, use_threads=False)
             while len(self._groups) > 1 and sum(table.nbytes for table in self._groups.values()) > _CACHED_BYTES:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(index)
@@ -175,10 +214,10 @@ class ParquetFile(RowFile):
 class ArrowFile(RowFile):
     """An Arrow IPC stream, as `datasets.save_to_disk` writes it, or an Arrow IPC file; mapped into memory, not read into it."""
 
-    def scan(self) -> Iterator[ScannedRow]:
-        """Every row in order."""
+    def scan(self, start: Position = START) -> Iterator[ScannedRow]:
+        """The rows from `start` on, in order."""
         try:
-            yield from _number(self._table.to_batches(max_chunksize=_BATCH_ROWS))
+            yield from _number(_convert_all(self._table.slice(start.place).to_batches(_BATCH_ROWS)), start.place)
         except _ARROW_FAULTS as error:
             raise self._unreadable("an Arrow file", error) from error
 
@@ -237,11 +276,14 @@ def _read_line(stream: BinaryIO) -> tuple[bytes | BadRowError, int]:
     return BadRowError(f"a line of {length} bytes; the most is {MAX_ROW_BYTES}"), length
 
 
-def _parse(line: bytes) -> dict[str, Any] | BadRowError:
+def _parse(line: bytes | BadRowError) -> dict[str, Any] | BadRowError:
     try:
-        row = _load(line)
+        return line if isinstance(line, BadRowError) else _require_object(_load(line))
     except BadRowError as error:
         return error
+
+
+def _require_object(row: Any) -> dict[str, Any] | BadRowError:
     return cast(dict[str, Any], row) if isinstance(row, dict) else BadRowError("no JSON object")
 
 
@@ -253,7 +295,7 @@ def _load(data: bytes) -> Any:
         raise BadRowError(f"no UTF-8 text ({error.reason} at byte {error.start + 1})") from error
     try:
         value = json.loads(text)
-        if "\\u" in text:
+        if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise BadRowError("half a surrogate pair (\\ud800 to \\udfff), which is no character") from error
@@ -264,19 +306,21 @@ def _load(data: bytes) -> Any:
     return value
 
 
-def _number(batches: Iterable[pa.RecordBatch]) -> Iterator[ScannedRow]:
-    place = 0
+def _number(rows: Iterable[dict[str, Any] | BadRowError], first: int) -> Iterator[ScannedRow]:
+    """Rows whose places are the rows before them, of which the first has `first`."""
+    return (ScannedRow(place + 1, place, row, place + 1) for place, row in enumerate(rows, start=first))
+
+
+def _convert_all(batches: Iterable[pa.RecordBatch], skip: int = 0) -> Iterator[dict[str, Any] | BadRowError]:
+    """The rows of batches without the first `skip`."""
     for batch in batches:
-        for row in _convert_all(batch):
-            yield ScannedRow(place + 1, place, row)
-            place += 1
-
-
-def _convert_all(batch: pa.RecordBatch) -> Iterable[dict[str, Any] | BadRowError]:
-    try:
-        return batch.to_pylist()
-    except _ARROW_FAULTS:  # one row is enough to spoil a batch
-        return (_convert(batch, i) for i in range(batch.num_rows))
+        kept = batch.slice(min(skip, batch.num_rows))
+        skip = max(skip - batch.num_rows, 0)
+        try:
+            rows = kept.to_pylist()
+        except _ARROW_FAULTS:  # one row is enough to spoil a batch
+            rows = [_convert(kept, i) for i in range(kept.num_rows)]
+        yield from rows
 
 
 def _convert(rows: pa.Table | pa.RecordBatch, index: int) -> dict[str, Any] | BadRowError:

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 
-from arpo.data.sources import open_source
 from arpo.data.tasks import read_tasks
 from arpo.errors import DataError
+from arpo.files.sources import open_source
 
 
 def table(*names: str) -> pa.Table:
