@@ -141,7 +141,9 @@ class Completion:
     """Tokens sampled in one engine request, with what the engine knows of each.
 
     Example:
-        Completion(token_ids=[17, 4], logprobs=[-0.1, -2.3], entropies=[0.3, 1.9], stop_reason=StopReason.LENGTH)
+        Completion(
+            token_ids=[17, 4], logprobs=[-0.1, -2.3], entropies=[0.3, 1.9], stop_reason=StopReason.LENGTH, policy_version=0
+        )
     """
 
     token_ids: list[int]
@@ -152,6 +154,8 @@ class Completion:
     """[T] entropy of the distribution each token was drawn from, nats; over the full vocabulary unless the engine or
     `SamplingParams.entropy_top_k` says otherwise; empty as `logprobs`."""
     stop_reason: StopReason
+    policy_version: int
+    """Optimizer updates behind the weights that drew the tokens, by the engine's own count."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

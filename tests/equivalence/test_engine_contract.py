@@ -1,4 +1,7 @@
-"""What every inference engine keeps: one suite, run for the in-process engine here and for vLLM by `make test-vllm`."""
+"""What every inference engine keeps: one suite; what is said of prefixes runs for all, and all of it for those with a model.
+
+vLLM is tested by `make test-vllm`, the others here.
+"""
 
 import asyncio
 import os
@@ -6,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,10 +18,16 @@ from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 from arpo.batching.packing import PackNode, pack_trees
 from arpo.errors import EngineError
 from arpo.inference.base import InferenceEngine
-from arpo.inference.config import VllmEngineConfig
+from arpo.inference.config import OpenAIEngineConfig, VllmEngineConfig
+from arpo.inference.openai_engine import OpenAIEngine
+from arpo.inference.scripted import ScriptedEngine
 from arpo.inference.transformers_engine import TransformersEngine
 from arpo.models.attention import forward_hidden, head_logits, use_layout_attention
 from arpo.models.logprobs import hidden_to_logprobs
+from arpo.protocols.text_tokenizer import TextTokenizer
+from arpo.study.bias.decision_tree import PROMPT as TABLE_PROMPT
+from arpo.study.bias.decision_tree import DecisionTree
+from arpo.study.bias.table_agent import TableEngine
 from arpo.training.probe import check_agreement
 from arpo.types import Completion, SamplingParams, StopReason
 
@@ -38,9 +47,10 @@ class Subject:
     """An engine under test with the model it samples for."""
 
     engine: Any
-    model: PreTrainedModel
-    directory: Path
-    recomputed: int
+    prompt: Sequence[int] = tuple(PROMPT)
+    model: Any = None
+    directory: Path = Path()
+    recomputed: int = 0
     """Tokens at the end of a prefix each completion that follows may compute again."""
 
     def num_prefilled(self) -> int:
@@ -61,14 +71,42 @@ def _make_model(seed: int) -> Qwen3ForCausalLM:
     return model
 
 
-@pytest.fixture(scope="module", params=["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
+class Letters:
+    """One token per character."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return "".join(map(chr, token_ids))
+
+    def encode_markup(self, text: str) -> list[int]:
+        return list(map(ord, text))
+
+
+def _without_model(kind: str) -> Subject:
+    if kind == "scripted":
+        return Subject(engine=ScriptedEngine(lambda text: "script", cast(Any, Letters())), prompt=[65, 66, 67])
+    if kind == "table":
+        tree = DecisionTree.of_study()
+        return Subject(
+            engine=TableEngine(tree, lambda probabilities, seed, position: 0), prompt=[tree.alphabet.index(TABLE_PROMPT)]
+        )
+    config = OpenAIEngineConfig(base_url="http://127.0.0.1:1/v1", model="m", api="chat")
+    return Subject(engine=OpenAIEngine(config, TextTokenizer()), prompt=[65, 66, 67])
+
+
+MODELS = ["transformers", pytest.param("vllm", marks=pytest.mark.vllm)]
+
+
+@pytest.fixture(scope="module", params=MODELS)
 def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    if request.param in ("scripted", "table", "openai"):
+        yield _without_model(request.param)
+        return
     model, directory = _make_model(0), tmp_path_factory.mktemp("policy")
     model.save_pretrained(directory)
     use_layout_attention(model)
     if request.param == "transformers":
         engine = TransformersEngine(model, decode=decode, eos_ids=frozenset({EOS}))
-        yield Subject(engine=engine, model=model, directory=directory, recomputed=0)
+        yield Subject(engine=engine, model=model, directory=directory)
         return
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     from arpo.inference.vllm_engine import VllmEngine
@@ -91,6 +129,10 @@ def engine(subject: Subject) -> Iterator[InferenceEngine[Any]]:
 def for_vllm(test: Any) -> Any:
     """A test of what only vLLM does."""
     return pytest.mark.vllm(pytest.mark.parametrize("subject", ["vllm"], indirect=True, scope="module")(test))
+
+
+of_every_engine = pytest.mark.parametrize("subject", [*MODELS, "scripted", "table", "openai"], indirect=True, scope="module")
+of_every_trainers_engine = pytest.mark.parametrize("subject", [*MODELS, "scripted", "table"], indirect=True, scope="module")
 
 
 def num_held(engine: Any) -> int:
@@ -251,26 +293,57 @@ async def test_end_of_sequence_is_kept_and_ends_the_completion(subject: Subject,
     assert again.stop_reason is StopReason.EOS, "it wins over a stop string"
 
 
-async def test_a_released_prefix_is_refused(engine) -> None:
-    prefix = await engine.prefill(None, PROMPT)
+@of_every_engine
+async def test_a_released_prefix_is_refused(subject: Subject, engine) -> None:
+    prefix = await engine.prefill(None, subject.prompt)
     fork = prefix.fork()
     prefix.release()
-    for use in (prefix.release, prefix.fork):
-        with pytest.raises(EngineError, match=r"released prefix of 200 tokens"):
+    for use in (prefix.release, prefix.fork, lambda: prefix.truncate(1, subject.prompt[:1])):
+        with pytest.raises(EngineError, match=rf"released prefix of {len(subject.prompt)} tokens"):
             use()
     with pytest.raises(EngineError, match=r"released prefix"):
         await engine.generate(prefix, SamplingParams(max_tokens=1), seed=1)
     with pytest.raises(EngineError, match=r"released prefix"):
         await engine.prefill(prefix, [1])
-    completion, longer = await engine.generate(fork, SamplingParams(max_tokens=3), seed=1)
-    assert len(completion.token_ids) == 3, "the fork stays valid"
+    longer = await engine.prefill(fork, [1])
+    assert longer.token_ids == (*subject.prompt, 1), "the fork stays valid"
     fork.release()
     longer.release()
 
 
+@of_every_engine
 async def test_a_prefill_of_nothing_is_refused(engine) -> None:
     with pytest.raises(EngineError, match=r"no tokens"):
         await engine.prefill(None, [])
+
+
+@of_every_engine
+@pytest.mark.parametrize(
+    ("num_tokens", "tail"), [(2, []), (0, []), (0, [8]), (4, [9]), (5, [9]), (3, [7]), (2, [6, 7, 8]), (2, [8, 9])]
+)
+async def test_what_cuts_no_completion_is_refused(engine, num_tokens: int, tail: list[int]) -> None:
+    """Of a prefix 6, 7, 8, 9: an empty tail, nothing kept, nothing cut, and tails that are not the kept tokens' last ones."""
+    prefix = await engine.prefill(None, [6, 7, 8, 9])
+    with pytest.raises(EngineError, match=f"a prefix of 4 tokens cannot be cut to {num_tokens} that end with the {len(tail)}"):
+        prefix.truncate(num_tokens, tail)
+    prefix.release()
+
+
+@of_every_trainers_engine
+async def test_a_cut_prefix_holds_the_tokens_that_were_kept(engine) -> None:
+    prefix = await engine.prefill(None, [6, 7, 8, 9])
+    cut = prefix.truncate(3, [7, 8])
+    again = cut.truncate(2, [7])
+    assert (prefix.token_ids, cut.token_ids, again.token_ids) == ((6, 7, 8, 9), (6, 7, 8), (6, 7))
+    for handle in (prefix, cut, again):
+        handle.release()
+
+
+@of_every_trainers_engine
+async def test_a_completion_says_which_version_of_the_weights_drew_it(subject: Subject, engine) -> None:
+    for version in (3, 0):
+        engine.load_weights(None, version)
+        assert (await sample(engine, 2, prompt=subject.prompt)).policy_version == version
 
 
 async def test_cancelling_leaves_nothing_behind_and_others_alone(engine) -> None:

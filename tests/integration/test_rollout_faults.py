@@ -323,6 +323,40 @@ async def test_a_task_that_occurs_twice_is_an_error_before_anything_is_sampled(t
         _ = [tree async for tree in RolloutRunner(agent, EAGER).grow([*tasks, tasks[1]], seed=0)]
 
 
+ALONE = RolloutConfig(group_size=1, rule=NoBranchingConfig(), entropy_window=2)
+
+
+class UpdatedEngine(ScriptedEngine):
+    """Whose weights move right after each completion was drawn, before its caller can look at the engine."""
+
+    is_updated_within = False
+    """Whether they also move in the pause of a completion."""
+
+    async def generate(self, *args: Any, position: int = 0, **options: Any) -> Any:
+        drawn = await super().generate(*args, position=position, **options)
+        if self.is_updated_within or drawn[0].stop_reason is not StopReason.LENGTH:
+            self.version += 1
+        return drawn
+
+
+def search_then_answer(text: str) -> str:
+    return ANSWER if "</result>" in text else CALL
+
+
+async def test_a_node_has_the_version_that_drew_it(tokenizer: PolicyTokenizer):
+    agent = make_agent(tokenizer, search_then_answer, engine=UpdatedEngine(search_then_answer, tokenizer))
+    (tree,) = await grow(agent, 1, ALONE)
+    assert [node.policy_version for node in tree.nodes if node.is_sampled] == [0, 1]
+
+
+async def test_a_completion_of_two_versions_costs_its_tree(tokenizer: PolicyTokenizer):
+    engine = UpdatedEngine(search_then_answer, tokenizer)
+    engine.is_updated_within = True
+    # the second try samples with version 3 (the call), 4 (the window after the result) and 5 (the rest of that turn)
+    with pytest.raises(EngineError, match="begun by version 4 of the weights and continued by version 5"):
+        await grow(make_agent(tokenizer, search_then_answer, engine=engine), 1, ALONE)
+
+
 class FailingEngine(ScriptedEngine):
     """Fails amid the trees of one task: on the n-th request that continues a tool result, for each n of `numbers`."""
 

@@ -8,16 +8,25 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
+from arpo.errors import EngineError
 from arpo.types import Completion, SamplingParams
 
 
 class PrefixHandle(Protocol):
     """A prefix the engine keeps ready to be continued; it never changes, continuing it gives a new one."""
 
+    token_ids: tuple[int, ...]
+    """From the first of the prompt to the last of the prefix."""
+    is_released: bool
+
     @property
     def num_tokens(self) -> int:
-        """Tokens from the first of the prompt to the last of the prefix."""
-        ...
+        """Length of `token_ids`."""
+        return len(self.token_ids)
+
+    def last(self, count: int) -> tuple[int, ...]:
+        """The last `count` tokens."""
+        return self.token_ids[self.num_tokens - count :]
 
     def fork(self) -> Self:
         """Another handle on the same prefix, to be released on its own; nothing is computed or copied."""
@@ -34,7 +43,7 @@ class PrefixHandle(Protocol):
             tail: Tokens of the completion up to the cut, at least one; the kept prefix ends with them.
 
         Raises:
-            EngineError: this handle was released before, or `num_tokens` does not cut it.
+            EngineError: `require_cut` refuses the cut, or the engine never continues a completion.
         """
         ...
 
@@ -45,6 +54,30 @@ class PrefixHandle(Protocol):
             EngineError: this handle was released before.
         """
         ...
+
+    def require_held(self) -> None:
+        """Refuse a handle that was released.
+
+        Raises:
+            EngineError: this handle was released before.
+        """
+        if self.is_released:
+            raise EngineError(f"a released prefix of {self.num_tokens} tokens was used; fork a prefix to keep it")
+
+    def require_cut(self, num_tokens: int, tail: Sequence[int]) -> None:
+        """Refuse what is no cut inside a completion; the arguments are those of `truncate`.
+
+        Raises:
+            EngineError: this handle was released before, `num_tokens` is not below its length, or `tail` is empty or not what
+                the kept tokens end with.
+        """
+        self.require_held()
+        is_inside = 1 <= len(tail) <= num_tokens < self.num_tokens
+        if not is_inside or self.token_ids[num_tokens - len(tail) : num_tokens] != tuple(tail):
+            raise EngineError(
+                f"truncate: a prefix of {self.num_tokens} tokens cannot be cut to {num_tokens} that end with the {len(tail)} "
+                f"given; keep fewer tokens than it has, and give at least one of them, the last ones, as `tail`"
+            )
 
 
 P = TypeVar("P", bound=PrefixHandle)

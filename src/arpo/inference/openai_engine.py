@@ -14,6 +14,8 @@ log-probability and the entropy of what it sampled. So training and branching re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -22,6 +24,7 @@ from arpo.clients.openai import Choice, ModelClient, as_json
 from arpo.errors import EngineError
 from arpo.inference.config import OpenAIEngineConfig
 from arpo.inference.stopping import StopFinder
+from arpo.inference.token_prefix import TokenPrefix, TokenPrefixEngine
 from arpo.protocols.base import Tokenizer
 from arpo.protocols.stop import split_at_stop
 from arpo.protocols.text_tokenizer import TextTokenizer
@@ -31,42 +34,6 @@ ENDS = ("stop", "length", "content_filter")
 """What a server may give as `finish_reason`; a filtered reply counts as one that ended there."""
 _TOLD_BY = ("stop_reason", "matched_stop")
 """Where vLLM and SGLang say which stop string ended a reply; null where none did."""
-
-
-@dataclass(slots=True)
-class ServedPrefix:
-    """A prefix: the ids of its prompt, completions and observations; the server caches what it will."""
-
-    parts: tuple[tuple[bool, tuple[int, ...]], ...]
-    """In order: whether the policy wrote it, and its ids."""
-    is_released: bool = False
-
-    @property
-    def token_ids(self) -> list[int]:
-        """All ids."""
-        return [index for _, ids in self.parts for index in ids]
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens from the first of the prompt to the last of the prefix."""
-        return sum(len(ids) for _, ids in self.parts)
-
-    def fork(self) -> "ServedPrefix":
-        """As `PrefixHandle.fork`."""
-        return ServedPrefix(_parts(self))
-
-    def truncate(self, num_tokens: int, tail: Sequence[int]) -> NoReturn:
-        """Refused: a server does not go on within a completion.
-
-        Raises:
-            EngineError: always.
-        """
-        raise EngineError("engine.type = 'openai': a completion cannot be cut and continued; use another engine for branching")
-
-    def release(self) -> None:
-        """As `PrefixHandle.release`."""
-        _parts(self)
-        self.is_released = True
 
 
 @dataclass(slots=True)
@@ -92,7 +59,7 @@ class ServerUsage:
         return f"server: {self.num_requests} replies, {counts}{again}{uncounted}"
 
 
-class OpenAIEngine:
+class OpenAIEngine(TokenPrefixEngine):
     """Continues prefixes by asking a server. Completions carry no log-probs and no entropies: both lists are empty.
 
     Seeds go out modulo 2^31; whether the same seed gives the same reply is the server's matter. At temperature 0 requests ask
@@ -112,20 +79,16 @@ class OpenAIEngine:
             config: The server, the model and the address.
             tokenizer: The served model's for `completions`; a `TextTokenizer` for `chat`.
         """
-        self.version = 0
+        super().__init__()
         self.usage = ServerUsage()
         self._path = config.api_path
         self._extra = dict(config.extra_body)
         self._api = _Chat(tokenizer) if isinstance(tokenizer, TextTokenizer) else _Completions(tokenizer)
         self._client = ModelClient(config, "engine")
 
-    async def prefill(self, parent: ServedPrefix | None, token_ids: Sequence[int]) -> ServedPrefix:
-        """The prefix `parent` + `token_ids`; nothing is sent yet."""
-        return ServedPrefix((*(_parts(parent) if parent else ()), (False, tuple(token_ids))))
-
     async def generate(
-        self, prefix: ServedPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
-    ) -> tuple[Completion, ServedPrefix]:
+        self, prefix: TokenPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
+    ) -> tuple[Completion, TokenPrefix]:
         """One reply of the server.
 
         With `chat`, `sampling.max_tokens` is counted by the server, in its own tokens, so that more ids may come back.
@@ -134,11 +97,11 @@ class OpenAIEngine:
             EngineError: the server failed, every retry included, its reply cannot be used, `position` is not 0, or the prefix
                 was released.
         """
-        parts = _parts(prefix)
+        prefix.require_held()
         if position:
             raise EngineError(f"engine.type = 'openai': position = {position}, but a server does not go on within a completion")
         body = {
-            **self._api.prompt(parts),
+            **self._api.prompt(prefix),
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": 1.0,  # servers have defaults of their own
@@ -158,8 +121,8 @@ class OpenAIEngine:
         token_ids, is_stopped, is_tokenized = self._api.read(choice, stop)
         self._count(choice, is_tokenized, prefix)
         reason = StopReason.STOP_STRING if is_stopped else StopReason.LENGTH if choice.is_cut else StopReason.EOS
-        completion = Completion(token_ids=token_ids, logprobs=[], entropies=[], stop_reason=reason)
-        return completion, ServedPrefix((*parts, (True, tuple(token_ids))))
+        completion = Completion(token_ids=token_ids, logprobs=[], entropies=[], stop_reason=reason, policy_version=self.version)
+        return completion, prefix.extend(token_ids, is_sampled=True)
 
     def load_weights(self, source: Path | None, version: int) -> NoReturn:
         """Refused: the weights are the server's.
@@ -183,7 +146,7 @@ class OpenAIEngine:
         """Close the connections."""
         await self._client.aclose()
 
-    def _count(self, choice: Choice, is_tokenized: bool, prefix: ServedPrefix) -> None:
+    def _count(self, choice: Choice, is_tokenized: bool, prefix: TokenPrefix) -> None:
         self.usage.num_requests += 1
         self.usage.num_tokenized_again += is_tokenized
         if choice.usage is None:
@@ -205,9 +168,9 @@ class _Completions:
         self._tokenizer = tokenizer
         self._finder = StopFinder(tokenizer.decode)
 
-    def prompt(self, parts: Sequence[tuple[bool, Sequence[int]]]) -> dict[str, Any]:
+    def prompt(self, prefix: TokenPrefix) -> dict[str, Any]:
         """The request's part that says what to continue."""
-        return {"prompt": [index for _, ids in parts for index in ids], "return_token_ids": True}
+        return {"prompt": list(prefix.token_ids), "return_token_ids": True}
 
     def read(self, choice: Choice, stop: Sequence[str]) -> tuple[list[int], bool, bool]:
         """Sampled ids; whether a stop string ended them; whether they were made from text."""
@@ -238,11 +201,12 @@ class _Chat:
     def __init__(self, tokenizer: TextTokenizer) -> None:
         self._tokenizer = tokenizer
 
-    def prompt(self, parts: Sequence[tuple[bool, Sequence[int]]]) -> dict[str, Any]:
+    def prompt(self, prefix: TokenPrefix) -> dict[str, Any]:
         """The request's part that says what to continue."""
-        (_, question), *turns = parts
+        turns = groupby(zip(prefix.is_sampled, prefix.token_ids, strict=True), key=itemgetter(0))
+        (_, question), *rest = [(is_sampled, [token for _, token in tokens]) for is_sampled, tokens in turns]
         messages = self._tokenizer.decode_chat(question)
-        for is_sampled, ids in turns:
+        for is_sampled, ids in rest:
             messages.append(Message(role="assistant" if is_sampled else "user", content=self._tokenizer.decode(ids).strip()))
         return {"messages": as_json(messages)}
 
@@ -285,9 +249,3 @@ def _open_tag(text: str, stop: Sequence[str]) -> str:
 
 def _are_ids(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(index, int) and index >= 0 for index in cast(list[Any], value))
-
-
-def _parts(prefix: ServedPrefix) -> tuple[tuple[bool, tuple[int, ...]], ...]:
-    if prefix.is_released:
-        raise EngineError("engine.type = 'openai': this prefix was released; a released prefix cannot be continued")
-    return prefix.parts

@@ -1,45 +1,14 @@
 """An engine whose completions come from a function of the prefix's text: demonstrations and tests grow trees with it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from arpo.errors import EngineError
+from arpo.inference.token_prefix import TokenPrefix, TokenPrefixEngine
 from arpo.protocols.base import Tokenizer
 from arpo.types import Completion, SamplingParams, StopReason
 
 
-@dataclass(slots=True)
-class ScriptedPrefix:
-    """A prefix: the ids themselves, as there is nothing to compute."""
-
-    token_ids: tuple[int, ...]
-    is_released: bool = False
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens from the first of the prompt to the last of the prefix."""
-        return len(self.token_ids)
-
-    def fork(self) -> "ScriptedPrefix":
-        """As `PrefixHandle.fork`."""
-        return ScriptedPrefix(_ids(self))
-
-    def truncate(self, num_tokens: int, tail: Sequence[int]) -> "ScriptedPrefix":
-        """As `PrefixHandle.truncate`."""
-        ids = _ids(self)
-        if not len(tail) <= num_tokens < len(ids) or ids[num_tokens - len(tail) : num_tokens] != tuple(tail):
-            raise EngineError(f"scripted engine: a prefix of {len(ids)} tokens cannot be cut to {num_tokens} that end so")
-        return ScriptedPrefix(ids[:num_tokens])
-
-    def release(self) -> None:
-        """As `PrefixHandle.release`."""
-        _ids(self)
-        self.is_released = True
-
-
-class ScriptedEngine:
+class ScriptedEngine(TokenPrefixEngine):
     """Writes `script(prefix_text)` after every prefix, with log-probs and entropies of 0.
 
     A completion ends with STOP_STRING at the first stop string in the script's text, or with EOS (no token stands for it) where
@@ -54,23 +23,20 @@ class ScriptedEngine:
     """Both: nothing is uncertain."""
 
     def __init__(self, script: Callable[[str], str], tokenizer: Tokenizer) -> None:
-        self.version = 0
+        super().__init__()
         self._script = script
         self._tokenizer = tokenizer
 
-    async def prefill(self, parent: ScriptedPrefix | None, token_ids: Sequence[int]) -> ScriptedPrefix:
-        """The prefix `parent` + `token_ids`."""
-        return ScriptedPrefix((*(_ids(parent) if parent else ()), *token_ids))
-
     async def generate(
-        self, prefix: ScriptedPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
-    ) -> tuple[Completion, ScriptedPrefix]:
+        self, prefix: TokenPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
+    ) -> tuple[Completion, TokenPrefix]:
         """The tokens of the script's completion from `position` on, at most `sampling.max_tokens` of them.
 
         Raises:
             EngineError: the prefix was released, is shorter than `position`, or was not continued by the script.
         """
-        ids = _ids(prefix)
+        prefix.require_held()
+        ids = prefix.token_ids
         start, drawn = ids[: len(ids) - position], ids[len(ids) - position :]
         text = self._script(self._tokenizer.decode(start))
         ends = [text.index(s) + len(s) for s in stop if s in text]
@@ -84,23 +50,7 @@ class ScriptedEngine:
         if position + len(token_ids) < len(script):
             reason = StopReason.LENGTH
         zeros = [0.0] * len(token_ids)
-        completion = Completion(token_ids=token_ids, logprobs=zeros, entropies=list(zeros), stop_reason=reason)
-        return completion, ScriptedPrefix((*ids, *token_ids))
-
-    def load_weights(self, source: Path | None, version: int) -> None:
-        """Nothing to load; only the version changes."""
-        self.version = version
-
-    @contextmanager
-    def participate(self) -> Iterator[None]:
-        """Nothing to wait for: completions never depend on one another."""
-        yield
-
-    async def aclose(self) -> None:
-        """Nothing to free."""
-
-
-def _ids(prefix: ScriptedPrefix) -> tuple[int, ...]:
-    if prefix.is_released:
-        raise EngineError("scripted engine: this prefix was released; a released prefix cannot be continued")
-    return prefix.token_ids
+        completion = Completion(
+            token_ids=token_ids, logprobs=zeros, entropies=list(zeros), stop_reason=reason, policy_version=self.version
+        )
+        return completion, prefix.extend(token_ids, is_sampled=True)

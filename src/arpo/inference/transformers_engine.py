@@ -25,13 +25,15 @@ from arpo.inference.kv_cache import ForkableKVCache
 from arpo.inference.sampling import draw, stream_uniforms
 from arpo.inference.stopping import StopFinder
 from arpo.models.attention import forward_hidden, head_logits, use_layout_attention
-from arpo.types import Completion, SamplingParams, StopReason
+from arpo.types import Completion, SamplingParams
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
     future: asyncio.Future
     parent: CachedPrefix | None
+    given: tuple[int, ...]
+    """All tokens up to the first draw."""
     waiting: list[int]
     """Tokens to compute before the next draw."""
     max_tokens: int = 0
@@ -42,10 +44,10 @@ class _Request:
     stop: tuple[str, ...] = ()
     entropy_top_k: int | None = None
     participates: bool = False
+    before: tuple[int, ...] = ()
+    """Tokens of the same completion that earlier requests drew: `position` of them."""
     slot: int = -1
     hidden: HiddenRow | None = None
-    recent: tuple[int, ...] = ()
-    """Tokens of the same completion drawn before this request."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
@@ -91,8 +93,7 @@ class TransformersEngine:
         """
         config = use_layout_attention(model).config
         self._model = model
-        self._stops = StopFinder(decode)
-        self._eos_ids = eos_ids
+        self._stops = StopFinder(decode, eos_ids)
         self._max_batch_tokens = max_batch_tokens
         self._max_width = max_width or sys.maxsize
         heads = config.num_attention_heads
@@ -122,15 +123,16 @@ class TransformersEngine:
         waiting = [*(parent.pending if parent else ()), *token_ids]
         if not waiting:
             raise EngineError("prefill: no tokens; give at least one token id")
-        return await self._submit(_Request(self._future(), parent, waiting))
+        given = (*(parent.token_ids if parent else ()), *token_ids)
+        return await self._submit(_Request(self._future(), parent, given, waiting))
 
     async def generate(
         self, prefix: CachedPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
     ) -> tuple[Completion, CachedPrefix]:
         """As `InferenceEngine.generate`."""
         request = _Request(
-            self._future(), prefix, list(prefix.pending), sampling.max_tokens, sampling.temperature, seed, position,
-            tuple(stop), sampling.entropy_top_k, hidden=prefix.hidden, recent=prefix.recent if position else (),
+            self._future(), prefix, prefix.token_ids, list(prefix.pending), sampling.max_tokens, sampling.temperature, seed,
+            position, tuple(stop), sampling.entropy_top_k, hidden=prefix.hidden, before=prefix.last(position),
         )  # fmt: skip
         return await self._submit(request)
 
@@ -291,31 +293,18 @@ class TransformersEngine:
             request.logprobs.append(logprob)
             request.entropies.append(entropy)
             request.waiting = [token]
-            reason = self._stop_reason(request, token)
+            reason = self._stops.reason(request.before, request.tokens, request.stop, request.max_tokens)
             if reason is not None:
                 completion = Completion(
-                    token_ids=request.tokens, logprobs=request.logprobs, entropies=request.entropies, stop_reason=reason
-                )
+                    token_ids=request.tokens, logprobs=request.logprobs, entropies=request.entropies, stop_reason=reason,
+                    policy_version=self.version,
+                )  # fmt: skip
                 self._resolve(request, (completion, self._prefix(request)))
 
-    def _stop_reason(self, request: _Request, token: int) -> StopReason | None:
-        if token in self._eos_ids:
-            return StopReason.EOS
-        if request.stop and self._stops.may_end(token, request.stop) and self._completes_stop(request):
-            return StopReason.STOP_STRING
-        return StopReason.LENGTH if len(request.tokens) == request.max_tokens else None
-
-    def _completes_stop(self, request: _Request) -> bool:
-        return self._stops.is_completed(self._recent(request), request.stop)
-
-    def _recent(self, request: _Request) -> tuple[int, ...]:
-        return self._stops.tail((*request.recent, *request.tokens), request.stop)
-
     def _prefix(self, request: _Request) -> CachedPrefix:
-        hidden = None if request.waiting else request.hidden
         return CachedPrefix(
-            cache=self.cache, slot=request.slot, length=self.cache.lengths[request.slot], pending=tuple(request.waiting),
-            hidden=hidden, recent=self._recent(request),
+            cache=self.cache, slot=request.slot, length=self.cache.lengths[request.slot],
+            token_ids=(*request.given, *request.tokens), hidden=None if request.waiting else request.hidden,
         )  # fmt: skip
 
     def _resolve(self, request: _Request, result: object) -> None:

@@ -24,6 +24,7 @@ from arpo.errors import EngineError
 from arpo.inference.config import VllmEngineConfig
 from arpo.inference.sampling import draw, stream_uniforms
 from arpo.inference.stopping import StopFinder
+from arpo.inference.token_prefix import TokenPrefix, TokenPrefixEngine
 from arpo.models.lora import merged_weights
 from arpo.types import Completion, SamplingParams, StopReason
 
@@ -110,64 +111,23 @@ def read_report(token: int, values: dict[int, float], vocab_size: int) -> tuple[
     return values[(token + 2) % vocab_size], values[(token + 1) % vocab_size]
 
 
-@dataclass(slots=True, kw_only=True)
-class VllmPrefix:
-    """A prefix: its ids. vLLM keeps the blocks it computed for as long as there is room, and finds them by content."""
-
-    engine: "VllmEngine"
-    token_ids: tuple[int, ...]
-    is_released: bool = False
-
-    @property
-    def num_tokens(self) -> int:
-        """As `PrefixHandle.num_tokens`."""
-        return len(self.token_ids)
-
-    def fork(self) -> "VllmPrefix":
-        """As `PrefixHandle.fork`."""
-        self.require_held()
-        return self.engine.hold(self.token_ids)
-
-    def truncate(self, num_tokens: int, tail: Sequence[int]) -> "VllmPrefix":
-        """As `PrefixHandle.truncate`."""
-        self.require_held()
-        kept = self.token_ids[:num_tokens]
-        if not 1 <= len(tail) <= num_tokens < self.num_tokens or kept[-len(tail) :] != tuple(tail):
-            raise EngineError(f"truncate: a prefix of {self.num_tokens} tokens cannot be cut to {num_tokens} that end so")
-        return self.engine.hold(kept)
-
-    def release(self) -> None:
-        """As `PrefixHandle.release`."""
-        self.require_held()
-        self.is_released = True
-        self.engine.num_held_prefixes -= 1
-
-    def require_held(self) -> None:
-        """Refuse a handle that was given back, as every engine does.
-
-        Raises:
-            EngineError: the handle was released.
-        """
-        if self.is_released:
-            raise EngineError(f"a released prefix of {self.num_tokens} tokens was used; fork a prefix to keep it")
-
-
 @dataclass(slots=True, eq=False)
 class _Request:
     id: str
     future: asyncio.Future
-    prefix: tuple[int, ...]
+    prefix: TokenPrefix
     sampling: SamplingParams
     seed: int
     position: int
     stop: tuple[str, ...]
-    recent: tuple[int, ...]
+    before: tuple[int, ...]
+    """Tokens of the same completion that earlier requests drew: `position` of them."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
 
 
-class VllmEngine:
+class VllmEngine(TokenPrefixEngine):
     """`InferenceEngine` over vLLM's engine in this process.
 
     Requests arrive on the event loop; between two steps they are handed to the one thread in which everything of vLLM runs.
@@ -203,14 +163,13 @@ class VllmEngine:
         Raises:
             EngineError: vLLM cannot be started with the model, the options or the memory there is.
         """
-        self.version = 0
-        self.num_held_prefixes = 0
+        super().__init__()
         self.num_prefilled_tokens = 0
         """Tokens of prefixes that went through the model since the start: those no cached block held."""
         self._max_tokens = max_tokens
         self._eos_ids = eos_ids
         self._model = model
-        self._stops = StopFinder(decode)
+        self._stops = StopFinder(decode, eos_ids)
         self._ids = itertools.count()
         self._arrived: list[_Request] = []
         self._running: dict[str, _Request] = {}
@@ -228,18 +187,9 @@ class VllmEngine:
         self.block_size: int = self._vllm.vllm_config.cache_config.block_size
         """Tokens per cached block; the last, incomplete one of a prefix is computed again by each completion that follows."""
 
-    async def prefill(self, parent: VllmPrefix | None, token_ids: Sequence[int]) -> VllmPrefix:
-        """As `InferenceEngine.prefill`; computed together with the first completion that follows."""
-        if parent is not None:
-            parent.require_held()
-        whole = (*(parent.token_ids if parent else ()), *token_ids)
-        if not whole:
-            raise EngineError("prefill: no tokens; give at least one token id")
-        return self.hold(whole)
-
     async def generate(
-        self, prefix: VllmPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
-    ) -> tuple[Completion, VllmPrefix]:
+        self, prefix: TokenPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
+    ) -> tuple[Completion, TokenPrefix]:
         """As `InferenceEngine.generate`.
 
         Raises:
@@ -251,9 +201,8 @@ class VllmEngine:
                 f"a prefix of {prefix.num_tokens} tokens and max_tokens = {sampling.max_tokens} exceed the {self._max_tokens} "
                 f"tokens vLLM was started for; raise agent.limits.max_trajectory_tokens, or lower max_tokens"
             )
-        recent = self._stops.tail(prefix.token_ids[prefix.num_tokens - position :], tuple(stop))
         future = asyncio.get_running_loop().create_future()
-        request = _Request(str(next(self._ids)), future, prefix.token_ids, sampling, seed, position, tuple(stop), recent)
+        request = _Request(str(next(self._ids)), future, prefix, sampling, seed, position, tuple(stop), prefix.last(position))
         self._ensure_pump()
         self._arrived.append(request)
         self._wake.set()
@@ -262,7 +211,7 @@ class VllmEngine:
         except asyncio.CancelledError:
             self._withdraw(request)
             raise
-        return completion, self.hold((*prefix.token_ids, *completion.token_ids))
+        return completion, prefix.extend(completion.token_ids, is_sampled=True)
 
     def load_weights(self, source: Path | None, version: int) -> None:
         """As `InferenceEngine.load_weights`, in place; forgets every cached block.
@@ -298,11 +247,6 @@ class VllmEngine:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._vllm.engine_core.shutdown)
         self._thread.shutdown()
 
-    def hold(self, token_ids: tuple[int, ...]) -> VllmPrefix:
-        """A new handle on some tokens."""
-        self.num_held_prefixes += 1
-        return VllmPrefix(engine=self, token_ids=token_ids)
-
     def _ensure_pump(self) -> None:
         if self._is_closed:
             raise EngineError("the inference engine is closed; build a new one")
@@ -334,7 +278,7 @@ class VllmEngine:
         if withdrawn:
             self._vllm.abort_request(withdrawn)
         for request in arrived:
-            prompt = {"prompt_token_ids": list(request.prefix)}
+            prompt = {"prompt_token_ids": list(request.prefix.token_ids)}
             self._vllm.add_request(request.id, prompt, self._sampling_params(request))
         return self._vllm.step() if self._vllm.has_unfinished_requests() else []
 
@@ -355,7 +299,7 @@ class VllmEngine:
         if request is None:
             return  # withdrawn while the step ran
         if not request.tokens:
-            self.num_prefilled_tokens += len(request.prefix) - (output.num_cached_tokens or 0)
+            self.num_prefilled_tokens += request.prefix.num_tokens - (output.num_cached_tokens or 0)
         [part] = output.outputs
         for token, row in zip(part.token_ids, part.logprobs, strict=True):
             values = {key: entry.logprob for key, entry in row.items()}
@@ -363,19 +307,10 @@ class VllmEngine:
             request.tokens.append(token)
             request.logprobs.append(logprob)
             request.entropies.append(entropy)
-            reason = self._stop_reason(request, token)
+            reason = self._stops.reason(request.before, request.tokens, request.stop, request.sampling.max_tokens)
             if reason is not None:
                 self._finish(request, reason, has_left=output.finished)
                 return
-
-    def _stop_reason(self, request: _Request, token: int) -> StopReason | None:
-        if token in self._eos_ids:
-            return StopReason.EOS
-        if request.stop:
-            request.recent = self._stops.tail((*request.recent, token), request.stop)
-            if self._stops.may_end(token, request.stop) and self._stops.is_completed(request.recent, request.stop):
-                return StopReason.STOP_STRING
-        return StopReason.LENGTH if len(request.tokens) == request.sampling.max_tokens else None
 
     def _finish(self, request: _Request, reason: StopReason, *, has_left: bool) -> None:
         del self._running[request.id]
@@ -383,8 +318,9 @@ class VllmEngine:
             self._withdrawn.append(request.id)
         if not request.future.done():
             completion = Completion(
-                token_ids=request.tokens, logprobs=request.logprobs, entropies=request.entropies, stop_reason=reason
-            )
+                token_ids=request.tokens, logprobs=request.logprobs, entropies=request.entropies, stop_reason=reason,
+                policy_version=self.version,
+            )  # fmt: skip
             request.future.set_result(completion)
 
     def _withdraw(self, request: _Request) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from arpo.errors import EngineError
 from arpo.inference.base import PrefixHandle
 from arpo.protocols.base import Tokenizer
 from arpo.rollout.agent import Agent
@@ -105,7 +106,7 @@ class Path:
         self.node = self._tree.append(
             self.node, NodeKind.COMPLETION, completion.token_ids, text=text, logprobs=completion.logprobs,
             entropies=completion.entropies, stop_reason=completion.stop_reason, parse=parse, is_branch=self._is_branch,
-            policy_version=self._agent.engine.version,
+            policy_version=completion.policy_version,
         )  # fmt: skip
         self.node_ids.append(self.node.id)
         self._is_branch = False
@@ -128,13 +129,7 @@ class Path:
         rest = sampling.max_tokens - len(first.token_ids)
         if first.stop_reason is not StopReason.LENGTH or rest == 0:
             return first
-        second = await self._sample(replace(sampling, max_tokens=rest))
-        return Completion(
-            token_ids=first.token_ids + second.token_ids,
-            logprobs=first.logprobs + second.logprobs,
-            entropies=first.entropies + second.entropies,
-            stop_reason=second.stop_reason,
-        )
+        return _joined(first, await self._sample(replace(sampling, max_tokens=rest)))
 
     async def _sample(self, sampling: SamplingParams) -> Completion:
         completion, prefix = await self._agent.engine.generate(
@@ -182,6 +177,21 @@ def start_of_turn(tree: RolloutTree, node: Node) -> Node:
     """The prompt or observation after which the turn of `node` began; `node` itself when it is no completion."""
     parts = turn_completions(tree, node)
     return tree.nodes[parts[0].parent or 0] if parts else node
+
+
+def _joined(first: Completion, second: Completion) -> Completion:
+    """A paused completion and its rest as one, of one version of the weights, as every node is."""
+    if first.policy_version != second.policy_version:
+        raise EngineError(
+            f"a completion was begun by version {first.policy_version} of the weights and continued by version "
+            f"{second.policy_version}: the engine took an update while prefixes were held"
+        )
+    return replace(
+        second,
+        token_ids=first.token_ids + second.token_ids,
+        logprobs=first.logprobs + second.logprobs,
+        entropies=first.entropies + second.entropies,
+    )
 
 
 def _are_refused(results: Sequence[ToolResult]) -> bool:

@@ -261,27 +261,6 @@ async def test_memory_that_runs_out_while_requests_are_admitted_fails_them_all(
     assert_empty(engine)
 
 
-async def test_a_released_prefix_is_refused(engine: TransformersEngine) -> None:
-    prefix = await engine.prefill(None, PROMPT)
-    fork = prefix.fork()
-    prefix.release()
-    for use in (prefix.fork, prefix.release):
-        with pytest.raises(EngineError, match="released prefix"):
-            use()
-    with pytest.raises(EngineError, match="released prefix"):
-        await engine.generate(prefix, SamplingParams(), seed=0)
-    with pytest.raises(EngineError, match="released prefix"):
-        await engine.prefill(prefix, [1])
-    (await engine.prefill(fork, [1])).release()
-    fork.release()
-    assert_empty(engine)
-
-
-async def test_a_prefill_of_nothing_is_refused(engine: TransformersEngine) -> None:
-    with pytest.raises(EngineError, match="no tokens"):
-        await engine.prefill(None, [])
-
-
 async def test_weights_change_only_when_nothing_of_the_old_ones_is_left(engine: TransformersEngine) -> None:
     prefix = await engine.prefill(None, PROMPT)
     with pytest.raises(EngineError, match="1 prefixes of the former weights"):

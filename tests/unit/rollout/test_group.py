@@ -13,8 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arpo.errors import ConfigError, EngineError
-from arpo.inference.scripted import ScriptedEngine, ScriptedPrefix
+from arpo.errors import ConfigError
+from arpo.inference.scripted import ScriptedEngine
+from arpo.inference.token_prefix import TokenPrefix
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rollout.config import (
     AepoReleasedRuleConfig,
@@ -77,10 +78,9 @@ class Babbler(ScriptedEngine):
         self._pieces = pieces
 
     async def generate(
-        self, prefix: ScriptedPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
-    ) -> tuple[Completion, ScriptedPrefix]:
-        if prefix.is_released:
-            raise EngineError("released")
+        self, prefix: TokenPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
+    ) -> tuple[Completion, TokenPrefix]:
+        prefix.require_held()
         await asyncio.sleep(0)
         drawn = list(prefix.token_ids[len(prefix.token_ids) - position :])
         logprobs, entropies, reason = [], [], None
@@ -100,8 +100,10 @@ class Babbler(ScriptedEngine):
             elif len(entropies) == sampling.max_tokens:
                 reason = StopReason.LENGTH
         token_ids = drawn[position:]
-        completion = Completion(token_ids=token_ids, logprobs=logprobs, entropies=entropies, stop_reason=reason)
-        return completion, ScriptedPrefix((*prefix.token_ids, *token_ids))
+        completion = Completion(
+            token_ids=token_ids, logprobs=logprobs, entropies=entropies, stop_reason=reason, policy_version=self.version
+        )
+        return completion, prefix.extend(token_ids, is_sampled=True)
 
 
 async def grow(agent: Any, tasks: Sequence[Task], config: RolloutConfig, seed: int = 0) -> list[RolloutTree]:

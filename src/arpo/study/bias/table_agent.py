@@ -1,11 +1,8 @@
 """The agent's seams filled from a decision tree: what it may write, with which probability, and what it gets back."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-from arpo.errors import EngineError
-from arpo.inference.scripted import ScriptedPrefix
+from arpo.inference.token_prefix import TokenPrefix, TokenPrefixEngine
 from arpo.study.bias.decision_tree import PROMPT, RESULT, DecisionTree
 from arpo.types import Completion, Message, Parse, SamplingParams, StopReason, Task, ToolCall, ToolResult
 
@@ -16,26 +13,21 @@ Draw = Callable[[Sequence[float], int, int], int]
 """`draw(probabilities, seed, position)`: the index of the next token."""
 
 
-class TableEngine:
+class TableEngine(TokenPrefixEngine):
     """An `InferenceEngine` that reads each distribution off the decision tree; log-probs and entropies are exact."""
 
     entropy_estimators: tuple[str, ...] = ("exact",)
 
     def __init__(self, tree: DecisionTree, draw: Draw):
-        self.version = 0
+        super().__init__()
         self._tree = tree
         self._draw = draw
 
-    async def prefill(self, parent: ScriptedPrefix | None, token_ids: Sequence[int]) -> ScriptedPrefix:
-        """As `InferenceEngine.prefill`."""
-        return ScriptedPrefix((*(parent.token_ids if parent else ()), *token_ids))
-
     async def generate(
-        self, prefix: ScriptedPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
-    ) -> tuple[Completion, ScriptedPrefix]:
+        self, prefix: TokenPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
+    ) -> tuple[Completion, TokenPrefix]:
         """As `InferenceEngine.generate`; a completion ends where the decision tree's does."""
-        if prefix.is_released:
-            raise EngineError("table engine: this prefix was released; a released prefix cannot be continued")
+        prefix.require_held()
         alphabet = self._tree.alphabet
         text = "".join(alphabet[i] for i in prefix.token_ids)
         token_ids: list[int] = []
@@ -49,20 +41,10 @@ class TableEngine:
             logprobs.append(float(choice.log_probabilities[index]))
             entropies.append(choice.entropy)
         reason = StopReason.EOS if self._tree.is_finished(text) else StopReason.LENGTH
-        completion = Completion(token_ids=token_ids, logprobs=logprobs, entropies=entropies, stop_reason=reason)
-        return completion, ScriptedPrefix((*prefix.token_ids, *token_ids))
-
-    def load_weights(self, source: Path | None, version: int) -> None:
-        """As `InferenceEngine.load_weights`."""
-        self.version = version
-
-    @contextmanager
-    def participate(self) -> Iterator[None]:
-        """As `InferenceEngine.participate`."""
-        yield
-
-    async def aclose(self) -> None:
-        """As `InferenceEngine.aclose`."""
+        completion = Completion(
+            token_ids=token_ids, logprobs=logprobs, entropies=entropies, stop_reason=reason, policy_version=self.version
+        )
+        return completion, prefix.extend(token_ids, is_sampled=True)
 
 
 class LetterTokenizer:

@@ -1,0 +1,81 @@
+"""The prefix that is its token ids, and what engines with such prefixes share."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from arpo.errors import EngineError
+from arpo.inference.base import InferenceEngine, PrefixHandle
+
+
+@dataclass(slots=True, eq=False)
+class TokenPrefix(PrefixHandle):
+    """A prefix that is its ids; the engine finds by them whatever it has computed."""
+
+    engine: "TokenPrefixEngine"
+    token_ids: tuple[int, ...]
+    is_sampled: tuple[bool, ...]
+    """[T] whether the policy wrote the token."""
+    is_released: bool = False
+
+    def __post_init__(self) -> None:
+        """Count the new handle."""
+        self.engine.num_held_prefixes += 1
+
+    def extend(self, token_ids: Sequence[int], *, is_sampled: bool) -> "TokenPrefix":
+        """A handle on this prefix and more tokens; `is_sampled`: the policy wrote them."""
+        self.require_held()
+        more = (is_sampled,) * len(token_ids)
+        return TokenPrefix(self.engine, (*self.token_ids, *token_ids), (*self.is_sampled, *more))
+
+    def fork(self) -> "TokenPrefix":
+        """As `PrefixHandle.fork`."""
+        self.require_held()
+        return replace(self)
+
+    def truncate(self, num_tokens: int, tail: Sequence[int]) -> "TokenPrefix":
+        """As `PrefixHandle.truncate`."""
+        self.require_cut(num_tokens, tail)
+        if not self.engine.entropy_estimators:
+            raise EngineError(
+                "truncate: a completion of this engine cannot be cut and continued; use another one for branching"
+            )
+        return TokenPrefix(self.engine, self.token_ids[:num_tokens], self.is_sampled[:num_tokens])
+
+    def release(self) -> None:
+        """As `PrefixHandle.release`."""
+        self.require_held()
+        self.is_released = True
+        self.engine.num_held_prefixes -= 1
+
+
+class TokenPrefixEngine(InferenceEngine[TokenPrefix]):
+    """An engine that keeps nothing of a prefix but its ids; as it stands, with nothing to load, to wait for or to free."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.num_held_prefixes = 0
+        """Handles that were given out and not released yet."""
+
+    async def prefill(self, parent: TokenPrefix | None, token_ids: Sequence[int]) -> TokenPrefix:
+        """As `InferenceEngine.prefill`; nothing is computed before a completion follows."""
+        if parent is not None:
+            parent.require_held()
+        if not (parent or token_ids):
+            raise EngineError("prefill: no tokens; give at least one token id")
+        if parent is None:
+            return TokenPrefix(self, tuple(token_ids), (False,) * len(token_ids))
+        return parent.extend(token_ids, is_sampled=False)
+
+    def load_weights(self, source: Path | None, version: int) -> None:
+        """As `InferenceEngine.load_weights`: only the version changes."""
+        self.version = version
+
+    @contextmanager
+    def participate(self) -> Iterator[None]:
+        """As `InferenceEngine.participate`: completions do not depend on one another."""
+        yield
+
+    async def aclose(self) -> None:
+        """As `InferenceEngine.aclose`."""
