@@ -24,6 +24,7 @@ from arpo.inference.scripted import ScriptedEngine
 from arpo.inference.transformers_engine import TransformersEngine
 from arpo.models.attention import forward_hidden, head_logits, use_layout_attention
 from arpo.models.logprobs import hidden_to_logprobs
+from arpo.models.policy import PolicyModel
 from arpo.protocols.text_tokenizer import TextTokenizer
 from arpo.study.bias.decision_tree import PROMPT as TABLE_PROMPT
 from arpo.study.bias.decision_tree import DecisionTree
@@ -407,7 +408,7 @@ async def test_a_weight_update_is_effective_and_can_be_undone(subject: Subject, 
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
 async def test_the_start_up_probe_passes(subject: Subject, engine, temperature: float) -> None:
     before = [p.clone() for p in subject.model.parameters()]
-    assert await check_agreement(subject.model, engine, PROMPT, temperature) < ATOL
+    assert await check_agreement(PolicyModel(subject.model, temperature), engine, PROMPT) < ATOL
     assert all(torch.equal(p, q) for p, q in zip(before, subject.model.parameters(), strict=True))
 
 
@@ -438,4 +439,4 @@ async def test_the_probe_notices_an_engine_that_ignores_updates(
 ) -> None:
     monkeypatch.setattr(engine, "load_weights", lambda source, version: None)
     with pytest.raises(EngineError, match=r"a weight update did not reach the engine"):
-        await check_agreement(subject.model, engine, PROMPT, 1.0)
+        await check_agreement(PolicyModel(subject.model), engine, PROMPT)
