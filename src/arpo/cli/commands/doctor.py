@@ -158,6 +158,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "wandb": lambda: _check_extra("wandb"),
     "trackio": lambda: _check_extra("trackio"),
     "mcp": lambda: _check_extra("mcp"),
+    "serve": lambda: _check_extra("serve", "starlette", "uvicorn"),
     "dense": lambda: _check_extra("dense", "sentence-transformers"),
     "web": lambda: _check_extra("web", "trafilatura", "lxml-html-clean", "pypdf"),
     "gpu": _check_gpu,

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,25 +57,29 @@ def run_build(args: argparse.Namespace) -> int:
 
 
 def run_serve(args: argparse.Namespace) -> int:
-    """Serve until interrupted."""
+    """Serve until interrupted.
+
+    Raises:
+        ToolError: the extra `serve` is missing, or nobody can listen there.
+    """
     from arpo.config import parse_config
     from arpo.tools.search.config import LocalSearchConfig
     from arpo.tools.search.local import LocalIndex
-    from arpo.tools.search.serve import RetrieverServer
 
+    try:
+        from arpo.tools.search.serve import RetrieverServer  # needs an extra
+    except ImportError as error:
+        raise ToolError(f"arpo index serve needs the package {error.name}: pip install 'arpo[serve]'") from error
     keys = ("index", "top_k", "title_weight", "text_weight")
     index = LocalIndex(parse_config(LocalSearchConfig, {key: getattr(args, key) for key in keys}, "command line"))
     try:
         server = RetrieverServer(index, args.host, args.port, args.top_k)
     except (OSError, OverflowError) as error:
         raise ToolError(f"--host {args.host} --port {args.port}: cannot listen there ({error}); choose another port") from error
-    with server:
-        address = f"http://{args.host}:{server.server_port}/retrieve"
-        result_console().print(f"serving {index.num_documents} documents at {address}; Ctrl-C ends it", soft_wrap=True)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            return 0
+    address = f"http://{args.host}:{server.port}/retrieve"
+    result_console().print(f"serving {index.num_documents} documents at {address}; Ctrl-C ends it", soft_wrap=True)
+    with suppress(KeyboardInterrupt):
+        server.run()
     return 0
 
 

@@ -1,10 +1,17 @@
-"""Serving an index in the Search-R1 protocol, for other programs and machines."""
+"""Serving an index in the Search-R1 protocol, for other programs and machines. Needs the extra `serve`."""
 
+import asyncio
 import json
+import socket
 from collections.abc import Mapping
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from arpo.tools.search.hits import Hit
 from arpo.tools.search.local import LocalIndex
@@ -12,10 +19,15 @@ from arpo.tools.search.local import LocalIndex
 MAX_BODY_BYTES = 4 * 2**20
 MAX_QUERIES = 1000
 MAX_TOP_K = 100
-_IDLE_S = 60.0
+_BODY_S = 60.0
+"""Seconds a request's body may take."""
+_IDLE_S = 60
+"""Seconds a connection is kept for a next request."""
+_GOODBYE_S = 5
+"""Seconds that requests under way may still take when the server is ended."""
 
 
-class RetrieverServer(ThreadingHTTPServer):
+class RetrieverServer:
     """Answers `POST /retrieve` and, for those who wait for it to be up, `GET /health`.
 
     A request is `{"queries": [...], "topk": k, "return_scores": true}`, the last two optional; the reply is
@@ -25,93 +37,77 @@ class RetrieverServer(ThreadingHTTPServer):
     Args:
         index: what is searched.
         host: address to listen on; `127.0.0.1` is reached from this machine alone.
-        port: 0 takes a free one; `server_port` tells which.
+        port: 0 takes a free one; `port` tells which.
         top_k: documents per query where a request does not say.
 
+    Raises:
+        OSError, OverflowError: nobody can listen there.
+
     Example:
-        RetrieverServer(LocalIndex(LocalSearchConfig(index=Path("index"))), "127.0.0.1", 8000, top_k=3).serve_forever()
+        RetrieverServer(LocalIndex(LocalSearchConfig(index=Path("index"))), "127.0.0.1", 8000, top_k=3).run()
     """
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, index: LocalIndex, host: str, port: int, top_k: int) -> None:
-        self.index = index
-        self.top_k = top_k
-        super().__init__((host, port), _Handler)
+        self._index = index
+        self._top_k = top_k
+        self._listener = socket.create_server((host, port), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
+        routes = [Route("/retrieve", self._retrieve, methods=["POST"]), Route("/health", self._health)]
+        app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse})
+        limits: dict[str, Any] = {"timeout_keep_alive": _IDLE_S, "timeout_graceful_shutdown": _GOODBYE_S}
+        quiet: dict[str, Any] = {"log_config": None, "log_level": "error", "access_log": False}
+        self._server = uvicorn.Server(uvicorn.Config(app, loop="asyncio", http="h11", lifespan="off", **limits, **quiet))
+
+    def run(self) -> None:
+        """Serve until `stop`, or until Ctrl-C or SIGTERM, which are raised again once everything is closed."""
+        self._server.run(sockets=[self._listener])
+
+    def stop(self) -> None:
+        """End `run`, from another thread."""
+        self._server.should_exit = True
+
+    async def _health(self, _: Request) -> Response:
+        return JSONResponse({"documents": self._index.num_documents})
+
+    async def _retrieve(self, request: Request) -> Response:
+        queries, top_k, with_scores = _check(await _read(request), self._top_k)
+        found = await asyncio.gather(*(self._index.find(query, top_k) for query in queries))
+        return JSONResponse({"result": [[_to_item(hit, with_scores) for hit in hits] for hits in found]})
 
 
-class _RefusalError(Exception):
-    """A request that cannot be answered: the status and why."""
-
-    def __init__(self, status: HTTPStatus, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
+async def _refuse(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    reason = f"{request.url.path}: there is POST /retrieve and GET /health" if status in (404, 405) else str(error)
+    return JSONResponse({"error": reason}, status, headers={"connection": "close"})  # what is left of the request is not read
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: RetrieverServer
-    protocol_version = "HTTP/1.1"
-    timeout = _IDLE_S
-    disable_nagle_algorithm = True
-
-    def do_GET(self) -> None:
-        if self.path == "/health":
-            self._reply(HTTPStatus.OK, {"documents": self.server.index.num_documents})
-        else:
-            self._reply(HTTPStatus.NOT_FOUND, {"error": f"{self.path}: there is POST /retrieve and GET /health"})
-
-    def do_POST(self) -> None:
-        try:
-            request = self._read()
-            self._reply(HTTPStatus.OK, {"result": self._retrieve(*_check(request, self.server.top_k))})
-        except _RefusalError as refusal:
-            self.close_connection = True  # what is left of the request is not read
-            self._reply(refusal.status, {"error": str(refusal)})
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a line per query would drown what matters."""
-
-    def _read(self) -> Any:
-        if self.path != "/retrieve":
-            raise _RefusalError(HTTPStatus.NOT_FOUND, f"{self.path}: there is POST /retrieve and GET /health")
-        length = self.headers.get("content-length", "")
-        if not length.isascii() or not length.isdigit():
-            raise _RefusalError(HTTPStatus.LENGTH_REQUIRED, "the request needs a content-length")
-        if int(length) > MAX_BODY_BYTES:
-            raise _RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{length} bytes; a request may have {MAX_BODY_BYTES}")
-        try:
-            return json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError):
-            raise _RefusalError(HTTPStatus.BAD_REQUEST, "the request is not JSON") from None
-
-    def _retrieve(self, queries: list[str], top_k: int, with_scores: bool) -> list[list[dict[str, Any]]]:
-        found = [self.server.index.find_now(query, top_k) for query in queries]
-        return [[_to_item(hit, with_scores) for hit in hits] for hits in found]
-
-    def _reply(self, status: HTTPStatus, value: Any) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        if self.close_connection:
-            self.send_header("connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
+async def _read(request: Request) -> Any:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_S):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MAX_BODY_BYTES:
+                    raise HTTPException(413, f"a request may have {MAX_BODY_BYTES} bytes")
+        return json.loads(body)
+    except TimeoutError:
+        raise HTTPException(408, f"no whole request within {_BODY_S:g} s") from None
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "the request is not JSON") from None
 
 
 def _check(request: Any, default_top_k: int) -> tuple[list[str], int, bool]:
     """Queries, documents per query, and whether scores are wanted."""
     if not isinstance(request, Mapping):
-        raise _RefusalError(HTTPStatus.BAD_REQUEST, 'the request must be an object, {"queries": [...]}')
+        raise HTTPException(400, 'the request must be an object, {"queries": [...]}')
     queries, top_k, with_scores = request.get("queries"), request.get("topk"), request.get("return_scores", False)
     if not isinstance(queries, list) or not all(isinstance(q, str) for q in queries) or len(queries) > MAX_QUERIES:
-        raise _RefusalError(HTTPStatus.BAD_REQUEST, f"queries must be a list of at most {MAX_QUERIES} strings")
+        raise HTTPException(400, f"queries must be a list of at most {MAX_QUERIES} strings")
     top_k = default_top_k if top_k is None else top_k
     if type(top_k) is not int or not 1 <= top_k <= MAX_TOP_K:
-        raise _RefusalError(HTTPStatus.BAD_REQUEST, f"topk must be an integer from 1 to {MAX_TOP_K}")
+        raise HTTPException(400, f"topk must be an integer from 1 to {MAX_TOP_K}")
     if type(with_scores) is not bool:
-        raise _RefusalError(HTTPStatus.BAD_REQUEST, "return_scores must be true or false")
+        raise HTTPException(400, "return_scores must be true or false")
     return [q.encode("utf-8", "replace").decode() for q in queries], top_k, with_scores
 
 

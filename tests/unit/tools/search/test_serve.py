@@ -35,10 +35,12 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> LocalSearchConfig:
 
 @pytest.fixture(scope="module")
 def url(config: LocalSearchConfig) -> Iterator[str]:
-    with RetrieverServer(LocalIndex(config), "127.0.0.1", 0, top_k=3) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    server = RetrieverServer(LocalIndex(config), "127.0.0.1", 0, top_k=3)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.stop()
+    thread.join()
 
 
 def remote(url: str, **settings: Any) -> SearchTool:
@@ -140,16 +142,30 @@ async def test_a_server_that_is_down_may_come_back():
     assert (await remote("http://127.0.0.1:1").run({"query": " "})).content.startswith("Error: the search query is empty")
 
 
-def test_the_command_serves_until_it_is_ended(config: LocalSearchConfig):
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
+def test_the_command_serves_until_it_is_ended(config: LocalSearchConfig, end: signal.Signals, code: int):
     command = [sys.executable, "-m", "arpo.cli.main", "index", "serve", str(config.index), "--port", "0", "--top-k", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         line = process.stdout.readline()
         served = re.search(r"serving 200 documents at (http://127\.0\.0\.1:\d+/retrieve)", line)
         assert served is not None, line
         assert len(httpx2.post(served[1], json={"queries": ["town"]}).json()["result"][0]) == 2
-        process.terminate()
-        assert process.wait() == -signal.SIGTERM
+        process.send_signal(end)
+        assert process.wait() == code
+        assert process.stderr.read() == ""
+
+
+def test_the_missing_extra_is_named(
+    config: LocalSearchConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from arpo.cli.main import main
+
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "arpo.tools.search.serve")
+    assert main(["index", "serve", str(config.index)]) == 2
+    assert "pip install 'arpo[serve]'" in capsys.readouterr().err
 
 
 def test_a_port_in_use_is_named(config: LocalSearchConfig, url: str, capsys: pytest.CaptureFixture[str]):
