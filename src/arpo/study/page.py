@@ -5,11 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arpo.files.whole import write_text
 from arpo.study.figures import TITLES
-from arpo.study.found import COLD_START
 from arpo.study.table import lead, notes, tables
-from arpo.viewer.report import environment, inline
+from arpo.viewer import page
 
 _SECTIONS: Sequence[tuple[str, str, Sequence[str], Sequence[str]]] = (
     ("accuracy", "Accuracy", ("accuracy", "accuracy_by_calls"), ("accuracy",)),
@@ -38,17 +36,20 @@ def write_page(path: Path, results: Mapping[str, Any], figures: Sequence[Path]) 
         }
         for part, title, names, own in _SECTIONS
     ]  # fmt: skip
-    page = environment().get_template("study.html.j2").render(
+    return page.write_page(
+        path,
+        "study.html.j2",
+        title="Study",
         lead=lead(results),
-        arms=[(name, arm["about"], f"{arm['runs_trained']} of {arm['runs_planned']}") for name, arm in results["arms"].items()],
-        cold_start=COLD_START,
+        arms=[
+            (name, arm["about"], f"{arm['runs_trained']} of {arm['runs_planned']} runs")
+            for name, arm in results["arms"].items()
+        ],
         sections=[section for section in sections if section["figures"] or section["tables"]],
         runs=found["runs"],
         notes=notes(results),
         measures=results["measures"],
-        style=inline("report.css", "study.css"),
-    )  # fmt: skip
-    return write_text(path, page)
+    )
 
 
 def _inline(picture: Path) -> str:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arpo.files.whole import write_text
 from arpo.tree import NodeKind, RolloutTree
-from arpo.viewer.report import environment, inline
+from arpo.viewer.page import environment, write_page
 from arpo.viewer.run import ShownTree
 from arpo.viewer.tree_view import tree_view
 
@@ -103,19 +102,16 @@ def write_evaluation(out: Path, page: EvaluationPage, trees: Iterable[tuple[str,
             parts.append(str(template.transcript(_transcript(tree))))  # pyright: ignore[reportAttributeAccessIssue]
     blocks, places, num_left_out = _pack([q.id for q in page.questions], rendered)
     rows = [_row(question, places.get(question.id)) for question in page.questions]
-    text = (
-        environment()
-        .get_template("evaluation.html.j2")
-        .render(
-            page=page,
-            data={"rows": rows, "groups": {key: _values(page.questions, key) for key in page.groups}},
-            blocks=blocks,
-            num_left_out=num_left_out,
-            style=inline("report.css", "evaluation.css"),
-            script=inline("tree.js", "evaluation.js"),
-        )
+    return write_page(
+        out,
+        "evaluation.html.j2",
+        title=page.title,
+        lead=page.lead,
+        page=page,
+        data={"rows": rows, "groups": {key: _values(page.questions, key) for key in page.groups}},
+        blocks=blocks,
+        num_left_out=num_left_out,
     )
-    return write_text(out, text)
 
 
 def _pack(ids: Sequence[str], rendered: Mapping[str, list[str]]) -> tuple[list[str], dict[str, tuple[int, int]], int]:

@@ -4,10 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from arpo.files.whole import write_text
 from arpo.viewer.figures import (
     BRANCH_CHARTS,
     COST_CHARTS,
@@ -23,11 +19,10 @@ from arpo.viewer.figures import (
     metric_charts,
     phase_bars,
 )
+from arpo.viewer.page import write_page
 from arpo.viewer.run import read_run
 from arpo.viewer.tokens import find_decoder
 from arpo.viewer.tree_view import tree_view
-
-_ASSETS = Path(__file__).parent / "assets"
 
 
 def write_report(
@@ -60,7 +55,9 @@ def write_report(
     """
     record = read_run(run, summary)
     decode = find_decoder(run, tokenizer)
-    page = environment().get_template("report.html.j2").render(
+    return write_page(
+        out,
+        "report.html.j2",
         title=title,
         record=record,
         headlines=headlines(record),
@@ -76,23 +73,4 @@ def write_report(
         health=metric_charts(record.rows, HEALTH_CHARTS),
         sft=metric_charts(record.rows, SFT_CHARTS),
         trees=[tree_view(shown, decode) for shown in record.trees],
-        style=inline("report.css"),
-        script=inline("tree.js", "report.js"),
     )  # fmt: skip
-    return write_text(out, page)
-
-
-def environment() -> Environment:
-    """The templates of every page; what they show is escaped."""
-    return Environment(
-        loader=PackageLoader("arpo.viewer", "assets"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-
-
-def inline(*names: str) -> Markup:
-    """Style sheets or scripts of the package, one after the other, to stand in a page."""
-    return Markup("\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in names))
