@@ -25,6 +25,7 @@ from arpo.inference.transformers_engine import TransformersEngine
 from arpo.models.attention import forward_hidden, head_logits, use_layout_attention
 from arpo.models.logprobs import hidden_to_logprobs
 from arpo.models.policy import PolicyModel
+from arpo.models.weights import ModelWeights
 from arpo.protocols.text_tokenizer import TextTokenizer
 from arpo.study.bias.decision_tree import PROMPT as TABLE_PROMPT
 from arpo.study.bias.decision_tree import DecisionTree
@@ -113,9 +114,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     from arpo.inference.vllm_engine import VllmEngine
 
     options = VllmEngineConfig(gpu_memory_utilization=0.1, enforce_eager=True)
-    engine = VllmEngine(
-        directory, options, dtype="float32", max_tokens=1024, decode=decode, eos_ids=frozenset({EOS}), model=model
-    )
+    engine = VllmEngine(directory, options, dtype="float32", max_tokens=1024, decode=decode, eos_ids=frozenset({EOS}))
     yield Subject(engine=engine, model=model, directory=directory, recomputed=engine.block_size)
     asyncio.run(engine.aclose())
 
@@ -134,6 +133,15 @@ def for_vllm(test: Any) -> Any:
 
 of_every_engine = pytest.mark.parametrize("subject", [*MODELS, "scripted", "table", "openai"], indirect=True, scope="module")
 of_every_trainers_engine = pytest.mark.parametrize("subject", [*MODELS, "scripted", "table"], indirect=True, scope="module")
+
+
+def source_of(subject: Subject) -> Any:
+    """The weights of the subject's model; nothing where there is no model."""
+    return ModelWeights(subject.model) if subject.model else ()
+
+
+async def ignore_update(source: object, version: int) -> None:
+    """In place of `update_weights`."""
 
 
 def num_held(engine: Any) -> int:
@@ -343,7 +351,7 @@ async def test_a_cut_prefix_holds_the_tokens_that_were_kept(engine) -> None:
 @of_every_trainers_engine
 async def test_a_completion_says_which_version_of_the_weights_drew_it(subject: Subject, engine) -> None:
     for version in (3, 0):
-        engine.load_weights(None, version)
+        await engine.update_weights(source_of(subject), version)
         assert (await sample(engine, 2, prompt=subject.prompt)).policy_version == version
 
 
@@ -385,23 +393,33 @@ async def test_a_branch_computes_nothing_again_and_an_observation_is_computed_on
     assert branched <= 4 * slack
 
 
+@of_every_trainers_engine
+async def test_a_weight_update_is_refused_while_prefixes_are_held(subject: Subject, engine) -> None:
+    held = [await engine.prefill(None, subject.prompt)]
+    held.append(held[0].fork())
+    for handle in held:
+        with pytest.raises(EngineError, match=r"\d prefixes of the former weights are held"):
+            await engine.update_weights(source_of(subject), 1)
+        assert engine.version == 0
+        handle.release()
+    await engine.update_weights(source_of(subject), 1)
+    assert engine.version == 1
+    await engine.update_weights(source_of(subject), 0)
+
+
 async def test_a_weight_update_is_effective_and_can_be_undone(subject: Subject, engine) -> None:
-    held = await engine.prefill(None, PROMPT)
-    with pytest.raises(EngineError, match=r"of the former weights are held"):
-        engine.load_weights(None, 1)
-    held.release()
     before = await sample(engine, 12)
     own = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
     try:
         subject.model.load_state_dict(_make_model(7).state_dict())
-        engine.load_weights(None, 1)
+        await engine.update_weights(ModelWeights(subject.model), 1)
         assert engine.version == 1
         updated = await sample(engine, 12)
         assert updated.token_ids != before.token_ids
         assert_is_the_models(subject.model, PROMPT, updated, 1.0)
     finally:
         subject.model.load_state_dict(own)
-        engine.load_weights(None, 0)
+        await engine.update_weights(ModelWeights(subject.model), 0)
     assert (await sample(engine, 12)).token_ids == before.token_ids
 
 
@@ -412,14 +430,24 @@ async def test_the_start_up_probe_passes(subject: Subject, engine, temperature: 
     assert all(torch.equal(p, q) for p, q in zip(before, subject.model.parameters(), strict=True))
 
 
+async def test_the_weights_of_another_model_are_taken_whole(subject: Subject, engine) -> None:
+    """The engine's own model, where it shares one, gets them too: it has no others."""
+    kept = {name: tensor.clone() for name, tensor in ModelWeights(subject.model)}
+    other = use_layout_attention(_make_model(7))
+    await engine.update_weights(ModelWeights(other), 1)
+    assert_is_the_models(other, PROMPT, await sample(engine, 12), 1.0)
+    await engine.update_weights(iter(kept.items()), 0)
+    assert_is_the_models(subject.model, PROMPT, await sample(engine, 12), 1.0)
+
+
 @for_vllm
 async def test_vllm_reads_weights_from_a_directory(subject: Subject, engine, tmp_path: Path) -> None:
     other = _make_model(7)
     other.save_pretrained(tmp_path)
     use_layout_attention(other)
-    engine.load_weights(tmp_path, 3)
+    await engine.update_weights(tmp_path, 3)
     assert_is_the_models(other, PROMPT, await sample(engine, 12), 1.0)
-    engine.load_weights(subject.directory, 4)
+    await engine.update_weights(subject.directory, 4)
     assert_is_the_models(subject.model, PROMPT, await sample(engine, 12), 1.0)
 
 
@@ -437,6 +465,6 @@ async def test_vllm_refuses_what_it_cannot_keep(engine) -> None:
 async def test_the_probe_notices_an_engine_that_ignores_updates(
     subject: Subject, engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "load_weights", lambda source, version: None)
+    monkeypatch.setattr(engine, "update_weights", ignore_update)
     with pytest.raises(EngineError, match=r"a weight update did not reach the engine"):
         await check_agreement(PolicyModel(subject.model), engine, PROMPT)

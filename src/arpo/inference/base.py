@@ -3,13 +3,16 @@
 An engine knows nothing of text, tasks or tools. It is asynchronous: many requests run at once and share forward passes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar
 
 from arpo.errors import EngineError
 from arpo.types import Completion, SamplingParams
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class PrefixHandle(Protocol):
@@ -82,6 +85,9 @@ class PrefixHandle(Protocol):
 
 P = TypeVar("P", bound=PrefixHandle)
 
+WeightSource: TypeAlias = "Path | Iterable[tuple[str, Tensor]]"
+"""Names and full tensors of every weight, or a Hugging Face model directory."""
+
 
 class InferenceEngine(Protocol[P]):
     """Grows token sequences. Every method may be called by many trajectories at once.
@@ -119,8 +125,19 @@ class InferenceEngine(Protocol[P]):
         """
         ...
 
-    def load_weights(self, source: Path | None, version: int) -> None:
-        """Use other weights from now on: those in an HF directory, or (None) those of the model shared in memory."""
+    async def update_weights(self, source: WeightSource, version: int) -> None:
+        """Sample with other weights from now on; returns when every request that follows is answered by them.
+
+        An update waits for nobody: it is refused while prefixes of the former weights are held or requests run. So one version
+        draws a completion whole, also one that pauses, and the completion says which.
+
+        Args:
+            source: Names and full tensors of every weight (`models.weights.ModelWeights`), or a Hugging Face model directory.
+            version: Optimizer updates behind these weights, for `version` and `Completion.policy_version`.
+
+        Raises:
+            EngineError: prefixes are held, requests run, the weights are not those of the engine's model, or it takes none.
+        """
         ...
 
     def participate(self) -> AbstractContextManager[None]:
@@ -138,3 +155,16 @@ class InferenceEngine(Protocol[P]):
     async def aclose(self) -> None:
         """Stop background work and free the cache; further requests are refused with EngineError."""
         ...
+
+
+def require_none_held(num_prefixes: int, num_requests: int = 0) -> None:
+    """Refuse an update of weights while something of the former ones is left.
+
+    Raises:
+        EngineError: prefixes are held, or requests not answered yet.
+    """
+    if num_prefixes or num_requests:
+        raise EngineError(
+            f"update_weights: {num_prefixes} prefixes of the former weights are held, {num_requests} requests unfinished; "
+            f"release and finish them first"
+        )

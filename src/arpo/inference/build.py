@@ -28,7 +28,7 @@ def build_engine(
         model_config: Where the policy is and how its weights are held.
         tokenizer: The policy's.
         max_tokens: Longest sequence it will see: `agent.limits.max_trajectory_tokens`.
-        model: The trainer's model, whose weights the engine shares or copies; None: the engine loads its own.
+        model: The trainer's model, which the in-process engine shares; None: it loads its own.
 
     Raises:
         ConfigError: vLLM is named but not installed.
@@ -36,7 +36,7 @@ def build_engine(
         ModelError: the model cannot be loaded.
     """
     if isinstance(config, VllmEngineConfig):
-        return _build_vllm(config, model_config, tokenizer, max_tokens, model)
+        return _build_vllm(config, model_config, tokenizer, max_tokens)
     model = model or load_policy(model_config.path, model_config.dtype, model_config.device)
     return TransformersEngine(model, decode=tokenizer.decode, eos_ids=tokenizer.eos_ids)
 
@@ -52,7 +52,6 @@ def _build_vllm(
     model_config: ModelConfig,
     tokenizer: PolicyTokenizer,
     max_tokens: int,
-    model: PreTrainedModel | None,
 ) -> InferenceEngine[Any]:
     dtype = engine_dtype(config, model_config)
     if dtype == "float64":
@@ -66,5 +65,4 @@ def _build_vllm(
         ) from error
     return VllmEngine(
         model_config.path, config, dtype=dtype, max_tokens=max_tokens, decode=tokenizer.decode, eos_ids=tokenizer.eos_ids,
-        model=model,
     )  # fmt: skip

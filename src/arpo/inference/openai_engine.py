@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from arpo.clients.http import HttpError
 from arpo.clients.openai import Choice, ModelClient, as_json
 from arpo.errors import EngineError
+from arpo.inference.base import WeightSource
 from arpo.inference.config import OpenAIEngineConfig
 from arpo.inference.stopping import StopFinder
 from arpo.inference.token_prefix import TokenPrefix, TokenPrefixEngine
@@ -124,7 +124,7 @@ class OpenAIEngine(TokenPrefixEngine):
         completion = Completion(token_ids=token_ids, logprobs=[], entropies=[], stop_reason=reason, policy_version=self.version)
         return completion, prefix.extend(token_ids, is_sampled=True)
 
-    def load_weights(self, source: Path | None, version: int) -> NoReturn:
+    async def update_weights(self, source: WeightSource, version: int) -> NoReturn:
         """Refused: the weights are the server's.
 
         Raises:

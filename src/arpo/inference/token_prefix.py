@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from arpo.errors import EngineError
-from arpo.inference.base import InferenceEngine, PrefixHandle
+from arpo.inference.base import InferenceEngine, PrefixHandle, WeightSource, require_none_held
 
 
 @dataclass(slots=True, eq=False)
@@ -68,8 +67,13 @@ class TokenPrefixEngine(InferenceEngine[TokenPrefix]):
             return TokenPrefix(self, tuple(token_ids), (False,) * len(token_ids))
         return parent.extend(token_ids, is_sampled=False)
 
-    def load_weights(self, source: Path | None, version: int) -> None:
-        """As `InferenceEngine.load_weights`: only the version changes."""
+    async def update_weights(self, source: WeightSource, version: int) -> None:
+        """As `InferenceEngine.update_weights`: only the version changes.
+
+        Raises:
+            EngineError: prefixes of the former weights are held.
+        """
+        require_none_held(self.num_held_prefixes)
         self.version = version
 
     @contextmanager

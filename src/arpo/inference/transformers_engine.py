@@ -10,7 +10,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from arpo.errors import EngineError
+from arpo.errors import EngineError, ModelError
+from arpo.inference.base import InferenceEngine, WeightSource, require_none_held
 from arpo.inference.cache_layout import CacheLayout, Segment
 from arpo.inference.cached_prefix import CachedPrefix, HiddenRow
 from arpo.inference.kv_cache import ForkableKVCache
 from arpo.inference.sampling import draw, stream_uniforms
 from arpo.inference.stopping import StopFinder
 from arpo.models.attention import forward_hidden, head_logits, use_layout_attention
+from arpo.models.weights import ModelWeights, copy_weights
 from arpo.types import Completion, SamplingParams
 
 
@@ -66,7 +67,7 @@ class _Request:
         return (*parent, self.seed, *self.waiting)
 
 
-class TransformersEngine:
+class TransformersEngine(InferenceEngine[CachedPrefix]):
     """`InferenceEngine` over a model in this process, on CPU or GPU. The reference for every other engine."""
 
     entropy_estimators: tuple[str, ...] = ("exact", "top_k")
@@ -136,18 +137,20 @@ class TransformersEngine:
         )  # fmt: skip
         return await self._submit(request)
 
-    def load_weights(self, source: Path | None, version: int) -> None:
-        """As `InferenceEngine.load_weights`; the model is shared, so only its version changes.
+    async def update_weights(self, source: WeightSource, version: int) -> None:
+        """As `InferenceEngine.update_weights`.
+
+        The weights of the engine's own model, shared with a trainer, are in use already; any others are copied into it.
 
         Raises:
-            EngineError: `source` is given, or prefixes computed by the former weights are still held.
+            EngineError: prefixes of the former weights are held, or `source` holds the weights of another architecture.
         """
-        if source is not None:
-            raise EngineError(f"load_weights: the in-process engine shares the trainer's model and cannot read {source}")
-        if self.cache.num_used_slots:
-            raise EngineError(
-                f"load_weights: {self.cache.num_used_slots} prefixes of the former weights are held; release them"
-            )
+        require_none_held(self.cache.num_used_slots)
+        if not (isinstance(source, ModelWeights) and source.model is self._model):
+            try:
+                copy_weights(source, self._model)
+            except ModelError as error:
+                raise EngineError(f"update_weights: {error}") from error
         self.version = version
 
     @contextmanager

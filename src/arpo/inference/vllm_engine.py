@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from arpo.errors import EngineError
+from arpo.inference.base import WeightSource, require_none_held
 from arpo.inference.config import VllmEngineConfig
 from arpo.inference.sampling import draw, stream_uniforms
 from arpo.inference.stopping import StopFinder
 from arpo.inference.token_prefix import TokenPrefix, TokenPrefixEngine
-from arpo.models.lora import merged_weights
 from arpo.types import Completion, SamplingParams, StopReason
 
 # Read by vLLM on import: its second model runner takes another kind of logits processor, and binding threads to cores would
@@ -147,7 +146,6 @@ class VllmEngine(TokenPrefixEngine):
         max_tokens: int,
         decode: Callable[[Sequence[int]], str],
         eos_ids: frozenset[int],
-        model: PreTrainedModel | None = None,
     ):
         """An engine with the weights in `path`.
 
@@ -158,7 +156,6 @@ class VllmEngine(TokenPrefixEngine):
             max_tokens: Longest sequence, prompt and observations included.
             decode: Finds stop strings in sampled ids.
             eos_ids: Ids that end a completion.
-            model: Whose weights `load_weights(None, ...)` copies; None refuses that.
 
         Raises:
             EngineError: vLLM cannot be started with the model, the options or the memory there is.
@@ -168,7 +165,6 @@ class VllmEngine(TokenPrefixEngine):
         """Tokens of prefixes that went through the model since the start: those no cached block held."""
         self._max_tokens = max_tokens
         self._eos_ids = eos_ids
-        self._model = model
         self._stops = StopFinder(decode, eos_ids)
         self._ids = itertools.count()
         self._arrived: list[_Request] = []
@@ -213,22 +209,16 @@ class VllmEngine(TokenPrefixEngine):
             raise
         return completion, prefix.extend(completion.token_ids, is_sampled=True)
 
-    def load_weights(self, source: Path | None, version: int) -> None:
-        """As `InferenceEngine.load_weights`, in place; forgets every cached block.
+    async def update_weights(self, source: WeightSource, version: int) -> None:
+        """As `InferenceEngine.update_weights`, in place; forgets every cached block.
+
+        Requests that arrive meanwhile wait in vLLM's thread, and are answered by the new weights.
 
         Raises:
-            EngineError: prefixes of the former weights are held, requests are running, there is no model to copy from, or
-                vLLM failed.
+            EngineError: prefixes of the former weights are held, requests are running, or vLLM failed.
         """
-        if self.num_held_prefixes or self._arrived or self._running:
-            raise EngineError(
-                f"load_weights: {self.num_held_prefixes} prefixes of the former weights are held, "
-                f"{len(self._arrived) + len(self._running)} requests unfinished; release and finish them first"
-            )
-        if source is None and self._model is None:
-            raise EngineError("load_weights: this engine shares no model; name a Hugging Face directory")
-        self._thread.submit(self._replace_weights, source).result()
-        self.version = version
+        require_none_held(self.num_held_prefixes, len(self._arrived) + len(self._running))
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._replace_weights, source, version)
 
     def participate(self) -> AbstractContextManager[None]:
         """As `InferenceEngine.participate`: always refused."""
@@ -342,23 +332,21 @@ class VllmEngine(TokenPrefixEngine):
                 failure.__cause__ = error
                 request.future.set_exception(failure)
 
-    def _replace_weights(self, source: Path | None) -> None:
-        """In vLLM's thread."""
+    def _replace_weights(self, source: WeightSource, version: int) -> None:
+        """In vLLM's thread, the version too: whatever is drawn after this is of the new weights."""
         try:
             if self._withdrawn:
                 self._vllm.abort_request(self._withdrawn)
                 self._withdrawn = []
-            weights: dict[str, Any] = {"weights_path": str(source)}
-            if source is None:
-                assert self._model is not None
-                weights = {"weights_iterator": merged_weights(self._model)}
+            weights = {"weights_path": str(source)} if isinstance(source, Path) else {"weights_iterator": iter(source)}
             self._vllm.collective_rpc("reload_weights", kwargs=weights)
             is_reset = self._vllm.reset_prefix_cache()
         except Exception as error:
-            origin = "the shared model" if source is None else source
-            raise EngineError(f"load_weights: vLLM cannot take {origin}: {type(error).__name__}: {error}") from error
+            origin = source if isinstance(source, Path) else "the tensors given"
+            raise EngineError(f"update_weights: vLLM cannot take {origin}: {type(error).__name__}: {error}") from error
         if not is_reset:
-            raise EngineError("load_weights: vLLM did not forget the blocks computed by the former weights")
+            raise EngineError("update_weights: vLLM did not forget the blocks computed by the former weights")
+        self.version = version
 
 
 def _start(path: Path, config: VllmEngineConfig, dtype: str, max_tokens: int) -> LLMEngine:

@@ -11,6 +11,7 @@ from arpo.errors import EngineError
 from arpo.inference.base import InferenceEngine
 from arpo.models.lora import adapter_parameters
 from arpo.models.policy import PolicyModel
+from arpo.models.weights import ModelWeights
 from arpo.types import SamplingParams
 
 TOLERANCE = {"float64": 1e-6, "float32": 1e-3, "bfloat16": 0.3, "float16": 0.1}
@@ -40,12 +41,12 @@ async def check_agreement(
     tolerance = max(TOLERANCE[name] for name in names)
     largest = await _compare(policy, engine, prompt)
     _require(largest, tolerance, names, "the engine does not run the trainer's weights, tokenizer or temperature")
-    version = engine.version
+    weights, version = ModelWeights(policy.network), engine.version
     with _other_weights(policy):
-        engine.load_weights(None, version)
+        await engine.update_weights(weights, version)
         changed = await _compare(policy, engine, prompt)
     _require(changed, tolerance, names, "a weight update did not reach the engine whole")
-    engine.load_weights(None, version)
+    await engine.update_weights(weights, version)
     restored = await _compare(policy, engine, prompt)
     _require(restored, tolerance, names, "a second weight update did not reach the engine whole")
     return max(largest, changed, restored)

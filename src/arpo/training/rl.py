@@ -15,6 +15,7 @@ from arpo.data.stored_tasks import StoredTasks, open_tasks
 from arpo.data.tasks import report_bad_rows
 from arpo.errors import CheckpointError, RunError
 from arpo.inference.build import build_engine, engine_dtype
+from arpo.models.weights import ModelWeights
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.base import RewardFn
 from arpo.rewards.build import build_reward, build_scorer
@@ -133,7 +134,6 @@ class RLTrainer:
         if newest is not None:
             self.state = self._checkpoints.load(newest, self.learner.policy.network, self.learner.optimizer)
             self.learner.go_on_from(self.state.update, self.state.skipped_updates)
-            self._engine.load_weights(None, version=self.state.update)
             check_same_tasks(newest, self.state, self._tasks)
             self._point_links()
             self._checkpoints.prune(self.state)
@@ -144,6 +144,8 @@ class RLTrainer:
         config = self._config
         prompt = self._agent.protocol.encode_prompt(self._first_task)
         computes_in = engine_dtype(config.engine, config.model)
+        if self.state.step:
+            await self._update_engine()
         await check_agreement(self.learner.policy, self._engine, prompt, computes_in)
         try:
             with self._tracker, self._progress.phase("train", config.num_steps, "step", self.state.step) as phase:
@@ -174,12 +176,16 @@ class RLTrainer:
         metrics |= self._filter.observe(rollouts.trees, rollouts.without_signal) | self._scorer.take_judge_metrics()
         metrics |= self.learner.learn(rollouts.kept)
         update_s = time.perf_counter() - started - grow_s
-        self._engine.load_weights(None, version=self.learner.num_updates)
+        await self._update_engine()
         state.step, state.position, state.tasks_digest = state.step + 1, rollouts.position, self._tasks.digest
         state.update, state.skipped_updates = self.learner.num_updates, self.learner.skipped.num_in_a_row
         self._save_trees(rollouts.trees)
         step_s = time.perf_counter() - started
         return metrics | {"time/step_s": step_s, "time/grow_s": grow_s, "time/update_s": update_s}
+
+    async def _update_engine(self) -> None:
+        """Hand the learner's weights to the engine."""
+        await self._engine.update_weights(ModelWeights(self.learner.policy.network), self.learner.num_updates)
 
     async def _validate(self, metrics: dict[str, float]) -> None:
         """Validate when due, add the metrics, remember the best."""

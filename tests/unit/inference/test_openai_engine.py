@@ -195,7 +195,7 @@ async def test_what_only_a_trainers_engine_can_do_is_refused():
     with pytest.raises(EngineError, match="cannot be cut"):
         prefix.truncate(1, [5])
     with pytest.raises(EngineError, match="weights cannot be changed"):
-        asked.load_weights(None, 1)
+        await asked.update_weights((), 1)
     with pytest.raises(EngineError, match="batches cannot be fixed"), asked.participate():
         pass
 

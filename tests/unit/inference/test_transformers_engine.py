@@ -12,6 +12,7 @@ from arpo.errors import EngineError
 from arpo.inference.base import InferenceEngine
 from arpo.inference.cached_prefix import CachedPrefix
 from arpo.inference.transformers_engine import TransformersEngine
+from arpo.models.weights import ModelWeights
 from arpo.types import Completion, SamplingParams, StopReason
 
 PROMPT = [5, 6, 7, 8]
@@ -261,16 +262,14 @@ async def test_memory_that_runs_out_while_requests_are_admitted_fails_them_all(
     assert_empty(engine)
 
 
-async def test_weights_change_only_when_nothing_of_the_old_ones_is_left(engine: TransformersEngine) -> None:
-    prefix = await engine.prefill(None, PROMPT)
-    with pytest.raises(EngineError, match="1 prefixes of the former weights"):
-        engine.load_weights(None, 1)
+async def test_weights_of_another_architecture_are_refused_and_change_nothing(engine: TransformersEngine, make_model) -> None:
+    before = await sample(engine)
+    with pytest.raises(EngineError, match=r"update_weights: weights of another model: 'lm_head.weight' has shape \(91, "):
+        await engine.update_weights(ModelWeights(make_model(vocab_size=91)), 1)
+    with pytest.raises(EngineError, match=r"update_weights: elsewhere: no such directory"):
+        await engine.update_weights(Path("elsewhere"), 1)
     assert engine.version == 0
-    prefix.release()
-    engine.load_weights(None, 1)
-    assert engine.version == 1
-    with pytest.raises(EngineError, match="shares the trainer's model"):
-        engine.load_weights(Path("elsewhere"), 2)
+    assert await sample(engine) == before
 
 
 async def test_shared_weights_are_used_as_they_are(engine: TransformersEngine) -> None:

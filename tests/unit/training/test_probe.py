@@ -50,6 +50,11 @@ async def test_an_engine_with_other_weights_is_refused(policy: Path, engine_of):
 async def test_an_engine_that_ignores_weight_updates_is_refused_and_the_model_left_as_it_was(policy: Path, engine_of):
     model, copy = load_policy(policy), load_policy(policy)
     engine = engine_of(copy)  # the same weights, but its own
+
+    async def ignore(*_: object) -> None:
+        pass
+
+    engine.update_weights = ignore
     with pytest.raises(EngineError, match=r"a weight update did not reach the engine"):
         await check_agreement(PolicyModel(model), engine, PROMPT)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), copy.parameters(), strict=True))
@@ -63,15 +68,33 @@ async def test_an_adapter_is_probed_and_left_as_it_was(policy: Path, engine_of):
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
 
 
+async def test_an_engine_with_a_model_of_its_own_takes_every_update_an_adapter_included(policy: Path, engine_of):
+    pytest.importorskip("peft")
+    model = load_trained_policy(TrainedModelConfig(path=policy, lora=LoraConfig(rank=2)), seed=0)
+    own = load_policy(policy)
+    assert await check_agreement(PolicyModel(model), engine_of(own), PROMPT) < 1e-5
+
+
+async def test_an_engine_reads_weights_from_a_folder(policy: Path, engine_of):
+    own = load_policy(policy)
+    kept = [p.detach().clone() for p in own.parameters()]
+    with torch.no_grad():
+        own.get_input_embeddings().weight.mul_(1.05)
+    engine = engine_of(own)
+    await engine.update_weights(policy, 7)
+    assert engine.version == 7
+    assert all(torch.equal(p, q) for p, q in zip(own.parameters(), kept, strict=True))
+
+
 async def test_an_engine_that_takes_the_weights_but_not_the_adapter_is_refused(policy: Path, engine_of):
     pytest.importorskip("peft")
     model, copy = (load_trained_policy(TrainedModelConfig(path=policy, lora=LoraConfig(rank=2)), seed=0) for _ in range(2))
     engine = engine_of(copy)
 
-    def copy_base_weights(*_: object) -> None:
+    async def copy_base_weights(*_: object) -> None:
         own = adapter_parameters(copy)
         copy.load_state_dict({name: p for name, p in model.state_dict().items() if name not in own}, strict=False)
 
-    engine.load_weights = copy_base_weights
+    engine.update_weights = copy_base_weights
     with pytest.raises(EngineError, match=r"a weight update did not reach the engine"):
         await check_agreement(PolicyModel(model), engine, PROMPT)

@@ -1,0 +1,49 @@
+"""A policy's weights on their way from a trainer to an engine: names and full tensors."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from arpo.errors import ModelError
+from arpo.models.loading import load_policy
+from arpo.models.lora import merged_weights
+
+
+class ModelWeights:
+    """The weights of a model as they are whenever they are read, an adapter merged in."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        """The weights of `model`, which is left alone."""
+        self.model = model
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        """Each parameter's name in the ordinary model, and its tensor."""
+        return merged_weights(self.model)
+
+
+def copy_weights(source: Path | Iterable[tuple[str, Tensor]], model: PreTrainedModel) -> None:
+    """Copy weights into a model, all of them or none; number format and device stay the model's.
+
+    Args:
+        source: A Hugging Face model directory, or names and tensors.
+        model: Changed in place; without an adapter.
+
+    Raises:
+        ModelError: the directory cannot be loaded, or names and shapes are not those of the model.
+    """
+    if isinstance(source, Path):
+        source = ModelWeights(load_policy(source, str(model.dtype).removeprefix("torch."), str(model.device)))
+    tensors, parameters = dict(source), dict(model.named_parameters())
+    for name in sorted(tensors.keys() | parameters.keys()):
+        given, own = (tuple(side[name].shape) if name in side else None for side in (tensors, parameters))
+        if given != own:
+            raise ModelError(
+                f"weights of another model: {name!r} has shape {given} in them and {own} in the model (None: it has no such "
+                f"weight); give every weight of the same architecture"
+            )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
