@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx2
 
+from arpo.clients.concurrency import PerLoop
 from arpo.clients.config import HttpConfig
 from arpo.clients.keys import ApiKey
-from arpo.clients.loops import PerLoop
 from arpo.errors import ArpoError
 
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})

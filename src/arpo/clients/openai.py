@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import httpx2
 
+from arpo.clients.concurrency import PerLoop
 from arpo.clients.config import ChatConfig, RetryingHttpConfig, ServedModelConfig
 from arpo.clients.http import HttpError, ServiceConnections, connection_error, read_json, request_name
 from arpo.clients.keys import ApiKey
-from arpo.clients.loops import PerLoop
 from arpo.types import Message
 
 

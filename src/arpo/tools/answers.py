@@ -1,25 +1,17 @@
 """Where the answer to a tool call comes from: an identical call under way, the cache, a recording, or the tool itself."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from arpo.cache import Cache, CacheKey, cache_key
+from arpo.clients.concurrency import SingleFlight
 from arpo.errors import ToolError
 from arpo.tools.base import Tool, is_local
 from arpo.types import ToolCall, ToolResult
 
 Run = Callable[[], Awaitable[ToolResult]]
 """Carries out the call in question."""
-
-
-@dataclass(slots=True)
-class _Flight:
-    """One execution that identical calls wait for."""
-
-    task: "asyncio.Task[ToolResult]"
-    waiters: int = 0
 
 
 class Answers:
@@ -31,7 +23,7 @@ class Answers:
 
     def __init__(self, cache: Cache | None) -> None:
         self._cache = cache
-        self._flights: dict[str, _Flight] = {}
+        self._flights: SingleFlight[ToolResult] = SingleFlight()
 
     async def answer(self, tool: Tool, key: CacheKey | None, place: str, run: Run, *, has_state: bool) -> ToolResult:
         """The result of one call.
@@ -93,21 +85,8 @@ class Answers:
 
     async def _once(self, name: str, run: Run) -> ToolResult:
         """What `run` gives; who asks for the same name meanwhile gets the same result, marked as cached."""
-        if (flight := self._flights.get(name)) is not None:
-            return replace(await self._join(name, flight), cached=True)
-        flight = self._flights[name] = _Flight(asyncio.ensure_future(run()))
-        return await self._join(name, flight)
-
-    async def _join(self, name: str, flight: _Flight) -> ToolResult:
-        """Wait for an execution others may wait for too; the last to give up cancels it."""
-        flight.waiters += 1
-        try:
-            return await asyncio.shield(flight.task)
-        finally:
-            flight.waiters -= 1
-            if flight.waiters == 0 and self._flights.get(name) is flight:
-                del self._flights[name]
-                flight.task.cancel()  # without effect on a finished one
+        result, is_shared = await self._flights.run(name, run)
+        return replace(result, cached=True) if is_shared else result
 
     def _recall(self, key: CacheKey | None) -> ToolResult | None:
         if self._cache is None or key is None:

@@ -8,12 +8,12 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from arpo.cache import Cache
+from arpo.clients.concurrency import ConcurrencyLimit
 from arpo.errors import ConfigError, ToolError
 from arpo.tools.answers import Answers, call_key
 from arpo.tools.base import Tool, TransientError
 from arpo.tools.config import ExecutorConfig
 from arpo.tools.counts import UNKNOWN, ExecutorCounts, ToolCounts
-from arpo.tools.places import Places
 from arpo.types import ToolCall, ToolResult
 
 
@@ -44,8 +44,8 @@ class ToolExecutor:
         self.counts = ExecutorCounts()
         self._cut = cut
         self._answers = Answers(cache)
-        self._places = Places(config.max_concurrency)
-        self._tool_places = {name: Places(number) for name, number in config.max_concurrency_per_tool.items()}
+        self._limit = ConcurrencyLimit(config.max_concurrency)
+        self._tool_limits = {name: ConcurrencyLimit(number) for name, number in config.max_concurrency_per_tool.items()}
 
     def open_session(self, question: str = "") -> "ToolSession":
         """A session for one initial trajectory, with fresh state of every tool that has state.
@@ -126,7 +126,7 @@ class ToolExecutor:
         left = self.config.timeouts_s.get(tool.name, self.config.timeout_s)
         attempt = 0
         while True:
-            outcome, seconds = await self._try_in_place(tool, call, left)
+            outcome, seconds = await self._try_when_free(tool, call, left)
             if isinstance(outcome, ToolResult):
                 return outcome
             wait = outcome.retry_after_s
@@ -139,12 +139,10 @@ class ToolExecutor:
             self._count_retry(tool.name)
             await asyncio.sleep(wait)
 
-    async def _try_in_place(self, tool: Tool, call: ToolCall, limit_s: float) -> tuple[ToolResult | TransientError, float]:
-        """What one try gave, and the seconds it took once there was a place."""
-        if (own := self._tool_places.get(tool.name)) is None:
-            async with self._places.here():
-                return await self._try(tool, call, limit_s)
-        async with own.here(), self._places.here():
+    async def _try_when_free(self, tool: Tool, call: ToolCall, limit_s: float) -> tuple[ToolResult | TransientError, float]:
+        """What one try gave, and the seconds it took once it was free to begin."""
+        own = self._tool_limits.get(tool.name)
+        async with own.get() if own is not None else nullcontext(), self._limit.get():
             return await self._try(tool, call, limit_s)
 
     async def _try(self, tool: Tool, call: ToolCall, limit_s: float) -> tuple[ToolResult | TransientError, float]:

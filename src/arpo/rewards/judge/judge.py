@@ -1,6 +1,5 @@
 """The judge: one question per answer, a strict reading of what comes back, and every verdict kept."""
 
-import asyncio
 import hashlib
 import re
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from arpo.cache import Cache, CacheKey, cache_key
+from arpo.clients.concurrency import ConcurrencyLimit, SingleFlight
 from arpo.clients.http import HttpError
 from arpo.clients.openai import ChatClient, ChatReply
 from arpo.errors import ConfigError
@@ -62,8 +62,8 @@ class Judge:
         self._client = ChatClient(config, purpose)
         self._cache = Cache.from_config(config.cache)
         self._is_offline = config.cache.mode == "offline"
-        self._places = asyncio.Semaphore(config.max_concurrent)
-        self._asked: dict[str, asyncio.Task[Verdict]] = {}
+        self._limit = ConcurrencyLimit(config.max_concurrent)
+        self._asked: SingleFlight[Verdict] = SingleFlight()
         self._counts = self._new_counts()
 
     async def grade(self, trajectory: Trajectory, by_rules: Grade) -> Grade | Verdict:
@@ -97,7 +97,9 @@ class Judge:
         elif self._is_offline:
             verdict = Verdict(is_correct=None, reason="no verdict is kept, and reward.judge.cache.mode is offline")
         else:
-            verdict = await self._ask_once(key, question, references, answer)
+            asking = self._asked.run(key.digest, lambda: self._ask(key, question, references, answer))
+            verdict, is_shared = await asking
+            self._counts.cached += is_shared
         self._counts.answers += 1
         self._counts.correct += verdict.is_correct is True
         self._counts.ungraded += verdict.is_correct is None
@@ -109,11 +111,7 @@ class Judge:
         return counts
 
     async def aclose(self) -> None:
-        """End what is being asked; close the connections and the cache."""
-        asked = list(self._asked.values())
-        for task in asked:
-            task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+        """Close the connections and the cache; nobody may wait for a verdict any more."""
         await self._client.aclose()
         if self._cache is not None:
             self._cache.close()
@@ -126,21 +124,10 @@ class Judge:
         asked = {"rubric": rubric, "model": self._config.model, "question": question, "references": [*references]}
         return cache_key("judge", _READING_VERSION, {**asked, "answer": answer})
 
-    async def _ask_once(self, key: CacheKey, question: str, references: Sequence[str], answer: str) -> Verdict:
-        """Ask, or wait for what is being asked already; who waits may give up without ending the question for the others."""
-        task = self._asked.get(key.digest)
-        if task is None:
-            task = asyncio.create_task(self._ask(key, question, references, answer))
-            self._asked[key.digest] = task
-            task.add_done_callback(lambda _: self._asked.pop(key.digest, None))
-        else:
-            self._counts.cached += 1
-        return await asyncio.shield(task)
-
     async def _ask(self, key: CacheKey, question: str, references: Sequence[str], answer: str) -> Verdict:
         text = fill_rubric(self._rubric, question, references, answer)
         try:
-            async with self._places:
+            async with self._limit.get():
                 reply = await self._client.complete([Message(role="user", content=text)])
         except HttpError as error:
             return Verdict(is_correct=None, reason=str(error))

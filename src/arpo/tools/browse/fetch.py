@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import httpx2
 
+from arpo.clients.concurrency import ConcurrencyLimit
 from arpo.clients.http import TRANSIENT, HttpError, describe, is_transient, read_body, read_retry_after, tls
 from arpo.tools.browse.addresses import resolve
 from arpo.tools.browse.config import FetchConfig
-from arpo.tools.places import Places
 
 _HEADERS = {
     "user-agent": "Mozilla/5.0 (compatible; arpo)",
@@ -45,7 +45,7 @@ class Fetcher:
 
     def __init__(self, config: FetchConfig) -> None:
         self._config = config
-        self._places = Places(config.max_concurrency)
+        self._limit = ConcurrencyLimit(config.max_concurrency)
 
     async def fetch(self, url: str) -> Fetched:
         """The page at an address.
@@ -53,7 +53,7 @@ class Fetcher:
         Raises:
             HttpError: the address is none, or refused; the server failed, was too slow, or sent too much.
         """
-        async with self._places.here():
+        async with self._limit.get():
             try:
                 async with asyncio.timeout(self._config.timeout_s):
                     return await self._follow(url)

@@ -4,8 +4,8 @@ import weakref
 from collections import deque
 from contextlib import closing, suppress
 
+from arpo.clients.concurrency import ConcurrencyLimit
 from arpo.errors import ToolError
-from arpo.tools.places import Places
 from arpo.tools.python_sandbox.config import PythonSandboxConfig
 from arpo.tools.python_sandbox.isolation import start_zygote
 from arpo.tools.python_sandbox.zygote import LiveProcess, Outcome, Zygote, ZygoteDiedError
@@ -26,7 +26,7 @@ class SandboxHost:
         self.config = config
         self.zygote, self.isolation = start_zygote(config)
         self._finalizer = weakref.finalize(self, self.zygote.close)
-        self.places = Places(config.concurrency)
+        self.limit = ConcurrencyLimit(config.concurrency)
         """At most `concurrency` programs at a time."""
         self._ready: deque[LiveProcess] = deque()
         self._idle: dict[object, LiveProcess] = {}

@@ -49,7 +49,7 @@ class PythonSandbox:
         if not isinstance(code, str):
             return ToolResult(content="python: argument 'code' must be a string with the program", status="error")
         try:
-            async with self.host.places.here():
+            async with self.host.limit.get():
                 outcome = await self.host.run(code)
         except ZygoteDiedError:
             return ToolResult(content="The Python sandbox broke down while it ran this program.", status="error")

@@ -50,7 +50,7 @@ class PythonSession:
         if not isinstance(code, str):
             return ToolResult(content="python: argument 'code' must be a string with the program", status="error")
         try:
-            async with self._host.places.here():
+            async with self._host.limit.get():
                 outcome = await self._execute(code)
         except ZygoteDiedError:
             return ToolResult(content="The Python sandbox broke down while it ran this program.", status="error")

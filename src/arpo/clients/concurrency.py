@@ -1,0 +1,82 @@
+"""What calls of services share: objects of one event loop, bounds on how many go on at once, equal calls carried out once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """One object for the running event loop, such as connections; that of an earlier loop ended with it.
+
+    Args:
+        make: makes the object.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._value: T | None = None
+
+    def get(self) -> T:
+        """The object of the running event loop, made on first use."""
+        loop = asyncio.get_running_loop()
+        if self._value is None or loop is not self._loop:
+            self._loop, self._value = loop, self._make()
+        return self._value
+
+    def take(self) -> T | None:
+        """The object of the running event loop, which is forgotten; None when there is none."""
+        value, self._value = self._value, None
+        return value if self._loop is asyncio.get_running_loop() else None
+
+
+class ConcurrencyLimit(PerLoop[asyncio.Semaphore]):
+    """A semaphore that may be used from one event loop after another.
+
+    Args:
+        number: holders at the same time.
+
+    Example:
+        async with limit.get(): ...
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(lambda: asyncio.Semaphore(number))
+
+
+@dataclass(slots=True)
+class _Flight(Generic[T]):
+    task: "asyncio.Task[T]"
+    waiters: int = 0
+
+
+class SingleFlight(Generic[T]):
+    """Carries out equal calls that are made at the same time once.
+
+    Who waits may give up without ending the call for the others; the last one to give up cancels it.
+    """
+
+    def __init__(self) -> None:
+        self._flights: dict[str, _Flight[T]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a call of this name is under way."""
+        return name in self._flights
+
+    async def run(self, name: str, call: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+        """What `call` gives, or the call of the same name that is under way; True in the latter case."""
+        flight = self._flights.get(name)
+        is_shared = flight is not None
+        if flight is None:
+            flight = self._flights[name] = _Flight(asyncio.ensure_future(call()))
+        flight.waiters += 1
+        try:
+            return await asyncio.shield(flight.task), is_shared
+        finally:
+            flight.waiters -= 1
+            if flight.waiters == 0 and self._flights.get(name) is flight:
+                del self._flights[name]
+                flight.task.cancel()  # without effect on a finished one
