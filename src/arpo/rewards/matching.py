@@ -60,6 +60,19 @@ def token_f1(answer: str, reference: str) -> float:
     answer, reference = normalize(answer), normalize(reference)
     if answer in CLOSED_ANSWERS or reference in CLOSED_ANSWERS:
         return 0.0
+    return word_f1(answer, reference)
+
+
+def word_f1(answer: str, reference: str, *, as_released: bool = False) -> float:
+    """Token F1 of two texts by their words as they stand, `2 * same / (words in answer + words in reference)`.
+
+    `as_released` computes it from precision and recall, as the released code does: the last bit may differ.
+    """
     words, wanted = answer.split(), reference.split()
     same = sum((Counter(words) & Counter(wanted)).values())
-    return 2 * same / (len(words) + len(wanted)) if same else 0.0
+    if not same:
+        return 0.0
+    if not as_released:
+        return 2 * same / (len(words) + len(wanted))
+    precision, recall = same / len(words), same / len(wanted)
+    return 2 * precision * recall / (precision + recall)

@@ -19,11 +19,10 @@ F1 is SQuAD's, with its normal form: see the table in docs/rewards.md for what t
 
 import re
 import string
-from collections import Counter
 
 from arpo.rewards.composite import match_answer
 from arpo.rewards.config import RewardConfig
-from arpo.rewards.matching import CLOSED_ANSWERS
+from arpo.rewards.matching import CLOSED_ANSWERS, word_f1
 from arpo.tree import Trajectory
 from arpo.types import Reward
 
@@ -71,12 +70,7 @@ def released_f1(answer: str, reference: str) -> float:
     answer, reference = _normalize(answer), _normalize(reference)
     if answer != reference and (answer in CLOSED_ANSWERS or reference in CLOSED_ANSWERS):
         return 0.0
-    words, wanted = answer.split(), reference.split()
-    same = sum((Counter(words) & Counter(wanted)).values())
-    if same == 0:
-        return 0.0
-    precision, recall = same / len(words), same / len(wanted)
-    return 2 * precision * recall / (precision + recall)
+    return word_f1(answer, reference, as_released=True)
 
 
 def _calls_have_results(text: str, tool: str) -> bool:

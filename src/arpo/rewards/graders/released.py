@@ -13,10 +13,11 @@ question answering; for mathematics the reference leaves articles in and splits 
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from arpo.rewards.grading import Grade
+from arpo.rewards.matching import word_f1
 
 _REWRITES = (
     ("\n", ""), ("\\!", ""), ("\\\\", "\\"), ("tfrac", "frac"), ("dfrac", "frac"), ("\\left", ""), ("\\right", ""),
@@ -36,7 +37,7 @@ def grade_released_acc(answer: str, references: Sequence[str]) -> Grade:
 
 def grade_released_f1(answer: str, references: Sequence[str]) -> Grade:
     """Token F1 of the normal forms."""
-    return _best(_token_f1, answer, references)
+    return _best(partial(word_f1, as_released=True), answer, references)
 
 
 def grade_released_math_equal(answer: str, references: Sequence[str]) -> Grade:
@@ -64,15 +65,6 @@ def _best(metric: Callable[[str, str], float], answer: str, references: Sequence
 def _normalize(text: str, drops_articles: bool) -> str:
     text = text.lower().strip()
     return " ".join((re.sub(r"\b(a|an|the)\b", " ", text) if drops_articles else text).split())
-
-
-def _token_f1(answer: str, reference: str) -> float:
-    words, wanted = answer.split(), reference.split()
-    same = sum((Counter(words) & Counter(wanted)).values())
-    if not same:
-        return 0.0
-    precision, recall = same / len(words), same / len(wanted)
-    return 2 * precision * recall / (precision + recall)
 
 
 def _rewrite(text: str) -> str:
