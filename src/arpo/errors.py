@@ -38,7 +38,7 @@ class CheckpointError(ArpoError, RuntimeError):
 
 
 class RunError(ArpoError, RuntimeError):
-    """A run directory is in use, already filled, or not a run directory."""
+    """A run directory, or an index that is built, is in use; or a run directory is already filled, or none."""
 
 
 class JudgeError(ArpoError, RuntimeError):

@@ -27,7 +27,7 @@ def whole(path: Path, *, is_resumable: bool = False) -> Iterator[Path]:
         with whole(Path("a/b.json")) as partial:
             partial.write_text("{}")  # a/b.json.partial
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = partial_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not is_resumable:
         _remove(partial)
@@ -38,6 +38,11 @@ def whole(path: Path, *, is_resumable: bool = False) -> Iterator[Path]:
         if not is_resumable or isinstance(error, ArpoError):
             _remove(partial)
         raise
+
+
+def partial_path(path: Path) -> Path:
+    """Where `whole` lets `path` be written."""
+    return path.with_name(f"{path.name}.partial")
 
 
 def write_json(path: Path, data: Any) -> Path:

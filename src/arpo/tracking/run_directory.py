@@ -3,20 +3,18 @@
 config.toml · metrics.jsonl · rollouts/step_NNNNNN.jsonl.zst · checkpoints/ · summary.json · report.html
 """
 
-import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from arpo.errors import RunError
+from arpo.files.lock import LOCK_NAME, take_lock
 from arpo.files.whole import write_json, write_text
 
 
 class RunDirectory:
     """A run's folder, held by one process at a time; leaving the context, or dying, lets it go.
-
-    The lock is a POSIX record lock: it belongs to this process alone, so a child that outlives a killed run cannot keep it.
 
     Example:
         with RunDirectory.create(Path("runs/a")) as run:
@@ -25,7 +23,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = _take_lock(path)
+        self._lock = take_lock(path)
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -42,7 +40,7 @@ class RunDirectory:
                 f"{path}: holds a run already; name another folder or delete this one "
                 f"(what was stopped goes on with `arpo train --resume {path}`, or so with rollout or eval)"
             )
-        strangers = sorted(p.name for p in path.iterdir() if p.name != _LOCK_NAME)
+        strangers = sorted(p.name for p in path.iterdir() if p.name != LOCK_NAME)
         if strangers:
             run.close()
             raise RunError(f"{path}: not empty (it holds {strangers[0]!r}) and not a run; name a new folder")
@@ -96,19 +94,3 @@ class RunDirectory:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-_LOCK_NAME = ".lock"
-
-
-def _take_lock(path: Path) -> int:
-    lock = os.open(path / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-        os.close(lock)
-        raise RunError(f"{path}: in use by process {holder}; wait for it to end or stop it") from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
-    return lock

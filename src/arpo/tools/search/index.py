@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-import shutil
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any
 import tantivy
 
 from arpo.errors import DataError, ToolError
+from arpo.files.lock import LOCK_NAME, take_lock
 from arpo.files.rows import START, Position
-from arpo.files.whole import whole, write_json, write_text
+from arpo.files.whole import partial_path, whole, write_json, write_text
 from arpo.tools.search.corpus import Document, list_files, read_documents
 
 _FORMAT = 2
@@ -66,12 +67,14 @@ def build_index(corpora: Sequence[Path], out: Path, on_progress: Callable[[int],
         on_progress: called with the number of documents so far, now and then.
 
     Raises:
-        DataError: a corpus is missing or cannot be read, there is no usable document, `out` is a folder that is not an index,
-            or another process is building it.
+        DataError: a corpus is missing or cannot be read, there is no usable document, or `out` is no index.
+        RunError: another process is building it.
     """
     files, unknown = list_files(corpora)
     if out.exists() and not (out / _DESCRIPTION).is_file():
         raise DataError(f"{out}: exists and is not an index, so it will not be replaced; choose another folder")
+    partial_path(out).mkdir(parents=True, exist_ok=True)
+    lock = take_lock(partial_path(out))
     try:
         with whole(out, is_resumable=True) as partial:
             state = _write(files, partial, on_progress)
@@ -79,8 +82,11 @@ def build_index(corpora: Sequence[Path], out: Path, on_progress: Callable[[int],
             description = {"format": _FORMAT, "content_hash": state.digest, "num_documents": state.num_documents}
             write_json(partial / _DESCRIPTION, description)
             (partial / _STATES).unlink()
+            (partial / LOCK_NAME).unlink()
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command goes on with this index") from None
+    finally:
+        os.close(lock)
     return state.num_documents
 
 
@@ -126,11 +132,8 @@ def _write(files: list[Path], folder: Path, on_progress: Callable[[int], None] |
     sources = [[str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
     index, state = _resume(folder, sources) or _begin(folder)
     index.register_tokenizer(_ANALYZER, make_analyzer())
-    try:
-        # One thread: documents keep the corpus's order, so equal corpora give equal indices.
-        writer = index.writer(heap_size=_HEAP_BYTES, num_threads=1)
-    except ValueError as error:
-        raise DataError(f"{folder}: cannot be written; is another process building this index? ({error})") from error
+    # One thread: documents keep the corpus's order, so equal corpora give equal indices.
+    writer = index.writer(heap_size=_HEAP_BYTES, num_threads=1)
     saved = asdict(state)
     for document in _read(files, state):
         writer.add_document(_to_tantivy(document, state.num_documents))
@@ -158,8 +161,9 @@ def _save(folder: Path, sources: list[list[Any]], states: list[dict[str, Any]]) 
 
 
 def _begin(folder: Path) -> tuple[tantivy.Index, _State]:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    for path in folder.iterdir():
+        if path.name != LOCK_NAME:
+            path.unlink()
     schema = (
         tantivy.SchemaBuilder()
         .add_text_field("title", stored=True, tokenizer_name=_ANALYZER)

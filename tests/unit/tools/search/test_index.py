@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arpo.errors import DataError, ToolError
+from arpo.errors import DataError, RunError, ToolError
 from arpo.tools.search.config import LocalSearchConfig
 from arpo.tools.search.index import build_index, open_index
 from arpo.tools.search.local import LocalIndex
@@ -135,28 +135,36 @@ def test_an_interrupted_build_of_other_files_starts_anew(tmp_path: Path, monkeyp
     assert (len(index.find_now("new", 50)), len(index.find_now("old", 50))) == (25, 0)
 
 
-def test_two_builds_of_one_index_do_not_mix(tmp_path: Path) -> None:
-    corpus = write_corpus(tmp_path / "c.jsonl", {"text": "one"})
-    (tmp_path / "index.partial").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("arpo.tools.search.index._begin", _locked(tmp_path / "index.partial"))
-        with pytest.raises(DataError, match="is another process building this index"):
+BUILDS = """
+import sys
+from pathlib import Path
+from arpo.tools.search import index
+index._COMMIT_EVERY = 1000
+def waits(done):
+    if done == int(sys.argv[1]):
+        print("waits", flush=True)
+        sys.stdin.readline()
+print(index.build_index([Path(sys.argv[2])], Path(sys.argv[3]), waits))
+"""
+
+
+@pytest.mark.parametrize("waits_at", [1000, 2000])
+def test_a_second_build_of_an_index_leaves_the_first_alone(tmp_path: Path, waits_at: int) -> None:
+    """Before the first has saved anything, and after."""
+    corpus = write_corpus(tmp_path / "c.jsonl", *({"text": f"word {i}"} for i in range(2500)))
+    command = [sys.executable, "-c", BUILDS, str(waits_at), str(corpus), str(tmp_path / "index")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdin is not None
+        assert first.stdout is not None
+        assert first.stdout.readline() == "waits\n"
+        with pytest.raises(RunError, match=rf"index\.partial: in use by process {first.pid}; wait"):
             build_index([corpus], tmp_path / "index")
-
-
-def _locked(folder: Path):
-    import tantivy
-
-    from arpo.tools.search.index import _State
-
-    index = tantivy.Index(tantivy.SchemaBuilder().add_text_field("text").build(), path=str(folder))
-    writer = index.writer(15_000_000, 1)
-
-    def begin(_: Path):
-        assert writer is not None  # held open
-        return tantivy.Index.open(str(folder)), _State()
-
-    return begin
+        first.stdin.write("\n")
+        first.stdin.flush()
+        assert first.stdout.readline() == "2500\n"
+    assert open_index(tmp_path / "index").num_documents == 2500
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.jsonl", "index"]
+    assert build_index([corpus], tmp_path / "index") == 2500
 
 
 DIES = """
