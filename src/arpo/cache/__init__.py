@@ -1,4 +1,4 @@
-"""Content-addressed SQLite cache for results of deterministic calls, and the recording of a whole run's calls."""
+"""Content-addressed SQLite cache: keeps results of deterministic calls and records every call of a run."""
 
 from arpo.cache.config import CacheConfig, CacheMode
 from arpo.cache.key import ANY_VERSION, CacheKey, cache_key

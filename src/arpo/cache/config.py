@@ -11,20 +11,20 @@ CacheMode = Literal["normal", "record", "replay", "offline"]
 
 
 class CacheConfig(Config):
-    """Where results of deterministic calls are kept, and whether calls are carried out at all."""
+    """The cache's file, its limits, and whether tools run or answer from the cache."""
 
     path: Path | None = None
-    """SQLite file, made when missing and shared by any number of processes and runs; None keeps nothing."""
+    """SQLite file, made when missing and shared by any number of processes and runs; None disables the cache."""
     mode: CacheMode = "normal"
-    """`normal`: successful results of deterministic tools are kept and found again. `record`: also every call of the run is
-    recorded, failures and tools with state included. `replay`: no tool is run, every result is the recorded one; a call that
-    was not recorded ends the run with an error. `offline`: tools that need no network run, the others answer from the cache or
-    with an error result; nothing is kept."""
+    """`normal`: caches successful results of deterministic tools. `record`: also records every call of the run, failures and
+    tools with state included. `replay`: runs no tool and returns the recorded results; a call without a recording ends the run
+    with an error. `offline`: runs tools that need no network; the rest answer from the cache or with an error. It writes
+    nothing."""
     max_age_s: float | None = Field(default=None, gt=0)
-    """Seconds after which a kept result is no longer used; None: never. `replay` and `offline` use results of any age."""
+    """Seconds after which a cached result expires; None: never. `replay` and `offline` use results of any age."""
     max_mb: float | None = Field(default=None, gt=0)
-    """MiB of kept results and their arguments; beyond it those unused for longest go. None: no limit. Recordings are not
-    counted."""
+    """Most MiB of cached results and their arguments; beyond it the least recently used are deleted. None: no limit.
+    Recordings do not count."""
 
     @model_validator(mode="after")
     def _has_a_file(self) -> "CacheConfig":

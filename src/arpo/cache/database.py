@@ -1,4 +1,4 @@
-"""The cache's SQLite file: its tables, and how it is opened by many processes at once."""
+"""The cache's SQLite file: its tables, and how many processes open it at once."""
 
 import os
 import sqlite3
@@ -26,21 +26,21 @@ CREATE TABLE IF NOT EXISTS recorded (
 PRAGMA user_version = 1;
 COMMIT;
 """
-"""Run by several processes at once it does its work once: each finds all of it or nothing."""
+"""One transaction: of several processes that run it at once, one makes the tables. `recorded.place` is a call path."""
 _TOOLS_TABLE = "CREATE TABLE IF NOT EXISTS tools (name TEXT PRIMARY KEY, version TEXT NOT NULL, schema TEXT NOT NULL)"
-"""Came later than the others: files without it are caches too."""
+"""Made when missing: older cache files lack it."""
 
 
 def open_database(path: Path, *, may_write: bool) -> sqlite3.Connection:
-    """A connection to the file, which is made when missing and `may_write`.
+    """Open the file; make it when it is missing and `may_write`.
 
     Raises:
-        DataError: it cannot be opened, is no SQLite database, or no cache.
+        DataError: the file cannot be opened, or is not a cache.
     """
     try:
         if may_write:
             path.parent.mkdir(parents=True, exist_ok=True)
-        # Readers of a folder they may not write to cannot make the files readers share; nobody writes there anyway.
+        # A reader cannot make SQLite's shared files in a folder without write access; nobody writes there anyway.
         mode = "rwc" if may_write else "ro" if os.access(path.parent, os.W_OK) else "ro&immutable=1"
         address = f"{path.absolute().as_uri()}?mode={mode}"
         connection = sqlite3.connect(address, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
@@ -60,7 +60,7 @@ def open_database(path: Path, *, may_write: bool) -> sqlite3.Connection:
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Readers and a writer at once. SQLite does not wait for others here, whatever the timeout, so this does."""
+    """Allow readers beside one writer. SQLite ignores its timeout for this statement, so the loop waits instead."""
     deadline = time.monotonic() + BUSY_S
     while True:
         try:
@@ -73,7 +73,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
-    """Make the tables of an empty file; another program's file is left alone."""
+    """Make the tables of an empty file; leave another program's file alone."""
     if _version(connection) == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
         connection.executescript(_SCHEMA)
     if _version(connection) == _VERSION:

@@ -1,4 +1,4 @@
-"""What a result is found by: a call's tool, its version and its arguments."""
+"""The key of a cached result: a call's tool, the tool's version and the arguments."""
 
 import hashlib
 import json
@@ -8,36 +8,36 @@ from functools import cached_property
 from typing import Any
 
 ANY_VERSION = "*"
-"""The version of results from elsewhere, which answer calls of every version of their tool."""
+"""Version of imported results, which answer calls of every version of their tool."""
 
 
 @dataclass(frozen=True)
 class CacheKey:
-    """Where a result is kept; made by `cache_key`."""
+    """Key of a call; `cache_key` makes it."""
 
     name: str
-    """The tool."""
+    """Name of the tool."""
     version: str
-    """Of the tool: its code and its configuration."""
+    """Version of the tool: its code and configuration."""
     arguments: str
-    """Canonical JSON: keys sorted, no blanks."""
+    """Arguments as canonical JSON: keys sorted, no blanks."""
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over all of it, in hexadecimal."""
+        """SHA-256 of the three fields, in hexadecimal."""
         return hashlib.sha256(json.dumps([self.name, self.version, self.arguments]).encode()).hexdigest()
 
-    def after(self, place: str) -> str:
-        """The place of this call on a path: a digest of the calls before, `place`, and this one.
+    def after(self, call_path: str) -> str:
+        """The call path that ends with this call: a digest of `call_path`, the calls before it, and of the key.
 
         Example:
             key.after("") == key.after("") != key.after(key.after(""))
         """
-        return hashlib.sha256(f"{place} {self.digest}".encode()).hexdigest()
+        return hashlib.sha256(f"{call_path} {self.digest}".encode()).hexdigest()
 
 
 def cache_key(name: str, version: str, arguments: Mapping[str, Any]) -> CacheKey:
-    """The key of a call: the order of the arguments does not matter, their types do.
+    """The key of a call; it depends on the arguments' values and types, not on their order.
 
     Raises:
         TypeError: an argument is not JSON.

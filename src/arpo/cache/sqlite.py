@@ -1,4 +1,4 @@
-"""The cache: JSON values in one SQLite file, found by the hash of what was asked."""
+"""The cache: JSON values in one SQLite file, by the hash of the call."""
 
 import json
 import os
@@ -15,50 +15,50 @@ from arpo.cache.config import CacheConfig, CacheMode
 from arpo.cache.database import open_database
 from arpo.cache.key import ANY_VERSION, CacheKey
 
-_ROOM = 0.9
-"""Share of the size limit that is left filled when results have to go, so that not every new one makes some go."""
+_EVICTION_TARGET = 0.9
+"""Share of the size limit to which an eviction shrinks the cache, so that not every new result evicts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A kept result."""
+    """A cached result."""
 
     key: CacheKey
     value: Any
     created: float
     """Seconds since 1970."""
     hits: int
-    """Times it was found, by all processes and runs."""
+    """Hits by all processes and runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStatistics:
-    """What is kept of one tool."""
+    """Contents of the cache for one tool."""
 
     entries: int
     bytes: int
-    """Of results and their arguments."""
+    """Bytes of results and their arguments."""
     hits: int
-    """Times a result was found, by all processes and runs; those of results that went are no longer counted."""
+    """Hits by all processes and runs; hits of deleted results do not count."""
     recorded: int
     """Calls recorded for replay."""
 
 
 class Cache:
-    """Keeps JSON values by key; many processes and threads may use the same file at once.
+    """Stores JSON values by key; many processes and threads may use the same file at once.
 
-    A value is kept whole or not at all. Beside the values, which any run may find, it holds recordings: what each call of a run
-    gave, by the calls before it on its path.
+    Each value is written in one transaction. Beside the values, which any run may read, the file holds recordings: the result
+    of each call of a run, by its call path.
 
     Args:
-        path: the SQLite file, made when missing.
-        mode: as in `CacheConfig`; `replay` and `offline` never write, so the file must be there.
-        max_age_s: values older than this are not found.
-        max_bytes: of values and their arguments; beyond it those unused for longest go.
-        clock: gives seconds since 1970.
+        path: SQLite file, made when missing.
+        mode: as in `CacheConfig`; `replay` and `offline` never write and need an existing file.
+        max_age_s: age in seconds beyond which values are ignored.
+        max_bytes: most bytes of values and their arguments; beyond it the least recently used are deleted.
+        clock: returns seconds since 1970.
 
     Raises:
-        DataError: the file cannot be opened or is no cache.
+        DataError: the file cannot be opened or is not a cache.
     """
 
     def __init__(
@@ -80,29 +80,29 @@ class Cache:
         self._connection: sqlite3.Connection | None = None
         self._owner = 0
         self.hits = 0
-        """Values found since this object was made."""
+        """Successful lookups since this object was made."""
         self.misses = 0
-        """Keys looked up in vain since this object was made."""
+        """Failed lookups since this object was made."""
         with self._lock:
             self._connect()
 
     @classmethod
     def from_config(cls, config: CacheConfig) -> "Cache | None":
-        """The cache the configuration asks for; None when it asks for none."""
+        """The configured cache; None without a path."""
         if config.path is None:
             return None
         max_bytes = int(config.max_mb * 2**20) if config.max_mb is not None else None
         return cls(config.path, config.mode, max_age_s=config.max_age_s, max_bytes=max_bytes)
 
     def get(self, key: CacheKey) -> Any:
-        """The value kept under `key`, or else for any version of its tool; None when there is none, or none young enough."""
+        """The value of `key`, else of the same call with `ANY_VERSION`; None when there is none, or it is too old."""
         now = self._clock()
         oldest = now - self._max_age_s if self._max_age_s is not None else 0.0
         digests = (key.digest, replace(key, version=ANY_VERSION).digest)
         with self._lock:
             query = "SELECT digest, value FROM entries WHERE digest IN (?, ?) AND created >= ? ORDER BY digest = ? LIMIT 1"
-            found = self._connect().execute(query, (*digests, oldest, digests[1])).fetchone()
-            row = cast("tuple[str, str] | None", found)
+            fetched = self._connect().execute(query, (*digests, oldest, digests[1])).fetchone()
+            row = cast("tuple[str, str] | None", fetched)
             if row is None:
                 self.misses += 1
                 return None
@@ -112,21 +112,21 @@ class Cache:
         return json.loads(row[1])
 
     def put(self, key: CacheKey, value: Any, *, created: float | None = None) -> bool:
-        """Keep a JSON value; the first one kept under a key stays until it is too old.
+        """Store a JSON value, unless the key already has one that is not too old.
 
         Args:
-            key: where.
+            key: key of the call.
             value: any JSON but null.
             created: seconds since 1970; None: now.
 
         Returns:
-            True when the value is new and is kept.
+            True when the value was stored.
 
         Raises:
-            ValueError: `value` is None, which could not be told from a missing one.
+            ValueError: `value` is None, which `get` returns for a missing value.
         """
         if value is None:
-            raise ValueError("Cache.put: value is None; keep a JSON object, list, string or number")
+            raise ValueError("Cache.put: value is None; pass a JSON object, list, string or number")
         text, now = json.dumps(value), self._clock()
         num_bytes = len(text) + len(key.arguments)  # both are ASCII
         if self._max_bytes is not None and num_bytes > self._max_bytes:
@@ -141,74 +141,65 @@ class Cache:
                 f"INSERT OR IGNORE INTO entries ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row
             ).rowcount
             if added and self._max_bytes is not None:
-                _evict(connection, self._max_bytes, target=int(_ROOM * self._max_bytes), newest=key.digest)
+                _evict(connection, self._max_bytes, target=int(_EVICTION_TARGET * self._max_bytes), newest=key.digest)
         return bool(added)
 
-    def recorded(self, place: str) -> Any:
-        """What was recorded at a place on a path (`CacheKey.after`); None when nothing was."""
-        with self._lock:
-            query = "SELECT value FROM recorded WHERE place = ?"
-            row = cast("tuple[str] | None", self._connect().execute(query, (place,)).fetchone())
-        return json.loads(row[0]) if row is not None else None
+    def recorded(self, call_path: str) -> Any:
+        """The value recorded for a call path (`CacheKey.after`); None when there is none."""
+        rows = self._fetch("SELECT value FROM recorded WHERE place = ?", call_path)
+        return json.loads(rows[0][0]) if rows else None
 
-    def record(self, place: str, key: CacheKey, value: Any) -> Any:
-        """Record what the call `key` gave at a place on a path; what is recorded there now: the first one stays."""
+    def record(self, call_path: str, key: CacheKey, value: Any) -> Any:
+        """Record the result of the call `key`, unless its call path already has one; the recorded value."""
         with self._writing() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO recorded (place, name, arguments, value) VALUES (?, ?, ?, ?)",
-                (place, key.name, key.arguments, json.dumps(value)),
+                (call_path, key.name, key.arguments, json.dumps(value)),
             )
-        return self.recorded(place)
+        return self.recorded(call_path)
 
     def record_tool(self, name: str, version: str, schema: Mapping[str, Any]) -> None:
-        """Record what a tool of the run is, so that a replay needs nothing of what it is made of; the newest stays."""
+        """Record the version and schema of a tool, for replays without the tool; a newer record replaces an older one."""
         with self._writing() as connection:
             connection.execute("INSERT OR REPLACE INTO tools VALUES (?, ?, ?)", (name, version, json.dumps(schema)))
 
     def recorded_tools(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Version and schema of each recorded tool by name; empty where none was recorded."""
-        with self._lock:
-            connection = self._connect()
-            if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'tools'").fetchone() == (0,):
-                return {}
-            rows = connection.execute("SELECT name, version, schema FROM tools ORDER BY rowid").fetchall()
+        """Version and schema of each recorded tool by name."""
+        if not self._fetch("SELECT name FROM sqlite_master WHERE name = 'tools'"):
+            return {}
+        rows = self._fetch("SELECT name, version, schema FROM tools ORDER BY rowid")
         return {name: (version, json.loads(schema)) for name, version, schema in rows}
 
     def entries(self) -> Iterator[Entry]:
-        """Every kept value, by tool, version and arguments."""
-        with self._lock:
-            rows = self._connect().execute(
-                "SELECT name, version, arguments, value, created, hits FROM entries ORDER BY name, version, arguments"
-            )
-            found = rows.fetchall()
-        for name, version, arguments, value, created, hits in found:
-            yield Entry(key=CacheKey(name, version, arguments), value=json.loads(value), created=created, hits=hits)
+        """Every cached value, by tool, version and arguments."""
+        columns = "name, version, arguments, value, created, hits"
+        for *call, value, created, hits in self._fetch(f"SELECT {columns} FROM entries ORDER BY name, version, arguments"):
+            yield Entry(key=CacheKey(*call), value=json.loads(value), created=created, hits=hits)
 
     def statistics(self) -> dict[str, CacheStatistics]:
-        """What is kept, by tool."""
-        with self._lock:
-            kept = self._connect().execute("SELECT name, count(*), sum(bytes), sum(hits) FROM entries GROUP BY name").fetchall()
-            recorded = dict(self._connect().execute("SELECT name, count(*) FROM recorded GROUP BY name").fetchall())
-        figures = {name: rest for name, *rest in kept}
-        return {
-            name: CacheStatistics(**dict(zip(("entries", "bytes", "hits"), figures.get(name, (0, 0, 0)), strict=True)),
-                                  recorded=recorded.get(name, 0))
-            for name in sorted({*figures, *recorded})
-        }  # fmt: skip
+        """Contents of the cache by tool."""
+        rows = self._fetch("SELECT name, count(*), sum(bytes), sum(hits) FROM entries GROUP BY name")
+        sums = {name: tuple(values) for name, *values in rows}
+        recorded: dict[str, int] = dict(self._fetch("SELECT name, count(*) FROM recorded GROUP BY name"))
+        statistics: dict[str, CacheStatistics] = {}
+        for name in sorted({*sums, *recorded}):
+            entries, num_bytes, hits = sums.get(name, (0, 0, 0))
+            statistics[name] = CacheStatistics(entries=entries, bytes=num_bytes, hits=hits, recorded=recorded.get(name, 0))
+        return statistics
 
     def prune(
         self, *, max_age_s: float | None = None, max_bytes: int | None = None, tool: str | None = None, recordings: bool = False
     ) -> int:
-        """Delete values, and give their room in the file back.
+        """Delete values and shrink the file.
 
         Args:
-            max_age_s: those older than this; of `tool` alone where that is given.
-            max_bytes: those unused for longest, until the rest has at most this many bytes.
-            tool: all of this tool, where neither age nor size is given.
-            recordings: every recording too.
+            max_age_s: deletes values older than this, in seconds; only those of `tool` when that is given.
+            max_bytes: deletes the least recently used values until the rest has at most this many bytes.
+            tool: deletes all values of this tool when neither age nor size is given.
+            recordings: True deletes every recording too.
 
         Returns:
-            How many values and recordings went.
+            Number of deleted values and recordings.
         """
         with self._writing() as connection:
             before = _count(connection)
@@ -236,28 +227,32 @@ class Cache:
                 self._connection.close()
             self._connection = None
 
+    def _fetch(self, query: str, *values: str) -> list[Any]:
+        with self._lock:
+            return self._connect().execute(query, values).fetchall()
+
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it happens, or nothing."""
+        """A transaction."""
         with self._lock:
             connection = self._connect()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:  # raised again; whatever it was, half a transaction must not stay
+            except BaseException:  # raised again; no half transaction may stay
                 connection.execute("ROLLBACK")
                 raise
 
     def _connect(self) -> sqlite3.Connection:
-        # A connection must not cross a fork, so a forked process opens its own.
+        # A connection must not cross a fork, so a forked process opens a new one.
         if self._connection is None or self._owner != os.getpid():
             self._connection, self._owner = open_database(self.path, may_write=self._may_write), os.getpid()
         return self._connection
 
 
 def _evict(connection: sqlite3.Connection, limit: int, *, target: int, newest: str = "") -> None:
-    """Where the values exceed `limit` bytes, delete those unused for longest until `target` is kept; never `newest`."""
+    """When the values exceed `limit` bytes, delete the least recently used until `target` bytes are left; never `newest`."""
     (total,) = connection.execute("SELECT bytes FROM totals").fetchone()
     if total <= limit:
         return

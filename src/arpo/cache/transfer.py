@@ -1,4 +1,4 @@
-"""Caches out to JSONL and in again; the public ARPO release's `search_cache.json` in too."""
+"""Export of a cache to JSONL, and import of such files and of the public ARPO release's `search_cache.json`."""
 
 import json
 import re
@@ -19,17 +19,18 @@ _SHOWN = 60
 
 @dataclass(slots=True)
 class ImportReport:
-    """What became of a file's results."""
+    """Counts of an import."""
 
     imported: int = 0
+    """Results stored."""
     already_there: int = 0
-    """Left as they were: the cache had a result for the same call, or no room."""
+    """Results skipped: the cache had one for the same call, or no room."""
     damaged: list[str] = field(default_factory=list[str])
-    """Where and why, one per result left out."""
+    """Position and reason of each dropped result."""
 
 
 def export_jsonl(cache: Cache, file: Path) -> int:
-    """Write every kept result as a line `{name, version, arguments, value, created}`; the number of lines."""
+    """Write every cached result as a line `{name, version, arguments, value, created}`; the number of lines."""
     count = 0
     with whole(file) as partial, partial.open("w", encoding="utf-8") as out:
         for entry in cache.entries():
@@ -41,20 +42,20 @@ def export_jsonl(cache: Cache, file: Path) -> int:
 
 
 def import_results(cache: Cache, file: Path, tool: str = "search", argument: str = "query") -> ImportReport:
-    """Keep the results of a file: lines of `export_jsonl`, or one JSON object {argument: result text}.
+    """Store the results of a file: lines of `export_jsonl`, or one JSON object {argument: result text}.
 
-    The latter is the public ARPO release's `search_cache.json`. It does not say which engine or settings a result is of, so its
-    results answer calls of every version of `tool`. A key that holds the protocol's markup was cut out of the wrong place and
-    is left out, as is a result that is empty or no text.
+    The object is the public ARPO release's `search_cache.json`. It does not name the engine or its settings, so its results
+    answer calls of every version of `tool`. A key with the protocol's markup is damaged and dropped, as is a result that is
+    empty or not text.
 
     Args:
-        cache: where to.
-        file: what.
-        tool: of an object's results.
-        argument: the one argument an object's keys are.
+        cache: cache to fill.
+        file: file to read.
+        tool: tool of an object's results.
+        argument: name of the argument that an object's keys are.
 
     Raises:
-        DataError: the file is missing or neither of the two.
+        DataError: the file is missing or has neither form.
     """
     try:
         text = file.read_text(encoding="utf-8")

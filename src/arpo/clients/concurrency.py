@@ -1,4 +1,4 @@
-"""What calls of services share: objects of one event loop, bounds on how many go on at once, equal calls carried out once."""
+"""Concurrency helpers: one object per event loop, a limit on calls under way, a single flight for equal calls."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """One object for the running event loop, such as connections; that of an earlier loop ended with it.
+    """One object per event loop, such as connections; an object ends with its loop.
 
     Args:
         make: makes the object.
@@ -28,16 +28,16 @@ class PerLoop(Generic[T]):
         return self._value
 
     def take(self) -> T | None:
-        """The object of the running event loop, which is forgotten; None when there is none."""
+        """Remove and return the object of the running event loop; None when there is none."""
         value, self._value = self._value, None
         return value if self._loop is asyncio.get_running_loop() else None
 
 
 class ConcurrencyLimit(PerLoop[asyncio.Semaphore]):
-    """A semaphore that may be used from one event loop after another.
+    """A semaphore that works in one event loop after another.
 
     Args:
-        number: holders at the same time.
+        number: most holders at the same time.
 
     Example:
         async with limit.get(): ...
@@ -54,20 +54,20 @@ class _Flight(Generic[T]):
 
 
 class SingleFlight(Generic[T]):
-    """Carries out equal calls that are made at the same time once.
+    """Shares one call among equal calls made at the same time.
 
-    Who waits may give up without ending the call for the others; the last one to give up cancels it.
+    A waiter may be cancelled without ending the call for the rest; the call ends when its last waiter is cancelled.
     """
 
     def __init__(self) -> None:
         self._flights: dict[str, _Flight[T]] = {}
 
     def __contains__(self, name: str) -> bool:
-        """Whether a call of this name is under way."""
+        """True while a call of this name is under way."""
         return name in self._flights
 
     async def run(self, name: str, call: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
-        """What `call` gives, or the call of the same name that is under way; True in the latter case."""
+        """The value of `call`, or of the call of the same name under way; the bool is True when the call was shared."""
         flight = self._flights.get(name)
         is_shared = flight is not None
         if flight is None:

@@ -14,7 +14,7 @@ def _check_variable(name: str) -> str:
     if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
         raise PydanticCustomError(
             SECRET_ERROR,
-            "must be the name of an environment variable, such as SEARCH_API_KEY; the key itself stands in no configuration",
+            "must be the name of an environment variable, such as SEARCH_API_KEY; a configuration never holds the key itself",
         )
     return name
 
@@ -33,40 +33,40 @@ def _check_url(url: str) -> str:
 KeyVariable = Annotated[str, AfterValidator(_check_variable)]
 """The name of the environment variable that holds a key."""
 ServiceUrl = Annotated[str, AfterValidator(_check_url)]
-"""An http or https address that holds no secret; a slash at its end is dropped."""
+"""An http or https address without a secret; a trailing slash is removed."""
 
 
 class HttpConfig(Config):
-    """How a remote service is called."""
+    """Limits of the requests to a remote service."""
 
     timeout_s: float = Field(default=20.0, gt=0)
-    """Seconds one attempt may take, from connecting to the last byte."""
+    """Most seconds of one attempt, from connecting to the last byte."""
     requests_per_s: float | None = Field(default=None, gt=0)
-    """Requests one process begins per second, evenly spaced; None sets no limit."""
+    """Most requests per second that one process begins, evenly spaced; None sets no limit."""
     max_body_mb: float = Field(default=8.0, gt=0)
-    """MiB a reply may have, unpacked; a longer one is an error."""
+    """Most MiB of a decompressed reply; a longer reply is an error."""
 
 
 class RetryingHttpConfig(HttpConfig):
-    """How a remote service is called where nothing else retries; for a tool `tools.executor.retries` does."""
+    """Limits and retries of the requests to a remote service; tools are retried by `tools.executor.retries` instead."""
 
     max_retries: int = Field(default=3, ge=0, le=10)
-    """Further attempts after an error that may pass: no connection, connection lost, timeout, status 408, 409, 429 or 5xx. They
-    wait 0.5 s, 1 s, 2 s ... 8 s, less a random part of up to a quarter, or as long as the server asks (Retry-After); a server
-    that asks for more than two minutes ends the request."""
+    """Most retries after a transient error: no connection, connection lost, timeout, status 408, 409, 429 or 5xx. A retry
+    waits 0.5 s, 1 s, 2 s ... 8 s, less a random part of up to a quarter, or as long as the server asks (Retry-After). The
+    request fails when the server asks for more than two minutes."""
 
 
 class ServedModelConfig(Config):
     """A model behind an OpenAI-compatible server."""
 
     base_url: ServiceUrl
-    """Address up to the version, e.g. `http://localhost:8000/v1`."""
+    """Address up to and including the version, e.g. `http://localhost:8000/v1`."""
     model: str
     """The model's name on that server."""
     api_key_env: KeyVariable | None = None
-    """Name of the environment variable that holds the key; None sends none."""
+    """Name of the environment variable that holds the key; None sends no key."""
     http: HttpConfig = HttpConfig(timeout_s=120.0)
-    """How the server is called."""
+    """Limits of the requests."""
 
 
 class ChatConfig(ServedModelConfig):
@@ -75,6 +75,6 @@ class ChatConfig(ServedModelConfig):
     temperature: float = Field(default=0.0, ge=0)
     """Sampling temperature; 0 is greedy."""
     max_tokens: int = Field(default=1024, ge=1)
-    """Tokens one reply may have."""
+    """Most tokens of one reply."""
     seed: int | None = None
-    """Seed of each request, for servers that know one; None sends none."""
+    """Seed of each request, for servers that take one; None sends no seed."""

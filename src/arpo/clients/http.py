@@ -1,4 +1,4 @@
-"""An HTTP client for services: limits on time, size and rate, no leaked keys, no retries of its own."""
+"""HTTP client for services: limits time, size and rate, hides keys, and never retries."""
 
 import asyncio
 import functools
@@ -22,37 +22,37 @@ from arpo.errors import ArpoError
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 _PROTOCOL_HEADERS = frozenset({"host", "accept", "content-type", "content-length", "connection"})
-_PACKING_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+_COMPRESSION_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _EXCERPT_CHARS = 200
 
 
 class HttpError(ArpoError, RuntimeError):
-    """A remote service did not give what was asked for."""
+    """A request to a remote service failed."""
 
     def __init__(
         self, message: str, *, status: int | None = None, is_transient: bool = False, retry_after_s: float | None = None
     ):
         super().__init__(message)
         self.status = status
-        """HTTP status; None when no whole reply came."""
+        """HTTP status; None when the reply did not arrive whole."""
         self.is_transient = is_transient
-        """Whether the same request may succeed later."""
+        """True when the same request may succeed later."""
         self.retry_after_s = retry_after_s
-        """Seconds the server asks to wait; None when it asks for nothing."""
+        """Seconds the server asks to wait; None when it does not ask."""
 
 
 class ServiceConnections(httpx2.AsyncClient):
-    """Connections to one service: whole replies within the limits, and nothing sent but what is given here.
+    """Connections to one service, with limits.
 
-    Redirects are not followed: a service does not move, and a key must not follow it. The key goes out in `headers` alone and
-    is taken out of whatever comes back. A request carries `headers` and what the protocol needs: nothing that a library adds of
-    its own or of the environment.
+    Replies are read whole. Redirects are not followed, so that a key never leaves for another host. The key is sent in
+    `headers` only and is removed from every reply. A request carries `headers` and what the protocol needs, nothing that a
+    library or the environment adds.
 
     Args:
-        service: its name in errors.
+        service: name of the service in errors.
         config: the limits.
-        headers: sent with each request.
-        key: what `headers` holds and nobody may see; None when it holds nothing secret.
+        headers: headers of each request.
+        key: the secret in `headers`; None when they hold no secret.
     """
 
     def __init__(self, service: str, config: HttpConfig, headers: Mapping[str, str], key: ApiKey | None) -> None:
@@ -60,20 +60,20 @@ class ServiceConnections(httpx2.AsyncClient):
         super().__init__(timeout=None, follow_redirects=False, limits=limits, verify=tls())
         self._service = service
         self._config = config
-        self._own_headers = {"user-agent": "arpo", "accept-encoding": "gzip", **headers}
+        self._headers_sent = {"user-agent": "arpo", "accept-encoding": "gzip", **headers}
         self._key = key
         self._next_start = 0.0
 
     async def send(self, request: httpx2.Request, **_: Any) -> httpx2.Response:
-        """The reply to a request, read whole.
+        """Send a request and read its whole reply.
 
         Raises:
-            httpx2.HTTPError: no whole reply came, or not in time.
-            HttpError: the reply is too long, or packed in a way that was not asked for.
+            httpx2.HTTPError: the reply did not arrive whole and in time.
+            HttpError: the reply is too long, or compressed in a way that the request did not allow.
         """
         for name in set(request.headers) - _PROTOCOL_HEADERS:
             del request.headers[name]
-        request.headers.update(self._own_headers)
+        request.headers.update(self._headers_sent)
         await self._wait_for_turn()
         try:
             async with asyncio.timeout(self._config.timeout_s):
@@ -87,7 +87,7 @@ class ServiceConnections(httpx2.AsyncClient):
             raise httpx2.ReadTimeout(f"no whole reply within {self._config.timeout_s:g} s", request=request) from None
         if self._key is not None:
             body = self._key.redact(body)
-        headers = [(name, value) for name, value in response.headers.multi_items() if name not in _PACKING_HEADERS]
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in _COMPRESSION_HEADERS]
         return httpx2.Response(response.status_code, headers=headers, content=body, request=request)
 
     async def _wait_for_turn(self) -> None:
@@ -100,13 +100,13 @@ class ServiceConnections(httpx2.AsyncClient):
 
 
 class HttpClient:
-    """Calls one service, once per request: whoever calls it decides whether to try again.
+    """Sends JSON requests to one service, without retries: the caller decides on them.
 
     Args:
-        service: its name in errors.
+        service: name of the service in errors.
         config: the limits.
-        headers: sent with each request.
-        key: what `headers` holds and nobody may see; None when it holds nothing secret.
+        headers: headers of each request.
+        key: the secret in `headers`; None when they hold no secret.
 
     Example:
         client = HttpClient("retriever", HttpConfig())
@@ -121,10 +121,10 @@ class HttpClient:
         self._connections = PerLoop(lambda: ServiceConnections(service, config, headers or {}, key))
 
     async def request_json(self, method: str, url: str, *, params: Mapping[str, str] | None = None, body: Any = None) -> Any:
-        """The JSON value a request gives back; `body` is sent as JSON, None sends nothing.
+        """The JSON value of the reply; `body` is sent as JSON, None sends no body.
 
         Raises:
-            HttpError: it failed, or what came back is no JSON.
+            HttpError: the request failed, or the reply is not JSON.
         """
         name = request_name(self._service, method, url)
         try:
@@ -141,23 +141,23 @@ class HttpClient:
 
 
 def request_name(service: str, method: str, url: str) -> str:
-    """What errors call a request: the service and the address without its query."""
+    """The name of a request in errors: the service and the address without its query."""
     return f"{service}: {method} {url.split('?')[0]}"
 
 
 def connection_error(name: str, error: BaseException, key: ApiKey | None) -> HttpError:
-    """The error of a request that got no reply; `key` is taken out of its words."""
-    words = describe(error)
+    """The error of a request without a reply; its message does not show `key`."""
+    message = describe(error)
     if key is not None:
-        words = key.redact(words.encode("utf-8", "replace")).decode()
-    return HttpError(f"{name}: {words}", is_transient=is_transient(error))
+        message = key.redact(message.encode("utf-8", "replace")).decode()
+    return HttpError(f"{name}: {message}", is_transient=is_transient(error))
 
 
 def read_json(name: str, response: httpx2.Response) -> Any:
     """The JSON value of a reply that has been read.
 
     Raises:
-        HttpError: its status is no success, or it is no JSON.
+        HttpError: the status is not a success, or the reply is not JSON.
     """
     if not response.is_success:
         raise HttpError(
@@ -174,46 +174,46 @@ def read_json(name: str, response: httpx2.Response) -> Any:
 
 @functools.cache
 def tls() -> ssl.SSLContext:
-    """The trusted certificates; reading them takes longer than a request."""
+    """The trusted certificates, read once: reading them takes longer than a request."""
     return httpx2.create_ssl_context()
 
 
 async def read_body(response: httpx2.Response, max_bytes: int, name: str) -> bytes:
-    """The unpacked body, read piece by piece and never beyond `max_bytes`; `name` is named in errors.
+    """The decompressed body, read piece by piece and never beyond `max_bytes`; errors show `name`.
 
     Raises:
-        HttpError: it is longer, or packed in another way than gzip, which is all a request may accept.
+        HttpError: the body is longer, or compressed with anything but gzip, the only encoding a request may accept.
         httpx2.HTTPError: the connection broke.
     """
-    packing = response.headers.get("content-encoding", "identity").strip().lower()
-    if packing not in ("identity", "gzip", "x-gzip", ""):
-        raise HttpError(f"{name}: the reply is packed as {packing[:20]!r}, which was not asked for")
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if "gzip" in packing else None
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip", ""):
+        raise HttpError(f"{name}: the reply is compressed as {encoding[:20]!r}; only gzip is accepted")
+    decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if "gzip" in encoding else None
     body = bytearray()
     async for piece in response.aiter_raw():
         try:
-            body += unpacker.decompress(piece, max_bytes - len(body) + 1) if unpacker else piece
+            body += decompressor.decompress(piece, max_bytes - len(body) + 1) if decompressor else piece
         except zlib.error as error:
-            raise HttpError(f"{name}: the packed reply is damaged ({error})") from None
+            raise HttpError(f"{name}: the compressed reply is damaged ({error})") from None
         if len(body) > max_bytes:
             raise HttpError(f"{name}: the reply is longer than {max_bytes / 2**20:g} MiB")
-    if unpacker and body and not unpacker.eof:
-        raise httpx2.RemoteProtocolError("the packed reply breaks off")
+    if decompressor and body and not decompressor.eof:
+        raise httpx2.RemoteProtocolError("the compressed reply breaks off")
     return bytes(body)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a request that failed in this way may succeed when it is sent again."""
+    """True when a request that failed with this error may succeed when it is sent again."""
     return isinstance(error, httpx2.NetworkError | httpx2.TimeoutException | httpx2.RemoteProtocolError | httpx2.ProxyError)
 
 
 def describe(error: BaseException) -> str:
-    """The kind of an error and what it says, in one line."""
+    """The type and message of an error, in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 
 def read_retry_after(header: str | None) -> float | None:
-    """Seconds a Retry-After header asks for: a number, or a date; None where it says nothing that can be read."""
+    """Seconds a Retry-After header asks for, by a number or a date; None when it is missing or unreadable."""
     if header is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Keys of remote services: from the environment, and nowhere else to be seen."""
+"""Keys of remote services, read from the environment and never shown."""
 
 import os
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ _SHORTEST = 8
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key; what prints it shows the variable it came from."""
+    """A key; its `repr` shows the variable, not the value."""
 
     variable: str
     """The environment variable that holds it."""
@@ -20,15 +20,15 @@ class ApiKey:
 
     @classmethod
     def from_environment(cls, variable: str, needed_by: str) -> "ApiKey":
-        """The key that `variable` holds; `needed_by` is named in errors.
+        """The key that `variable` holds; errors name `needed_by`.
 
         Raises:
-            ConfigError: the variable is not set, or holds what is no key: under 8 characters, or what no header carries.
+            ConfigError: the variable is not set, is shorter than 8 characters, or holds characters no header can carry.
         """
         value = os.environ.get(variable, "").strip()
         if not value:
             raise ConfigError(f"{needed_by}: the environment variable {variable} is not set; put the key there")
-        if len(value) < _SHORTEST:  # cut out of replies, it would leave holes in innocent words
+        if len(value) < _SHORTEST:  # removing it from replies would leave holes in innocent words
             raise ConfigError(
                 f"{needed_by}: the environment variable {variable} holds {len(value)} characters; no key is so short"
             )

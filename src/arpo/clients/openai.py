@@ -15,7 +15,7 @@ from arpo.types import Message
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one request as the server counts them."""
+    """Tokens of one request, as the server counts them."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -23,35 +23,35 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One reply of a model as the server wrote it."""
+    """One reply of a model, as the server wrote it."""
 
     data: Mapping[str, Any]
     """`choices[0]`."""
     usage: Usage | None
-    """None where the server tells none."""
+    """Tokens of the request; None when the server does not say."""
 
     @property
-    def is_cut(self) -> bool:
+    def is_truncated(self) -> bool:
         """True when `max_tokens` ended it."""
         return self.data.get("finish_reason") == "length"
 
 
 class ModelClient:
-    """Asks a served model, by any of its addresses.
+    """Sends requests to a served model.
 
-    The official client retries, where the configuration has `http.max_retries`, and reads Retry-After; `ServiceConnections`
-    keeps its limits below it. No OPENAI_* variable of the environment has an effect.
+    The official client retries when the configuration has `http.max_retries`, and reads Retry-After; `ServiceConnections`
+    below it keeps the limits. OPENAI_* environment variables have no effect.
 
     Args:
-        config: which model, where and how.
-        purpose: the configuration section it serves, named in errors, e.g. `reward.judge`.
+        config: the model and its server.
+        purpose: configuration section the client serves, shown in errors, e.g. `reward.judge`.
 
     Raises:
         ConfigError: the key's environment variable is not set.
     """
 
     def __init__(self, config: ServedModelConfig, purpose: str) -> None:
-        import openai  # takes half a second: only where a model is asked
+        import openai  # takes half a second, so imported on first use
 
         self._key = ApiKey.from_environment(config.api_key_env, purpose) if config.api_key_env is not None else None
         self._config = config
@@ -68,10 +68,10 @@ class ModelClient:
         )
 
     async def ask(self, path: str, body: Mapping[str, Any]) -> Choice:
-        """The first choice of the reply to `body`, which is sent to `path` with the model's name.
+        """Send `body` with the model's name to `path`; the first choice of the reply.
 
         Raises:
-            HttpError: the server failed, every retry included, or replied with no choice.
+            HttpError: the server failed, retries included, or the reply holds no choice.
         """
         import openai
 
@@ -102,22 +102,22 @@ class ModelClient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatReply:
-    """What a chat model wrote."""
+    """A reply of a chat model."""
 
     text: str
-    """Its message."""
-    is_cut: bool
+    """The message."""
+    is_truncated: bool
     """True when `max_tokens` ended it."""
     usage: Usage | None = None
-    """Tokens of the request; None where the server tells none."""
+    """Tokens of the request; None when the server does not say."""
 
 
-class ChatClient:
-    """Asks a chat model.
+class ChatClient(ModelClient):
+    """Sends conversations to a chat model.
 
     Args:
-        config: which model, where and how.
-        purpose: the configuration section it serves, named in errors, e.g. `reward.judge`.
+        config: the model and its server.
+        purpose: configuration section the client serves, shown in errors, e.g. `reward.judge`.
 
     Raises:
         ConfigError: the key's environment variable is not set.
@@ -127,38 +127,27 @@ class ChatClient:
     """
 
     def __init__(self, config: ChatConfig, purpose: str) -> None:
-        self._config = config
-        self._client = ModelClient(config, purpose)
+        super().__init__(config, purpose)
+        self._chat = config
 
     async def complete(self, messages: Sequence[Message]) -> ChatReply:
         """The model's reply to a conversation.
 
         Raises:
-            HttpError: the server failed, every retry included, or replied with something else than a message.
+            HttpError: the server failed, retries included, or the reply holds no message.
         """
-        body: dict[str, Any] = {
-            "messages": as_json(messages),
-            "temperature": self._config.temperature,
-            "max_tokens": self._config.max_tokens,
-        }
-        if self._config.seed is not None:
-            body["seed"] = self._config.seed
-        choice = await self._client.ask("chat/completions", body)
+        chat = self._chat
+        body = {"messages": as_json(messages), "temperature": chat.temperature, "max_tokens": chat.max_tokens}
+        choice = await self.ask("chat/completions", body if chat.seed is None else {**body, "seed": chat.seed})
         message = choice.data.get("message")
         text = message.get("content") if isinstance(message, dict) else None
         if not isinstance(text, str):
-            raise HttpError(
-                f"POST {self._config.base_url}/chat/completions: the reply holds no choices[0].message.content with text"
-            )
-        return ChatReply(text=text, is_cut=choice.is_cut, usage=choice.usage)
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
+            raise HttpError(f"POST {chat.base_url}/chat/completions: the reply holds no choices[0].message.content with text")
+        return ChatReply(text=text, is_truncated=choice.is_truncated, usage=choice.usage)
 
 
 def as_json(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """The messages as a request carries them."""
+    """The messages in the form of a request."""
     return [{"role": m.role, "content": m.content} for m in messages]
 
 

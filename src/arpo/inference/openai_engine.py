@@ -120,7 +120,7 @@ class OpenAIEngine(TokenPrefixEngine):
             )
         token_ids, is_stopped, is_tokenized = self._api.read(choice, stop)
         self._count(choice, is_tokenized, prefix)
-        reason = StopReason.STOP_STRING if is_stopped else StopReason.LENGTH if choice.is_cut else StopReason.EOS
+        reason = StopReason.STOP_STRING if is_stopped else StopReason.LENGTH if choice.is_truncated else StopReason.EOS
         completion = Completion(token_ids=token_ids, logprobs=[], entropies=[], stop_reason=reason, policy_version=self.version)
         return completion, prefix.extend(token_ids, is_sampled=True)
 
@@ -178,7 +178,7 @@ class _Completions:
         if _are_ids(ids):
             return *self._cut(cast(list[int], ids), stop), False
         text, is_stopped = _read_text(choice.data.get("text"), choice.data, stop)
-        if not stop and not choice.is_cut:
+        if not stop and not choice.is_truncated:
             raise EngineError(
                 "engine.api = 'completions': the server returns text without token ids, and with this protocol a token ends a "
                 "turn; use a server that answers return_token_ids (vLLM does), or agent.protocol.type = 'tags'"

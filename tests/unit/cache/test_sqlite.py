@@ -35,7 +35,7 @@ def test_key_ignores_the_order_of_arguments_and_nothing_else():
     assert len({k.digest for k in (first, *others)}) == 6
 
 
-def test_place_on_a_path_tells_apart_the_calls_before():
+def test_call_path_tells_apart_the_calls_before():
     a, b = key("a"), key("b")
     assert a.after("") == a.after("")
     assert len({a.after(""), b.after(""), b.after(a.after("")), a.after(b.after("")), a.after(a.after(""))}) == 5

@@ -29,8 +29,8 @@ async def test_a_conversation_goes_out_and_the_message_comes_back(serve, replies
     monkeypatch.setenv("JUDGE_KEY", "judge-key-1")
     server = await serve(replies.in_turn(replies.reply(200, choice("Correct")), replies.reply(200, choice("Corr", "length"))))
     client = chat(server.url, api_key_env="JUDGE_KEY", seed=3)
-    assert await client.complete(ASKED) == ChatReply(text="Correct", is_cut=False)
-    assert await client.complete(ASKED) == ChatReply(text="Corr", is_cut=True)
+    assert await client.complete(ASKED) == ChatReply(text="Correct", is_truncated=False)
+    assert await client.complete(ASKED) == ChatReply(text="Corr", is_truncated=True)
     request = server.received[0]
     assert (request.method, request.target, request.headers["authorization"]) == (
         "POST",

@@ -40,8 +40,8 @@ def test_a_prompt_reads_as_a_conversation():
 @pytest.mark.parametrize("text", ["a" * 100, "é" * 50, "日" * 34])
 @pytest.mark.parametrize("most", [3, 10, 24])
 def test_a_cut_text_fits_and_says_so(text: str, most: int):
-    short, is_cut = TOKENIZER.cut(text, most)
-    assert is_cut
+    short, is_truncated = TOKENIZER.cut(text, most)
+    assert is_truncated
     assert len(TOKENIZER.encode_untrusted(short)) <= most
     assert short.endswith(CUT_MARK)
     assert text.startswith(short.removesuffix(CUT_MARK))

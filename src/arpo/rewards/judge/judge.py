@@ -155,7 +155,7 @@ def read_verdict(reply: ChatReply) -> Verdict:
 
     Anything else is none: a sentence that holds the word ("not correct", "Correct, but ..."), both words, a reply cut short.
     """
-    if reply.is_cut:
+    if reply.is_truncated:
         return Verdict(is_correct=None, reason="the judge's reply was cut by max_tokens; raise reward.judge.max_tokens")
     said = _THOUGHT.sub("", reply.text, count=1)
     found = _VERDICT.fullmatch(said)

@@ -66,8 +66,8 @@ class BrowseTool:
         part = widen(page.text, found or Span(0, 0), chars)
         document = f"Document 1: {page.title}\n{page.text[part.start : part.end]}"
         reply = await summarizer.summarize(request["question"], "", document)
-        is_cut = reply.is_cut or part.end - part.start < len(page.text)
-        return ToolResult(content=f"{_head(page, request)}\n\n{reply.text.strip()}", truncated=is_cut)
+        is_truncated = reply.is_truncated or part.end - part.start < len(page.text)
+        return ToolResult(content=f"{_head(page, request)}\n\n{reply.text.strip()}", truncated=is_truncated)
 
     def _show(self, page: PageText, request: Mapping[str, Any]) -> ToolResult:
         head, pages = _head(page, request), cut_pages(page.text, self._config.page_chars)

@@ -80,4 +80,4 @@ class DeepSearch:
     def _keep(self, hit: Hit, text: str) -> Hit:
         found = find_snippet(text, hit.text)
         part = widen(text, found, self._config.context_chars) if found else widen(text, Span(0, 0), self._config.start_chars)
-        return replace(hit, text=text[part.start : part.end], is_cut=part.end - part.start < len(text))
+        return replace(hit, text=text[part.start : part.end], is_truncated=part.end - part.start < len(text))

@@ -24,7 +24,7 @@ class Hit:
     """Its name in a corpus; empty when it has none."""
     score: float | None = None
     """The larger the better; None where the source tells none."""
-    is_cut: bool = False
+    is_truncated: bool = False
     """True when `text` is a part of the page's."""
 
 
@@ -41,14 +41,14 @@ def render(hits: Sequence[Hit], config: ResultConfig) -> ToolResult:
     shown = [(hit, *_shorten(hit, config)) for hit in hits]
     write = _page if config.format == "pages" else _json
     lines = [write(rank, hit, text) for rank, (hit, text, _) in enumerate(shown, start=1)]
-    return ToolResult(content="\n".join(lines), truncated=any(is_cut for _, _, is_cut in shown))
+    return ToolResult(content="\n".join(lines), truncated=any(is_truncated for _, _, is_truncated in shown))
 
 
 def _shorten(hit: Hit, config: ResultConfig) -> tuple[str, bool]:
     text = clean(hit.text)
     if config.format == "pages" and hit.title and clean(hit.title).casefold() not in text.casefold():
         text = f"{clean(hit.title)}: {text}"
-    return text[: config.max_snippet_chars], hit.is_cut or len(text) > config.max_snippet_chars
+    return text[: config.max_snippet_chars], hit.is_truncated or len(text) > config.max_snippet_chars
 
 
 def _page(rank: int, hit: Hit, text: str) -> str:

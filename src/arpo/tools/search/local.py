@@ -86,7 +86,7 @@ class LocalIndex:
             url=document["url"][0].decode(),
             id=document["id"][0].decode(),
             score=score,
-            is_cut=len(shown) < len(text),
+            is_truncated=len(shown) < len(text),
         )
 
     def _best_part(self, text: str, query: str) -> str:

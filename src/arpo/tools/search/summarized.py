@@ -55,7 +55,7 @@ class SummarizedSearch:
             reply = await self._summarizer.summarize(str(arguments.get("question") or query), query, found.content)
         except HttpError as error:
             return http_failure(error, SEARCH_FAILED)
-        return ToolResult(content=reply.text.strip(), truncated=reply.is_cut)
+        return ToolResult(content=reply.text.strip(), truncated=reply.is_truncated)
 
     def fork(self) -> Self:
         """The tool itself: it has no state."""

@@ -195,11 +195,11 @@ async def test_a_judge_that_fails_leaves_the_answer_ungraded_and_keeps_nothing(n
     ],
 )  # fmt: skip
 def test_only_the_verdict_is_a_verdict(text: str, verdict: bool | None):
-    assert read_verdict(ChatReply(text=text, is_cut=False)).is_correct is verdict
+    assert read_verdict(ChatReply(text=text, is_truncated=False)).is_correct is verdict
 
 
 def test_a_cut_reply_is_none():
-    assert "max_tokens" in read_verdict(ChatReply(text="Correct", is_cut=True)).reason
+    assert "max_tokens" in read_verdict(ChatReply(text="Correct", is_truncated=True)).reason
 
 
 def test_the_rubric_is_filled_in_one_pass():

@@ -25,7 +25,7 @@ def test_what_is_too_long_is_cut_and_marked():
     result = render([Hit(title="T", text="y" * 30)], ResultConfig(max_snippet_chars=20))
     assert result.content == "Page 1: T: " + "y" * 17  # 20 characters with the title
     assert result.truncated
-    assert render([Hit(text="part", is_cut=True)], ResultConfig()).truncated
+    assert render([Hit(text="part", is_truncated=True)], ResultConfig()).truncated
     assert not render([Hit(text="y" * 20)], ResultConfig(max_snippet_chars=20)).truncated
 
 
