@@ -82,6 +82,25 @@ def test_what_a_kill_left_is_no_checkpoint_and_goes_with_the_next(model: PreTrai
     assert sorted(p.name for p in whole.parent.iterdir()) == ["notes.txt", "step_000001", "step_000004"]
 
 
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_save_that_fails_leaves_the_former_checkpoint_of_its_step(
+    model: PreTrainedModel, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+):
+    checkpoints, optimizer = Checkpoints(tmp_path, policy, keep=1), build_optimizer(model, OptimizerConfig())
+    state = TrainerState(step=1, update=3)
+    whole = checkpoints.save(model, optimizer, state)
+
+    def save(_: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(CheckpointError if error is OSError else error):
+        checkpoints.save(model, optimizer, TrainerState(step=1, update=9))
+    assert [p.name for p in whole.parent.iterdir()] == ["step_000001"]
+    assert checkpoints.load(whole, model, optimizer) == state
+
+
 def test_a_link_is_replaced_and_survives_an_interrupted_one(tmp_path: Path, policy: Path):
     checkpoints = Checkpoints(tmp_path, policy, keep=1)
     checkpoints.link("best", 1)
