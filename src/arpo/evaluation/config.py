@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from arpo.config import Config
 from arpo.data.benchmarks import find_benchmark
-from arpo.inference.config import EngineConfig, TransformersEngineConfig, require_engine_can, require_sampled_tokens
+from arpo.inference.config import EngineConfig, TransformersEngineConfig, require_deterministic, require_sampled_tokens
 from arpo.models.config import ModelConfig
 from arpo.rewards.config import RewardConfig
 from arpo.rewards.graders import GRADERS
@@ -60,7 +60,8 @@ class EvalRun(PolicyRun):
 
     @model_validator(mode="after")
     def _check(self) -> "EvalRun":
-        require_engine_can(self.engine, deterministic=self.deterministic, key="deterministic")
+        if self.deterministic:
+            require_deterministic(self.engine, "deterministic")
         if not self.greedy and not self.num_samples:
             raise ValueError("greedy = false with num_samples = 0: there would be no answers; set one of them")
         if self.headline_grader not in (None, *GRADERS):
@@ -79,18 +80,19 @@ class EvalRun(PolicyRun):
         return "judge" if self.reward.judge is not None else self.headline_grader or "exact_match"
 
     def _check_model(self) -> None:
-        is_chat = self.engine.type == "openai" and self.engine.api == "chat"
-        if is_chat and self.model is not None:
+        if self.engine.takes_text and self.model is not None:
             raise ValueError("model has no effect with engine.api = 'chat', where the server makes the tokens; leave it out")
-        if is_chat and self.agent.protocol.type != "tags":
+        if self.engine.takes_text and self.agent.protocol.type != "tags":
             raise ValueError(
                 f"agent.protocol.type = {self.agent.protocol.type!r} writes the model's own chat template, which with "
                 f"engine.api = 'chat' is the server's; set it to 'tags', or give `model` and set engine.api = 'completions'"
             )
-        if not is_chat and self.model is None:
+        if not self.engine.takes_text and self.model is None:
             raise ValueError("model is missing: name the policy's directory as model.path")
-        if self.model is not None and self.engine.type == "openai" and self.model != ModelConfig(path=self.model.path):
-            raise ValueError("model.dtype and model.device have no effect with engine.type = 'openai'; leave them out")
+        if self.model is not None and not self.engine.loads_model and self.model != ModelConfig(path=self.model.path):
+            raise ValueError(
+                f"model.dtype and model.device have no effect with engine.type = {self.engine.type!r}; leave them out"
+            )
 
 
 class RolloutRun(PolicyRun):
@@ -108,5 +110,6 @@ class RolloutRun(PolicyRun):
     @model_validator(mode="after")
     def _check(self) -> "RolloutRun":
         require_sampled_tokens(self.engine, "arpo rollout")
-        require_engine_can(self.engine, deterministic=self.rollout.deterministic, key="rollout.deterministic")
+        if self.rollout.deterministic:
+            require_deterministic(self.engine, "rollout.deterministic")
         return self

@@ -2,14 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-from arpo.inference.base import InferenceEngine
-from arpo.inference.build import build_engine
-from arpo.inference.config import EngineConfig, OpenAIEngineConfig
-from arpo.inference.openai_engine import OpenAIEngine
+from arpo.inference.build import PolicySource, build_engine
+from arpo.inference.config import EngineConfig
 from arpo.models.config import ModelConfig
-from arpo.protocols.base import Tokenizer
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.text_tokenizer import TextTokenizer
 from arpo.rollout.agent import Agent
@@ -25,7 +21,8 @@ async def open_agent(model: ModelConfig | None, engine_config: EngineConfig, con
         ConfigError, EngineError, ModelError, ToolError: as their messages say.
     """
     tokenizer = TextTokenizer() if model is None else PolicyTokenizer.load(model.path)
-    engine = _open_engine(engine_config, model, tokenizer, config.limits.max_trajectory_tokens)
+    policy = PolicySource(config=model, tokenizer=tokenizer, max_tokens=config.limits.max_trajectory_tokens)
+    engine = build_engine(engine_config, policy)
     try:
         agent = build_agent(config, engine, tokenizer)
         try:
@@ -34,12 +31,3 @@ async def open_agent(model: ModelConfig | None, engine_config: EngineConfig, con
             await agent.executor.aclose()
     finally:
         await engine.aclose()
-
-
-def _open_engine(
-    config: EngineConfig, model: ModelConfig | None, tokenizer: Tokenizer, max_tokens: int
-) -> InferenceEngine[Any]:
-    if isinstance(config, OpenAIEngineConfig):
-        return OpenAIEngine(config, tokenizer)
-    assert isinstance(tokenizer, PolicyTokenizer) and model is not None, "the configuration asks for a model"  # noqa: PT018
-    return build_engine(config, model, tokenizer, max_tokens=max_tokens)

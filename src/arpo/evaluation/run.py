@@ -17,7 +17,6 @@ from arpo.evaluation.policy import open_agent
 from arpo.evaluation.records import RECORDS_FILE, TIMES_FILE, Mode, Record, write_lines
 from arpo.evaluation.report import write_reports
 from arpo.evaluation.results import RESULTS_FILE, make_results, make_summary
-from arpo.inference.openai_engine import OpenAIEngine
 from arpo.rewards.build import build_scorer
 from arpo.rewards.graders import GRADERS
 from arpo.rewards.scoring import Scorer
@@ -145,8 +144,8 @@ class _RunningMean:
 
 def _report_costs(agent: Agent, scorer: Scorer, progress: Progress) -> dict[str, Any]:
     """Say what was asked of servers since the run was started or resumed."""
-    usage = agent.engine.usage if isinstance(agent.engine, OpenAIEngine) else None
-    counts = {name: found for name, found in (("server", usage), ("judge", scorer.take_judge_counts())) if found is not None}
+    asked = agent.engine.usage
+    counts = {name: found for name, found in (("server", asked), ("judge", scorer.take_judge_counts())) if found is not None}
     for found in counts.values():
         progress.line(str(found))
     return {name: asdict(found) for name, found in counts.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar
 
 from arpo.errors import EngineError
+from arpo.inference.usage import ServerUsage
 from arpo.types import Completion, SamplingParams
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class InferenceEngine(Protocol[P]):
     entropy_estimators: tuple[str, ...]
     """What `Completion.entropies` can be, the first by default: `exact` (full vocabulary), `top_k` (`entropy_top_k` tokens).
     Empty: the engine tells neither entropies nor log-probs, never pauses within a completion, and is for evaluation only."""
+    usage: ServerUsage | None = None
+    """What was asked of a server so far; None: there is none."""
 
     async def prefill(self, parent: P | None, token_ids: Sequence[int]) -> P:
         """The prefix `parent` + `token_ids` (from nothing when `parent` is None). Computes the new tokens only."""

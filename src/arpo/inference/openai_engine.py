@@ -13,7 +13,6 @@ log-probability and the entropy of what it sampled. So training and branching re
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NoReturn, cast
@@ -25,6 +24,7 @@ from arpo.inference.base import WeightSource
 from arpo.inference.config import OpenAIEngineConfig
 from arpo.inference.stopping import StopFinder
 from arpo.inference.token_prefix import TokenPrefix, TokenPrefixEngine
+from arpo.inference.usage import ServerUsage
 from arpo.protocols.base import Tokenizer
 from arpo.protocols.stop import split_at_stop
 from arpo.protocols.text_tokenizer import TextTokenizer
@@ -34,29 +34,6 @@ ENDS = ("stop", "length", "content_filter")
 """What a server may give as `finish_reason`; a filtered reply counts as one that ended there."""
 _TOLD_BY = ("stop_reason", "matched_stop")
 """Where vLLM and SGLang say which stop string ended a reply; null where none did."""
-
-
-@dataclass(slots=True)
-class ServerUsage:
-    """What an evaluation asked of a server, trees that were grown again included."""
-
-    num_requests: int = 0
-    """Replies used; what a retry repeated is not counted."""
-    prompt_tokens: int = 0
-    """As the server counts them, those it had cached included."""
-    completion_tokens: int = 0
-    """As the server counts them."""
-    num_uncounted: int = 0
-    """Replies that told no token counts, which the two sums lack."""
-    num_tokenized_again: int = 0
-    """Completions whose ids were made from their text, because the server returned none."""
-
-    def __str__(self) -> str:
-        """All of it, in one line."""
-        counts = f"{self.prompt_tokens} prompt tokens, {self.completion_tokens} completion tokens"
-        again = f"; {self.num_tokenized_again} completions came as text" if self.num_tokenized_again else ""
-        uncounted = f"; {self.num_uncounted} replies told no token counts" if self.num_uncounted else ""
-        return f"server: {self.num_requests} replies, {counts}{again}{uncounted}"
 
 
 class OpenAIEngine(TokenPrefixEngine):
@@ -80,7 +57,7 @@ class OpenAIEngine(TokenPrefixEngine):
             tokenizer: The served model's for `completions`; a `TextTokenizer` for `chat`.
         """
         super().__init__()
-        self.usage = ServerUsage()
+        self.usage: ServerUsage = ServerUsage()
         self._path = config.api_path
         self._extra = dict(config.extra_body)
         self._api = _Chat(tokenizer) if isinstance(tokenizer, TextTokenizer) else _Completions(tokenizer)

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from arpo.batching.config import BatchingConfig
 from arpo.config import Config
-from arpo.inference.config import EngineConfig, TransformersEngineConfig, require_engine_can, require_sampled_tokens
+from arpo.inference.config import EngineConfig, TransformersEngineConfig, require_deterministic, require_sampled_tokens
 from arpo.models.config import TrainedModelConfig
 from arpo.protocols.config import ProtocolConfig, TagProtocolConfig
 from arpo.rewards.config import RewardConfig
@@ -146,7 +146,8 @@ class RlRun(Config):
         if self.rollout.temperature == 0:
             raise ValueError("rollout.temperature = 0: greedy trajectories of a group are all equal; use a temperature above 0")
         require_sampled_tokens(self.engine, "training")
-        require_engine_can(self.engine, deterministic=self.rollout.deterministic, key="rollout.deterministic")
+        if self.rollout.deterministic:
+            require_deterministic(self.engine, "rollout.deterministic")
         longest = self.agent.limits.max_trajectory_tokens
         if self.batching.max_tokens < longest:
             raise ValueError(
@@ -167,7 +168,7 @@ class RlRun(Config):
         """`mismatch` with its level resolved for this engine and loss."""
         if self.mismatch.level is not None:
             return self.mismatch
-        if self.engine.type == "transformers":
+        if self.engine.shares_model:
             return MismatchConfig(level="none")
         return MismatchConfig(level="sequence" if self.loss.type == "gspo" else "token", cap=self.mismatch.cap)
 

@@ -14,7 +14,7 @@ from arpo.config import dump_config
 from arpo.data.stored_tasks import StoredTasks, open_tasks
 from arpo.data.tasks import report_bad_rows
 from arpo.errors import CheckpointError, RunError
-from arpo.inference.build import build_engine, engine_dtype
+from arpo.inference.build import PolicySource, build_engine
 from arpo.models.weights import ModelWeights
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.base import RewardFn
@@ -101,7 +101,8 @@ class RLTrainer:
         tokenizer = PolicyTokenizer.load(config.model.path)
         longest = config.agent.limits.max_trajectory_tokens
         network = self.learner.policy.network
-        self._engine = build_engine(config.engine, config.model, tokenizer, max_tokens=longest, model=network)
+        policy = PolicySource(config=config.model, tokenizer=tokenizer, max_tokens=longest, model=network)
+        self._engine = build_engine(config.engine, policy)
         self._agent = build_agent(config.agent, self._engine, tokenizer, extra_tools=tools)
         self._scorer = build_scorer(config.reward, reward_fn)
         self._collector = Collector(
@@ -143,7 +144,7 @@ class RLTrainer:
         """Run the steps that are left; return the summary."""
         config = self._config
         prompt = self._agent.protocol.encode_prompt(self._first_task)
-        computes_in = engine_dtype(config.engine, config.model)
+        computes_in = config.engine.computes_in(config.model.dtype)
         if self.state.step:
             await self._update_engine()
         await check_agreement(self.learner.policy, self._engine, prompt, computes_in)

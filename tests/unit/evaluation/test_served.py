@@ -94,7 +94,7 @@ def test_a_server_that_answers_nonsense_ends_the_evaluation_and_says_why(setting
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"deterministic": True}, "deterministic = true with engine.type = 'openai': a server forms its batches"),
+        ({"deterministic": True}, "deterministic = true with engine.type = 'openai': this engine forms its batches"),
         ({"model": {"path": "m"}}, "model has no effect with engine.api = 'chat'"),
         ({"agent": {"protocol": {"type": "hermes"}}}, "set it to 'tags', or give `model`"),
         ({"engine": {"type": "transformers"}}, "model is missing: name the policy's directory as model.path"),

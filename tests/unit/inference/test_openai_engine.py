@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from arpo.clients.config import RetryingHttpConfig
 from arpo.errors import ConfigError, EngineError
 from arpo.inference.config import OpenAIEngineConfig
-from arpo.inference.openai_engine import OpenAIEngine, ServerUsage
+from arpo.inference.openai_engine import OpenAIEngine
+from arpo.inference.usage import ServerUsage
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.text_tokenizer import TextTokenizer
 from arpo.types import Completion, Message, SamplingParams, StopReason
