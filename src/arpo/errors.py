@@ -33,6 +33,10 @@ class TrainingError(ArpoError, RuntimeError):
     """Training cannot go on: updates in a row have a gradient that is not finite (a single one is skipped and counted)."""
 
 
+class EnvError(ArpoError, RuntimeError):
+    """An environment broke its contract: its sessions start differently, or it gives no reward where one is asked for."""
+
+
 class CheckpointError(ArpoError, RuntimeError):
     """A checkpoint is incomplete, unreadable or could not be written."""
 

@@ -116,6 +116,52 @@ class Parse:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
+class Turn:
+    """One finished turn of the policy, as an environment sees it."""
+
+    text: str
+    """What it wrote, without the end of sequence."""
+    parse: Parse
+    """What the protocol read in it."""
+    index: int
+    """Turns before it on its path."""
+    is_cut: bool = False
+    """True when a token limit ended it, not the policy."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Observation:
+    """One message the policy reads between two of its turns."""
+
+    content: str
+    """Its text, before the protocol wraps and escapes it."""
+    role: Literal["tool", "user"] = "tool"
+    """Who speaks."""
+    result: ToolResult | None = None
+    """The result of the call it answers, whose content it shows; None where no tool gave it."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Step:
+    """What an environment says to one turn of the policy.
+
+    A step that is not done and shows nothing ends the path too: a limit of the environment cut the episode off.
+
+    Example:
+        Step(observations=(Observation(role="user", content="higher"),), reward=-0.1)
+    """
+
+    observations: tuple[Observation, ...] = ()
+    """What the policy reads next, in order."""
+    is_done: bool = False
+    """True ends the episode; observations may still be shown."""
+    reward: float | None = None
+    """What the turn earned; None: nothing is said of it."""
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Numbers by name, summed over the trajectory into components of the reward `environment`."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
 class SamplingParams:
     """How tokens are drawn."""
 

@@ -30,7 +30,7 @@ from arpo.training.config import RlRun
 from arpo.training.rl import train_rl
 from arpo.training.task_order import TaskOrder
 from arpo.tree import Node, NodeKind, RolloutTree
-from arpo.types import Message, StopReason, Task, ToolResult
+from arpo.types import Message, Observation, StopReason, Task, ToolResult
 
 LIMITS = LimitsConfig(max_turn_tokens=40, max_trajectory_tokens=2000)
 CALL, ANSWER = "<search>a</search>", "<answer>\\boxed{a}</answer>"
@@ -68,9 +68,8 @@ def make_agent(tokenizer: PolicyTokenizer, script: Script, tool: Tool | None = N
         engine=options.pop("engine", None) or ScriptedEngine(from_question, tokenizer),
         tokenizer=tokenizer,
         protocol=TagProtocol(tokenizer, TagProtocolConfig(tools=options.pop("offered", ("search",)), system_prompt="")),
-        executor=ToolExecutor({tool.name: tool}, ExecutorConfig(**executor_options), tokenizer.cut),
+        environment=ToolExecutor({tool.name: tool}, ExecutorConfig(**executor_options), tokenizer.cut),
         limits=options.pop("limits", LIMITS),
-        vocab_size=tokenizer.vocab_size,
     )
 
 
@@ -131,14 +130,14 @@ async def test_malformed_tags_are_faults_on_the_node_and_call_nothing(tokenizer:
         for leaf in tree.leaves():
             assert leaf.parse is not None
             assert fault in leaf.parse.faults
-    assert agent.executor.counts.executed == 0
+    assert agent.environment.counts.executed == 0
 
 
 async def test_a_tool_that_does_not_exist(tokenizer: PolicyTokenizer):
     """A tag nobody offers is text; a tool that is offered but not there is an error the policy can read."""
     agent = make_agent(tokenizer, lambda prefix: "<browse>a</browse>" + ANSWER)
     assert {leaf.parse.answer for tree in await grow(agent) for leaf in tree.leaves() if leaf.parse} == {"\\boxed{a}"}
-    assert agent.executor.counts.issued == 0
+    assert agent.environment.counts.issued == 0
 
     def script(prefix: str) -> str:
         return ANSWER if "</result>" in prefix else "<python>1</python>"
@@ -148,7 +147,7 @@ async def test_a_tool_that_does_not_exist(tokenizer: PolicyTokenizer):
         assert node.tool_result is not None
         assert node.tool_result.status == "error"
         assert node.tool_result.content == "There is no tool 'python'. The tools are: search."
-    assert agent.executor.counts.executed == 0
+    assert agent.environment.counts.executed == 0
 
 
 async def test_a_policy_that_repeats_one_call_for_ever_ends_after_one_refusal(tokenizer: PolicyTokenizer):
@@ -157,8 +156,8 @@ async def test_a_policy_that_repeats_one_call_for_ever_ends_after_one_refusal(to
     for trajectory in tree.trajectories():
         assert [n.tool_result.status for n in trajectory.observations if n.tool_result] == ["success"] * 3 + ["refused"]
         assert len(trajectory.completions) == 5
-    assert agent.executor.counts.executed == 2 * 3
-    assert agent.executor.counts.refused == 2 * 2
+    assert agent.environment.counts.executed == 2 * 3
+    assert agent.environment.counts.refused == 2 * 2
 
 
 async def test_at_the_limit_of_calls_the_policy_is_told_and_may_answer(tokenizer: PolicyTokenizer):
@@ -279,7 +278,7 @@ async def test_control_tags_and_added_tokens_of_a_result_stay_text(tokenizer_dir
         return HOSTILE
 
     agent = make_agent(tokenizer, call_then(ANSWER), FunctionTool(search), executor={"max_result_tokens": 500})
-    empty = set(agent.protocol.encode_observation(ToolResult(content="")))
+    empty = set(agent.protocol.encode_observation(Observation(content="")))
     added = _added_ids(tokenizer_directory)
     assert added
     found = observations(await grow(agent))

@@ -58,8 +58,7 @@ class Ours:
             self._tokenizer.cut,
         )
         return Agent(
-            engine=self._engine, tokenizer=self._tokenizer, protocol=FixedTurns(workload), executor=executor,
-            vocab_size=self._tokenizer.vocab_size,
+            engine=self._engine, tokenizer=self._tokenizer, protocol=FixedTurns(workload), environment=executor,
             limits=LimitsConfig(max_turn_tokens=workload.turn_tokens, max_trajectory_tokens=workload.trajectory_tokens),
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from arpo.bench.workload import Workload
-from arpo.types import Message, Parse, Task, ToolCall, ToolResult
+from arpo.types import Message, Observation, Parse, Task, ToolCall, ToolResult
 
 TOOL_NAME = "wait"
 
@@ -31,7 +31,7 @@ class FixedTurns:
         """As `ToolProtocol.parse`."""
         return Parse(tool_call=ToolCall(name=TOOL_NAME, arguments={}))
 
-    def encode_observation(self, *results: ToolResult) -> list[int]:
+    def encode_observation(self, *observations: Observation) -> list[int]:
         """As `ToolProtocol.encode_observation`."""
         return self._observation
 

@@ -30,7 +30,7 @@ from arpo.files.whole import whole
 from arpo.protocols.base import Tokenizer, ToolProtocol
 from arpo.protocols.stop import split_at_stop
 from arpo.tree import NodeKind, Trajectory
-from arpo.types import Message, Role, Task, ToolResult
+from arpo.types import Message, Observation, Role, Task
 
 SHAREGPT_ROLES: dict[str, Role] = {
     "system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
@@ -147,32 +147,38 @@ def encode_conversation(
     token_ids = protocol.encode_prompt(task)
     loss_mask = [False] * len(token_ids)
     completion = ""
-    for role, turns in groupby(conversation.turns, key=lambda turn: turn.role):
-        contents = [turn.content for turn in turns]
-        if role == "assistant":
-            completion = _until_stop(contents[0], protocol.stop_strings).removesuffix(protocol.turn_end)
+    for is_policy, turns in groupby(conversation.turns, key=lambda turn: turn.role == "assistant"):
+        said = list(turns)
+        if is_policy:
+            completion = _until_stop(said[0].content, protocol.stop_strings).removesuffix(protocol.turn_end)
             ids = tokenizer.encode_markup(completion + protocol.turn_end)
         else:
-            if len(contents) > 1 and len(contents) != len(calls := protocol.parse(completion).calls):
-                raise DataError(f"conversation: {len(contents)} results follow a turn of the assistant with {len(calls)} calls")
-            ids = protocol.encode_observation(*(ToolResult(content=content) for content in contents))
+            num_results = sum(turn.role == "tool" for turn in said)
+            if num_results > 1 and num_results != len(calls := protocol.parse(completion).calls):
+                raise DataError(f"conversation: {num_results} results follow a turn of the assistant with {len(calls)} calls")
+            ids = protocol.encode_observation(*map(_as_observation, said))
         token_ids += ids
-        loss_mask += [role == "assistant"] * len(ids)
+        loss_mask += [is_policy] * len(ids)
     return token_ids, loss_mask
 
 
+def _as_observation(turn: Message) -> Observation:
+    return Observation(content=turn.content, role="user" if turn.role == "user" else "tool")
+
+
 def trajectory_to_conversation(trajectory: Trajectory) -> Conversation:
-    """The conversation a trajectory is: its completions' texts and its tools' results.
+    """The conversation a trajectory is: its completions' texts, its tools' results and what was said beside them.
 
     Raises:
-        DataError: an observation carries no tool result.
+        DataError: an observation shows nothing.
     """
     turns: list[Message] = []
     for node in trajectory.nodes[1:]:
         if node.kind is NodeKind.OBSERVATION:
-            if node.tool_result is None:
-                raise DataError(f"tree of task {trajectory.task.id}, node {node.id}: an observation without its tool result")
+            if not node.results and not node.messages:
+                raise DataError(f"tree of task {trajectory.task.id}, node {node.id}: an observation that shows nothing")
             turns += [Message(role="tool", content=result.content) for result in node.results]
+            turns += node.messages
         elif turns and turns[-1].role == "assistant":  # a completion that was split for a fork
             turns[-1] = Message(role="assistant", content=turns[-1].content + node.text)
         else:
@@ -186,12 +192,13 @@ def _read_conversation(row: dict[str, Any]) -> Conversation:
     prompt, turns = messages[:first], messages[first:]
     if not prompt or prompt[-1].role != "user":
         raise BadRowError("no message of the user before the first turn of the assistant")
-    before = "tool"
+    before = "user"
     for index, turn in enumerate(turns):
-        if turn.role not in ("assistant", "tool") or (turn.role == before and (index == 0 or turn.role == "assistant")):
-            expected = "assistant" if index == 0 else "assistant or tool" if before == "tool" else "tool"
+        is_first, follows_policy = index == 0, before == "assistant"
+        if turn.role == "system" or (turn.role == "assistant" and follows_policy) or (turn.role != "assistant" and is_first):
+            expected = "assistant" if is_first else "tool or user" if follows_policy else "assistant, tool or user"
             raise BadRowError(
-                f"turn {index + 1} is of {turn.role!r} where {expected!r} is due: assistant and tool must alternate"
+                f"turn {index + 1} is of {turn.role!r} where {expected!r} is due: the assistant and others must alternate"
             )
         if turn.role == "assistant" and not turn.content.strip():
             raise BadRowError(f"turn {index + 1} of the assistant is blank")

@@ -73,5 +73,5 @@ async def _demonstrate(config: DemosRun, tasks: list[Task], progress: Progress) 
                     phase.advance(1)
     finally:
         await engine.aclose()
-        await agent.executor.aclose()
+        await agent.environment.aclose()
     return [trees[task.id] for task in tasks]

@@ -28,6 +28,6 @@ async def open_agent(model: ModelConfig | None, engine_config: EngineConfig, con
         try:
             yield agent
         finally:
-            await agent.executor.aclose()
+            await agent.environment.aclose()
     finally:
         await engine.aclose()

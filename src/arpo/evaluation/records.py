@@ -81,7 +81,7 @@ def tree_records(tree: RolloutTree, mode: Mode, metric: str) -> list[Record]:
 
 def make_record(trajectory: Trajectory, mode: Mode, sample: int, metric: str = "exact_match") -> Record:
     """The record of a scored trajectory; its score is the reward component that `metric` names."""
-    leaf, task = trajectory.leaf, trajectory.task
+    leaf, task, parse = trajectory.leaf, trajectory.task, trajectory.final_parse
     found = read_answer(trajectory)
     calls = [(call.name, result) for call, result in _calls(trajectory)]
     return Record(
@@ -90,7 +90,7 @@ def make_record(trajectory: Trajectory, mode: Mode, sample: int, metric: str = "
         sample=sample,
         question=task.question,
         references=task.references,
-        answer=leaf.parse.answer if leaf.parse is not None else None,
+        answer=parse.answer if parse is not None else None,
         extraction=found.extraction,
         extracted=found.text,
         score=leaf.reward_components.get(metric),

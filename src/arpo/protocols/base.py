@@ -1,9 +1,9 @@
-"""What a protocol is: how a task becomes a prompt, a completion a parse, and tool results an observation."""
+"""What a protocol is: how a task becomes a prompt, a completion a parse, and what its environment says an observation."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from arpo.types import Message, Parse, Task, ToolResult
+from arpo.types import Message, Observation, Parse, Task
 
 
 class Tokenizer(Protocol):
@@ -70,6 +70,6 @@ class ToolProtocol(Protocol):
         """
         ...
 
-    def encode_observation(self, *results: ToolResult) -> list[int]:
-        """Token ids of the results of a turn's calls: wrappers as markup, contents as untrusted text with markers escaped."""
+    def encode_observation(self, *observations: Observation) -> list[int]:
+        """Token ids of what is said to a turn: wrappers as markup, contents as untrusted text with markers escaped."""
         ...

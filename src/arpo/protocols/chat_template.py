@@ -14,7 +14,8 @@ With the template of Qwen one trajectory reads, behind the prompt that shows the
     <think> ... </think> She was born in \boxed{Kelford}.<|im_end|>
 
 A turn ends with an end-of-sequence token, which is sampled; an observation is what the template writes between that token and
-the policy's next. A turn without a call is the answer. What was sampled is never rendered or encoded again.
+the policy's next; where the environment speaks as the user, it is a message of the user. A turn without a call is the answer,
+unless the environment goes on. What was sampled is never rendered or encoded again.
 
 Format faults, as `Parse.faults` names them, besides those of `reasoning` and `call_formats`:
 
@@ -38,7 +39,7 @@ from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.escaping import encode_escaped
 from arpo.protocols.reasoning import split_reasoning
 from arpo.protocols.template_check import learn_turns
-from arpo.types import Message, Parse, Task, ToolResult
+from arpo.types import Message, Observation, Parse, Task
 
 FORMATS: dict[str, CallFormat] = {"hermes": HermesFormat(), "llama3_json": Llama3Format()}
 
@@ -109,18 +110,22 @@ class ChatProtocol:
             faults.append("answer_without_box")
         return Parse(answer=answer, num_think_blocks=thoughts, faults=tuple(faults))
 
-    def encode_observation(self, *results: ToolResult) -> list[int]:
-        """Token ids of what the template writes between the end of a turn and the policy's next, results in order.
+    def encode_observation(self, *observations: Observation) -> list[int]:
+        """Token ids of what the template writes between the end of a turn and the policy's next, observations in order.
 
-        No id of a result's content is an added token, and no marker of the format can be read in it: `</tool_response>` becomes
-        `&lt;/tool_response>`.
+        Each is a message of its role, `tool` or `user`. No id of its content is an added token, and no marker of the format can
+        be read in it: `</tool_response>` becomes `&lt;/tool_response>`.
+
+        Raises:
+            ModelError: the template cannot carry messages of these roles.
         """
+        between = self._turns.between(*(said.role for said in observations))
         encode = self._tokenizer.encode_markup
         ids: list[int] = []
-        for before, result in zip(self._turns.before_results(len(results)), results, strict=True):
+        for before, write, said in zip(between.before, between.write, observations, strict=True):
             ids += encode(before)
-            ids += encode_escaped(self._tokenizer, self._turns.write_result(result.content), self._markers)
-        return ids + encode(self._turns.after_results)
+            ids += encode_escaped(self._tokenizer, write(said.content), self._markers)
+        return ids + encode(between.after)
 
 
 def _as_function(name: str, schema: Mapping[str, Any], tokenizer: PolicyTokenizer) -> dict[str, Any]:

@@ -32,10 +32,9 @@ class TagProtocolConfig(Config):
     @model_validator(mode="after")
     def _check_tools(self) -> Self:
         for name in self.tools:
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in RESERVED_TAGS:
-                raise ValueError(
-                    f"tools: {name!r} cannot be a tag; use lower-case letters, digits and _, and not {', '.join(RESERVED_TAGS)}"
-                )
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in (*RESERVED_TAGS, "user"):
+                reserved = ", ".join((*RESERVED_TAGS, "user"))
+                raise ValueError(f"tools: {name!r} cannot be a tag; use lower-case letters, digits and _, and not {reserved}")
         _refuse_doubles(self.tools)
         unknown = sorted(set(self.arguments) - set(self.tools))
         if unknown:

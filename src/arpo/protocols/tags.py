@@ -7,7 +7,8 @@ One trajectory reads
     </result> <think> ... </think> <answer> \boxed{Kelford} </answer>
 
 Each completion ends with a call or the answer, because sampling stops there; what stands between `<result>` and `</result>`
-comes from the tool and is never sampled.
+comes from the tool and is never sampled. Where the environment speaks as the user, its words stand between `<user>` and
+`</user>` in the same way.
 
 Format faults, as `Parse.faults` names them:
 
@@ -39,10 +40,12 @@ from arpo.protocols.config import PROMPTS, RESERVED_TAGS, TagProtocolConfig
 from arpo.protocols.escaping import encode_escaped, escape
 from arpo.protocols.stop import split_at_stop
 from arpo.protocols.tag_arguments import TagArguments
-from arpo.types import Message, Parse, Task, ToolResult
+from arpo.types import Message, Observation, Parse, Task
 
 RESULT_OPENING = " <result>\n"
 RESULT_CLOSING = "\n</result>"
+USER_OPENING = " <user>\n"
+USER_CLOSING = "\n</user>"
 
 
 class TagProtocol:
@@ -77,7 +80,9 @@ class TagProtocol:
         """
         self._tokenizer = tokenizer
         self._arguments = {name: TagArguments.of(name, config, schemas.get(name)) for name in config.tools}
-        self._tag = re.compile("<(/?)(" + "|".join((*RESERVED_TAGS, *config.tools)) + ")>")
+        names = "|".join((*RESERVED_TAGS, *config.tools))
+        self._tag = re.compile(f"<(/?)({names})>")
+        self._tag_or_user = re.compile(f"</?(?:{names}|user)>")
         self.stop_strings: tuple[str, ...] = tuple(f"</{name}>" for name in (*config.tools, "answer"))
         """A call or the answer ends a completion."""
         tokenizer.check_round_trip((*config.tags, RESULT_OPENING, RESULT_CLOSING))
@@ -110,14 +115,20 @@ class TagProtocol:
                 faults.append("malformed_call")
         return Parse(tool_call=call, answer=answer, num_think_blocks=thoughts, faults=tuple(faults))
 
-    def encode_observation(self, *results: ToolResult) -> list[int]:
+    def encode_observation(self, *observations: Observation) -> list[int]:
         """Token ids of ` <result>`, the content, `</result>` for each result; decoded, a content holds no protocol tag.
 
-        A tag in the content is written with `&lt;`, so that the model reads it as text: `</result>` becomes `&lt;/result>`.
+        What the user says stands between ` <user>` and `</user>`. A tag in the content is written with `&lt;`, so that the
+        model reads it as text: `</result>` becomes `&lt;/result>`.
         """
-        opening, closing = map(self._tokenizer.encode_markup, (RESULT_OPENING, RESULT_CLOSING))
-        contents = (encode_escaped(self._tokenizer, result.content, self._tag) for result in results)
-        return [index for content in contents for index in (*opening, *content, *closing)]
+        ids: list[int] = []
+        for said in observations:
+            is_user = said.role == "user"
+            opening, closing = (USER_OPENING, USER_CLOSING) if is_user else (RESULT_OPENING, RESULT_CLOSING)
+            ids += self._tokenizer.encode_markup(opening)
+            ids += encode_escaped(self._tokenizer, said.content, self._tag_or_user if is_user else self._tag)
+            ids += self._tokenizer.encode_markup(closing)
+        return ids
 
     def _explain(self, config: TagProtocolConfig) -> str:
         """The configured system message; in a packaged one, a line per configured tool."""

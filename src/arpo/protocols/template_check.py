@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from arpo.errors import ModelError
 from arpo.protocols.call_formats import CallFormat
@@ -27,29 +27,27 @@ _WAYS: dict[str, Callable[[str], str]] = {
 _ADVICE = "use the template the model was trained with tools in, or agent.protocol.type = 'tags'"
 
 
+Role = Literal["tool", "user"]
+"""Who may speak between two turns of the policy."""
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Turns:
-    """The text of a chat template between two turns of the policy."""
+class Between:
+    """The text of a chat template between two turns of the policy, around some messages."""
 
-    end: str
-    """The token that ends a turn of the policy, sampled by it: `<|im_end|>`."""
-    first: str
-    """From behind `end` to the first result: a line break, `<|im_start|>user`, `<tool_response>`."""
-    between: str
-    """From one result to the next."""
-    after_results: str
-    """From the last result to where the policy begins."""
-    write_result: Callable[[str], str]
-    """How the template writes a result's text: as it is, trimmed, or as the inside of a JSON string."""
+    roles: tuple[Role, ...]
+    """Of the messages."""
+    before: tuple[str, ...]
+    """Before each message; the first begins behind the end of the turn: a line break, `<|im_start|>user`, `<tool_response>`."""
+    write: tuple[Callable[[str], str], ...]
+    """How the template writes each message's text: as it is, trimmed, or as the inside of a JSON string."""
+    after: str
+    """From the last message to where the policy begins."""
 
-    def before_results(self, num_results: int) -> list[str]:
-        """What stands before each of some results."""
-        return [self.first, *[self.between] * (num_results - 1)]
-
-    def observation(self, *results: str) -> str:
-        """What stands between `end` and the policy's next turn."""
-        pairs = zip(self.before_results(len(results)), results, strict=True)
-        return "".join(before + self.write_result(text) for before, text in pairs) + self.after_results
+    def text(self, *messages: str) -> str:
+        """The whole of it."""
+        parts = zip(self.before, self.write, messages, strict=True)
+        return "".join(before + write(message) for before, write, message in parts) + self.after
 
 
 class _Conversation:
@@ -81,35 +79,78 @@ class _Conversation:
         return _EMPTY_REASONING_BEFORE_CALL.sub("", text[len(start) :])
 
 
+class Turns:
+    """What stands between turns, learned from the template when first asked for; `learn_turns` makes it."""
+
+    def __init__(self, conversation: _Conversation, end: str) -> None:
+        self.end = end
+        """The token that ends a turn of the policy, sampled by it: `<|im_end|>`."""
+        self._conversation = conversation
+        self._known: dict[tuple[Role, ...], Between] = {}
+
+    def between(self, *roles: Role) -> Between:
+        """What stands between two turns of the policy around messages of these roles.
+
+        Raises:
+            ModelError: the template refuses such messages, alters their text, or writes earlier turns otherwise behind them.
+        """
+        if roles not in self._known:
+            between = Between(**self._pieces(roles), write=tuple(map(self._way_to_write, roles)))
+            self.require_stable(between, between)
+            self._known[roles] = between
+        return self._known[roles]
+
+    def require_stable(self, *rounds: Between) -> None:
+        """Make sure that a conversation with these messages between its turns is what the pieces, put together, say it is."""
+        texts = [[f"{role} {index}" for index, role in enumerate(between.roles)] for between in rounds]
+        if not self._predicts(rounds, texts):
+            raise ModelError(f"chat template: it writes earlier turns otherwise once later ones follow; {_ADVICE}")
+
+    def _pieces(self, roles: tuple[Role, ...]) -> dict[str, Any]:
+        messages = [_message(role, f"RESULT{i}") for i, role in enumerate(roles)]
+        after = _cut(self._conversation.behind_start(_message("assistant", "CALL0"), *messages), "CALL0" + self.end)[1]
+        before: list[str] = []
+        for message in messages:
+            piece, after = _cut(after, message["content"])
+            before.append(piece)
+        return {"roles": roles, "before": tuple(before), "after": after}
+
+    def _way_to_write(self, role: Role) -> Callable[[str], str]:
+        pieces = self._pieces((role,))
+        for write in _WAYS.values():
+            between = Between(**pieces, write=(write,))
+            if all(self._predicts([between], [[probe]]) for probe in _PROBES):
+                return write
+        what = "results" if role == "tool" else "what a user says"
+        raise ModelError(f"chat template: it writes {what} neither {', nor '.join(_WAYS)}; {_ADVICE}")
+
+    def _predicts(self, rounds: Sequence[Between], texts: Sequence[Sequence[str]]) -> bool:
+        """Whether a conversation of turns and messages is what the pieces say it is."""
+        messages: list[dict[str, Any]] = []
+        expected = ""
+        for index, (between, said) in enumerate(zip(rounds, texts, strict=True)):
+            messages += [_message("assistant", f"CALL{index}"), *map(_message, between.roles, said)]
+            expected += f"CALL{index}{self.end}{between.text(*said)}"
+        return self._conversation.behind_start(*messages) == _EMPTY_REASONING_BEFORE_CALL.sub("", expected)
+
+
 def learn_turns(
     tokenizer: PolicyTokenizer, call_format: CallFormat, tools: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]
 ) -> Turns:
-    """What the tokenizer's chat template writes between turns.
+    """What the tokenizer's chat template writes between turns; results of the tools are checked at once.
 
     Raises:
         ModelError: as `ChatProtocol`.
     """
     conversation = _Conversation(tokenizer, tools, arguments)
-    end = _end_of_turn(conversation.behind_start(_message("assistant", "CALL0")), tokenizer)
-    if not tools:
-        return Turns(end=end, first="", between="", after_results="", write_result=_WAYS["as it is"])
+    turns = Turns(conversation, _end_of_turn(conversation.behind_start(_message("assistant", "CALL0")), tokenizer))
     for tool in tools:
         name = tool["function"]["name"]
         if name not in conversation.start:
             raise ModelError(f"chat template: it does not show the tool {name!r} in the prompt; {_ADVICE}")
-    _check_calls(conversation, call_format, tools[0]["function"]["name"], end)
-    one = conversation.behind_start(_message("assistant", "CALL0"), _message("tool", "RESULT0"))
-    first, after = _cut(_cut(one, "CALL0" + end)[1], "RESULT0")
-    two = conversation.behind_start(_message("assistant", "CALL0"), *(_message("tool", f"RESULT{i}") for i in range(2)))
-    between = _cut(_cut(two, "RESULT0")[1], "RESULT1")[0]
-    for write in _WAYS.values():
-        turns = Turns(end=end, first=first, between=between, after_results=after, write_result=write)
-        if all(_predicts(turns, conversation, [[probe]]) for probe in _PROBES):
-            break
-    else:
-        raise ModelError(f"chat template: it writes results neither {', nor '.join(_WAYS)}; {_ADVICE}")
-    if not _predicts(turns, conversation, [["a"], ["b", "c", "d"], ["e"]]):
-        raise ModelError(f"chat template: it writes earlier turns otherwise once later ones follow; {_ADVICE}")
+    if tools:
+        _check_calls(conversation, call_format, tools[0]["function"]["name"], turns.end)
+        turns.require_stable(turns.between("tool"), turns.between("tool", "tool", "tool"), turns.between("tool"))
     return turns
 
 
@@ -149,13 +190,3 @@ def _check_calls(conversation: _Conversation, call_format: CallFormat, name: str
             "of agent.protocol.type; choose the type that fits the model ('hermes' for Qwen and Hermes, 'llama3_json' for "
             "Llama 3), or 'tags'"
         )
-
-
-def _predicts(turns: Turns, conversation: _Conversation, results: list[list[str]]) -> bool:
-    """Whether a conversation of calls and results is what the pieces, put together, say it is."""
-    messages: list[dict[str, Any]] = []
-    expected = ""
-    for index, texts in enumerate(results):
-        messages += [_message("assistant", f"CALL{index}"), *(_message("tool", text) for text in texts)]
-        expected += f"CALL{index}{turns.end}{turns.observation(*texts)}"
-    return conversation.behind_start(*messages) == _EMPTY_REASONING_BEFORE_CALL.sub("", expected)

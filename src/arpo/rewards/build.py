@@ -8,6 +8,7 @@ from arpo.errors import ConfigError
 from arpo.rewards.base import RewardFn
 from arpo.rewards.composite import CompositeReward, match_answer
 from arpo.rewards.config import RewardConfig
+from arpo.rewards.environment import EnvironmentReward
 from arpo.rewards.format import format_faults
 from arpo.rewards.grading import Grader
 from arpo.rewards.judge.judge import Judge
@@ -17,7 +18,7 @@ from arpo.tree import Trajectory
 from arpo.types import Reward
 
 RULES: dict[str, Callable[[RewardConfig], RewardFn]] = {
-    "arpo": CompositeReward, "arpo_released": ReleasedReward, "composite": CompositeReward,
+    "arpo": CompositeReward, "arpo_released": ReleasedReward, "composite": CompositeReward, "environment": EnvironmentReward,
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from arpo.config import Config
 from arpo.rewards.graders import GRADERS
 from arpo.rewards.judge.config import JudgeConfig
 
-RULE_NAMES = ("arpo", "arpo_released", "composite")
+RULE_NAMES = ("arpo", "arpo_released", "composite", "environment")
 JUDGED_RULES = ("arpo", "composite")
 """Rules made from a grade, which a judge may give."""
 
@@ -55,8 +55,9 @@ class RewardConfig(Config):
 
     rule: str = "arpo"
     """`arpo`: the papers' rule, -1 for a format fault, else F1, plus a bonus for using several tools. `arpo_released`: the
-    released code's reading of it, its faults included, for comparisons. `composite`: the terms of `reward.composite`. Anything
-    else is your own function as `package.module:function`; it gets the trajectory and returns a number or a Reward."""
+    released code's reading of it, its faults included, for comparisons. `composite`: the terms of `reward.composite`.
+    `environment`: the sum of what an environment of your own gave for the turns. Anything else is your own function as
+    `package.module:function`; it gets the trajectory and returns a number or a Reward."""
     multi_tool_bonus: float = Field(default=0.1, ge=0.0)
     """Added when the answer earns something and different tools were used (`arpo`: two or more tools gave a result;
     `arpo_released`: `</search>` and `</python>` both occur). 0 means no bonus. Of these two rules only."""

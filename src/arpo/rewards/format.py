@@ -26,5 +26,5 @@ def format_faults(trajectory: Trajectory) -> tuple[str, ...]:
 
 def final_answer(trajectory: Trajectory) -> str | None:
     """The text of the answer block that ends the trajectory; None when it does not end with one."""
-    leaf = trajectory.leaf
-    return leaf.parse.answer if leaf.is_sampled and leaf.parse is not None else None
+    parse = trajectory.final_parse
+    return parse.answer if parse is not None else None

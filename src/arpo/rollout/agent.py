@@ -1,4 +1,4 @@
-"""What a path needs to act: the engine, the protocol, the tools and the limits. Shared by every path of a runner."""
+"""What a path needs to act: the engine, the protocol, the environment and the limits. Shared by every path of a runner."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from arpo.inference.base import InferenceEngine
 from arpo.protocols.base import Tokenizer, ToolProtocol
 from arpo.rollout.config import LimitsConfig
-from arpo.tools.executor import ToolExecutor
+from arpo.rollout.environment import Environment
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -16,7 +16,6 @@ class Agent:
     engine: InferenceEngine[Any]
     tokenizer: Tokenizer
     protocol: ToolProtocol
-    executor: ToolExecutor
+    environment: Environment
+    """Answers its turns."""
     limits: LimitsConfig
-    vocab_size: int
-    """Size of the distribution entropies are measured over."""

@@ -37,9 +37,8 @@ def build_agent(
         engine=engine,
         tokenizer=tokenizer,
         protocol=build_protocol(config.protocol, tokenizer, {name: tool.schema for name, tool in executor.tools.items()}),
-        executor=executor,
+        environment=executor,
         limits=config.limits,
-        vocab_size=tokenizer.vocab_size,
     )
 
 

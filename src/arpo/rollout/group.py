@@ -9,21 +9,21 @@ can take their place, which depends on the decisions alone, whenever it becomes 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
-from arpo.errors import DataError
+from arpo.errors import DataError, EnvError
 from arpo.inference.base import PrefixHandle
 from arpo.rollout.agent import Agent
 from arpo.rollout.config import RolloutConfig
 from arpo.rollout.entropy import entropy_delta, normalizer_value, token_entropies
+from arpo.rollout.environment import Session
 from arpo.rollout.history import BranchHistory
 from arpo.rollout.path import Path, completion_text, turn_completions
 from arpo.rollout.rules import BranchRule, CompletionView, ForkRequest, Opportunity, Probe
 from arpo.seeds import derive_seed
-from arpo.tools.executor import ToolSession
 from arpo.tree import Node, RolloutTree
-from arpo.types import Completion, Task
+from arpo.types import Completion, Message, Task
 
 
 @dataclass(slots=True, frozen=True)
@@ -34,7 +34,7 @@ class _Candidate:
     node: Node
     entropies: tuple[float, ...]
     """Of the first tokens after it."""
-    session: ToolSession
+    session: Session
     prefix: PrefixHandle
 
 
@@ -43,7 +43,7 @@ class _Held:
     """A finished completion inside which paths may fork."""
 
     node: Node
-    session: ToolSession
+    session: Session
     """As it was during the completion."""
     prefix: PrefixHandle
     """Ends with the completion, or later."""
@@ -61,18 +61,20 @@ class Group:
         *,
         seed: int,
         spawn: Callable[[Coroutine[None, None, None]], None],
-        on_finished: Callable[["Group", RolloutTree], None],
+        on_finished: Callable[[RolloutTree], None],
+        tops_up: bool = True,
     ):
         """A group for `task`.
 
         Args:
-            agent: Engine, protocol, tools and limits.
+            agent: Engine, protocol, environment and limits.
             config: Sizes, entropy measurement, temperature.
             rule: Where to branch.
             task: What to answer.
             seed: Names the random streams, together with the task's id.
             spawn: Starts a coroutine that counts as the engine's participant from this call to its end.
             on_finished: Called with the finished tree, before the last path stops participating.
+            tops_up: False leaves a group small whose paths end early; the study of bias measures what top-ups do.
         """
         self._agent = agent
         self._config = config
@@ -81,6 +83,7 @@ class Group:
         self._seed = seed
         self._spawn = spawn
         self._on_finished = on_finished
+        self._tops_up = tops_up
         self._history = BranchHistory()
         self._keys: dict[int, tuple[int, ...]] = {}
         """Node ids -> the path that added them."""
@@ -91,7 +94,11 @@ class Group:
         self._candidates: defaultdict[int, list[_Candidate]] = defaultdict(list)
         self._held: list[_Held] = []
         self._root: PrefixHandle | None = None
-        self._unused_sessions: list[ToolSession] = []
+        self._first_session: Session | None = None
+        """Opened for its messages, until the first path takes it."""
+        self._messages: tuple[Message, ...] | None = None
+        """What the environment adds to the prompt; None until it is asked."""
+        self._unused_sessions: list[Session] = []
         """Of what was decided, to be closed."""
         self._num_initial: int | None = None
         """None until the rule knows."""
@@ -99,7 +106,6 @@ class Group:
         self._started = 0.0
         self._num_started = 0
         self._num_from_prompt = 0
-        self._next_turn = 1
 
     def start(self) -> None:
         """Begin to grow."""
@@ -113,6 +119,8 @@ class Group:
             self._drop(candidate)
         self._candidates.clear()
         self._drop_held()
+        if self._first_session is not None:
+            self._unused_sessions.append(self._first_session)
         await self._close_unused_sessions()
         for path in [*self._growing, *self._topups]:  # started, but cancelled before their first step
             await path.aclose()
@@ -127,14 +135,16 @@ class Group:
         Raises:
             DataError: the prompt leaves no room for a completion.
         """
-        prompt = self._agent.protocol.encode_prompt(self._task)
+        self._first_session = await self._open_session()
+        task = self._with_messages(self._first_session)
+        prompt = self._agent.protocol.encode_prompt(task)
         limit = self._agent.limits.max_trajectory_tokens
         if len(prompt) >= limit:
             raise DataError(
                 f"task {self._task.id!r}: its prompt has {len(prompt)} tokens, max_trajectory_tokens is {limit}; "
                 f"raise the limit or drop the task"
             )
-        self._tree = RolloutTree.from_prompt(self._task, prompt, self._agent.tokenizer.decode(prompt))
+        self._tree = RolloutTree.from_prompt(task, prompt, self._agent.tokenizer.decode(prompt))
         self._root = await self._agent.engine.prefill(None, prompt)
         self._num_initial = self._rule.plan(self._config.group_size, self._config.num_initial, None)
         self._start_fresh(self._num_initial or 1)
@@ -144,11 +154,37 @@ class Group:
         for _ in range(count):
             key = (self._num_from_prompt,)
             self._num_from_prompt += 1
-            session = self._agent.executor.open_session(self._task.question)
+            session, self._first_session = self._first_session, None
             self._start(key, self._tree.root, session, self._root.fork(), is_topup=are_topups)
 
+    async def _open_session(self) -> Session:
+        """A session of the task.
+
+        Raises:
+            EnvError: it begins with other messages than the first one, so that its path has another prompt.
+        """
+        session = await self._agent.environment.open(self._task, derive_seed(self._seed, self._task.id, "environment"))
+        if self._messages is None:
+            self._messages = session.messages
+        elif session.messages != self._messages:
+            await session.aclose()
+            raise EnvError(
+                f"task {self._task.id!r}: its environment began with {session.messages} after it had begun with "
+                f"{self._messages}; trajectories of one task share their prompt, so open(task, seed) must give the same "
+                f"messages for the same task and seed"
+            )
+        return session
+
+    def _with_messages(self, session: Session) -> Task:
+        """The task with what the environment adds to its prompt; no control token can arise from that."""
+        if not session.messages:
+            return self._task
+        defuse = self._agent.tokenizer.defuse
+        added = (replace(message, content=defuse(message.content)) for message in session.messages)
+        return replace(self._task, messages=(*self._task.messages, *added))
+
     def _start(
-        self, key: tuple[int, ...], start: Node, session: ToolSession, prefix: PrefixHandle, *, is_topup: bool = False
+        self, key: tuple[int, ...], start: Node, session: Session | None, prefix: PrefixHandle, *, is_topup: bool = False
     ) -> None:
         path = Path(
             self._agent, self._tree, key=key, start=start, prefix=prefix, session=session,
@@ -167,7 +203,7 @@ class Group:
     async def _run(self, path: Path) -> None:
         """Grow one path; the last one to end finishes the group."""
         try:
-            await path.run()
+            await path.run(self._open_session)
         except BaseException:  # raised again, cancellation too
             self._is_broken = True
             raise
@@ -186,7 +222,7 @@ class Group:
             self._release_root()
             self._tree.settings = self._settings()
             self._tree.seconds = round(time.monotonic() - self._started, 4)
-            self._on_finished(self, self._tree.renumbered(lambda node: self._keys[node.id]))
+            self._on_finished(self._tree.renumbered(lambda node: self._keys[node.id]))
 
     def _settle(self) -> None:
         """Decide what can be decided, and start the top-ups whose places no branch can take any more."""
@@ -195,19 +231,21 @@ class Group:
         self._decide_ripe_turns()
         if self._rule.forks_inside and not self._growing:
             self._fork_inside()
-        self._start_fresh(self._num_missing - self._most_branches(), are_topups=True)
+        if self._tops_up:
+            self._start_fresh(self._num_missing - self._most_branches(), are_topups=True)
 
     def _most_branches(self) -> int:
         """A bound on the new paths that branching can still bring.
 
-        With Z new paths per opportunity, a path that may read the results of r more turns can bring (1 + Z)^r - 1: each
-        opportunity multiplies the paths there are by 1 + Z.
+        With Z new paths per opportunity, a path that may read r more observations can bring (1 + Z)^r - 1: each opportunity
+        multiplies the paths there are by 1 + Z. Where r has no bound, any path that may branch can fill the group.
 
         Example: Z = 1, one live path with two opportunities left: 3. With five leaves missing, two top-ups start at once.
         """
-        if self._rule.forks_inside:
+        last_turn, factor = self._agent.environment.max_observations, 1 + self._rule.max_branches
+        if self._rule.forks_inside or (last_turn is None and factor > 1):
             return self._config.group_size if self._growing else 0
-        last_turn, factor = self._agent.executor.max_observations, 1 + self._rule.max_branches
+        last_turn = last_turn or 0
         live = sum(factor ** (last_turn - turn) - 1 for turn in self._growing.values())
         waiting = sum(len(c) * (factor - 1) * factor ** (last_turn - turn) for turn, c in self._candidates.items())
         return live + waiting
@@ -218,7 +256,7 @@ class Group:
         entropies = self._window([completion])
         node.entropy_delta = entropy_delta(
             entropies, self._initial_window(node), window=window,
-            normalizer=self._config.entropy_normalizer, vocab_size=self._agent.vocab_size,
+            normalizer=self._config.entropy_normalizer, vocab_size=self._agent.tokenizer.vocab_size,
         )  # fmt: skip
         if path in self._topups:
             return
@@ -230,28 +268,26 @@ class Group:
 
     def _decide_ripe_turns(self) -> None:
         """Decide every turn that all growing paths have reached, in order; a branch decided here holds back later turns."""
-        while self._next_turn in self._candidates and min(self._growing.values(), default=self._next_turn) >= self._next_turn:
-            candidates = sorted(self._candidates[self._next_turn], key=lambda c: c.key)
-            self._decide(candidates)
-            del self._candidates[self._next_turn]
+        while self._candidates and (turn := min(self._candidates)) <= min(self._growing.values(), default=turn):
+            candidates = sorted(self._candidates.pop(turn), key=lambda c: c.key)
+            self._decide(turn, candidates)
             for candidate in candidates:
                 self._drop(candidate)
-            self._next_turn += 1
 
-    def _decide(self, candidates: list[_Candidate]) -> None:
+    def _decide(self, turn: int, candidates: list[_Candidate]) -> None:
         """Grant the rule's requests for one turn by priority, ties in the order of the paths, while leaves are missing."""
         if self._num_missing == 0:
             return
         opportunities = [self._opportunity(c) for c in candidates]
         for candidate, opportunity in zip(candidates, opportunities, strict=True):
             candidate.node.branch_score = self._rule.score(opportunity)
-        rng = Random(derive_seed(self._seed, self._task.id, "branch", self._next_turn))
+        rng = Random(derive_seed(self._seed, self._task.id, "branch", turn))
         at = {c.node.id: c for c in candidates}
         for request, count in self._grant(self._rule.decide(opportunities, rng)):
             candidate = at[request.node]
             self._history.record_fork(candidate.node)
             for index in range(count):
-                key = (*candidate.key, self._next_turn, index)
+                key = (*candidate.key, turn, index)
                 self._start(key, candidate.node, candidate.session.fork(), candidate.prefix.fork())
 
     def _grant(self, requests: list[ForkRequest]) -> list[tuple[ForkRequest, int]]:
@@ -300,7 +336,7 @@ class Group:
 
     @property
     def _normalizer(self) -> float:
-        return normalizer_value(self._config.entropy_normalizer, self._agent.vocab_size)
+        return normalizer_value(self._config.entropy_normalizer, self._agent.tokenizer.vocab_size)
 
     def _hold(self, path: Path, prefix: PrefixHandle) -> None:
         """Keep what a fork inside the completion just finished would start from."""

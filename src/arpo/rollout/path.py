@@ -1,17 +1,16 @@
-"""One path of a tree: complete, call the tool, read the result, and again, until the answer or a limit."""
+"""One path of a tree: complete, let the environment answer, read that, and again, until the end of the episode or a limit."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from arpo.errors import EngineError
+from arpo.errors import EngineError, EnvError
 from arpo.inference.base import PrefixHandle
 from arpo.protocols.base import Tokenizer
 from arpo.rollout.agent import Agent
+from arpo.rollout.environment import Session
 from arpo.seeds import derive_seed
-from arpo.tools.executor import ToolSession
 from arpo.tree import Node, NodeKind, RolloutTree
-from arpo.types import Completion, Parse, SamplingParams, StopReason, ToolCall, ToolResult
+from arpo.types import Completion, Message, Observation, SamplingParams, StopReason, Turn
 
 
 class Path:
@@ -25,7 +24,7 @@ class Path:
         key: tuple[int, ...],
         start: Node,
         prefix: PrefixHandle,
-        session: ToolSession,
+        session: Session | None,
         temperature: float,
         entropy_top_k: int | None,
         seed: int,
@@ -36,24 +35,24 @@ class Path:
         """A path that continues `prefix`, whose last node is `start`: the prompt, an observation, or a completion cut inside.
 
         Args:
-            agent: Engine, protocol, tools and limits.
+            agent: Engine, protocol, environment and limits.
             tree: Where nodes are added.
             key: Its place among the paths of the tree; also the order of siblings.
             start: The last node of `prefix`.
             prefix: What to continue; the path's own from now on.
-            session: The tools of this path, its own from now on.
+            session: The environment of this path, its own from now on; None: `run` opens it.
             temperature: Sampling temperature.
             entropy_top_k: As in `SamplingParams`.
             seed: Names its stream of random numbers.
             entropy_window: Tokens after a tool result that `on_window` wants to see.
             on_window: Called once that many tokens follow a tool result, or the turn has ended before, with the completion so
                 far and the prefix that ends with the result, for the callee to fork. None: nobody wants to know.
-            on_completion: Called when `node` is a completion just finished, its call not yet made, with the prefix that ends
+            on_completion: Called when `node` is a completion just finished, not yet answered, with the prefix that ends
                 with it, for the callee to fork. None as above.
         """
         self.key = key
         self.node = start
-        self.session = session
+        self._session = session
         self.node_ids: list[int] = []
         self._agent = agent
         self._tree = tree
@@ -66,9 +65,16 @@ class Path:
         self._on_completion = on_completion
         self._is_branch = start.kind is not NodeKind.PROMPT
 
-    async def run(self) -> None:
-        """Grow to the leaf; frees what the path holds, also when cancelled."""
+    @property
+    def session(self) -> Session:
+        """The environment of this path, as its last turn left it."""
+        assert self._session is not None, "it is opened before the first turn"
+        return self._session
+
+    async def run(self, open_session: Callable[[], Awaitable[Session]]) -> None:
+        """Grow to the leaf; frees what the path holds, also when cancelled. A path without a session opens one first."""
         try:
+            self._session = self._session or await open_session()
             while await self._take_turn():
                 pass
         finally:
@@ -77,19 +83,21 @@ class Path:
     async def aclose(self) -> None:
         """Free what the path holds; only for a path that never ran."""
         self._prefix.release()
-        await self.session.aclose()
+        if self._session is not None:
+            await self._session.aclose()
 
     async def _take_turn(self) -> bool:
-        """One completion and, if it calls a tool, the observation; False when the path has ended."""
-        before = start_of_turn(self._tree, self.node).results
-        parse = await self._complete()
-        if parse is None or not parse.calls:
+        """One completion and what the environment says to it; False when the path has ended."""
+        turn = await self._complete()
+        if turn is None:
             return False
-        results = await self._call(parse.calls)
-        is_refused_again = _are_refused(before) and _are_refused(results)
-        return not is_refused_again and await self._observe(results)
+        step = await self.session.step(turn)
+        self.node.step_reward, self.node.step_metrics = step.reward, dict(step.metrics)
+        can_go_on = bool(step.observations) and await self._observe(step.observations)
+        self.node.is_done = step.is_done
+        return can_go_on and not step.is_done
 
-    async def _complete(self) -> Parse | None:
+    async def _complete(self) -> Turn | None:
         """Sample a completion and add its node; None when there is no room for one."""
         kept = [t for n in turn_completions(self._tree, self.node) for t in n.token_ids]
         self._turn_seed, self._position = derive_seed(self._seed, self.node.turn), len(kept)
@@ -102,7 +110,8 @@ class Path:
         completion = await (self._sample_window(sampling, on_window) if on_window else self._sample(sampling))
         text = completion_text(self._agent.tokenizer, completion.token_ids)
         whole = completion_text(self._agent.tokenizer, kept + completion.token_ids) if kept else text
-        parse = self._agent.protocol.parse(whole, is_cut=completion.stop_reason is StopReason.LENGTH)
+        is_cut = completion.stop_reason is StopReason.LENGTH
+        parse = self._agent.protocol.parse(whole, is_cut=is_cut)
         self.node = self._tree.append(
             self.node, NodeKind.COMPLETION, completion.token_ids, text=text, logprobs=completion.logprobs,
             entropies=completion.entropies, stop_reason=completion.stop_reason, parse=parse, is_branch=self._is_branch,
@@ -112,7 +121,7 @@ class Path:
         self._is_branch = False
         if self._on_completion is not None:
             self._on_completion(self, self._prefix)
-        return parse
+        return Turn(text=whole, parse=parse, index=self.node.turn, is_cut=is_cut)
 
     async def _sample_window(
         self, sampling: SamplingParams, on_window: Callable[["Path", Completion, PrefixHandle], None]
@@ -139,22 +148,29 @@ class Path:
         self._move_to(prefix)
         return completion
 
-    async def _call(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
-        """The results of a turn's calls, in order; they run at the same time, those of a tool with state one by one."""
-        if len(calls) == 1:
-            return [await self.session.call(calls[0])]
-        return await asyncio.gather(*(self.session.call(call) for call in calls))
+    async def _observe(self, observations: Sequence[Observation]) -> bool:
+        """Add the node that shows some observations; False when it does not leave room for another token.
 
-    async def _observe(self, results: Sequence[ToolResult]) -> bool:
-        """Add the observation; False when it does not leave room for another token."""
-        token_ids = self._agent.protocol.encode_observation(*results)
+        Raises:
+            EnvError: there are more of them on the path than the environment said there can be.
+        """
+        bound = self._agent.environment.max_observations
+        if bound is not None and self.node.turn >= bound:
+            raise EnvError(
+                f"task {self._tree.task.id!r}: its environment answered turn {self.node.turn + 1} of a path, but says "
+                f"max_observations = {bound}, by which top-ups are started; raise that, or set it to None"
+            )
+        token_ids = self._agent.protocol.encode_observation(*observations)
         if self._prefix.num_tokens + len(token_ids) >= self._agent.limits.max_trajectory_tokens:
             return False
         self._move_to(await self._agent.engine.prefill(self._prefix, token_ids))
         text = self._agent.tokenizer.decode(token_ids)
+        results = [o.result for o in observations if o.result is not None]
+        messages = tuple(Message(role=o.role, content=o.content) for o in observations if o.result is None)
         self.node = self._tree.append(
-            self.node, NodeKind.OBSERVATION, token_ids, text=text, tool_result=results[0], further_results=tuple(results[1:])
-        )
+            self.node, NodeKind.OBSERVATION, token_ids, text=text, messages=messages,
+            tool_result=results[0] if results else None, further_results=tuple(results[1:]),
+        )  # fmt: skip
         self.node_ids.append(self.node.id)
         return True
 
@@ -173,12 +189,6 @@ def turn_completions(tree: RolloutTree, node: Node) -> list[Node]:
     return parts[::-1]
 
 
-def start_of_turn(tree: RolloutTree, node: Node) -> Node:
-    """The prompt or observation after which the turn of `node` began; `node` itself when it is no completion."""
-    parts = turn_completions(tree, node)
-    return tree.nodes[parts[0].parent or 0] if parts else node
-
-
 def _joined(first: Completion, second: Completion) -> Completion:
     """A paused completion and its rest as one, of one version of the weights, as every node is."""
     if first.policy_version != second.policy_version:
@@ -192,10 +202,6 @@ def _joined(first: Completion, second: Completion) -> Completion:
         logprobs=first.logprobs + second.logprobs,
         entropies=first.entropies + second.entropies,
     )
-
-
-def _are_refused(results: Sequence[ToolResult]) -> bool:
-    return bool(results) and all(result.status == "refused" for result in results)
 
 
 def completion_text(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:

@@ -63,7 +63,7 @@ class RolloutRunner:
         Raises:
             DataError: two tasks have one id; or, with `on_failure` None, a prompt leaves no room for a completion.
             EngineError: a tree failed twice and `on_failure` is None.
-            ToolError: the state of a tool cannot be forked.
+            ToolError, EnvError: an environment's state cannot be forked, or it broke its contract.
         """
         _require_distinct(tasks)
         finished: asyncio.Queue[RolloutTree | None] = asyncio.Queue()
@@ -155,7 +155,7 @@ class _Growth:
         finally:
             await group.aclose()
 
-    def _finish(self, _: Group, tree: RolloutTree) -> None:
+    def _finish(self, tree: RolloutTree) -> None:
         self._start_next()
         self._on_finished(tree)
 

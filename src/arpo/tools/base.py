@@ -57,3 +57,8 @@ class Tool(Protocol):
 def is_local(tool: Tool) -> bool:
     """True for a tool that declares `is_local = True`: it needs no network, so that offline runs may call it."""
     return getattr(tool, "is_local", False) is True
+
+
+def needs_question(tool: Tool) -> bool:
+    """True for a tool that declares `needs_question = True`: its argument `question` is the task's where a call has none."""
+    return getattr(tool, "needs_question", False) is True

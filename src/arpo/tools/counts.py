@@ -56,12 +56,17 @@ class ExecutorCounts(ToolCounts):
 
 
 def tool_metrics(counts: ExecutorCounts) -> dict[str, float]:
-    """The `tool/<name>/` metrics, of tools that were called; latencies of those that were carried out.
+    """What `rollout/` metrics say of all calls, and the `tool/<name>/` metrics of tools that were called.
 
     Example:
-        {"tool/python/calls": 8, "tool/python/success_rate": 0.75, "tool/python/error_rate": 0.25, ...}
+        {"rollout/tool_calls_issued": 8, ..., "tool/python/calls": 8, "tool/python/success_rate": 0.75, ...}
     """
-    found: dict[str, float] = {}
+    found: dict[str, float] = {
+        "rollout/tool_calls_issued": counts.issued,
+        "rollout/tool_calls_executed": counts.executed,
+        "rollout/tool_error_rate": (counts.errors + counts.timeouts) / max(1, counts.issued),
+        "rollout/refused_rate": counts.refused / max(1, counts.issued),
+    }
     for name, of in sorted(counts.per_tool.items()):
         if name != UNKNOWN:
             found |= {f"tool/{name}/{metric}": value for metric, value in _metrics(of).items()}

@@ -1,4 +1,4 @@
-"""The one place where a tool is called: limits on calls, time, concurrency and size; retries; no exception gets out."""
+"""The environment of tools, and the one place where they are called: every limit, retries; no exception gets out."""
 
 import asyncio
 import random
@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 
-from arpo.cache import Cache
+from arpo.cache import Cache, CacheKey
 from arpo.clients.concurrency import ConcurrencyLimit
 from arpo.errors import ConfigError, ToolError
 from arpo.tools.answers import Answers, call_key
-from arpo.tools.base import Tool, TransientError
+from arpo.tools.base import Tool, TransientError, needs_question
 from arpo.tools.config import ExecutorConfig
-from arpo.tools.counts import UNKNOWN, ExecutorCounts, ToolCounts
-from arpo.types import ToolCall, ToolResult
+from arpo.tools.counts import UNKNOWN, ExecutorCounts, ToolCounts, tool_metrics
+from arpo.types import Message, Observation, Step, Task, ToolCall, ToolResult, Turn
 
 
 class ToolExecutor:
-    """Calls tools for many trajectories at once.
+    """An `Environment` that answers the calls of a turn, for many trajectories at once, and ends at a turn without one.
 
     Args:
         tools: by name; closed by `aclose`.
@@ -50,10 +50,14 @@ class ToolExecutor:
     def open_session(self, question: str = "") -> "ToolSession":
         """A session for one initial trajectory, with fresh state of every tool that has state.
 
-        `question` is the task's: it fills the optional argument `question` of tools that have one, where a call leaves it out.
+        `question` is the task's, for the tools that ask for it (`needs_question`).
         """
         tools = {name: tool.fork() for name, tool in self.tools.items()}
         return ToolSession(self, tools, num_calls={}, place="", question=question)
+
+    async def open(self, task: Task, seed: int) -> "ToolSession":
+        """As `Environment.open`: `open_session` with the task's question."""
+        return self.open_session(task.question)
 
     @property
     def max_observations(self) -> int:
@@ -70,22 +74,25 @@ class ToolExecutor:
         least_limit = min([max_calls, *self.config.max_calls_per_tool.values()])
         return max_calls + (max_calls - least_limit + 1)
 
-    def take_counts(self) -> ExecutorCounts:
-        """What was counted since the last time; counting starts again at zero."""
+    def take_metrics(self) -> dict[str, float]:
+        """As `Environment.take_metrics`: see `counts.tool_metrics`."""
         counts, self.counts = self.counts, ExecutorCounts()
-        return counts
+        return tool_metrics(counts)
 
     async def aclose(self) -> None:
         """Close the tools; the cache stays the caller's."""
         for tool in self.tools.values():
             await tool.aclose()
 
-    async def execute(self, tools: Mapping[str, Tool], call: ToolCall, *, place: str, refusal: str | None) -> ToolResult:
+    async def execute(
+        self, tools: Mapping[str, Tool], call: ToolCall, *, key: CacheKey | None, place: str, refusal: str | None
+    ) -> ToolResult:
         """The result of one call of one of `tools`, counted, timed and cut to size.
 
         Args:
             tools: of the trajectory.
             call: what the policy wrote.
+            key: of the call; None when its arguments are no JSON, or it names no tool.
             place: of the call on its path (`CacheKey.after`).
             refusal: what to say instead of calling; None calls.
 
@@ -102,7 +109,7 @@ class ToolExecutor:
         elif tool is None:
             result = ToolResult(content=f"There is no tool {call.name!r}. The tools are: {', '.join(tools)}.", status="error")
         else:
-            result = await self._answer(tool, call, place)
+            result = await self._answer(tool, call, key, place)
             was_executed = not result.cached
         content, was_cut = self._cut(result.content, self.config.max_result_tokens)
         seconds = time.perf_counter() - started
@@ -110,12 +117,10 @@ class ToolExecutor:
         self._count(call.name if tool is not None else UNKNOWN, result, was_executed)
         return result
 
-    async def _answer(self, tool: Tool, call: ToolCall, place: str) -> ToolResult:
+    async def _answer(self, tool: Tool, call: ToolCall, key: CacheKey | None, place: str) -> ToolResult:
         has_state = tool is not self.tools[tool.name]
         try:
-            return await self._answers.answer(
-                tool, call_key(tool, call), place, lambda: self._run(tool, call), has_state=has_state
-            )  # fmt: skip
+            return await self._answers.answer(tool, key, place, lambda: self._run(tool, call), has_state=has_state)
         except ToolError:
             raise  # of a replay that is none
         except Exception as error:  # the cache's disk is full, say: the trajectory goes on, the count of errors shows it
@@ -179,20 +184,46 @@ class ToolExecutor:
 class ToolSession:
     """The tools of one trajectory and how often its path called them; made by `ToolExecutor.open_session` and `fork`."""
 
+    messages: tuple[Message, ...] = ()
+    """Added to the prompt: nothing."""
+
     def __init__(
-        self, executor: ToolExecutor, tools: Mapping[str, Tool], num_calls: Mapping[str, int], place: str, question: str
+        self,
+        executor: ToolExecutor,
+        tools: Mapping[str, Tool],
+        num_calls: Mapping[str, int],
+        place: str,
+        question: str,
+        *,
+        is_refused: bool = False,
     ) -> None:
         self._executor = executor
         self._tools = tools
         self._num_calls = dict(num_calls)
         self._place = place
         self._question = question
+        self._is_refused = is_refused  # every call of the turn before was
         self._one_at_a_time = {name: asyncio.Lock() for name, tool in tools.items() if tool is not executor.tools[name]}
 
     @property
     def num_calls(self) -> int:
         """Calls made on this path, from the prompt on, refused ones not counted."""
         return sum(self._num_calls.values())
+
+    async def step(self, turn: Turn) -> Step:
+        """The results of the turn's calls, in order; done at a turn without one.
+
+        Calls run at the same time, those of a tool with state one by one. Two turns in a row whose calls are all refused end
+        the path: the second one's results are not shown.
+        """
+        calls = turn.parse.calls
+        if not calls:
+            return Step(is_done=True)
+        results = [await self.call(calls[0])] if len(calls) == 1 else await asyncio.gather(*map(self.call, calls))
+        was_refused, self._is_refused = self._is_refused, all(result.status == "refused" for result in results)
+        if was_refused and self._is_refused:
+            return Step()
+        return Step(observations=tuple(Observation(content=result.content, result=result) for result in results))
 
     async def call(self, call: ToolCall) -> ToolResult:
         """The result of one call.
@@ -203,25 +234,28 @@ class ToolSession:
         no recording of it.
         """
         tool = self._tools.get(call.name)
-        if tool is not None and self._question and _asks_question(tool) and "question" not in call.arguments:
-            call = replace(call, arguments={**call.arguments, "question": self._question})
+        if tool is not None and needs_question(tool) and self._question:
+            call = replace(call, arguments={"question": self._question, **call.arguments})
+        key = call_key(tool, call) if tool is not None else None
         refusal = self._refusal(call.name)
         if refusal is None:
             self._num_calls[call.name] = self._num_calls.get(call.name, 0) + 1
-            if tool is not None and (key := call_key(tool, call)) is not None:
+            if key is not None:
                 self._place = key.after(self._place)
         place = self._place
         async with self._one_at_a_time.get(call.name, nullcontext()):
-            return await self._executor.execute(self._tools, call, place=place, refusal=refusal)
+            return await self._executor.execute(self._tools, call, key=key, place=place, refusal=refusal)
 
     def fork(self) -> "ToolSession":
-        """A session for a branch: the same counts, every tool forked.
+        """A session for a branch: the same counts and state, every tool forked.
 
         Raises:
             ToolError: a tool's state cannot be forked.
         """
         tools = {name: tool.fork() for name, tool in self._tools.items()}
-        return ToolSession(self._executor, tools, self._num_calls, self._place, self._question)
+        return ToolSession(
+            self._executor, tools, self._num_calls, self._place, self._question, is_refused=self._is_refused
+        )  # fmt: skip
 
     async def aclose(self) -> None:
         """Close what belongs to this session alone; tools without state stay open for the others."""
@@ -238,10 +272,6 @@ class ToolSession:
         if limit is not None and self._num_calls.get(name, 0) >= limit:
             return f"Refused: all {limit} calls of {name} are used up. You may still use other tools or give your answer."
         return None
-
-
-def _asks_question(tool: Tool) -> bool:
-    return "question" in tool.schema.get("properties", {}) and "question" not in tool.schema.get("required", ())
 
 
 def _check_names(limit: str, names: Iterable[str], tools: Mapping[str, Tool]) -> None:

@@ -63,6 +63,7 @@ METRICS: dict[str, Metric] = {
     "rollout/tokens_trajectory": Metric("tokens", "Tokens over all trajectories: a token shared by d leaves counts d times."),
     "rollout/mixed_group_rate": Metric("1", "Share of groups whose leaves differ in reward; only these give a gradient."),
     "rollout/tokens_per_s": Metric("tokens/s", "Tokens sampled per second of growing trees, tool time included."),
+    "environment/<name>": Metric("as it says", "What an environment of your own counted in the step, by its own name."),
     "judge/answers": Metric("count", "Answers the judge was given; equal ones of one step count each."),
     "judge/correct_rate": Metric("1", "Share of the verdicts that say Correct; ungraded answers are no part of it."),
     "judge/ungraded": Metric("count", "Answers without a verdict: the judge's server failed, or what it said was no verdict."),
@@ -143,6 +144,7 @@ METRICS: dict[str, Metric] = {
 
 
 _TOOL = re.compile(r"^tool/[^/]+/")
+_ENVIRONMENT = re.compile(r"^environment/[^/]+$")
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -152,7 +154,7 @@ def check_names(names: Iterable[str]) -> None:
         ValueError: names the unknown metric and the nearest known one.
     """
     for name in names:
-        if name not in METRICS and _TOOL.sub("tool/<name>/", name) not in METRICS:
+        if name not in METRICS and _ENVIRONMENT.sub("environment/<name>", _TOOL.sub("tool/<name>/", name)) not in METRICS:
             nearest = get_close_matches(name, METRICS, n=1, cutoff=0.3)
             hint = f"did you mean {nearest[0]!r}? " if nearest else ""
             raise ValueError(f"metric {name!r} is not in arpo.tracking.METRICS; {hint}Add it there with its unit and meaning")

@@ -1,6 +1,6 @@
 """Metrics of a step: of its trees and of its updates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
 import torch
@@ -8,23 +8,24 @@ from torch import Tensor
 
 from arpo.batching.policy_batch import TreeCredit
 from arpo.rewards.scoring import mean_scores
-from arpo.tools.counts import ExecutorCounts, tool_metrics
 from arpo.training.collector import StepRollouts
 from arpo.training.config import RlRun
 from arpo.training.credit import leaf_rewards
 from arpo.training.reference import RewardKl
 from arpo.training.update import UpdateTotals
-from arpo.tree import Node, NodeKind, RolloutTree
+from arpo.tree import Node, RolloutTree
 from arpo.tree.statistics import measure_trees
 from arpo.types import StopReason
 
 
-def measure_rollout(rollouts: StepRollouts, counts: ExecutorCounts, *, window: int, seconds: float) -> dict[str, float]:
+def measure_rollout(
+    rollouts: StepRollouts, environment: Mapping[str, float], *, window: int, seconds: float
+) -> dict[str, float]:
     """The `rollout/` and `tool/` metrics of a step, over every tree it sampled.
 
     Args:
         rollouts: The trees.
-        counts: What the executor did for them, and for trees that were dropped.
+        environment: The environment's own metrics, of them and of trees that were dropped.
         window: Tokens after a tool result that count as near it.
         seconds: Time it took to sample and score them.
     """
@@ -40,15 +41,11 @@ def measure_rollout(rollouts: StepRollouts, counts: ExecutorCounts, *, window: i
         "rollout/dropped_trees": rollouts.num_dropped,
         "rollout/rounds": rollouts.num_rounds,
         "rollout/groups_replaced": len(rollouts.replaced),
-        "rollout/tool_calls_issued": counts.issued,
-        "rollout/tool_calls_executed": counts.executed,
         "rollout/tool_calls_per_trajectory": fmean(calls),
-        "rollout/tool_error_rate": (counts.errors + counts.timeouts) / max(1, counts.issued),
-        "rollout/refused_rate": counts.refused / max(1, counts.issued),
         "rollout/truncated_rate": sum(_is_truncated(leaf) for leaf in leaves) / len(leaves),
         "rollout/mixed_group_rate": (len(trees) - len(rollouts.without_signal)) / len(trees),
         "rollout/tokens_per_s": found["tokens_sampled"] / seconds,
-        **tool_metrics(counts),
+        **environment,
     }
 
 
@@ -114,5 +111,4 @@ _GROWN = (
 
 
 def _is_truncated(leaf: Node) -> bool:
-    called = leaf.parse is not None and leaf.parse.tool_call is not None
-    return leaf.stop_reason is StopReason.LENGTH or called or leaf.kind is NodeKind.OBSERVATION
+    return leaf.stop_reason is StopReason.LENGTH or not leaf.is_done

@@ -127,7 +127,7 @@ class RLTrainer:
             executor = build_executor(config.tools, offered, self._agent.tokenizer, extra_tools=tools)
         tasks = _open_tasks(config.tasks, self._progress)[: config.num_tasks]
         deterministic = self._config.rollout.deterministic
-        return Validation(self._agent, tasks, self._scorer, own_executor=executor, deterministic=deterministic)
+        return Validation(self._agent, tasks, self._scorer, own_environment=executor, deterministic=deterministic)
 
     def _resume(self) -> None:
         """Go to the newest checkpoint of the run directory, if it holds one."""
@@ -159,7 +159,7 @@ class RLTrainer:
                     _show(phase, metrics)
         finally:
             await self._engine.aclose()
-            await self._agent.executor.aclose()
+            await self._agent.environment.aclose()
             await self._scorer.aclose()
             if self._validation is not None:
                 await self._validation.aclose()
@@ -172,8 +172,8 @@ class RLTrainer:
         state, started = self.state, time.perf_counter()
         rollouts = await self._collector.collect(state.step, state.position, self._filter.filtered)
         grow_s = time.perf_counter() - started
-        counts = self._agent.executor.take_counts()
-        metrics = measure_rollout(rollouts, counts, window=self._config.rollout.entropy_window, seconds=grow_s)
+        counted = self._agent.environment.take_metrics()
+        metrics = measure_rollout(rollouts, counted, window=self._config.rollout.entropy_window, seconds=grow_s)
         metrics |= self._filter.observe(rollouts.trees, rollouts.without_signal) | self._scorer.take_judge_metrics()
         metrics |= self.learner.learn(rollouts.kept)
         update_s = time.perf_counter() - started - grow_s
@@ -254,9 +254,10 @@ def _show(phase: Phase, metrics: Mapping[str, float]) -> None:
         "H_tool": round(metrics["rollout/entropy_after_tool"], 3),
         "H_else": round(metrics["rollout/entropy_elsewhere"], 3),
         "branches": int(metrics["rollout/num_branches"]),
-        "calls": f"{metrics['rollout/tool_calls_issued']:.0f}/{metrics['rollout/tool_calls_executed']:.0f}",
         "tok/s": int(metrics["rollout/tokens_per_s"]),
     }
+    if "rollout/tool_calls_issued" in metrics:
+        fields["calls"] = f"{metrics['rollout/tool_calls_issued']:.0f}/{metrics['rollout/tool_calls_executed']:.0f}"
     if "valid/accuracy" in metrics:
         fields["valid"] = round(metrics["valid/accuracy"], 3)
     phase.advance(1, **fields)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from arpo.rewards.scoring import Scorer, mean_scores
 from arpo.rollout.agent import Agent
 from arpo.rollout.config import NoBranchingConfig, RolloutConfig
+from arpo.rollout.environment import Environment
 from arpo.rollout.runner import RolloutRunner
-from arpo.tools.executor import ToolExecutor
 from arpo.tree import RolloutTree
 from arpo.types import Task
 
@@ -22,7 +22,7 @@ class Validation:
         tasks: Sequence[Task],
         scorer: Scorer,
         *,
-        own_executor: ToolExecutor | None,
+        own_environment: Environment | None,
         deterministic: bool,
     ):
         """A validation.
@@ -31,11 +31,11 @@ class Validation:
             agent: The policy in its environment.
             tasks: What it is asked.
             scorer: Scores the answers, meanwhile.
-            own_executor: Tools of the validation alone, closed with it; None: the agent's.
+            own_environment: Environment of the validation alone, closed with it; None: the agent's.
             deterministic: As `rollout.deterministic`.
         """
-        self._own_executor = own_executor
-        self._agent = agent if own_executor is None else replace(agent, executor=own_executor)
+        self._own_environment = own_environment
+        self._agent = agent if own_environment is None else replace(agent, environment=own_environment)
         self._tasks = tasks
         self._scorer = scorer
         greedy = RolloutConfig(group_size=1, rule=NoBranchingConfig(), temperature=0, deterministic=deterministic)
@@ -43,16 +43,16 @@ class Validation:
 
     async def run(self) -> dict[str, float]:
         """Mean scores, tool calls per task and the number of tasks."""
-        self._agent.executor.take_counts()
+        self._agent.environment.take_metrics()
         trees: dict[str, RolloutTree] = {}
         async with aclosing(self._scorer.scored(self._runner.grow(self._tasks, seed=0))) as scored:
             async for tree in scored:
                 trees[tree.task.id] = tree
         scores = mean_scores([trees[task.id] for task in self._tasks])
-        calls = self._agent.executor.take_counts().issued / len(self._tasks)
-        return scores | {"tool_calls_per_task": calls, "num_tasks": len(self._tasks)}
+        calls = self._agent.environment.take_metrics().get("rollout/tool_calls_issued", 0.0)
+        return scores | {"tool_calls_per_task": calls / len(self._tasks), "num_tasks": len(self._tasks)}
 
     async def aclose(self) -> None:
-        """Close the tools that are its own."""
-        if self._own_executor is not None:
-            await self._own_executor.aclose()
+        """Close the environment that is its own."""
+        if self._own_environment is not None:
+            await self._own_environment.aclose()

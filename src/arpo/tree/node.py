@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from arpo.types import Parse, StopReason, ToolResult
+from arpo.types import Message, Parse, StopReason, ToolResult
 
 
 class NodeKind(StrEnum):
@@ -44,6 +44,14 @@ class Node:
     """On an observation: the result its tokens show, the first of several."""
     further_results: tuple[ToolResult, ...] = ()
     """On an observation: the results of further calls of the same turn, in the order of the calls."""
+    messages: tuple[Message, ...] = ()
+    """On an observation: what was said beside the results of tools, by whom, in order."""
+    step_reward: float | None = None
+    """On a completion: what the environment gave for the turn it ends; None when it gave nothing."""
+    step_metrics: dict[str, float] = field(default_factory=dict[str, float])
+    """On a completion: the numbers by name the environment gave with its answer."""
+    is_done: bool = False
+    """On a leaf: True where the environment ended the episode, False where a limit did."""
     policy_version: int = 0
     """Number of optimizer updates behind the weights that sampled this node."""
 

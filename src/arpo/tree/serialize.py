@@ -153,6 +153,8 @@ def _node_to_dict(node: Node) -> dict[str, Any]:
     for key in ("parse", "tool_result"):
         if key in kept:
             kept[key] = asdict(kept[key])
+    if "messages" in kept:
+        kept["messages"] = [asdict(message) for message in node.messages]
     if "further_results" in kept:
         kept["further_results"] = [asdict(result) for result in node.further_results]
     return kept
@@ -173,6 +175,7 @@ def _node_from_dict(data: dict[str, Any]) -> Node:
         data["parse"] = Parse(**parse)
     if "tool_result" in data:
         data["tool_result"] = _result_from_dict(data["tool_result"])
+    data["messages"] = tuple(Message(**m) for m in data.get("messages", ()))
     data["further_results"] = tuple(_result_from_dict(r) for r in data.get("further_results", ()))
     return Node(**data)
 

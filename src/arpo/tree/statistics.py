@@ -131,9 +131,9 @@ class TreeStatistics:
         )
 
     def _compare_answers(self, tree: RolloutTree) -> None:
-        leaves = tree.leaves()
-        given = [leaf.parse.answer for leaf in leaves if leaf.parse is not None and leaf.parse.answer is not None]
-        self._counts["no_answer"] += len(leaves) - len(given)
+        parses = [trajectory.final_parse for trajectory in tree.trajectories()]
+        given = [parse.answer for parse in parses if parse is not None and parse.answer is not None]
+        self._counts["no_answer"] += len(parses) - len(given)
         answers = Counter(self._read_answer(answer) for answer in given)
         self._distinct.append(len(answers))
         if len(given) > 1:

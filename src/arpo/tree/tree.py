@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from arpo.tree.node import Node, NodeKind
-from arpo.types import Task, ToolResult
+from arpo.types import Parse, Task, ToolResult
 
 
 @dataclass(slots=True)
@@ -58,8 +58,9 @@ class RolloutTree:
     def split(self, node: Node, offset: int) -> Node:
         """Cut a completion after `offset` tokens so that a fork can start there; return the first part.
 
-        The first part keeps the node's id and parent; the rest becomes its only child and takes over its children, parse and
-        stop reason. Concatenated token ids, log-probs and entropies of every path stay what they were.
+        The first part keeps the node's id and parent; the rest becomes its only child and takes over its children, parse, stop
+        reason and what the environment gave for the turn. Concatenated token ids, log-probs and entropies of every path stay
+        what they were.
 
         Raises:
             ValueError: not a completion, or `offset` not strictly inside it.
@@ -69,10 +70,9 @@ class RolloutTree:
         orphans = self.children[node.id]
         self.children[node.id] = []
         rest = self._add(
-            Node(
-                id=len(self.nodes), parent=node.id, kind=node.kind, token_ids=node.token_ids[offset:], turn=node.turn,
+            replace(
+                node, id=len(self.nodes), parent=node.id, token_ids=node.token_ids[offset:], text="", is_branch=False,
                 logprobs=(node.logprobs or [])[offset:], entropies=(node.entropies or [])[offset:],
-                stop_reason=node.stop_reason, parse=node.parse, policy_version=node.policy_version,
             )
         )  # fmt: skip
         for child in orphans:
@@ -81,7 +81,8 @@ class RolloutTree:
         node.token_ids = node.token_ids[:offset]
         node.logprobs = (node.logprobs or [])[:offset]
         node.entropies = (node.entropies or [])[:offset]
-        node.stop_reason = node.parse = None
+        node.stop_reason = node.parse = node.step_reward = None
+        node.step_metrics, node.is_done = {}, False
         return node
 
     def path(self, node: Node) -> list[Node]:
@@ -172,6 +173,13 @@ class Trajectory:
     def completions(self) -> list[Node]:
         """The sampled nodes in order."""
         return [n for n in self.nodes if n.is_sampled]
+
+    @property
+    def final_parse(self) -> Parse | None:
+        """The parse of the completion it ends with, also where the environment ended the episode with words of its own."""
+        if self.leaf.is_sampled:
+            return self.leaf.parse
+        return self.completions[-1].parse if self.leaf.is_done else None
 
     @property
     def tool_results(self) -> list[ToolResult]:

@@ -149,7 +149,8 @@ def _transcript(tree: RolloutTree) -> Iterator[tuple[str, str, str]]:
     """(kind, who, text) of each step of a tree with one trajectory."""
     for node in tree.depth_first():
         if node.kind is NodeKind.OBSERVATION:
-            who = "tool result" + "".join(f", {r.status}" for r in node.results if r.status != "success")
-            yield "observation", who, "\n\n".join(result.content for result in node.results)
+            who = "tool result" if node.results else "environment"
+            who += "".join(f", {r.status}" for r in node.results if r.status != "success")
+            yield "observation", who, "\n\n".join(said.content for said in (*node.results, *node.messages))
         elif node.is_sampled:
             yield "completion", "policy", node.text

@@ -151,7 +151,9 @@ def _headline(tree: RolloutTree, node: Node) -> tuple[str, str]:
     if node.kind is NodeKind.PROMPT:
         return "prompt", _question(tree)
     if node.kind is NodeKind.OBSERVATION:
-        return node.tool_result.status if node.tool_result else "", "result"
+        if node.results:
+            return node.results[0].status, "result"
+        return node.messages[0].role if node.messages else "", "message"
     if node.parse and node.parse.tool_call:
         call = node.parse.tool_call
         more = f" and {len(node.parse.further_calls)} more" if node.parse.further_calls else ""
@@ -214,8 +216,8 @@ def _tree_facts(tree: RolloutTree) -> list[str]:
 
 def _details(node: Node, leaves: int, decode: Decoder | None) -> dict[str, Any]:
     details: dict[str, Any] = {"kind": node.kind.value, "facts": _detail_facts(node, leaves), "text": node.text}
-    if node.tool_result:
-        details["text"] = "\n\n".join(result.content for result in node.results)
+    if node.results or node.messages:
+        details["text"] = "\n\n".join(said.content for said in (*node.results, *node.messages))
     if node.is_sampled and node.entropies and decode:
         shown = slice(0, MAX_SHOWN_TOKENS)
         details["pieces"] = token_pieces(node.token_ids[shown], decode)
@@ -238,6 +240,8 @@ def _detail_facts(node: Node, leaves: int) -> list[str]:
         facts.append("faults: " + ", ".join(node.parse.faults))
     for result in node.results:
         facts += [result.status, f"{result.seconds:.2f} s"] + ["from the cache"] * result.cached + ["cut"] * result.truncated
+    if node.step_reward is not None:
+        facts.append(f"step reward {node.step_reward:.3g}")
     if node.reward is not None:
         parts = ", ".join(f"{k} {v:.3g}" for k, v in node.reward_components.items())
         facts.append(f"reward {node.reward:.3g}" + (f" ({parts})" if parts else ""))

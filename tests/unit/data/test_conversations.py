@@ -17,7 +17,7 @@ from arpo.protocols.config import TagProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.tags import TagProtocol
 from arpo.tree import NodeKind, RolloutTree
-from arpo.types import Message, Task, ToolResult
+from arpo.types import Message, Observation, Task, ToolResult
 
 CALL, RESULT = "<think> look </think> <search> Ada Moor </search>", "Ada Moor (1931) of Kelford"
 ANSWER = " <think> so </think> <answer> \\boxed{Kelford} </answer>"
@@ -77,7 +77,7 @@ def test_written_files_are_read_back(tmp_path: Path):
         ({"messages": [{"role": "assistant", "content": "a"}]}, "no message of the user before"),
         ({"messages": [USER, {"role": "tool", "content": "r"}]}, "turn 1 is of 'tool' where 'assistant' is due"),
         ({"messages": [USER, {"role": "assistant", "content": "a"}, {"role": "tool", "content": "r"}]}, "does not end"),
-        ({"messages": [USER, {"role": "assistant", "content": "a"}, USER]}, "turn 2 is of 'user' where 'tool' is due"),
+        ({"messages": [USER, {"role": "assistant", "content": "a"}, USER]}, "does not end with a turn of the assistant"),
         ({"messages": [USER, {"role": "assistant", "content": " "}]}, "turn 1 of the assistant is blank"),
         ({"messages": [USER, {"role": "robot", "content": "a"}]}, "is no message with 'role'"),
         ({"messages": [USER, {"role": "assistant", "content": None}]}, "is no message with 'role'"),
@@ -148,7 +148,8 @@ def test_a_trajectory_comes_back_token_by_token(
         text = f"<think> {thought} </think> <search> q </search>"
         first = node = tree.append(node, NodeKind.COMPLETION, tokenizer.encode_markup(text), text=text)
         result = ToolResult(content=content)
-        node = tree.append(node, NodeKind.OBSERVATION, protocol.encode_observation(result), tool_result=result)
+        observation = protocol.encode_observation(Observation(content=content, result=result))
+        node = tree.append(node, NodeKind.OBSERVATION, observation, tool_result=result)
         if split:
             middle = tree.split(first, 1)
             rest = tree.nodes[tree.children[middle.id][0]]

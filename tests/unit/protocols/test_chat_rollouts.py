@@ -60,9 +60,8 @@ async def grow(config: Any, tokenizer: PolicyTokenizer, *turns: str, max_calls: 
     agent = Agent(
         engine=ScriptedEngine(script, tokenizer), tokenizer=tokenizer,
         protocol=build_protocol(config, tokenizer, {name: tool.schema for name, tool in TOOLS.items()}),
-        executor=ToolExecutor(TOOLS, ExecutorConfig(max_calls=max_calls), tokenizer.cut),
+        environment=ToolExecutor(TOOLS, ExecutorConfig(max_calls=max_calls), tokenizer.cut),
         limits=LimitsConfig(**({"max_turn_tokens": 900, "max_trajectory_tokens": 9000} | limits)),
-        vocab_size=tokenizer.vocab_size,
     )  # fmt: skip
     task = Task(id="t", messages=(Message(role="user", content="question"),), references=("5",), source="s")
     runner = RolloutRunner(agent, RolloutConfig(group_size=1, rule=NoBranchingConfig()))

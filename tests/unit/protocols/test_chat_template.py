@@ -14,7 +14,7 @@ from arpo.protocols.base import ToolProtocol
 from arpo.protocols.chat_template import ChatProtocol
 from arpo.protocols.config import HermesProtocolConfig, Llama3ProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
-from arpo.types import Message, Task, ToolCall, ToolResult
+from arpo.types import Message, Observation, Task, ToolCall
 
 from .conftest import QWEN, SCHEMAS
 
@@ -58,7 +58,7 @@ def test_a_system_message_of_the_task_or_none_is_kept(qwen: PolicyTokenizer):
 def test_an_observation_is_what_stands_between_two_turns(
     hermes: ChatProtocol, llama3: ChatProtocol, qwen: PolicyTokenizer, llama: PolicyTokenizer
 ):
-    one, two = ToolResult(content=" Ada\n(1931) "), ToolResult(content='"b"', status="error")
+    one, two = Observation(content=" Ada\n(1931) "), Observation(content='"b"')
     assert qwen.decode(hermes.encode_observation(one, two)) == (
         "\n<|im_start|>user\n<tool_response>\n Ada\n(1931) \n</tool_response>\n"
         '<tool_response>\n"b"\n</tool_response><|im_end|>\n<|im_start|>assistant\n'
@@ -76,7 +76,7 @@ def test_turns_put_together_are_the_conversation_the_template_writes(
     for protocol, tokenizer in ((hermes, qwen), (llama3, llama)):
         results = [f"result {i}" for i in range(num_results)]
         prompt = tokenizer.decode(protocol.encode_prompt(TASK))
-        observation = tokenizer.decode(protocol.encode_observation(*(ToolResult(content=r) for r in results)))
+        observation = tokenizer.decode(protocol.encode_observation(*(Observation(content=r) for r in results)))
         system = protocol._system_prompt
         turns = [{"role": "assistant", "content": "a call"}, *({"role": "tool", "content": r} for r in results)]
         messages = [{"role": "system", "content": system}, {"role": "user", "content": "who ?"}, *turns, *turns]
@@ -141,7 +141,7 @@ def assert_harmless(protocol: ChatProtocol, tokenizer: PolicyTokenizer, content:
     """An observation has the control tokens and markers of one without content, at the same places from either end."""
     control = tokenizer._control_tokens[1]
     markers = re.compile("|".join(map(re.escape, protocol._format.markers)))
-    plain, ids = protocol.encode_observation(ToolResult(content="")), protocol.encode_observation(ToolResult(content=content))
+    plain, ids = protocol.encode_observation(Observation(content="")), protocol.encode_observation(Observation(content=content))
     assert [i for i in ids if i in control] == [i for i in plain if i in control], content
     assert markers.findall(tokenizer.decode(ids)) == markers.findall(tokenizer.decode(plain)), content
 
@@ -227,12 +227,12 @@ def test_a_reasoning_block_that_the_template_opens_or_fills_is_part_of_every_tur
     quiet = ChatProtocol(qwen, HermesProtocolConfig(template_arguments={"enable_thinking": False}), SCHEMAS)
     empty = "<|im_start|>assistant\n<think>\n\n</think>\n\n"
     assert qwen.decode(quiet.encode_prompt(TASK)).endswith(empty)
-    assert qwen.decode(quiet.encode_observation(ToolResult(content="r"))).endswith(empty)
+    assert qwen.decode(quiet.encode_observation(Observation(content="r"))).endswith(empty)
     template = QWEN.replace("assistant\\n' }}\n{%- if enable", "assistant\\n<think>\\n' }}\n{%- if enable")
     assert template != QWEN
     opens = load_with_template("qwen3", template)
     protocol = ChatProtocol(opens, HermesProtocolConfig(), SCHEMAS)
-    assert opens.decode(protocol.encode_observation(ToolResult(content="r"))).endswith("<|im_start|>assistant\n")
+    assert opens.decode(protocol.encode_observation(Observation(content="r"))).endswith("<|im_start|>assistant\n")
 
 
 def test_the_date_in_a_prompt_is_fixed(llama3: ChatProtocol, llama: PolicyTokenizer):

@@ -14,7 +14,7 @@ from arpo.protocols.base import ToolProtocol
 from arpo.protocols.config import PROMPTS, TagProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.tags import TagProtocol
-from arpo.types import Message, Parse, Task, ToolCall, ToolResult
+from arpo.types import Message, Observation, Parse, Task, ToolCall
 
 TAG = re.compile(r"</?(think|answer|result|search|python)>")
 
@@ -110,12 +110,12 @@ def test_parse_reads_nothing_behind_the_first_stop(protocol: TagProtocol, pieces
 
 
 def test_observation_is_the_wrapper_and_the_content(protocol: TagProtocol, tokenizer: PolicyTokenizer):
-    ids = protocol.encode_observation(ToolResult(content="Ada Moor (1931)"))
+    ids = protocol.encode_observation(Observation(content="Ada Moor (1931)"))
     assert tokenizer.decode(ids) == " <result>\nAda Moor (1931)\n</result>"
 
 
 def assert_harmless(tokenizer: PolicyTokenizer, protocol: TagProtocol, content: str) -> None:
-    text = tokenizer.decode(protocol.encode_observation(ToolResult(content=content)))
+    text = tokenizer.decode(protocol.encode_observation(Observation(content=content)))
     assert [m[0] for m in TAG.finditer(text)] == ["<result>", "</result>"], text
     assert text.startswith(" <result>\n")
     assert text.endswith("\n</result>")
@@ -212,7 +212,7 @@ def test_other_tools_are_tags_too(tokenizer: PolicyTokenizer):
     assert protocol.parse("<browse> x.org </browse>").tool_call == ToolCall(name="browse", arguments={"url": "x.org"})
     assert protocol.parse("<calc> 1+1 </calc>").tool_call == ToolCall(name="calc", arguments={"input": "1+1"})
     assert protocol.parse("<search> q </search>") == Parse()
-    text = tokenizer.decode(protocol.encode_observation(ToolResult(content="</browse> </search>")))
+    text = tokenizer.decode(protocol.encode_observation(Observation(content="</browse> </search>")))
     assert text == " <result>\n&lt;/browse> </search>\n</result>"
 
 

@@ -7,7 +7,7 @@ from arpo.protocols.config import TagProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.tags import TagProtocol
 from arpo.tree import NodeKind, RolloutTree, Trajectory
-from arpo.types import Message, StopReason, Task, ToolResult
+from arpo.types import Message, Observation, StopReason, Task, ToolResult
 
 MakeTrajectory = Callable[..., Trajectory]
 
@@ -29,7 +29,7 @@ def make_trajectory(qwen_directory: Path) -> MakeTrajectory:
                     node, NodeKind.COMPLETION, ids, text=turn, parse=protocol.parse(turn), stop_reason=StopReason.STOP_STRING
                 )
             else:
-                ids = protocol.encode_observation(turn)
+                ids = protocol.encode_observation(Observation(content=turn.content))
                 node = tree.append(node, NodeKind.OBSERVATION, ids, text=tokenizer.decode(ids), tool_result=turn)
         return tree.trajectory(node)
 

@@ -99,9 +99,8 @@ class World:
                 TagProtocolConfig(tools=tools, system_prompt=""),
                 {name: tool.schema for name, tool in by_name.items()},
             ),
-            executor=self.executor,
+            environment=self.executor,
             limits=limits or LimitsConfig(max_turn_tokens=12, max_trajectory_tokens=90),
-            vocab_size=tokenizer.vocab_size,
         )
 
     def assert_empty(self) -> None:

@@ -60,7 +60,7 @@ def faulty_world(make_world, seed: int, engine_fault_rate: float) -> tuple[Any, 
     world.model.base_model.register_forward_pre_hook(fail)
     tool = FaultyTool(random, open_forks)
     executor = ToolExecutor({"search": tool}, ExecutorConfig(max_calls=3, timeout_s=0.005), world.tokenizer.cut)
-    world.agent = replace(world.agent, executor=executor)
+    world.agent = replace(world.agent, environment=executor)
     return world, open_forks
 
 

@@ -31,12 +31,13 @@ from arpo.rollout.config import (
     TokenEntropyRuleConfig,
 )
 from arpo.rollout.entropy import entropy_delta
+from arpo.rollout.environment import Environment, Session
 from arpo.rollout.path import turn_completions
 from arpo.rollout.rules import BRANCH_RULES, build_rule
 from arpo.rollout.runner import RolloutRunner
 from arpo.tree import NodeKind, RolloutTree
 from arpo.tree.serialize import tree_from_dict, tree_to_dict
-from arpo.types import Completion, Message, SamplingParams, StopReason, Task
+from arpo.types import Completion, Message, SamplingParams, Step, StopReason, Task, Turn
 
 RULES = [
     NoBranchingConfig(),
@@ -195,7 +196,7 @@ LONG = LimitsConfig(max_turn_tokens=12, max_trajectory_tokens=1000)
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     rule=st.sampled_from(RULES),
-    group_size=st.integers(1, 9),
+    group_size=st.integers(2, 9),
     max_calls=st.integers(1, 4),
     max_calls_per_tool=st.dictionaries(st.sampled_from(["search", "python"]), st.integers(1, 3)),
     seed=st.integers(0, 10**6),
@@ -319,7 +320,7 @@ async def test_every_estimator_takes_effect_and_is_recorded(
             else (own.entropies, first.entropies)
         )
         expected = entropy_delta(
-            after or [], initial or [], window=2, normalizer="log_vocab", vocab_size=world.agent.vocab_size
+            after or [], initial or [], window=2, normalizer="log_vocab", vocab_size=world.agent.tokenizer.vocab_size
         )
         assert node.entropy_delta == pytest.approx(expected, abs=1e-12)
 
@@ -350,6 +351,44 @@ async def test_the_probe_is_a_leaf_and_one_of_the_initial_trajectories(babbling,
     assert group_size < 7 or len(seen) > 1
 
 
+class Watched:
+    """Another environment, and how many of its sessions were open when a turn was answered."""
+
+    def __init__(self, inner: Environment):
+        self.inner = inner
+        self.max_observations = inner.max_observations
+        self.num_opened = 0
+        self.seen: set[int] = set()
+
+    async def open(self, task: Task, seed: int) -> Session:
+        self.num_opened += 1
+        return WatchedSession(self, await self.inner.open(task, seed))
+
+    def take_metrics(self) -> dict[str, float]:
+        return self.inner.take_metrics()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+class WatchedSession:
+    messages = ()
+
+    def __init__(self, environment: Watched, inner: Session):
+        self.environment, self.inner = environment, inner
+
+    async def step(self, turn: Turn) -> Step:
+        await asyncio.sleep(0.001)  # so that what was started has begun
+        self.environment.seen.add(self.environment.num_opened)
+        return await self.inner.step(turn)
+
+    def fork(self) -> Session:
+        return WatchedSession(self.environment, self.inner.fork())
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
 async def test_top_ups_start_as_soon_as_no_branch_can_take_their_place(make_world, tokenizer: PolicyTokenizer) -> None:
     """Rate 0, Z = 1, M = 12, N = 1: eleven top-ups. The first path reads three results and a refusal.
 
@@ -361,21 +400,8 @@ async def test_top_ups_start_as_soon_as_no_branch_can_take_their_place(make_worl
         limits=LimitsConfig(max_turn_tokens=12, max_trajectory_tokens=400),
         engine=ScriptedEngine(lambda text: "<answer>a</answer>" if "Refused" in text else "<search>a</search>", tokenizer),
     )
-    num_opened, seen = 0, set()
-    open_session, execute = agent.executor.open_session, agent.executor.execute
-
-    def counted_open(question: str) -> Any:
-        nonlocal num_opened
-        num_opened += 1
-        return open_session(question)
-
-    async def slow_execute(*args: Any, **options: Any) -> Any:
-        seen.add(num_opened)
-        await asyncio.sleep(0.001)
-        return await execute(*args, **options)
-
-    agent.executor.open_session, agent.executor.execute = counted_open, slow_execute
+    agent = replace(agent, environment=Watched(agent.environment))
     config = RolloutConfig(group_size=12, num_initial_trajectories=1, rule=RandomRuleConfig(rate=0.0), entropy_window=1)
     (tree,) = await grow(agent, [task_named("0")], config)
     assert len(tree.leaves()) == 12
-    assert sorted(seen) == [1, 5, 9, 11, 12]
+    assert sorted(agent.environment.seen) == [1, 5, 9, 11, 12]

@@ -49,10 +49,10 @@ def grow(config: AgentConfig, tokenizer: PolicyTokenizer, script: Any = turn) ->
             runner = RolloutRunner(agent, rollout, max_live_groups=1)
             (tree,) = [tree async for tree in runner.grow([TASK], seed=1)]
         finally:
-            await agent.executor.aclose()
+            await agent.environment.aclose()
         results = [[(r.content, r.status) for r in (n.tool_result,) if r is not None] for n in tree.nodes]
         nodes = [(n.parent, n.kind, n.token_ids, n.text, n.is_branch, r) for n, r in zip(tree.nodes, results, strict=True)]
-        return nodes, {type(tool) for tool in agent.executor.tools.values()}
+        return nodes, {type(tool) for tool in agent.environment.tools.values()}
 
     return asyncio.run(run())
 

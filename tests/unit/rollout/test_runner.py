@@ -119,7 +119,7 @@ async def test_baseline_and_delta_follow_from_the_tree_alone(make_world, many_ta
                 baseline.entropies or [],
                 window=3,
                 normalizer="log_vocab",
-                vocab_size=world.agent.vocab_size,
+                vocab_size=world.agent.tokenizer.vocab_size,
             )
             assert node.entropy_delta == pytest.approx(expected, abs=1e-12)
             measured += 1
@@ -304,7 +304,7 @@ def with_state(world: Any, **options: int) -> dict[int, tuple[str, ...]]:
     book: dict[int, tuple[str, ...]] = {}
     tool = CountingTool(book, **options)
     world.executor = ToolExecutor({"search": tool}, ExecutorConfig(max_calls=3), world.tokenizer.cut)
-    world.agent = replace(world.agent, executor=world.executor)
+    world.agent = replace(world.agent, environment=world.executor)
     return book
 
 

@@ -50,9 +50,9 @@ def make_tree():
             entropy_delta=0.25,
             branch_score=0.55,
         )
-        b = sample(observation, 2, stop_reason=StopReason.STOP_STRING, parse=answer)
+        b = sample(observation, 2, stop_reason=StopReason.STOP_STRING, parse=answer, is_done=True)
         d = sample(tree.root, 1, stop_reason=StopReason.LENGTH, parse=Parse(faults=("unclosed_think",)))
-        c = sample(observation, 6, stop_reason=StopReason.STOP_STRING, parse=answer, is_branch=True)
+        c = sample(observation, 6, stop_reason=StopReason.STOP_STRING, parse=answer, is_branch=True, is_done=True)
         for leaf, reward in zip((b, c, d), rewards, strict=True):
             leaf.reward = reward
             leaf.reward_components = {"exact_match": float(reward == 1), "f1": max(reward, 0.0), "format": float(leaf is not d)}

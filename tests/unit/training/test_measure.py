@@ -1,6 +1,6 @@
 import pytest
 
-from arpo.tools.counts import ExecutorCounts
+from arpo.tools.counts import ExecutorCounts, tool_metrics
 from arpo.tracking.metrics import check_names
 from arpo.training.collector import StepRollouts
 from arpo.training.measure import measure_rollout
@@ -13,7 +13,7 @@ def test_every_metric_by_hand(make_tree):
     rollouts = StepRollouts(
         trees=trees, without_signal=frozenset({"u"}), replaced=frozenset({"u"}), num_dropped=2, num_rounds=3, position=9
     )
-    found = measure_rollout(rollouts, counts, window=3, seconds=2.0)
+    found = measure_rollout(rollouts, tool_metrics(counts), window=3, seconds=2.0)
     check_names(found)
     # near a result: 2 tokens of b (0.5 0.6) and the first 3 of c (0.5 0.6 0.7): 2.9 / 5
     # elsewhere: a (0.5 0.6 0.7), the last 3 of c (0.8 0.9 1.0), d (0.5): 5.0 / 7
@@ -59,7 +59,7 @@ def test_a_step_without_tools_or_opportunities(make_tree):
     rollouts = StepRollouts(
         trees=[tree], without_signal=frozenset(), replaced=frozenset(), num_dropped=0, num_rounds=1, position=1
     )
-    found = measure_rollout(rollouts, ExecutorCounts(), window=3, seconds=1.0)
+    found = measure_rollout(rollouts, tool_metrics(ExecutorCounts()), window=3, seconds=1.0)
     assert found["rollout/branch_rate"] == found["rollout/entropy_after_tool"] == found["rollout/reward_std"] == 0
     assert found["rollout/entropy_elsewhere"] == pytest.approx(0.6)
     assert found["rollout/truncated_rate"] == 1, "it ends with a call whose result had no room"

@@ -10,12 +10,12 @@ from typing import Any, cast
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rollout.agent import Agent
 from arpo.rollout.config import LimitsConfig, RolloutConfig
+from arpo.rollout.environment import Environment
 from arpo.rollout.group import Group
 from arpo.rollout.rules import BranchRule, CompletionView, ForkRequest, Opportunity, Probe, build_rule
 from arpo.study.bias.chance import Chance, LazyUniform, Sampled, outcomes
 from arpo.study.bias.decision_tree import DecisionTree
-from arpo.study.bias.table_agent import TASK, Draw, LetterProtocol, LetterTokenizer, TableEngine, TableTools
-from arpo.tools.executor import ToolExecutor
+from arpo.study.bias.table_agent import TASK, Draw, LetterProtocol, LetterTokenizer, TableEngine, TableEnvironment
 from arpo.tree import RolloutTree
 
 
@@ -70,10 +70,9 @@ def run_group(tree: DecisionTree, growth: Growth, draw: Draw, *, seed: int = 0, 
     rule = build_rule(growth.config.rule)
     waiting: deque[Coroutine[None, None, None]] = deque()
     finished: list[RolloutTree] = []
-    kind = Group if growth.tops_up else _GroupWithoutTopUps
-    group = kind(
+    group = Group(
         table_agent(tree, draw), growth.config, rule if chance is None else _RuleOfChance(rule, chance), TASK, seed=seed,
-        spawn=waiting.append, on_finished=lambda _, grown: finished.append(grown),
+        spawn=waiting.append, on_finished=finished.append, tops_up=growth.tops_up,
     )  # fmt: skip
     group.start()
     while waiting:
@@ -82,15 +81,14 @@ def run_group(tree: DecisionTree, growth: Growth, draw: Draw, *, seed: int = 0, 
     return finished[0]
 
 
-def table_agent(tree: DecisionTree, draw: Draw, executor: ToolExecutor | None = None) -> Agent:
-    """The agent on a decision tree; `executor` None: one that needs no event loop."""
+def table_agent(tree: DecisionTree, draw: Draw, environment: Environment | None = None) -> Agent:
+    """The agent on a decision tree; `environment` None: one that needs no event loop."""
     return Agent(
         engine=cast(Any, TableEngine(tree, draw)),
         tokenizer=cast(PolicyTokenizer, LetterTokenizer(tree)),
         protocol=LetterProtocol(tree),
-        executor=executor or cast(ToolExecutor, TableTools()),
+        environment=environment or TableEnvironment(),
         limits=LimitsConfig(),
-        vocab_size=len(tree.alphabet),
     )
 
 
@@ -120,12 +118,6 @@ def _run(coroutine: Coroutine[None, None, None]) -> None:
     except StopIteration:
         return
     raise RuntimeError("a path on a decision tree waited for something")
-
-
-class _GroupWithoutTopUps(Group):
-    def _start_fresh(self, count: int, *, are_topups: bool = False) -> None:
-        if not are_topups:
-            super()._start_fresh(count)
 
 
 class _RuleOfChance(BranchRule):

@@ -4,7 +4,19 @@ from collections.abc import Callable, Sequence
 
 from arpo.inference.token_prefix import TokenPrefix, TokenPrefixEngine
 from arpo.study.bias.decision_tree import PROMPT, RESULT, DecisionTree
-from arpo.types import Completion, Message, Parse, SamplingParams, StopReason, Task, ToolCall, ToolResult
+from arpo.types import (
+    Completion,
+    Message,
+    Observation,
+    Parse,
+    SamplingParams,
+    Step,
+    StopReason,
+    Task,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
 
 TASK = Task(id="decision-tree", messages=(Message(role="user", content=PROMPT),), references=("y",), source="study")
 TOOL = "search"
@@ -54,6 +66,8 @@ class LetterTokenizer:
 
     def __init__(self, tree: DecisionTree):
         self._alphabet = tree.alphabet
+        self.vocab_size = len(tree.alphabet)
+        """Letters there are."""
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """As `PolicyTokenizer.decode`."""
@@ -79,28 +93,35 @@ class LetterProtocol:
             return Parse(tool_call=ToolCall(name=TOOL, arguments={"query": completion}))
         return Parse(answer=completion)
 
-    def encode_observation(self, *results: ToolResult) -> list[int]:
+    def encode_observation(self, *observations: Observation) -> list[int]:
         """As `ToolProtocol.encode_observation`; the same token whatever was asked, as the prefix tells the states apart."""
         return [self._alphabet.index(RESULT)]
 
 
-class TableTools:
-    """An executor and its sessions without an event loop: every call succeeds at once."""
+class TableEnvironment:
+    """An `Environment`, and each of its sessions, without state: a call gets the result at once, an answer ends the episode."""
 
+    messages: tuple[Message, ...] = ()
     max_observations = 3
-    """As `ToolExecutor.max_observations` with `max_calls = 2`."""
+    """As of a `ToolExecutor` with `max_calls = 2`."""
 
-    def open_session(self, question: str = "") -> "TableTools":
-        """As `ToolExecutor.open_session`."""
+    async def open(self, task: Task, seed: int) -> "TableEnvironment":
+        """As `Environment.open`."""
         return self
 
-    def fork(self) -> "TableTools":
-        """As `ToolSession.fork`."""
+    async def step(self, turn: Turn) -> Step:
+        """As `Session.step`."""
+        if not turn.parse.calls:
+            return Step(is_done=True)
+        return Step(observations=(Observation(content=RESULT, result=ToolResult(content=RESULT)),))
+
+    def fork(self) -> "TableEnvironment":
+        """As `Session.fork`."""
         return self
 
-    async def call(self, call: ToolCall) -> ToolResult:
-        """As `ToolSession.call`."""
-        return ToolResult(content=RESULT)
+    def take_metrics(self) -> dict[str, float]:
+        """As `Environment.take_metrics`."""
+        return {}
 
     async def aclose(self) -> None:
-        """As `ToolSession.aclose`."""
+        """As `Environment.aclose`."""

@@ -33,6 +33,7 @@ class BrowseTool:
         self._summarizer = Summarizer(config.summary, "tools.browse.summary") if config.summary is not None else None
         self.schema: Mapping[str, Any] = _schema(with_summary=config.summary is not None)
         self.is_cacheable = config.cacheable
+        self.needs_question = config.summary is not None
         limits = (config.page_chars, config.max_pages, config.max_summary_chars, config.fetch.max_pdf_pages)
         self.version = make_version("browse-1", *limits, self._summarizer.version if self._summarizer else "")
 

@@ -30,6 +30,7 @@ class SummarizedSearch:
 
     name = "search"
     is_local = False
+    needs_question = True
     schema: Mapping[str, Any] = {
         "type": "object",
         "properties": {
