@@ -129,13 +129,17 @@ class Turn:
     """True when a token limit ended it, not the policy."""
 
 
+Speaker = Literal["tool", "user"]
+"""Who may speak between two turns of the policy."""
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Observation:
     """One message the policy reads between two of its turns."""
 
     content: str
     """Its text, before the protocol wraps and escapes it."""
-    role: Literal["tool", "user"] = "tool"
+    role: Speaker = "tool"
     """Who speaks."""
     result: ToolResult | None = None
     """The result of the call it answers, whose content it shows; None where no tool gave it."""

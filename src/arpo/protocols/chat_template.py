@@ -119,7 +119,7 @@ class ChatProtocol:
         Raises:
             ModelError: the template cannot carry messages of these roles.
         """
-        between = self._turns.between(*(said.role for said in observations))
+        between = self._turns.between(tuple(said.role for said in observations))
         encode = self._tokenizer.encode_markup
         ids: list[int] = []
         for before, write, said in zip(between.before, between.write, observations, strict=True):

@@ -8,12 +8,13 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from arpo.errors import ModelError
 from arpo.protocols.call_formats import CallFormat
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.reasoning import split_reasoning
+from arpo.types import Speaker
 
 _EMPTY_REASONING = r"<think>\s*</think>\s*"
 _EMPTY_REASONING_AT_END = re.compile(_EMPTY_REASONING + r"\Z")
@@ -27,15 +28,11 @@ _WAYS: dict[str, Callable[[str], str]] = {
 _ADVICE = "use the template the model was trained with tools in, or agent.protocol.type = 'tags'"
 
 
-Role = Literal["tool", "user"]
-"""Who may speak between two turns of the policy."""
-
-
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Between:
     """The text of a chat template between two turns of the policy, around some messages."""
 
-    roles: tuple[Role, ...]
+    roles: tuple[Speaker, ...]
     """Of the messages."""
     before: tuple[str, ...]
     """Before each message; the first begins behind the end of the turn: a line break, `<|im_start|>user`, `<tool_response>`."""
@@ -86,9 +83,9 @@ class Turns:
         self.end = end
         """The token that ends a turn of the policy, sampled by it: `<|im_end|>`."""
         self._conversation = conversation
-        self._known: dict[tuple[Role, ...], Between] = {}
+        self._known: dict[tuple[Speaker, ...], Between] = {}
 
-    def between(self, *roles: Role) -> Between:
+    def between(self, roles: tuple[Speaker, ...]) -> Between:
         """What stands between two turns of the policy around messages of these roles.
 
         Raises:
@@ -106,7 +103,7 @@ class Turns:
         if not self._predicts(rounds, texts):
             raise ModelError(f"chat template: it writes earlier turns otherwise once later ones follow; {_ADVICE}")
 
-    def _pieces(self, roles: tuple[Role, ...]) -> dict[str, Any]:
+    def _pieces(self, roles: tuple[Speaker, ...]) -> dict[str, Any]:
         messages = [_message(role, f"RESULT{i}") for i, role in enumerate(roles)]
         after = _cut(self._conversation.behind_start(_message("assistant", "CALL0"), *messages), "CALL0" + self.end)[1]
         before: list[str] = []
@@ -115,7 +112,7 @@ class Turns:
             before.append(piece)
         return {"roles": roles, "before": tuple(before), "after": after}
 
-    def _way_to_write(self, role: Role) -> Callable[[str], str]:
+    def _way_to_write(self, role: Speaker) -> Callable[[str], str]:
         pieces = self._pieces((role,))
         for write in _WAYS.values():
             between = Between(**pieces, write=(write,))
@@ -150,7 +147,7 @@ def learn_turns(
             raise ModelError(f"chat template: it does not show the tool {name!r} in the prompt; {_ADVICE}")
     if tools:
         _check_calls(conversation, call_format, tools[0]["function"]["name"], turns.end)
-        turns.require_stable(turns.between("tool"), turns.between("tool", "tool", "tool"), turns.between("tool"))
+        turns.require_stable(turns.between(("tool",)), turns.between(("tool",) * 3), turns.between(("tool",)))
     return turns
 
 
