@@ -6,14 +6,17 @@ by the string under its field, which is what `arpo config docs` prints.
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, Union, cast, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
+from arpo.conditions import OnlyWith
 from arpo.errors import ConfigError
 
 
@@ -22,6 +25,9 @@ class Config(BaseModel):
 
     A field may have a section with defaults of its own: `optimizer: OptimizerConfig = OptimizerConfig(schedule="cosine")`. They
     hold for every key a user leaves out, also when other keys of the section are given, unless another `type` is chosen.
+
+    A field that means something only beside certain values of other keys of its section says so, `Annotated[float,
+    only_with(attribution="mixed")]`. Another value than its default is then an error without them, and it is not printed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
@@ -32,29 +38,69 @@ class Config(BaseModel):
         if not isinstance(data, dict):
             return data
         given = cast(dict[str, Any], data)
-        return given | {
-            name: _filled(field.default, given[name])
-            for name, field in cls.model_fields.items()
-            if isinstance(field.default, Config) and isinstance(given.get(name), dict)
-        }
+        defaults = {n: f.default.keys_set() for n, f in cls.model_fields.items() if isinstance(f.default, Config)}
+        sections = {name: keys for name, keys in defaults.items() if isinstance(given.get(name), dict)}
+        return lay_over(without_other_types(sections, given), given)
+
+    @model_validator(mode="after")
+    def _refuse_keys_without_effect(self) -> Self:
+        for name, needs in _dependent_keys(type(self)).items():
+            default = type(self).model_fields[name].get_default(call_default_factory=True)
+            if getattr(self, name) != default and not needs.holds(self):
+                refuse = partial(needs.refusal, name, self, default)
+                raise PydanticCustomError(_NO_EFFECT, "{text}", {"text": refuse(), "refuse": refuse})
+        return self
+
+    def keys_set(self) -> dict[str, Any]:
+        """The keys it was made with, nested as in TOML, with the `type` of each section that has one."""
+        names = self.model_fields_set | (type(self).model_fields.keys() & {"type"})
+        values = {name: getattr(self, name) for name in names}
+        return {name: value.keys_set() if isinstance(value, Config) else value for name, value in values.items()}
 
 
-def _filled(default: Config, given: dict[str, Any]) -> dict[str, Any]:
-    """The keys given, and those `default` was made with."""
-    own_type = getattr(default, "type", None)
-    if given.get("type", own_type) != own_type:
-        return given
-    filled: dict[str, Any] = {name: getattr(default, name) for name in default.model_fields_set}
-    for name, value in given.items():
-        section = filled.get(name)
-        if isinstance(section, Config) and isinstance(value, dict):
-            value = _filled(section, cast(dict[str, Any], value))
-        filled[name] = value
-    return filled
+def lay_over(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """`top` over `base`, section by section, both nested as in TOML; neither is changed.
+
+    Example: {"a": {"b": 1, "c": 2}} under {"a": {"c": 3}} -> {"a": {"b": 1, "c": 3}}
+    """
+    laid = dict(base)
+    for key, value in top.items():
+        section, below = _as_section(value), _as_section(laid.get(key))
+        laid[key] = value if section is None or below is None else lay_over(below, section)
+    return laid
+
+
+def without_other_types(
+    base: Mapping[str, Any], top: Mapping[str, Any], common: Mapping[str, Collection[str]] | None = None
+) -> dict[str, Any]:
+    """`base` without the keys of sections for which `top` chooses another `type`.
+
+    Args:
+        base: Nested as in TOML.
+        top: What is to be laid over it.
+        common: Section -> keys that all of its types have, which stay.
+    """
+    kept: dict[str, Any] = {}
+    for key, value in base.items():
+        section, above = _as_section(value), _as_section(top.get(key))
+        if section is None or above is None:
+            kept[key] = value
+        elif above.get("type", section.get("type")) == section.get("type"):
+            kept[key] = without_other_types(section, above)
+        else:
+            kept[key] = {name: section[name] for name in (common or {}).get(key, ()) if name in section}
+    return kept
+
+
+def _as_section(value: object) -> dict[str, Any] | None:
+    return cast(dict[str, Any], value) if isinstance(value, dict) else None
 
 
 SECRET_ERROR = "secret"
 """Type of the `PydanticCustomError` a validator raises for a value that may be a secret, which no message then repeats."""
+
+_NO_EFFECT = "no_effect"
+"""Type of the error for a key whose condition does not hold."""
 
 C = TypeVar("C", bound=Config)
 
@@ -91,8 +137,26 @@ def parse_config(cls: type[C], data: Mapping[str, Any], source: str) -> C:
 
 
 def dump_config(config: Config) -> str:
-    """The configuration as TOML, every key resolved; keys whose value is None are left out, as TOML has no null."""
-    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    """The configuration as TOML, with the values in force; read again it is the same configuration.
+
+    Left out are keys that mean nothing beside the others, and those whose value is None, as TOML has no null.
+    """
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True, exclude=_without_effect(config)))
+
+
+def _without_effect(config: Config) -> dict[str, Any]:
+    """The keys that mean nothing beside the others, nested, as pydantic's `exclude`."""
+    found: dict[str, Any] = {n: True for n, needs in _dependent_keys(type(config)).items() if not needs.holds(config)}
+    for name, value in config:
+        named = {key: _without_effect(s) for key, s in (_as_section(value) or {}).items() if isinstance(s, Config)}
+        below = _without_effect(value) if isinstance(value, Config) else {key: keys for key, keys in named.items() if keys}
+        if below:
+            found.setdefault(name, below)
+    return found
+
+
+def _dependent_keys(cls: type[Config]) -> dict[str, OnlyWith]:
+    return {n: m for n, field in cls.model_fields.items() for m in field.metadata if isinstance(m, OnlyWith)}
 
 
 def config_keys(cls: type[Config], prefix: str = "", defaults: Config | None = None) -> Iterator[tuple[str, str, object, str]]:
@@ -106,7 +170,8 @@ def config_keys(cls: type[Config], prefix: str = "", defaults: Config | None = N
             default = getattr(defaults, name)
         sections = _sections(field.annotation)
         if not sections:
-            yield prefix + name, _type_name(field.annotation), default, field.description or ""
+            needs = [f"Only with {m.words(prefix)}." for m in field.metadata if isinstance(m, OnlyWith)]
+            yield prefix + name, _type_name(field.annotation), default, "\n".join([field.description or "", *needs])
         for section in sections:
             own = default if isinstance(default, section) else None
             yield from config_keys(section, f"{prefix}{name}.", own)
@@ -125,6 +190,17 @@ def dotted(keys: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         is_section = isinstance(value, dict)
         found |= dotted(cast(dict[str, Any], value), f"{prefix}{key}.") if is_section else {prefix + key: value}
     return found
+
+
+def value_at(config: Config, key: str) -> Any:
+    """The value of a dotted key; None where a section on the way to it is None.
+
+    Example: value_at(run, "rollout.rule.type") -> "none"
+    """
+    value: Any = config
+    for name in key.split("."):
+        value = None if value is None else getattr(value, name)
+    return value
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -160,36 +236,46 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
 
 
 def _explain(cls: type[Config], error: dict[str, Any]) -> str:
-    location = _key_path(cls, [str(part) for part in error["loc"]])
+    location, chosen, owners = _key_path(cls, [str(part) for part in error["loc"]])
     key = ".".join(location) or "(whole configuration)"
+    if error["type"] == _NO_EFFECT:
+        return error["ctx"]["refuse"](prefix="".join(f"{part}." for part in location))
     if error["type"] != "extra_forbidden":
         message = str(error["msg"]).removeprefix("Value error, ")
         is_shown = not isinstance(error["input"], dict) and error["type"] != SECRET_ERROR
         received = f" = {error['input']!r}" if is_shown else ""
         return f"{key}{received}: {message}"
+    if owners:
+        section = ".".join([*location[:-1], "type"])
+        types = " or ".join(map(repr, owners))
+        received = f" = {error['input']}" if isinstance(error["input"], int | float) else ""  # a text may be secret
+        return f"{key}{received} has no effect with {section} = {chosen!r}; leave it out or set {section} = {types}"
     known = [k for k, *_ in config_keys(cls)]
-    if key in known:
-        return f"{key}: has no effect with the `type` of its section; leave it out, or choose another type"
-    sections = {k.rsplit(".", n)[0] for k in known for n in range(1, k.count(".") + 1)}
-    nearest = difflib.get_close_matches(key, [*known, *sections], n=1, cutoff=0.4)
+    names = {k.rsplit(".", n)[0] for k in known for n in range(1, k.count(".") + 1)}
+    nearest = difflib.get_close_matches(key, [*known, *names], n=1, cutoff=0.4)
     if not nearest:
         nearest = [k for k in known if k.split(".")[-1] == location[-1]][:1]
     hint = f"did you mean {nearest[0]!r}?" if nearest else "see `arpo config docs` for every key"
     return f"{key}: unknown key; {hint}"
 
 
-def _key_path(cls: type[Config], location: list[str]) -> list[str]:
-    """An error's location as a person writes it: without the section's `type`, which pydantic puts in between."""
-    sections, path = [cls], list[str]()
+def _key_path(cls: type[Config], location: list[str]) -> tuple[list[str], str, list[str]]:
+    """An error's location as a person writes it: without the section's `type`, which pydantic puts in between.
+
+    Returns:
+        The location; the `type` of its section; and the other types that have its last key, none for a section of one type.
+    """
+    sections, others, type_, owners, path = [cls], list[type[Config]](), "", list[str](), list[str]()
     for part in location:
         typed = [s for s in sections if "type" in s.model_fields] if len(sections) > 1 else []
         chosen = [s for s in typed if s.model_fields["type"].default == part]
         if chosen:
-            sections = chosen
+            sections, others, type_ = chosen, [s for s in typed if s not in chosen], part
             continue
         path.append(part)
+        owners, others = [s.model_fields["type"].default for s in others if part in s.model_fields], []
         sections = [c for s in sections if part in s.model_fields for c in _sections(s.model_fields[part].annotation)]
-    return path
+    return path, type_, owners
 
 
 def _sections(annotation: object) -> list[type[Config]]:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from arpo.config import parse_config
+from arpo.config import lay_over, parse_config
 from arpo.tracking import read_metrics
 from arpo.training.config import RlRun
 from arpo.training.presets import preset_names
@@ -91,11 +91,6 @@ def settings(domain, tmp_path: Path) -> Callable[[str], dict[str, Any]]:
     return make
 
 
-def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    merged = base | top
-    return merged | {k: merge(base[k], v) for k, v in top.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
-
-
 def learned(settings: dict[str, Any], trees: list[RolloutTree], out: Path) -> Tensor:
     """The weights after a step that grew these trees."""
     config = parse_config(RlRun, settings | {"out": out}, "test")
@@ -123,5 +118,5 @@ def test_a_preset_trains_and_every_part_of_it_acts(arpo, domain, write_toml, set
     trees = [tree for tree in grown if name in ACROSS_GROUPS or len({leaf.reward for leaf in tree.leaves()}) > 1]
     weights = learned(mine, trees, tmp_path / "mine")
     for index, part in enumerate(PARTS[name] + MORE.get(name, [])):
-        without = learned(merge(mine, part), trees, tmp_path / f"other{index}")
+        without = learned(lay_over(mine, part), trees, tmp_path / f"other{index}")
         assert not torch.equal(weights, without), part

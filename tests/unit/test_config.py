@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, model_validator
 
-from arpo.config import Config, config_keys, dump_config, load_config, parse_config
+from arpo.conditions import IS_SET, above, at_least, holding, only_with, other_than
+from arpo.config import Config, config_keys, dump_config, lay_over, load_config, parse_config, value_at, without_other_types
 from arpo.errors import ConfigError
 from arpo.rollout.config import AgentConfig
 from arpo.tools.config import ToolsConfig
@@ -146,7 +147,7 @@ def test_keys_are_listed_with_their_meaning() -> None:
 
 
 def test_a_key_of_another_type_of_a_section_is_told_apart_from_an_unknown_one():
-    with pytest.raises(ConfigError, match=r"protocol\.arguments: has no effect with the `type` of its section"):
+    with pytest.raises(ConfigError, match=r"protocol\.arguments has no effect with protocol\.type = 'hermes'.* = 'tags'$"):
         parse_config(AgentConfig, {"protocol": {"type": "hermes", "arguments": {}}}, "t")
 
 
@@ -190,3 +191,102 @@ def test_defaults_of_a_section_s_place_hold_for_every_key_left_out() -> None:
     assert read({"clock": {"type": "sundial"}}) == Sundial(hours=6)
     assert parse_config(Town, {"tower": {"clock": {"minutes": 5}}}, "test").tower.clock == Clock(hours=10, minutes=5)
     assert {key: default for key, _, default, _ in config_keys(Town)}["tower.clock.hours"] in (10, 6)
+
+
+class Mixed(Config):
+    """Keys that mean something beside others."""
+
+    kind: Literal["plain", "mixed", "both"] = "plain"
+    """Which."""
+    share: Annotated[float, only_with(kind=("mixed", "both"))] = 0.5
+    """Of a kind."""
+    cost: float = 0.0
+    """A number."""
+    free: Annotated[int, only_with(cost=above(0), kind="both")] = 0
+    """Of a number, or of a kind."""
+    path: Annotated[Path | None, only_with(cost=above(0))] = None
+    """Of a number."""
+    sinks: tuple[str, ...] = ()
+    """A list."""
+    project: Annotated[str, only_with(sinks=holding("a", "b"))] = "p"
+    """Of a list."""
+    args: Annotated[tuple[str, ...], only_with(path=IS_SET)] = ()
+    """Of a path."""
+
+
+class Holder(Config):
+    """Sections, one of them by names of one's own."""
+
+    part: Mixed = Mixed()
+    """A section."""
+    more: dict[str, Mixed] = Field(default_factory=dict)
+    """Sections by name."""
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "share=0.3",
+            "part.share = 0.3 has no effect with part.kind = 'plain'; leave it at 0.5 or set part.kind = 'mixed' or 'both'",
+        ),
+        (
+            "free=2",
+            "part.free = 2 has no effect with part.cost = 0.0 and part.kind = 'plain'; leave it at 0 or set part.cost above 0, "
+            "or part.kind = 'both'",
+        ),
+        ("path=x", "part.path = 'x' has no effect with part.cost = 0.0; leave it out or set part.cost above 0"),
+        (
+            "project=q",
+            "part.project = 'q' has no effect with part.sinks = []; leave it at 'p' or set part.sinks with 'a' or 'b' in it",
+        ),
+        ('args=["--key", "secret"]', "part.args has no effect with part.path = None; leave it out or set part.path"),
+    ],
+)
+def test_a_key_without_what_it_depends_on_is_refused(override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(Holder, None, [f"part.{override}"])
+    assert str(error.value) == f"command line: {said}"
+    with pytest.raises(ConfigError, match=r"more\.mine\."):
+        load_config(Holder, None, [f"more.mine.{override}"])
+
+
+def test_a_key_means_something_beside_what_it_depends_on_and_its_default_asks_for_nothing() -> None:
+    part = ["part.kind=both", "part.share=0.3", "part.free=2", 'part.sinks=["c", "a"]', "part.project=q"]
+    assert load_config(Holder, None, part).part == Mixed(kind="both", share=0.3, free=2, sinks=("c", "a"), project="q")
+    assert load_config(Holder, None, ["part.share=0.5", "part.free=0", "part.project=p"]) == Holder()
+
+
+def test_what_is_printed_is_in_force_and_reads_back() -> None:
+    holder = Holder(part=Mixed(cost=1.0), more={"mine": Mixed(kind="mixed"), "other": Mixed(sinks=("b",))})
+    printed = tomllib.loads(dump_config(holder))
+    assert printed["part"] == {"kind": "plain", "cost": 1.0, "free": 0, "sinks": []}
+    assert printed["more"]["mine"] == {"kind": "mixed", "share": 0.5, "cost": 0.0, "sinks": []}
+    assert printed["more"]["other"] == {"kind": "plain", "cost": 0.0, "sinks": ["b"], "project": "p"}
+    assert parse_config(Holder, printed, "printed") == holder
+
+
+def test_conditions_stand_beside_the_keys() -> None:
+    meanings = {key: meaning for key, _, _, meaning in config_keys(Holder)}
+    assert meanings["part.share"] == "Of a kind.\nOnly with part.kind = 'mixed' or 'both'."
+    assert meanings["part.free"] == "Of a number, or of a kind.\nOnly with part.cost above 0, or part.kind = 'both'."
+    assert meanings["more.<name>.args"] == "Of a path.\nOnly with more.<name>.path."
+    assert (other_than("x", "y").of("a"), at_least(2).of("a")) == ("a other than 'x' or 'y'", "a of 2 or more")
+
+
+def test_sections_are_laid_over_each_other_and_values_replaced() -> None:
+    base = {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+    assert lay_over(base, {"a": {"c": {"f": 4}}, "e": {"g": 5}}) == {"a": {"b": 1, "c": {"d": 2, "f": 4}}, "e": {"g": 5}}
+    assert base == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+
+
+def test_another_type_of_a_section_leaves_what_all_types_have() -> None:
+    base = {"rule": {"type": "sharp", "threshold": 1, "seed": 2}, "deep": {"rule": {"type": "sharp", "threshold": 1}}}
+    top = {"rule": {"type": "plain"}, "deep": {"rule": {"type": "plain"}}}
+    assert without_other_types(base, top, {"rule": {"seed", "rate"}}) == {"rule": {"seed": 2}, "deep": {"rule": {}}}
+    assert without_other_types(base, {"rule": {"type": "sharp"}, "deep": {}}) == base
+
+
+def test_the_value_of_a_dotted_key() -> None:
+    assert value_at(Holder(part=Mixed(cost=2.0)), "part.cost") == 2.0
+    assert value_at(AgentConfig(), "tools.python.mode") is None

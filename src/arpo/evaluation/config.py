@@ -1,9 +1,11 @@
 """Configuration of evaluations and of rollouts without training. Torch-free."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from arpo.conditions import above, only_with
 from arpo.config import Config
 from arpo.data.benchmarks import find_benchmark
 from arpo.inference.config import EngineConfig, TransformersEngineConfig, require_deterministic, require_sampled_tokens
@@ -43,7 +45,7 @@ class EvalRun(PolicyRun):
     """Answer each task once at temperature 0; the headline is then of these answers, else of the sampled ones."""
     num_samples: int = Field(default=4, ge=0)
     """Sampled answers per task, k of pass@k; 0 leaves sampling out."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: Annotated[float, only_with(num_samples=above(0))] = Field(default=1.0, gt=0)
     """Temperature of the sampled answers."""
     reward: RewardConfig = RewardConfig()
     """The reward of training; it also measures `exact_match` and `f1` of the boxed answer."""

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from arpo.conditions import only_with
 from arpo.config import Config
 from arpo.protocols.config import ProtocolConfig, TagProtocolConfig
 from arpo.tools.config import ToolsConfig
@@ -107,32 +108,12 @@ class ThresholdRuleConfig(Config):
     """`threshold`: branch where entropy is high."""
     threshold: Annotated[float, Field(gt=0)] | Literal["adaptive"] = "adaptive"
     """Bound, nats; `adaptive`: mean + num_std * std over the last num_recent tool results of the tree."""
-    num_std: float | None = Field(default=None, ge=0)
-    """Standard deviations above the mean; None means 1. For `adaptive` only."""
-    num_recent: int | None = Field(default=None, ge=2)
-    """Tool results in the sliding window; None means 20. For `adaptive` only."""
+    num_std: Annotated[float, only_with(threshold="adaptive")] = Field(default=1.0, ge=0)
+    """Standard deviations above the mean."""
+    num_recent: Annotated[int, only_with(threshold="adaptive")] = Field(default=20, ge=2)
+    """Tool results in the sliding window."""
     max_branches: int = Field(default=4, ge=1)
     """Most new paths per branch, the original excluded."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "ThresholdRuleConfig":
-        for name in ("num_std", "num_recent"):
-            if self.threshold != "adaptive" and getattr(self, name) is not None:
-                raise ValueError(
-                    f"{name} = {getattr(self, name)} has no effect with threshold = {self.threshold}; "
-                    f"leave it out or set threshold = 'adaptive'"
-                )
-        return self
-
-    @property
-    def std_weight(self) -> float:
-        """What `num_std` means."""
-        return 1.0 if self.num_std is None else self.num_std
-
-    @property
-    def recent(self) -> int:
-        """What `num_recent` means."""
-        return 20 if self.num_recent is None else self.num_recent
 
 
 class TokenEntropyRuleConfig(Config):
@@ -194,11 +175,11 @@ class RolloutConfig(Config):
 
     group_size: int = Field(default=16, ge=1)
     """Trajectories per task (M in the ARPO paper)."""
-    num_initial_trajectories: int | None = Field(default=None, ge=1)
-    """Trajectories started from the prompt before any branch (N); None: found by a probe (aepo, aepo_released), else
-    group_size // 2 for a branching rule, and all without one."""
     rule: BranchRuleConfig = ArpoRuleConfig()
     """When to branch."""
+    num_initial_trajectories: int | None = Field(default=None, ge=1)
+    """Trajectories started from the prompt before any branch (N). Left out: found by a probe (aepo, aepo_released), else
+    group_size // 2 for a branching rule, and all without one."""
     entropy_window: int = Field(default=20, ge=1)
     """Tokens after a tool result whose entropies are averaged (k); a shorter turn ends the window."""
     entropy_normalizer: Literal["log_vocab", "none", "paper"] = "log_vocab"
@@ -206,13 +187,26 @@ class RolloutConfig(Config):
     size."""
     entropy_estimator: EntropyEstimator | None = None
     """`exact`: over the full vocabulary; `top_k`: over the most likely tokens only, as the public code; `surprisal`: -log-prob
-    of the token drawn. None: top_k for the released rules, else exact. An engine that cannot tell refuses."""
-    entropy_top_k: int | None = Field(default=None, ge=1)
-    """Tokens the estimator `top_k` sums over; None means 10, as the public code has it. For `top_k` only."""
+    of the token drawn. Left out: top_k for the released rules, else exact. An engine that cannot tell refuses."""
+    entropy_top_k: Annotated[int, only_with(entropy_estimator="top_k")] = Field(default=10, ge=1)
+    """Tokens the estimator `top_k` sums over; 10 in the public code."""
     temperature: float = Field(default=1.0, ge=0)
     """Sampling temperature; 0 is greedy."""
     deterministic: bool = True
     """Fix the composition of the engine's batches, so that two runs grow identical trees whatever the tools' latency."""
+
+    @field_validator("num_initial_trajectories")
+    @classmethod
+    def _resolve_initial(cls, given: int | None, info: ValidationInfo) -> int | None:
+        group_size, rule = info.data.get("group_size"), info.data.get("rule")
+        if given is not None or group_size is None or rule is None or rule.type in ("aepo", "aepo_released"):
+            return given
+        return group_size if rule.type == "none" else max(1, group_size // 2)
+
+    @field_validator("entropy_estimator")
+    @classmethod
+    def _resolve_estimator(cls, given: EntropyEstimator | None, info: ValidationInfo) -> EntropyEstimator:
+        return given or ("top_k" if isinstance(info.data.get("rule"), ReleasedRuleConfig) else "exact")
 
     @model_validator(mode="after")
     def _check(self) -> "RolloutConfig":
@@ -234,11 +228,6 @@ class RolloutConfig(Config):
                 f"num_initial_trajectories = {initial} fills the group of group_size = {initial}, so that rule.type = "
                 f"{self.rule.type!r} could never branch; lower it, or choose rule.type = 'none'"
             )
-        if self.entropy_top_k is not None and self.estimator != "top_k":
-            raise ValueError(
-                f"entropy_top_k = {self.entropy_top_k} has no effect with entropy_estimator = {self.estimator!r}; "
-                f"leave it out or set entropy_estimator = 'top_k'"
-            )
         if isinstance(self.rule, ReleasedRuleConfig) and self.entropy_normalizer == "paper":
             raise ValueError(
                 f"entropy_normalizer = 'paper' has no meaning with rule.type = {self.rule.type!r}, which sums or averages by "
@@ -249,14 +238,14 @@ class RolloutConfig(Config):
     @model_validator(mode="after")
     def _check_rule(self) -> "RolloutConfig":
         rule = self.rule
-        if rule.type in ("aepo", "aepo_released") and self.num_initial_trajectories is not None:
+        if isinstance(rule, AepoRuleConfig | AepoReleasedRuleConfig) and self.num_initial_trajectories is not None:
             default = type(rule).model_fields["probe_slope"].default
             if rule.probe_slope != default:
                 raise ValueError(
                     f"rule.probe_slope = {rule.probe_slope} has no effect with num_initial_trajectories = "
                     f"{self.num_initial_trajectories}, which leaves nothing for a probe to find; leave one of them out"
                 )
-        if rule.type == "arpo":
+        if isinstance(rule, ArpoRuleConfig):
             self._check_arpo(rule)
         return self
 
@@ -276,19 +265,6 @@ class RolloutConfig(Config):
             raise ValueError(f"entropy_normalizer = 'none' {why}; leave it at 'log_vocab' or set alpha and tau apart")
 
     @property
-    def num_initial(self) -> int | None:
-        """N resolved: what `num_initial_trajectories` means for this rule; None when a probe is to find it."""
-        if self.num_initial_trajectories is not None or self.rule.type in ("aepo", "aepo_released"):
-            return self.num_initial_trajectories
-        return self.group_size if self.rule.type == "none" else max(1, self.group_size // 2)
-
-    @property
-    def estimator(self) -> EntropyEstimator:
-        """What `entropy_estimator` means for this rule."""
-        default = "top_k" if isinstance(self.rule, ReleasedRuleConfig) else "exact"
-        return self.entropy_estimator or default
-
-    @property
     def top_k(self) -> int | None:
         """Tokens an entropy is summed over; None: all of the vocabulary."""
-        return (self.entropy_top_k or 10) if self.estimator == "top_k" else None
+        return self.entropy_top_k if self.entropy_estimator == "top_k" else None

@@ -22,7 +22,7 @@ def require_estimator(config: RolloutConfig, available: Sequence[str]) -> None:
     Raises:
         ConfigError: names the estimators there are.
     """
-    wanted = config.estimator
+    wanted = config.entropy_estimator
     if config.rule.type != "none" and not available:
         raise ConfigError(
             f"rollout.rule.type = {config.rule.type!r}: this engine tells nothing of the tokens it samples, so that no "

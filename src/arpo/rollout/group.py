@@ -146,7 +146,7 @@ class Group:
             )
         self._tree = RolloutTree.from_prompt(task, prompt, self._agent.tokenizer.decode(prompt))
         self._root = await self._agent.engine.prefill(None, prompt)
-        self._num_initial = self._rule.plan(self._config.group_size, self._config.num_initial, None)
+        self._num_initial = self._rule.plan(self._config.group_size, self._config.num_initial_trajectories, None)
         self._start_fresh(self._num_initial or 1)
 
     def _start_fresh(self, count: int, *, are_topups: bool = False) -> None:
@@ -212,7 +212,9 @@ class Group:
             self._topups.discard(path)
         self._keys.update(dict.fromkeys(path.node_ids, path.key))
         if self._num_initial is None:
-            self._num_initial = self._rule.plan(self._config.group_size, self._config.num_initial, self._probe(path))
+            self._num_initial = self._rule.plan(
+                self._config.group_size, self._config.num_initial_trajectories, self._probe(path)
+            )
             assert self._num_initial is not None, "a rule that asked for a probe plans with it"
             self._start_fresh(self._num_initial - 1)
         self._settle()
@@ -330,7 +332,7 @@ class Group:
         return self._window(first_turn)
 
     def _window(self, parts: "list[Completion] | list[Node]") -> tuple[float, ...]:
-        is_surprisal = self._config.estimator == "surprisal"
+        is_surprisal = self._config.entropy_estimator == "surprisal"
         entropies = [x for part in parts for x in token_entropies(part, is_surprisal)]
         return tuple(entropies[: self._config.entropy_window])
 
@@ -347,7 +349,7 @@ class Group:
         """Let the rule fork the completions of the paths that have ended, while leaves are missing."""
         if self._num_missing > 0:
             self._held.sort(key=lambda held: (self._keys[held.node.id], self._num_tokens_before(held.node)))
-            is_surprisal = self._config.estimator == "surprisal"
+            is_surprisal = self._config.entropy_estimator == "surprisal"
             views = [CompletionView(node=h.node.id, entropies=tuple(token_entropies(h.node, is_surprisal))) for h in self._held]
             rng = Random(derive_seed(self._seed, self._task.id, "inside", self._num_missing))
             granted = self._grant(self._rule.decide_inside(views, self._num_missing, rng))
@@ -381,7 +383,7 @@ class Group:
             "rule": config.rule.type,
             "num_initial": self._num_initial,
             "temperature": config.temperature,
-            "entropy_estimator": config.estimator,
+            "entropy_estimator": config.entropy_estimator,
             "entropy_top_k": config.top_k,
             "entropy_window": config.entropy_window,
             "entropy_normalizer": config.entropy_normalizer,

@@ -1,10 +1,11 @@
 """Configuration of a claim: what is said of an arm, or of one against another. Torch-free."""
 
 import difflib
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from arpo.conditions import IS_SET, only_with
 from arpo.config import Config
 from arpo.study.measures import MEASURES, RUN_MEASURES, Point
 
@@ -20,9 +21,9 @@ class ClaimConfig(Config):
     """`accuracy`, `sampled_accuracy`, `pass_at_k`, or a figure of training (docs/study.md has the list)."""
     against: str | None = None
     """Arm to compare with, run by run with the same world and seed; None: the figure itself is reported."""
-    against_figure: str | None = None
+    against_figure: Annotated[str | None, only_with(against=IS_SET)] = None
     """Figure of `against`; None: the same."""
-    measure: Literal["difference", "ratio"] = "difference"
+    measure: Annotated[Literal["difference", "ratio"], only_with(against=IS_SET)] = "difference"
     """`difference`: of minus against. `ratio`: mean of `of` over mean of `against`."""
     at: Point = "steps"
     """Where tests are compared; figures of training are those over the study's `num_steps`."""
@@ -39,8 +40,6 @@ class ClaimConfig(Config):
                 near = difflib.get_close_matches(name, MEASURES, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; use one of {', '.join(MEASURES)}"
                 raise ValueError(f"{key} = {name!r}: there is no such figure{hint}")
-        if self.against is None and (self.against_figure is not None or self.measure == "ratio"):
-            raise ValueError("against_figure and measure = 'ratio' have no effect without against; name an arm there")
         if self.at != "steps" and {self.figure, self.against_figure or self.figure} <= RUN_MEASURES.keys():
             raise ValueError(f"at = {self.at!r} has no effect on {self.figure}, which is of training; leave it out")
         if self.above is not None and self.below is not None:

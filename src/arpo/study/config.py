@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from arpo.conditions import only_with
 from arpo.config import Config, dotted, parse_config, read_toml
 from arpo.errors import ConfigError
 from arpo.study.claims_config import ClaimConfig
@@ -13,6 +14,7 @@ from arpo.study.own_keys import own_key_in
 
 Keys = dict[str, Any]
 Seed = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
 
 
 class ArmConfig(Config):
@@ -28,20 +30,18 @@ class ArmConfig(Config):
     """Preset of an `rl` arm."""
     num_runs: int | None = Field(default=None, ge=1)
     """Runs, the first of the study's `runs`; None: all of them."""
-    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1)
-    """Those that this `rl` arm tries; None: the study's. A single one is taken as it is."""
-    rates_of: str | None = None
+    learning_rates: Annotated[tuple[Rate, ...] | None, only_with(kind="rl")] = Field(default=None, min_length=1)
+    """Those that this arm tries; None: the study's. A single one is taken as it is."""
+    rates_of: Annotated[str | None, only_with(kind="rl")] = None
     """Arm whose measured branches per opportunity, turn by turn, become `rollout.rule.rate` of the run with the same world and
     seed; for `rollout.rule.type = "random"`."""
-    rl: Keys = Field(default_factory=dict)
+    rl: Annotated[Keys, only_with(kind="rl")] = Field(default_factory=dict)
     """Keys of `arpo config docs rl` over the study's own, nested as in TOML."""
 
     @model_validator(mode="after")
     def _check(self) -> "ArmConfig":
         if (self.algorithm is None) == (self.kind == "rl"):
             raise ValueError(f"algorithm = {self.algorithm!r} with kind = {self.kind!r}: an rl arm has one, the others none")
-        if self.kind != "rl" and (self.rl or self.rates_of or self.learning_rates):
-            raise ValueError(f"rl, rates_of and learning_rates have no effect with kind = {self.kind!r}; leave them out")
         return self
 
 
@@ -55,7 +55,7 @@ class StudyConfig(Config):
     """Steps at which arms are compared; an arm may train for more, to use up a budget, with `num_steps` among its `rl` keys."""
     checkpoint_every: int = Field(default=5, ge=1)
     """Steps between checkpoints, of which one at most is tested per budget."""
-    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    learning_rates: tuple[Rate, ...] = ()
     """Every rl arm is trained at each of them on the first run, and takes the one with the best validation; an arm's own come
     before these. Empty: none is tried."""
     budget_arm: str

@@ -7,7 +7,7 @@ from typing import Any
 
 import tomli_w
 
-from arpo.config import parse_config
+from arpo.config import lay_over, parse_config
 from arpo.demonstrate.config import DemosRun
 from arpo.evaluation.config import EvalRun, RolloutRun
 from arpo.files.whole import write_text
@@ -27,13 +27,13 @@ class StudyConfigs:
 
     def demonstrations(self, world: int) -> Keys:
         """Keys of `arpo demos`."""
-        keys = merge(self._recipe("demos", world), {"seed": world} | self._study.demos)
+        keys = lay_over(self._recipe("demos", world), {"seed": world} | self._study.demos)
         parse_config(DemosRun, keys, "demos")
         return keys
 
     def cold_start(self, world: int) -> Keys:
         """Keys of `arpo sft` for the policy all arms of a world start from."""
-        keys = merge(self._recipe("sft", world), {"seed": world, "num_threads": self._num_threads} | self._study.sft)
+        keys = lay_over(self._recipe("sft", world), {"seed": world, "num_threads": self._num_threads} | self._study.sft)
         parse_config(SftRun, keys, "sft")
         return keys
 
@@ -53,14 +53,14 @@ class StudyConfigs:
             "validation": {"every": study.num_steps},
         }  # fmt: skip
         for layer in (own, study.rl, config.rl):
-            keys = merge(keys, layer)
+            keys = lay_over(keys, layer)
         if rate is not None:
-            keys = merge(keys, {"optimizer": {"learning_rate": rate}})
+            keys = lay_over(keys, {"optimizer": {"learning_rate": rate}})
         if rates_by_turn is not None:
-            keys = merge(keys, {"rollout": {"rule": {"rate": list(rates_by_turn)}}})
+            keys = lay_over(keys, {"rollout": {"rule": {"rate": list(rates_by_turn)}}})
         out = self._folder.training(arm, run, rate)
         kept = {"agent": {"tools": {"cache": {"path": str(out / "tool_results.sqlite")}}}}  # each run pays for its own calls
-        keys = merge(keys, kept) | {"out": str(out)}
+        keys = lay_over(keys, kept) | {"out": str(out)}
         parse_config(RlRun, keys, f"arms.{arm}")
         return keys
 
@@ -88,7 +88,7 @@ class StudyConfigs:
 
     def imitation(self, arm: str, run: Run, data: Path, max_seconds: float) -> Keys:
         """Keys of `arpo sft` that goes on from the cold start."""
-        keys = merge(self._recipe("sft", run[0]), self._study.sft) | {
+        keys = lay_over(self._recipe("sft", run[0]), self._study.sft) | {
             "out": str(self._folder.training(arm, run, None)), "data": str(data), "seed": run[1],
             "num_threads": self._num_threads, "max_seconds": max_seconds, "num_epochs": 20,
             "model": {"path": str(self._folder.cold_start(run[0]))},
@@ -109,8 +109,8 @@ class StudyConfigs:
         return keys
 
     def _test(self, world: int, out: Path, model: Path, num_samples: int) -> Keys:
-        keys = merge(self._recipe("eval", world), self._study.test)
-        keys = merge(keys, {
+        keys = lay_over(self._recipe("eval", world), self._study.test)
+        keys = lay_over(keys, {
             "out": str(out), "model": {"path": str(model)}, "num_threads": self._num_threads, "num_samples": num_samples,
             "num_tasks": self._study.num_test,
             "agent": {"tools": {"cache": {"path": str(self._folder.tool_cache(world))}}},
@@ -120,15 +120,6 @@ class StudyConfigs:
 
     def _recipe(self, kind: str, world: int) -> Keys:
         return read_recipe_in(self._folder.world(world), "quickstart", kind)
-
-
-def merge(base: Keys, top: Keys) -> Keys:
-    """`top` over `base`, section by section."""
-    merged = dict(base)
-    for key, value in top.items():
-        below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(value, dict) and isinstance(below, dict) else value
-    return merged
 
 
 def write_config(path: Path, keys: dict[str, Any]) -> Path:

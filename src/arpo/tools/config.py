@@ -1,8 +1,11 @@
 """Configuration of the tools an agent has."""
 
+from typing import Annotated
+
 from pydantic import Field, field_validator
 
 from arpo.cache.config import CacheConfig
+from arpo.conditions import above, only_with
 from arpo.config import Config
 from arpo.tools.browse.config import BrowseConfig
 from arpo.tools.mcp.config import McpServerConfig
@@ -29,7 +32,7 @@ class ExecutorConfig(Config):
     retries: int = Field(default=2, ge=0, le=10)
     """Further tries after a failure that may pass (connection lost, server busy), for every tool and server the same; a program
     that failed is not tried again."""
-    backoff_s: float = Field(default=0.5, gt=0)
+    backoff_s: Annotated[float, only_with(retries=above(0))] = Field(default=0.5, gt=0)
     """Seconds until the first further try, doubled for each one after it, less a random part of up to a half. Where a server
     says when to come again (Retry-After), that holds instead; if it is beyond the call's time limit, the call ends."""
     max_result_tokens: int = Field(default=512, ge=1)

@@ -1,24 +1,12 @@
 """What an algorithm is made of besides its branch rule: advantage, loss, correction, sampling and shaping. Torch-free."""
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from arpo.conditions import above, only_with
 from arpo.config import Config
-
-
-def _refuse_foreign_keys(cls: type[Config], family: type[Config], section: str, data: object) -> object:
-    """Refuse a key that another type of the section has: it would do nothing here."""
-    for key, value in cast(dict[str, object], data).items() if isinstance(data, dict) else ():
-        owners = [kind.model_fields["type"].default for kind in family.__subclasses__() if key in kind.model_fields]
-        if owners and key not in cls.model_fields:
-            names = " or ".join(repr(owner) for owner in owners)
-            raise ValueError(
-                f"{section}.{key} = {value!r} has no effect with {section}.type = {cls.model_fields['type'].default!r}; "
-                f"leave it out or set {section}.type = {names}"
-            )
-    return data
 
 
 class _AdvantageConfig(Config):
@@ -30,38 +18,19 @@ class _AdvantageConfig(Config):
     scale: Literal["group_std", "batch_std", "none"] = "group_std"
     """What the difference is divided by. `group_std`: the standard deviation of the group's rewards (n - 1); `batch_std`:
     advantages are centred and divided by the mean and standard deviation over all trained tokens of the step."""
-    epsilon: float | None = Field(default=None, gt=0)
-    """Added to the standard deviation; None means 1e-6. Not for scale `none`."""
+    epsilon: Annotated[float, only_with(scale=("group_std", "batch_std"), entropy_scale=above(0))] = Field(default=1e-6, gt=0)
+    """Added to a standard deviation before it divides."""
     attribution: Literal["soft", "hard", "mixed"] = "soft"
     """What a trajectory claims on tokens it shares. `soft`: its own advantage (the ARPO paper's choice); `hard`: the weighted
     mean over the sharers; `mixed`: `mix` of the mean and 1 - `mix` of its own. They differ where a ratio is clipped."""
-    mix: float | None = Field(default=None, gt=0, lt=1)
-    """Share of the mean in `mixed`; None means 0.5. For `mixed` only."""
+    mix: Annotated[float, only_with(attribution="mixed")] = Field(default=0.5, gt=0, lt=1)
+    """Share of the mean in `mixed`."""
     leaf_weighting: Literal["uniform", "inverse_branching"] = "uniform"
     """`uniform`: trajectories count alike (the papers); `inverse_branching`: each fork divides its parent's weight among its
     children, so that an initial trajectory counts alike however often it branched; means and standard deviations follow."""
     entropy_scale: float = Field(default=0.0, ge=0)
     """AEPO's a: advantages of a token are multiplied by 1 + a * z, z its entropy less the mean, over the standard deviation,
     of the distinct tokens sampled in the step; 0: off."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_keys(cls, data: object) -> object:
-        return _refuse_foreign_keys(cls, _AdvantageConfig, "advantage", data)
-
-    @model_validator(mode="after")
-    def _check_common(self) -> "_AdvantageConfig":
-        if self.mix is not None and self.attribution != "mixed":
-            raise ValueError(
-                f"advantage.mix = {self.mix} has no effect with advantage.attribution = {self.attribution!r}; leave it out or "
-                f"set advantage.attribution = 'mixed'"
-            )
-        if self.epsilon is not None and self.scale == "none":
-            raise ValueError(
-                f"advantage.epsilon = {self.epsilon} has no effect with advantage.scale = 'none', which divides by nothing; "
-                f"leave it out or set advantage.scale = 'group_std'"
-            )
-        return self
 
     @model_validator(mode="after")
     def _check_baseline(self) -> "_AdvantageConfig":
@@ -72,16 +41,6 @@ class _AdvantageConfig(Config):
                 f"on their means; leave it at 'group_mean' or set advantage.type = 'outcome'"
             )
         return self
-
-    @property
-    def added_to_std(self) -> float:
-        """What `epsilon` means."""
-        return 1e-6 if self.epsilon is None else self.epsilon
-
-    @property
-    def shared_part(self) -> float:
-        """What `mix` means."""
-        return 0.5 if self.mix is None else self.mix
 
 
 class OutcomeAdvantageConfig(_AdvantageConfig):
@@ -126,36 +85,21 @@ class KlConfig(Config):
 
     coefficient: float = Field(default=0.0, ge=0)
     """Weight of the KL, per nat; 0: none, and no reference model is loaded."""
-    estimator: Literal["k1", "k2", "k3"] | None = None
+    estimator: Annotated[Literal["k1", "k2", "k3"], only_with(coefficient=above(0))] = "k3"
     """With d = ln p_policy - ln p_reference of a token: `k1`: d, summed over the trajectory and taken off its reward; in the
-    loss, per token: `k2`: d^2 / 2, `k3`: exp(-d) - 1 + d. None means k3."""
-    reference: Path | None = None
+    loss, per token: `k2`: d^2 / 2, `k3`: exp(-d) - 1 + d."""
+    reference: Annotated[Path | None, only_with(coefficient=above(0))] = None
     """Model directory of the reference; None: the policy the run starts from."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "KlConfig":
-        for name in ("estimator", "reference"):
-            if self.coefficient == 0 and getattr(self, name) is not None:
-                raise ValueError(
-                    f"loss.kl.{name} = {str(getattr(self, name))!r} has no effect with loss.kl.coefficient = 0; leave it out "
-                    f"or set loss.kl.coefficient above 0"
-                )
-        return self
-
-    @property
-    def resolved_estimator(self) -> Literal["k1", "k2", "k3"]:
-        """What `estimator` means."""
-        return self.estimator or "k3"
 
     @property
     def is_in_reward(self) -> bool:
         """Whether the KL is taken off rewards."""
-        return self.coefficient > 0 and self.resolved_estimator == "k1"
+        return self.coefficient > 0 and self.estimator == "k1"
 
     @property
     def is_in_loss(self) -> bool:
         """Whether the KL is a term of the loss."""
-        return self.coefficient > 0 and self.resolved_estimator != "k1"
+        return self.coefficient > 0 and self.estimator != "k1"
 
 
 class _LossConfig(Config):
@@ -168,11 +112,6 @@ class _LossConfig(Config):
     """Pull towards a reference policy."""
     entropy_coefficient: float = Field(default=0.0, ge=0)
     """Reward, per nat, for the entropy of a token's distribution; 0: none."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_keys(cls, data: object) -> object:
-        return _refuse_foreign_keys(cls, _LossConfig, "loss", data)
 
 
 class PpoClipLossConfig(_LossConfig):
@@ -236,25 +175,11 @@ LossConfig = Annotated[PpoClipLossConfig | CispoLossConfig | GspoLossConfig | Re
 class MismatchConfig(Config):
     """Truncated importance sampling: corrects for an engine whose probabilities differ from the trainer's."""
 
-    level: Literal["none", "token", "sequence"] | None = None
-    """Policy loss times min(p_trainer / p_engine, cap) `token` by token, or by the product over the `sequence`. None: `none`
-    where the engine runs the trainer's own model; else `token`, or `sequence` with loss.type gspo."""
-    cap: float | None = Field(default=None, ge=1)
-    """Largest weight; None means 2. Not for level `none`."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "MismatchConfig":
-        if self.level == "none" and self.cap is not None:
-            raise ValueError(
-                f"mismatch.cap = {self.cap} has no effect with mismatch.level = 'none'; leave it out or set mismatch.level = "
-                f"'token' or 'sequence'"
-            )
-        return self
-
-    @property
-    def resolved_cap(self) -> float:
-        """What `cap` means."""
-        return 2.0 if self.cap is None else self.cap
+    level: Literal["none", "token", "sequence"] = "none"
+    """Policy loss times min(p_trainer / p_engine, cap) `token` by token, or by the product over the `sequence`. Left out:
+    `none` where the engine runs the trainer's own model; else `token`, or `sequence` with loss.type gspo."""
+    cap: Annotated[float, only_with(level=("token", "sequence"))] = Field(default=2.0, ge=1)
+    """Largest weight."""
 
 
 class DynamicSamplingConfig(Config):
@@ -277,23 +202,8 @@ class OverlongConfig(Config):
 
     penalty: float = Field(default=0.0, ge=0)
     """Taken off the reward of a trajectory of max_tokens or more; 0: off."""
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: Annotated[int | None, only_with(penalty=above(0))] = Field(default=None, ge=1)
     """Trajectory tokens, prompt and observations included, at which the penalty is whole; None:
     agent.limits.max_trajectory_tokens."""
-    buffer: float | None = Field(default=None, gt=0, le=1)
-    """Last share of max_tokens, over which the penalty rises from 0; None means 0.2 (4096 of 20480 in the paper)."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "OverlongConfig":
-        for name in ("max_tokens", "buffer"):
-            if self.penalty == 0 and getattr(self, name) is not None:
-                raise ValueError(
-                    f"overlong.{name} = {getattr(self, name)} has no effect with overlong.penalty = 0; leave it out or set "
-                    f"overlong.penalty (DAPO: 1.0)"
-                )
-        return self
-
-    @property
-    def resolved_buffer(self) -> float:
-        """What `buffer` means."""
-        return 0.2 if self.buffer is None else self.buffer
+    buffer: Annotated[float, only_with(penalty=above(0))] = Field(default=0.2, gt=0, le=1)
+    """Last share of max_tokens, over which the penalty rises from 0 (4096 of 20480 in the paper)."""

@@ -1,11 +1,12 @@
 """Configuration of supervised and reinforcement training runs. Torch-free."""
 
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from arpo.batching.config import BatchingConfig
+from arpo.conditions import only_with
 from arpo.config import Config
 from arpo.inference.config import EngineConfig, TransformersEngineConfig, require_deterministic, require_sampled_tokens
 from arpo.models.config import TrainedModelConfig
@@ -24,7 +25,7 @@ from arpo.training.algorithm_config import (
     PpoClipLossConfig,
     TaskFilterConfig,
 )
-from arpo.training.effects import require_effects
+from arpo.training.effects import inert_terms, require_effects, require_moving_ratio
 from arpo.training.presets import lay_over_preset
 
 
@@ -43,17 +44,8 @@ class OptimizerConfig(Config):
     """Optimizer updates over which the learning rate rises linearly from 0."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Course of the learning rate after the warm-up, down to `final_fraction` of the peak, reached behind the last update."""
-    final_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Where `linear` and `cosine` end, as a fraction of the peak."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "OptimizerConfig":
-        if self.schedule == "constant" and self.final_fraction != 0:
-            raise ValueError(
-                f"optimizer.final_fraction = {self.final_fraction} has no effect with optimizer.schedule = 'constant'; leave "
-                f"it out or set optimizer.schedule = 'linear' or 'cosine'"
-            )
-        return self
+    final_fraction: Annotated[float, only_with(schedule=("linear", "cosine"))] = Field(default=0.0, ge=0, le=1)
+    """Where the schedule ends, as a fraction of the peak."""
 
 
 class CheckpointConfig(Config):
@@ -139,7 +131,16 @@ class RlRun(Config):
     def _apply_preset(cls, data: object) -> object:
         if not isinstance(data, dict):
             return data
-        return lay_over_preset(cast(dict[str, Any], data))
+        return {"mismatch": {}} | lay_over_preset(cast(dict[str, Any], data))
+
+    @field_validator("mismatch", mode="before")
+    @classmethod
+    def _resolve_level(cls, given: object, info: ValidationInfo) -> object:
+        engine, loss = info.data.get("engine"), info.data.get("loss")
+        if not isinstance(given, dict) or engine is None or loss is None:
+            return given
+        level = "none" if engine.shares_model else "sequence" if loss.type == "gspo" else "token"
+        return {"level": level} | cast(dict[str, Any], given)
 
     @model_validator(mode="after")
     def _check(self) -> "RlRun":
@@ -161,16 +162,29 @@ class RlRun(Config):
                 f"a mini-batch holds at least one tree"
             )
         require_effects(self)
+        if not self.has_moving_ratio:
+            require_moving_ratio(self.algorithm, self.loss, self.advantage.attribution)
+        self._check_overlong()
         return self
 
+    def _check_overlong(self) -> None:
+        limit, overlong = self.agent.limits.max_trajectory_tokens, self.overlong
+        if overlong.max_tokens is not None and overlong.max_tokens * (1 - overlong.buffer) >= limit:
+            raise ValueError(
+                f"overlong.max_tokens = {overlong.max_tokens} has no effect: its penalty begins at "
+                f"{overlong.max_tokens * (1 - overlong.buffer):g} tokens, and trajectories end at "
+                f"agent.limits.max_trajectory_tokens = {limit}; lower it, or leave it out to mean that limit"
+            )
+
     @property
-    def correction(self) -> MismatchConfig:
-        """`mismatch` with its level resolved for this engine and loss."""
-        if self.mismatch.level is not None:
-            return self.mismatch
-        if self.engine.shares_model:
-            return MismatchConfig(level="none")
-        return MismatchConfig(level="sequence" if self.loss.type == "gspo" else "token", cap=self.mismatch.cap)
+    def has_moving_ratio(self) -> bool:
+        """Whether the policy moves between sampling and some update, so that ratios leave 1."""
+        return self.updates_per_step * self.epochs_per_step > 1
+
+    @property
+    def inert_terms(self) -> list[str]:
+        """Lines to print once: values of the preset's paper that this run makes inert."""
+        return [] if self.has_moving_ratio else inert_terms(self.algorithm, self.loss)
 
 
 class SftRun(Config):

@@ -57,12 +57,12 @@ def assign_credit(
         rewards = [leaf_rewards(tree) for tree in trees]
     advantages = [_advantages(group, r, advantage) for group, r in zip(groups, rewards, strict=True)]
     if advantage.scale == "batch_std":
-        advantages = _normalize_over_tokens(groups, advantages, advantage.added_to_std)
+        advantages = _normalize_over_tokens(groups, advantages, advantage.epsilon)
     factors = _entropy_factors(trees, advantage) if advantage.entropy_scale else [None] * len(groups)
     credits: list[TreeCredit] = []
     for group, own, factor in zip(groups, advantages, factors, strict=True):
         weight, denominator = _weigh(group, loss, max_tokens)
-        claims = attribute(own, weight, group.below, advantage.attribution, advantage.shared_part)
+        claims = attribute(own, weight, group.below, advantage.attribution, advantage.mix)
         _write_on_nodes(group, weight, claims)
         credits.append(TreeCredit(weight, claims * (group.num_tokens > 0), denominator, factor))
     return credits
@@ -131,14 +131,14 @@ def _weigh(group: _Group, loss: LossConfig, max_tokens: int | None) -> tuple[Ten
 
 def _advantages(group: _Group, rewards: Tensor, config: AdvantageConfig) -> Tensor:
     """[L, n] what each leaf's reward says about the nodes it passes, before attribution."""
-    options = {"normalize_std": config.scale == "group_std", "epsilon": config.added_to_std}
+    options = {"normalize_std": config.scale == "group_std", "epsilon": config.epsilon}
     if isinstance(config, TreeGrpoAdvantageConfig):
         own_tree = group.below[:, group.tree.children[0]].int().argmax(dim=1)
         return tree_grpo_advantages(rewards, own_tree, group.shares, **options)[:, None].expand(group.below.shape)
     centred = _compare(group, rewards, config)
     if config.scale == "group_std":
         std = group_std(rewards, group.shares)
-        centred = torch.where(std > 0, centred / (std + config.added_to_std), 0.0)
+        centred = torch.where(std > 0, centred / (std + config.epsilon), 0.0)
     if isinstance(config, GigpoAdvantageConfig):
         return centred + config.step_weight * _step_advantages(group, rewards, config.discount, options)
     return centred
@@ -221,7 +221,7 @@ def _entropy_factors(trees: Sequence[RolloutTree], config: AdvantageConfig) -> l
                 )
     sampled = [node for tree in trees for node in tree.nodes if node.is_sampled]
     entropies = torch.tensor([h for node in sampled for h in node.entropies or []], dtype=torch.float64)
-    factors = entropy_scale(entropies, a, epsilon=config.added_to_std)
+    factors = entropy_scale(entropies, a, epsilon=config.epsilon)
     pieces = iter(factors.split([len(node.token_ids) for node in sampled]))
     return [[next(pieces) if node.is_sampled else None for node in tree.nodes] for tree in trees]
 

@@ -1,217 +1,138 @@
-"""Which options do something in which combination: whatever would silently do nothing is refused. Torch-free.
+"""What no section of a run can know by itself: values that do nothing, or harm, beside those of another section. Torch-free.
 
-What a section can know by itself it checks itself; here are the checks across sections. The values that an algorithm's preset
-takes from its paper are exempt where a run makes them inert (clip bounds when every ratio is 1): `inert_terms` says so once.
+The values that an algorithm's preset takes from its paper are exempt where a run makes them inert (clip bounds when every ratio
+is 1): `inert_terms` says so once.
 """
 
-from __future__ import annotations
+from dataclasses import dataclass
 
-from typing import TYPE_CHECKING
-
-from arpo.rollout.config import RolloutConfig
-from arpo.training.algorithm_config import AdvantageConfig, LossConfig
+from arpo.conditions import Condition, above, at_least, one_of, other_than, shown
+from arpo.config import Config, value_at
+from arpo.training.algorithm_config import LossConfig
 from arpo.training.presets import read_preset
 
-if TYPE_CHECKING:
-    from arpo.training.config import RlRun
 
-_RATIO_KEYS = ("clip_low", "clip_high", "low_mode", "high_mode", "dual_clip")
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    """Values of a key that need another key to be right."""
+
+    key: str
+    """Dotted."""
+    when: Condition
+    """The values it is about."""
+    other: str
+    """Dotted key they need."""
+    must: Condition
+    """What the other key must be."""
+    why: str
+    """What goes wrong where it is not."""
+    instead: str
+    """What to do about the key itself."""
+
+    def check(self, run: Config) -> None:
+        """Raises ValueError where the run has such a value and the other key is not as it must be."""
+        value, actual = value_at(run, self.key), value_at(run, self.other)
+        if value is not None and self.when.holds(value) and not self.must.holds(actual):
+            raise ValueError(
+                f"{self.key} = {shown(value)} with {self.other} = {shown(actual)}: {self.why}; {self.instead}, or set "
+                f"{self.must.of(self.other)}"
+            )
 
 
-def require_effects(run: RlRun) -> None:
-    """Refuse options without effect.
+_ONE_UPDATE = (
+    "it has no ratio between the policy that is trained and the one that sampled, so that its gradient is right for a step's "
+    "first update only"
+)
+_ALONE = "the advantage of a group of one is then always 0, and nothing would be learned"
+_UNSHARED = "it has no effect, as independent trajectories share no sampled token"
+_LINEAR = "it has no effect, as the loss is linear in the advantage: the mean of the sharers adds up to the sharers one by one"
+_SEQUENCE = "it gives the tokens of a trajectory different advantages, but this loss has one ratio and one advantage"
+_ALL_TEACH = "groups of equal rewards teach too, and are not to be left out"
+
+_BRANCHING = other_than("none")
+_NEEDS = (
+    _Needs("updates_per_step", above(1), "loss.type", other_than("reinforce"), _ONE_UPDATE, "set it to 1"),
+    _Needs("epochs_per_step", above(1), "loss.type", other_than("reinforce"), _ONE_UPDATE, "set it to 1"),
+    _Needs("rollout.group_size", one_of(1), "advantage.baseline", one_of("none"), _ALONE, "set it to 2 or more"),
+    _Needs("rollout.group_size", one_of(1), "advantage.scale", other_than("group_std"), _ALONE, "set it to 2 or more"),
+    _Needs("advantage.attribution", other_than("soft"), "rollout.rule.type", _BRANCHING, _UNSHARED, "leave it at 'soft'"),
+    _Needs(
+        "advantage.leaf_weighting", other_than("uniform"), "rollout.rule.type", _BRANCHING, _UNSHARED, "leave it at 'uniform'"
+    ),
+    _Needs(
+        "advantage.baseline", one_of("subtree_out"), "rollout.rule.type", _BRANCHING, _UNSHARED,
+        "say 'leave_one_out', which it then is",
+    ),
+    _Needs(
+        "advantage.type", one_of("tree_grpo"), "rollout.rule.type", _BRANCHING,
+        "it has no effect, as every tree has one trajectory", "set it to 'outcome'",
+    ),
+    _Needs("advantage.attribution", other_than("soft"), "loss.type", other_than("gspo"), _SEQUENCE, "leave it at 'soft'"),
+    _Needs("advantage.baseline", one_of("subtree_out"), "loss.type", other_than("gspo"), _SEQUENCE, "say 'leave_one_out'"),
+    _Needs("advantage.type", one_of("gigpo"), "loss.type", other_than("gspo"), _SEQUENCE, "set it to 'outcome'"),
+    _Needs("advantage.entropy_scale", above(0), "loss.type", other_than("gspo"), _SEQUENCE, "leave it at 0"),
+    _Needs(
+        "advantage.attribution", other_than("soft"), "loss.type", other_than("cispo", "reinforce"), _LINEAR,
+        "leave it at 'soft'",
+    ),
+    _Needs(
+        "mismatch.level", one_of("token"), "loss.type", other_than("gspo"), "that ratio belongs to the whole trajectory",
+        "set it to 'sequence' or 'none'",
+    ),
+    _Needs("dynamic_sampling.max_rounds", above(0), "advantage.baseline", other_than("none"), _ALL_TEACH, "set it to 0"),
+    _Needs("task_filter.after", above(0), "advantage.baseline", other_than("none"), _ALL_TEACH, "set it to 0"),
+    _Needs(
+        "reward.composite.multi_tool_bonus", above(0), "agent.protocol.tools", at_least(2), "it has no effect", "leave it out"
+    ),
+    _Needs("reward.composite.tool_cost", above(0), "agent.protocol.tools", at_least(1), "it has no effect", "leave it out"),
+)  # fmt: skip
+
+
+def require_effects(run: Config) -> None:
+    """Refuse values of a reinforcement-learning run that do nothing, or harm, beside those of another section.
 
     Raises:
-        ValueError: one has none; the message names its key and value, why, and what to set instead.
+        ValueError: there is one; the message names its key and value, why, and what to set instead.
     """
-    _check_first_update(run)
-    _check_group(run.rollout, run.advantage)
-    _check_sharing(run.rollout, run.advantage)
-    _check_sequence_ratio(run.advantage, run.loss)
-    _check_attribution(run)
-    _check_ratio(run)
-    _check_mismatch(run)
-    _check_dynamic_sampling(run)
-    _check_task_filter(run)
-    _check_overlong(run)
-    _check_reward(run)
+    for needs in _NEEDS:
+        needs.check(run)
 
 
-def inert_terms(run: RlRun) -> list[str]:
-    """Lines to print once: values of the preset's paper that this run makes inert."""
-    if _has_moving_ratio(run):
-        return []
-    keys = [f"loss.{key}" for key in read_preset(run.algorithm).keys["loss"] if key in _ratio_values(run.loss)]
-    if not keys:
-        return []
-    return [
-        f"{', '.join(keys)}: as the preset {run.algorithm!r} sets them, without effect here: with updates_per_step = 1 and "
-        f"epochs_per_step = 1 every ratio is 1"
-    ]
+def require_moving_ratio(algorithm: str, loss: LossConfig, attribution: str) -> None:
+    """Refuse what acts on the ratio alone, in a run with one update per step; the preset's own values are exempt.
 
-
-def _check_first_update(run: RlRun) -> None:
-    """Every loss but `reinforce` has the ratio to the policy that sampled, which the updates after a step's first one need."""
-    for key in ("updates_per_step", "epochs_per_step"):
-        if run.loss.type == "reinforce" and getattr(run, key) > 1:
-            raise ValueError(
-                f"{key} = {getattr(run, key)} with loss.type = 'reinforce': it has no ratio between the policy that is trained "
-                f"and the one that sampled, so that its gradient is right for a step's first update only; set {key} = 1 or "
-                f"loss.type = 'ppo_clip'"
-            )
-
-
-def _check_group(rollout: RolloutConfig, advantage: AdvantageConfig) -> None:
-    if rollout.group_size > 1:
+    Raises:
+        ValueError: as `require_effects`.
+    """
+    if loss.type == "reinforce":
         return
-    parts = [f"advantage.baseline = {advantage.baseline!r}"] * (advantage.baseline != "none")
-    parts += [f"advantage.scale = {advantage.scale!r}"] * (advantage.scale == "group_std")
-    if parts:
-        raise ValueError(
-            f"rollout.group_size = 1: with {' and '.join(parts)} the advantage of a group of one is always 0, so nothing would "
-            f"be learned; set it to 2 or more, or set advantage.baseline = 'none' and advantage.scale = 'batch_std' or 'none'"
-        )
-
-
-def _check_sharing(rollout: RolloutConfig, advantage: AdvantageConfig) -> None:
-    """Without branches no two trajectories share a sampled token."""
-    if rollout.rule.type != "none":
-        return
-    why = "with rollout.rule.type = 'none', as independent trajectories share no sampled token"
-    instead = "or choose a branching rule, e.g. rollout.rule.type = 'arpo'"
-    if advantage.attribution != "soft":
-        raise _no_effect("advantage.attribution", advantage.attribution, why, f"leave it at 'soft' {instead}")
-    if advantage.leaf_weighting != "uniform":
-        raise _no_effect("advantage.leaf_weighting", advantage.leaf_weighting, why, f"leave it at 'uniform' {instead}")
-    if advantage.baseline == "subtree_out":
-        raise _no_effect(
-            "advantage.baseline", advantage.baseline, f"of its own {why}", f"say 'leave_one_out', which it then is, {instead}"
-        )
-    if advantage.type == "tree_grpo":
-        raise _no_effect(
-            "advantage.type", advantage.type, "with rollout.rule.type = 'none', as every tree has one trajectory",
-            f"set it to 'outcome' {instead}",
-        )  # fmt: skip
-
-
-def _check_sequence_ratio(advantage: AdvantageConfig, loss: LossConfig) -> None:
-    """GSPO clips one ratio per trajectory against one advantage per trajectory."""
-    if loss.type != "gspo":
-        return
-    faults = {
-        "advantage.attribution": (advantage.attribution, "soft"),
-        "advantage.baseline": (advantage.baseline, "leave_one_out") if advantage.baseline == "subtree_out" else None,
-        "advantage.type": (advantage.type, "outcome") if advantage.type == "gigpo" else None,
-        "advantage.entropy_scale": (advantage.entropy_scale, 0.0),
-    }
-    for key, fault in faults.items():
-        if fault is not None and fault[0] != fault[1]:
-            raise ValueError(
-                f"{key} = {fault[0]!r} gives the tokens of a trajectory different advantages, but loss.type = 'gspo' has one "
-                f"ratio and one advantage per trajectory; set {key} = {fault[1]!r} or loss.type = 'ppo_clip'"
-            )
-
-
-def _check_attribution(run: RlRun) -> None:
-    """Soft, hard and mixed sum to the same wherever the loss is linear in the advantage."""
-    value = run.advantage.attribution
-    if value == "soft":
-        return
-    if run.loss.type in ("cispo", "reinforce"):
-        raise _no_effect(
-            "advantage.attribution", value, f"with loss.type = {run.loss.type!r}, which is linear in the advantage: the "
-            f"sharers' mean and the sharers one by one add up to the same", "leave it at 'soft' or set loss.type = 'ppo_clip'",
-        )  # fmt: skip
-    if not _has_moving_ratio(run):
-        raise _no_effect(
-            "advantage.attribution", value, _WHY_RATIO + " and the sharers' mean adds up to the sharers one by one",
-            "leave it at 'soft' or set updates_per_step or epochs_per_step to 2 or more",
-        )  # fmt: skip
-
-
-def _check_ratio(run: RlRun) -> None:
-    """With a single update per step, what treats the ratio does nothing; the preset's own values are exempt."""
-    if _has_moving_ratio(run) or run.loss.type == "reinforce":
-        return
-    preset = read_preset(run.algorithm).resolve().loss
-    instead = "set updates_per_step or epochs_per_step to 2 or more, or"
-    if run.loss.type != preset.type:
-        raise _no_effect(
-            "loss.type", run.loss.type, _WHY_RATIO + ", where every loss has the gradient of 'reinforce'",
-            f"{instead} set it to 'reinforce' or leave it at the preset's {preset.type!r}",
-        )  # fmt: skip
+    preset = read_preset(algorithm).resolve().loss
+    if loss.type != preset.type:
+        raise _inert("loss.type", loss.type, f"leave it at the preset's {preset.type!r}, set it to 'reinforce'")
     published = _ratio_values(preset)
-    for key, value in _ratio_values(run.loss).items():
+    for key, value in _ratio_values(loss).items():
         if value != published[key]:
-            raise _no_effect(f"loss.{key}", value, _WHY_RATIO, f"{instead} leave it at the preset's {published[key]!r}")
+            raise _inert(f"loss.{key}", value, f"leave it at the preset's {published[key]!r}")
+    if attribution != "soft":
+        raise _inert("advantage.attribution", attribution, "leave it at 'soft'")
 
 
-def _check_mismatch(run: RlRun) -> None:
-    level, cap = run.correction.level, run.mismatch.cap
-    if level == "none" and cap is not None:
-        raise _no_effect(
-            "mismatch.cap", cap, f"with engine.type = {run.engine.type!r}, which runs the trainer's own model and needs no "
-            f"correction", "leave it out or set mismatch.level = 'token' or 'sequence'",
-        )  # fmt: skip
-    if level == "token" and run.loss.type == "gspo":
-        raise ValueError(
-            "mismatch.level = 'token' with loss.type = 'gspo', whose ratio belongs to the whole trajectory; set mismatch.level "
-            "= 'sequence' or 'none'"
-        )
+def inert_terms(algorithm: str, loss: LossConfig) -> list[str]:
+    """Lines to print once: values of the preset's paper without effect in a run with one update per step."""
+    keys = [f"loss.{key}" for key in read_preset(algorithm).keys["loss"] if key in _ratio_values(loss)]
+    as_published = f"{', '.join(keys)}: as the preset {algorithm!r} sets them, without effect here: {_WHY_RATIO}"
+    return [as_published] if keys else []
 
 
-def _check_dynamic_sampling(run: RlRun) -> None:
-    rounds = run.dynamic_sampling.max_rounds
-    if rounds and run.advantage.baseline == "none":
-        raise _no_effect(
-            "dynamic_sampling.max_rounds", rounds, "with advantage.baseline = 'none', where groups of equal rewards teach too",
-            "set it to 0 or set advantage.baseline = 'group_mean'",
-        )  # fmt: skip
-
-
-def _check_task_filter(run: RlRun) -> None:
-    after = run.task_filter.after
-    if after and run.advantage.baseline == "none":
-        raise ValueError(
-            f"task_filter.after = {after} would leave out tasks that teach: with advantage.baseline = 'none' groups of equal "
-            f"rewards do too; set it to 0 or set advantage.baseline = 'group_mean'"
-        )
-
-
-def _check_overlong(run: RlRun) -> None:
-    limit, overlong = run.agent.limits.max_trajectory_tokens, run.overlong
-    if overlong.penalty == 0 or overlong.max_tokens is None:
-        return
-    begins = overlong.max_tokens * (1 - overlong.resolved_buffer)
-    if begins >= limit:
-        raise _no_effect(
-            "overlong.max_tokens", overlong.max_tokens, f"as its penalty begins at {begins:g} tokens and trajectories end at "
-            f"agent.limits.max_trajectory_tokens = {limit}", "lower it, or leave it out to mean that limit",
-        )  # fmt: skip
-
-
-def _check_reward(run: RlRun) -> None:
-    terms, tools = run.reward.composite, list(run.agent.protocol.tools)
-    if terms is None:
-        return
-    key, why = "reward.composite", f"with agent.protocol.tools = {tools}"
-    if terms.multi_tool_bonus and len(tools) < 2:
-        raise _no_effect(f"{key}.multi_tool_bonus", terms.multi_tool_bonus, why, "name two tools or more, or leave it out")
-    if terms.tool_cost and not tools:
-        raise _no_effect(f"{key}.tool_cost", terms.tool_cost, why, "name a tool, or leave it out")
-
-
-_WHY_RATIO = "with updates_per_step = 1 and epochs_per_step = 1: every ratio is 1"
-
-
-def _has_moving_ratio(run: RlRun) -> bool:
-    """Whether the policy moves between sampling and some update, so that ratios leave 1."""
-    return run.updates_per_step * run.epochs_per_step > 1
+_WHY_RATIO = "with updates_per_step = 1 and epochs_per_step = 1 every ratio is 1"
 
 
 def _ratio_values(loss: LossConfig) -> dict[str, object]:
-    return {key: getattr(loss, key) for key in _RATIO_KEYS if hasattr(loss, key)}
+    keys = ("clip_low", "clip_high", "low_mode", "high_mode", "dual_clip")
+    return {key: getattr(loss, key) for key in keys if hasattr(loss, key)}
 
 
-def _no_effect(key: str, value: object, why: str, instead: str) -> ValueError:
-    return ValueError(f"{key} = {value!r} has no effect {why}; {instead}")
+def _inert(key: str, value: object, instead: str) -> ValueError:
+    return ValueError(
+        f"{key} = {value!r} has no effect: {_WHY_RATIO}; {instead}, or set updates_per_step or epochs_per_step to 2 or more"
+    )

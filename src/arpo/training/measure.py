@@ -78,7 +78,7 @@ def measure_update(totals: UpdateTotals, credits: Sequence[TreeCredit], config: 
     }
     if config.updates_per_step * config.epochs_per_step > 1:
         found |= {"train/policy_kl": share("policy_kl", "num_tokens"), "train/ratio_max": totals.ratio_max}
-    if config.correction.level != "none":
+    if config.mismatch.level != "none":
         found["train/truncated_fraction"] = share("truncated", "num_corrections")
     if config.loss.kl.is_in_loss:
         found["train/kl"] = share("kl", "num_tokens")

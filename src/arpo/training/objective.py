@@ -66,7 +66,7 @@ def policy_objective(
         reference: [N] log-probs of the reference; None where the loss has no KL term.
         batch: The packed trees and their credit.
         loss: The policy loss and its terms.
-        correction: The engine correction, its level resolved (`RlRun.correction`).
+        correction: The correction for the engine.
 
     Raises:
         ValueError: the loss has a KL term and `reference` is None.
@@ -81,7 +81,7 @@ def policy_objective(
     if loss.kl.is_in_loss or loss.entropy_coefficient:
         weight = batch.token_credit().weight
         if reference is not None:
-            kl = kl_estimate(logprobs, reference, loss.kl.resolved_estimator)
+            kl = kl_estimate(logprobs, reference, loss.kl.estimator)
             total = total + loss.kl.coefficient * (weight * kl).sum()
             figures["kl"] = kl.detach()[batch.is_first].sum()
         total = total - loss.entropy_coefficient * (weight * entropies).sum()
@@ -95,8 +95,8 @@ def _token_term(
     leaf_weights, figures = _leaf_correction(before, batch, correction)
     token_weights: Tensor | float = 1.0
     if correction.level == "token":
-        token_weights = token_importance_weights(before, batch.rollout_logprobs, correction.resolved_cap)
-        figures = _count_truncated(token_weights[batch.is_first], correction.resolved_cap)
+        token_weights = token_importance_weights(before, batch.rollout_logprobs, correction.cap)
+        figures = _count_truncated(token_weights[batch.is_first], correction.cap)
     credit = batch.token_credit(leaf_weights)
     result = _token_loss(logprobs, logprobs - before, credit, loss)
     ratios = {
@@ -144,8 +144,8 @@ def _leaf_correction(before: Tensor, batch: PolicyBatch, correction: MismatchCon
     """Importance weights [L] of level `sequence`; None at the others."""
     if correction.level != "sequence":
         return None, {}
-    weights = sequence_importance_weights(batch.leaf_sums(before - batch.rollout_logprobs), correction.resolved_cap)
-    return weights, _count_truncated(weights, correction.resolved_cap)
+    weights = sequence_importance_weights(batch.leaf_sums(before - batch.rollout_logprobs), correction.cap)
+    return weights, _count_truncated(weights, correction.cap)
 
 
 def _count_truncated(weights: Tensor, cap: float) -> dict[str, Tensor]:

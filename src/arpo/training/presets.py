@@ -4,9 +4,9 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, cast
+from typing import Any
 
-from arpo.config import Config
+from arpo.config import Config, lay_over, without_other_types
 from arpo.rollout.config import RolloutConfig
 from arpo.training.algorithm_config import (
     AdvantageConfig,
@@ -78,7 +78,8 @@ def lay_over_preset(given: dict[str, Any]) -> dict[str, Any]:
 
     Example: {"algorithm": "dr_grpo", "loss": {"type": "reinforce"}} keeps dr_grpo's aggregation, not its clip bounds.
     """
-    return _merge(read_preset(str(given.get("algorithm", "arpo"))).keys, given, _COMMON_KEYS)
+    preset = read_preset(str(given.get("algorithm", "arpo"))).keys
+    return lay_over(without_other_types(preset, given, _COMMON_KEYS), given)
 
 
 _COMMON_KEYS = {
@@ -86,20 +87,6 @@ _COMMON_KEYS = {
     "advantage": OutcomeAdvantageConfig.model_fields.keys() - {"type"},
 }
 """Section -> keys that all of its types have."""
-
-
-def _merge(base: dict[str, Any], top: dict[str, Any], common: dict[str, set[str]]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in top.items():
-        below = merged.get(key)
-        if isinstance(value, dict) and isinstance(below, dict):
-            section, under = cast(dict[str, Any], value), cast(dict[str, Any], below)
-            if "type" in section and section["type"] != under.get("type"):
-                under = {k: v for k, v in under.items() if k in common.get(key, ())}
-            merged[key] = _merge(under, section, {})
-        else:
-            merged[key] = value
-    return merged
 
 
 def _folder() -> Any:

@@ -28,7 +28,6 @@ from arpo.tracking.run_directory import RunDirectory
 from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.collector import Collector
 from arpo.training.config import RlRun
-from arpo.training.effects import inert_terms
 from arpo.training.learner import Learner
 from arpo.training.measure import measure_rollout
 from arpo.training.probe import check_agreement
@@ -74,7 +73,7 @@ def train_rl(
             trainer = RLTrainer(config, run, *trainer_parts)
             if not resume:
                 run.write_text("config.toml", dump_config(config))
-                for line in inert_terms(config):
+                for line in config.inert_terms:
                     trainer_parts[0].line(line)
             return loop.run(trainer.train())
     except OSError as error:

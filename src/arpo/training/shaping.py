@@ -39,7 +39,7 @@ def shape_rewards(
     shaped = [leaf_rewards(tree) for tree in trees]
     if overlong.penalty:
         limit = overlong.max_tokens or max_tokens
-        buffer = max(1, round(limit * overlong.resolved_buffer))
+        buffer = max(1, round(limit * overlong.buffer))
         for index, tree in enumerate(trees):
             lengths = torch.tensor([len(trajectory.token_ids) for trajectory in tree.trajectories()])
             shaped[index] = shaped[index] + overlong_penalty(lengths, max_tokens=limit, buffer=buffer, penalty=overlong.penalty)

@@ -85,7 +85,7 @@ def accumulate_gradients(policy: PolicyModel, minibatch: MiniBatch, config: RlRu
         logprobs, entropies = policy(batch.packed)
         old = minibatch.old[index] if minibatch.old is not None else None
         reference = minibatch.reference[index] if minibatch.reference is not None else None
-        objective = policy_objective(logprobs, entropies, old, reference, batch, config.loss, config.correction)
+        objective = policy_objective(logprobs, entropies, old, reference, batch, config.loss, config.mismatch)
         loss = objective.total / minibatch.denominator
         loss.backward()
         totals.loss += float(loss.detach())

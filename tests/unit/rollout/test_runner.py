@@ -54,7 +54,7 @@ def check_tree(tree: RolloutTree, config: RolloutConfig, limits: LimitsConfig) -
     assert len(tree.leaves()) == config.group_size
     assert all(leaf.kind is NodeKind.COMPLETION for leaf in tree.leaves())
     assert [n.id for n in tree.depth_first()] == list(range(len(tree.nodes)))
-    assert len(tree.children[0]) >= config.num_initial
+    assert len(tree.children[0]) >= config.num_initial_trajectories
     for node in tree.nodes[1:]:
         parent = tree.nodes[node.parent or 0]
         if node.is_branch:
@@ -88,7 +88,7 @@ def check_tree(tree: RolloutTree, config: RolloutConfig, limits: LimitsConfig) -
         RolloutConfig(group_size=4, rule=NoBranchingConfig()),
         RolloutConfig(group_size=9, num_initial_trajectories=4, deterministic=False, rule=EAGER, entropy_window=2),
     ],
-    ids=lambda c: f"{c.rule.type}-M{c.group_size}-N{c.num_initial}-k{c.entropy_window}",
+    ids=lambda c: f"{c.rule.type}-M{c.group_size}-N{c.num_initial_trajectories}-k{c.entropy_window}",
 )
 async def test_exactly_m_leaves_and_every_invariant(
     config: RolloutConfig, make_world, tasks: list[Task], random_latency
@@ -136,9 +136,9 @@ async def test_the_budget_goes_by_priority_turn_after_turn(rule: dict[str, float
     branch_factor, tau = rule.get("branch_factor", 1), rule.get("tau", 0.5)
     kinds = Counter()
     for tree in trees:
-        initial = set(tree.children[0][: config.num_initial])
+        initial = set(tree.children[0][: config.num_initial_trajectories])
         scored = [n for n in tree.nodes if n.branch_score is not None and tree.path(n)[1].id in initial]
-        left = config.group_size - config.num_initial
+        left = config.group_size - config.num_initial_trajectories
         expected: dict[int, int] = {}
         for turn in sorted({n.turn for n in scored}):
             ask = [n for n in scored if n.turn == turn and n.branch_score > tau]
@@ -147,7 +147,7 @@ async def test_the_budget_goes_by_priority_turn_after_turn(rule: dict[str, float
                 left -= expected[node.id]
         found = Counter(n.parent for n in tree.nodes if n.is_branch)
         assert dict(found) == {node: count for node, count in expected.items() if count}
-        assert len(tree.children[0]) == config.num_initial + left
+        assert len(tree.children[0]) == config.num_initial_trajectories + left
         kinds.update(branches=sum(found.values()), top_ups=left, denied=sum(c < branch_factor for c in expected.values()))
     assert kinds["branches"] > 5
     assert kinds["top_ups" if tau > 0 else "denied"] > 5

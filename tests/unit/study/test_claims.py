@@ -76,7 +76,7 @@ def test_a_claim_about_what_is_not_there_is_left_out_with_the_reason() -> None:
     ("keys", "message"),
     [
         ({"figure": "acuracy"}, "did you mean 'accuracy'"),
-        ({"measure": "ratio"}, "without against"),
+        ({"measure": "ratio"}, "against = None"),
         ({"at": "time"}, "no effect on tool_calls_per_task"),
         ({"above": 0.0, "below": 1.0}, "give one of them"),
     ],

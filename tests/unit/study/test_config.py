@@ -57,11 +57,11 @@ def test_an_arm_may_try_learning_rates_of_its_own(tmp_path: Path):
         ('[arms.x]\nabout = "x"\nkind = "sft"\nalgorithm = "arpo"\n', "the others none"),
         (
             '[arms.x]\nabout = "x"\nkind = "sft"\nrl = {seed = 1}\n',
-            "rl, rates_of and learning_rates have no effect with kind = 'sft'",
+            "has no effect with arms.x.kind = 'sft'",
         ),
         (
             '[arms.x]\nabout = "x"\nkind = "sft"\nlearning_rates = [1e-3]\n',
-            "rl, rates_of and learning_rates have no effect with kind = 'sft'",
+            "has no effect with arms.x.kind = 'sft'",
         ),
         (
             '[arms.x]\nabout = "x"\nalgorithm = "grpo"\nlearning_rates = [1e-3]\nrl = {optimizer = {learning_rate = 1e-4}}\n',

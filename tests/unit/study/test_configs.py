@@ -7,7 +7,7 @@ from arpo.data.world.config import WorldConfig
 from arpo.errors import ConfigError
 from arpo.rollout.config import RandomRuleConfig
 from arpo.study.config import StudyConfig
-from arpo.study.configs import StudyConfigs, merge, to_toml
+from arpo.study.configs import StudyConfigs, to_toml
 from arpo.study.folder import StudyFolder
 from arpo.training.config import RlRun
 
@@ -53,10 +53,6 @@ def test_a_key_that_no_run_has_is_named_with_its_arm(study: StudyConfig, folder:
     arms = study.arms | {"arpo": study.arms["arpo"].model_copy(update={"rl": {"rollout": {"group_sise": 4}}})}
     with pytest.raises(ConfigError, match=r"arms\.arpo: rollout\.group_sise: unknown key; did you mean 'rollout\.group_size'"):
         StudyConfigs(study.model_copy(update={"arms": arms}), folder, 1).training("arpo", (0, 0), None)
-
-
-def test_sections_merge_and_values_replace():
-    assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}, "d": {"e": 5}}) == {"a": {"b": 1, "c": 4}, "d": {"e": 5}}
 
 
 @pytest.mark.parametrize("key", ["num_persons", "kind_weights"])

@@ -1,14 +1,18 @@
+import tomllib
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from arpo.config import dump_config, load_config, parse_config
 from arpo.errors import ConfigError
-from arpo.rollout.config import ArpoRuleConfig, NoBranchingConfig
+from arpo.rollout.config import ArpoRuleConfig, BranchRuleConfig, NoBranchingConfig
 from arpo.training.algorithm_config import MismatchConfig
 from arpo.training.config import RlRun, SftRun
 from arpo.training.presets import preset_names
 
+VLLM = {"engine": {"type": "vllm"}, "rollout": {"deterministic": False}}
 BASE = {"out": "o", "model": {"path": "m"}, "tasks": "t.parquet", "agent": {"tools": {"python": {}}}}
 
 
@@ -18,7 +22,7 @@ def run(**values: object) -> RlRun:
 
 def test_what_is_set_overrides_the_preset_and_leaves_the_rest():
     config = run(rollout={"group_size": 8, "rule": {"tau": 0.7}})
-    assert (config.rollout.group_size, config.rollout.num_initial) == (8, 4)
+    assert (config.rollout.group_size, config.rollout.num_initial_trajectories) == (8, 4)
     assert config.rollout.rule == ArpoRuleConfig(tau=0.7)
 
 
@@ -40,12 +44,11 @@ def test_another_type_of_advantage_keeps_what_every_advantage_has():
 
 
 def test_the_correction_is_on_where_the_engine_is_not_the_trainers_own_model():
-    vllm = {"engine": {"type": "vllm"}, "rollout": {"deterministic": False}}
-    assert run().correction.level == "none"
-    assert run(**vllm).correction == MismatchConfig(level="token")
-    assert run(algorithm="gspo", **vllm, mismatch={"cap": 3}).correction == MismatchConfig(level="sequence", cap=3)
-    assert run(**vllm, mismatch={"level": "none"}).correction.level == "none"
-    assert run(mismatch={"level": "sequence"}).correction.resolved_cap == 2
+    assert run().mismatch.level == "none"
+    assert run(**VLLM).mismatch == MismatchConfig(level="token")
+    assert run(algorithm="gspo", **VLLM, mismatch={"cap": 3}).mismatch == MismatchConfig(level="sequence", cap=3)
+    assert run(**VLLM, mismatch={"level": "none"}).mismatch.level == "none"
+    assert run(mismatch={"level": "sequence"}).mismatch.cap == 2
 
 
 def test_an_unknown_algorithm_names_the_known_ones():
@@ -58,6 +61,57 @@ def test_a_resolved_run_read_back_is_the_same_run(name: str, tmp_path: Path):
     config = run(algorithm=name, validation={"tasks": "v.parquet"})
     (tmp_path / "rl.toml").write_text(dump_config(config))
     assert load_config(RlRun, tmp_path / "rl.toml") == config
+
+
+RULES = (None, *(kind.model_fields["type"].default for kind in get_args(get_args(BranchRuleConfig)[0])))
+LOSSES = (None, "ppo_clip", "cispo", "gspo", "reinforce")
+ADVANTAGES = (None, "outcome", "gigpo", "tree_grpo")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_what_is_printed_loads_again_unchanged(name: str):
+    """Under every preset, with every rule, and every loss with every advantage, where they go together, on both engines."""
+    accepted = set[tuple[str | None, ...]]()
+    kinds = [(rule, None, None) for rule in RULES] + [(None, *pair) for pair in product(LOSSES, ADVANTAGES)]
+    for (rule, loss, advantage), values in product(kinds, ({"updates_per_step": 2}, VLLM)):
+        chosen = {"loss": {"type": loss}} if loss else {}
+        chosen |= {"advantage": {"type": advantage}} if advantage else {}
+        rollout = values.get("rollout", {}) | ({"rule": {"type": rule}} if rule else {})
+        try:
+            config = run(**values | chosen | {"rollout": rollout, "algorithm": name})
+        except ConfigError:
+            continue
+        printed = dump_config(config)
+        assert parse_config(RlRun, tomllib.loads(printed), "printed") == config
+        assert dump_config(parse_config(RlRun, tomllib.loads(printed), "printed")) == printed
+        accepted.add((rule, loss, advantage))
+    refused = {rule for rule in RULES if (rule, None, None) not in accepted}
+    assert refused <= {"none"}, "a preset with an N of its own takes no rule without branches"
+    assert len({loss for _, loss, _ in accepted}) >= 4
+
+
+def test_the_printed_configuration_shows_the_values_in_force():
+    printed = tomllib.loads(dump_config(run(rollout={"group_size": 6, "rule": {"type": "arpo_released"}})))
+    assert printed["rollout"]["num_initial_trajectories"] == 3
+    assert (printed["rollout"]["entropy_estimator"], printed["rollout"]["entropy_top_k"]) == ("top_k", 10)
+    assert (printed["mismatch"], printed["advantage"]["epsilon"]) == ({"level": "none"}, 1e-6)
+    assert "mix" not in printed["advantage"]
+    assert printed["loss"]["kl"] == {"coefficient": 0.0}
+    printed = tomllib.loads(dump_config(run(**VLLM, loss={"kl": {"coefficient": 0.1}}, overlong={"penalty": 1.0})))
+    assert printed["mismatch"] == {"level": "token", "cap": 2.0}
+    assert printed["loss"]["kl"] == {"coefficient": 0.1, "estimator": "k3"}
+    assert printed["overlong"] == {"penalty": 1.0, "buffer": 0.2}
+
+
+def test_a_configuration_that_the_former_version_printed_still_loads():
+    """It printed every default, in force or not, and nothing where a key was left to mean the paper's."""
+    former = {
+        "optimizer": {"schedule": "constant", "final_fraction": 0.0}, "mismatch": {}, "overlong": {"penalty": 0.0},
+        "tracking": {"sinks": [], "project": "arpo", "wandb_mode": "offline"},
+        "agent": {"tools": {"python": {"mode": "fresh", "live_sessions": 32}, "cache": {"mode": "normal"}}},
+        "advantage": {"type": "outcome", "attribution": "soft"}, "loss": {"type": "ppo_clip", "kl": {"coefficient": 0.0}},
+    }  # fmt: skip
+    assert run(**former) == run()
 
 
 @pytest.mark.parametrize(

@@ -123,10 +123,10 @@ def test_the_budgets():
         large, probe, flat = name == "arpo_14b", name == "aepo", rollout.rule.type == "none"
         assert rollout.group_size == (12 if large else 16)
         half = 4 if name == "arpo_tokens" else 6 if large else 8
-        assert rollout.num_initial == (None if probe else 16 if flat else half)
+        assert rollout.num_initial_trajectories == (None if probe else 16 if flat else half)
     for name in ("arpo_released", "aepo_released"):
         rollout = read_preset(name).resolve().rollout
-        assert (rollout.estimator, rollout.top_k, rollout.entropy_window) == ("top_k", 10, 20)
+        assert (rollout.entropy_estimator, rollout.top_k, rollout.entropy_window) == ("top_k", 10, 20)
         assert (rollout.entropy_normalizer, rollout.temperature) == ("log_vocab", 1.0)
 
 

@@ -54,7 +54,7 @@ def _branching(algorithm: "AlgorithmConfig") -> str:
     rollout = algorithm.rollout
     if rollout.rule.type == "none":
         return f"none, M={rollout.group_size}"
-    initial = "probe" if rollout.num_initial is None else str(rollout.num_initial)
+    initial = "probe" if rollout.num_initial_trajectories is None else str(rollout.num_initial_trajectories)
     return f"{rollout.rule.type}, M={rollout.group_size}, N={initial}"
 
 
@@ -78,7 +78,7 @@ def _loss(algorithm: "AlgorithmConfig") -> str:
 
 def _besides(algorithm: "AlgorithmConfig") -> str:
     kl, sampling, overlong = algorithm.loss.kl, algorithm.dynamic_sampling, algorithm.overlong
-    parts = [f"KL {kl.coefficient:g} ({kl.resolved_estimator})"] * (kl.coefficient > 0)
+    parts = [f"KL {kl.coefficient:g} ({kl.estimator})"] * (kl.coefficient > 0)
     parts += [f"entropy bonus {algorithm.loss.entropy_coefficient:g}"] * (algorithm.loss.entropy_coefficient > 0)
     parts += [f"dynamic sampling, {sampling.max_rounds} rounds"] * (sampling.max_rounds > 0)
     parts += [f"overlong penalty {overlong.penalty:g}"] * (overlong.penalty > 0)

@@ -43,5 +43,5 @@ class ThresholdRule(BranchRule):
         config = self._config
         if config.threshold != "adaptive":
             return config.threshold
-        recent = opportunity.recent_entropies[-config.recent :]
-        return fmean(recent) + config.std_weight * stdev(recent) if len(recent) > 1 else None
+        recent = opportunity.recent_entropies[-config.num_recent :]
+        return fmean(recent) + config.num_std * stdev(recent) if len(recent) > 1 else None

@@ -1,8 +1,11 @@
 """Configuration of the browse tool."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from arpo.clients.config import ChatConfig
+from arpo.conditions import IS_SET, only_with
 from arpo.config import Config
 
 
@@ -39,5 +42,5 @@ class BrowseConfig(Config):
     """The model that condenses the whole text to what answers the question; None returns parts of the text itself."""
     cacheable: bool = True
     """True: an equal call may be answered from the cache of `tools.cache`, where `max_age_s` lets results expire."""
-    max_summary_chars: int = Field(default=40_000, ge=1000)
+    max_summary_chars: Annotated[int, only_with(summary=IS_SET)] = Field(default=40_000, ge=1000)
     """Characters of a text the summarising model is given, from its start, or around the snippet."""

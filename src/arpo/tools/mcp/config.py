@@ -1,10 +1,11 @@
 """Configuration of MCP servers."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from arpo.conditions import IS_SET, only_with
 from arpo.config import Config
 
 
@@ -13,17 +14,17 @@ class McpServerConfig(Config):
 
     command: str | None = None
     """Program to start, which speaks MCP over its standard streams; None where there is a `url`."""
-    args: tuple[str, ...] = ()
+    args: Annotated[tuple[str, ...], only_with(command=IS_SET)] = ()
     """Arguments of the program."""
-    cwd: Path | None = None
+    cwd: Annotated[Path | None, only_with(command=IS_SET)] = None
     """Folder the program is started in; None means the current one."""
-    env: dict[str, str] = Field(default_factory=dict)
+    env: Annotated[dict[str, str], only_with(command=IS_SET)] = Field(default_factory=dict)
     """Environment variables of the program, besides HOME, PATH and the like. Secrets do not belong here but in `env_names`."""
-    env_names: tuple[str, ...] = ()
+    env_names: Annotated[tuple[str, ...], only_with(command=IS_SET)] = ()
     """Names of our environment variables that the program gets too, for keys."""
     url: str | None = None
     """Address of a server that speaks MCP over streamable HTTP, e.g. `http://localhost:8000/mcp`."""
-    token_env: str | None = None
+    token_env: Annotated[str | None, only_with(url=IS_SET)] = None
     """Name of the environment variable whose value is sent to `url` as a bearer token; None sends none."""
     tools: dict[str, str] = Field(default_factory=dict)
     """Which tools are used: the server's name of each, and the name the model calls it by, e.g. `{"get-page" = "page"}`.
@@ -37,10 +38,6 @@ class McpServerConfig(Config):
     def _check(self) -> Self:
         if (self.command is None) == (self.url is None):
             raise ValueError("set one of command (a program to start) and url (a server that runs)")
-        ineffective = ("token_env",) if self.url is None else ("args", "cwd", "env", "env_names")
-        for key in ineffective:
-            if getattr(self, key):
-                raise ValueError(f"{key} has no effect with {'command' if self.url is None else 'url'}; leave it out")
         names = list(self.tools.values())
         if len(set(names)) < len(names):
             raise ValueError(f"tools = {self.tools} gives two tools the same name")

@@ -1,9 +1,10 @@
 """Configuration of the Python sandbox."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from arpo.conditions import only_with
 from arpo.config import Config
 
 
@@ -33,7 +34,7 @@ class PythonSandboxConfig(Config):
     is cut, says so at its end, and is marked truncated."""
     concurrency: int = Field(default=8, ge=1, le=128)
     """Programs that run at the same time; further ones wait."""
-    live_sessions: int = Field(default=32, ge=1, le=256)
+    live_sessions: Annotated[int, only_with(mode="session")] = Field(default=32, ge=1, le=256)
     """Sessions whose process is kept between calls; the one unused for longest ends, and is made again when called."""
     preload: tuple[str, ...] = ("numpy", "sympy")
     """Modules imported once, before any program runs: each program then finds them at no cost."""

@@ -1,11 +1,12 @@
 """Configuration of the search tool."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from arpo.clients.config import ChatConfig, HttpConfig, KeyVariable, ServiceUrl
+from arpo.conditions import only_with, other_than
 from arpo.config import Config
 from arpo.tools.browse.config import FetchConfig
 
@@ -83,15 +84,15 @@ class WebSourceConfig(Config):
     papers."""
     url: ServiceUrl | None = None
     """Address of the service; None means the provider's own. SearXNG has none: give your server's."""
-    api_key_env: KeyVariable | None = None
+    api_key_env: Annotated[KeyVariable | None, only_with(provider=other_than("searxng"))] = None
     """Name of the environment variable that holds the key; None means the provider's: BRAVE_API_KEY, SERPER_API_KEY,
     TAVILY_API_KEY, BRIGHTDATA_API_KEY."""
-    language: str = Field(default="en", pattern=r"^[a-z]{2}$")
-    """Language of the results, two letters; Tavily takes none."""
-    country: str = Field(default="us", pattern=r"^[a-z]{2}$")
-    """Country of the search, two letters; Tavily takes none."""
-    zone: str | None = None
-    """Zone of the account, for `brightdata` only."""
+    language: Annotated[str, only_with(provider=other_than("tavily"))] = Field(default="en", pattern=r"^[a-z]{2}$")
+    """Language of the results, two letters."""
+    country: Annotated[str, only_with(provider=other_than("tavily"))] = Field(default="us", pattern=r"^[a-z]{2}$")
+    """Country of the search, two letters."""
+    zone: Annotated[str | None, only_with(provider="brightdata")] = None
+    """Zone of the account."""
     cacheable: bool = True
     """True: an equal query may be answered from the cache of `tools.cache`, where `max_age_s` lets results expire."""
     http: HttpConfig = HttpConfig()
@@ -101,12 +102,8 @@ class WebSourceConfig(Config):
     def _check_provider(self) -> Self:
         if self.provider == "searxng" and self.url is None:
             raise ValueError("provider = 'searxng' needs the address of your server; set url, e.g. http://localhost:8080")
-        if self.provider == "searxng" and self.api_key_env is not None:
-            raise ValueError(f"api_key_env = {self.api_key_env!r} has no effect with provider = 'searxng'; leave it out")
-        if (self.zone is not None) != (self.provider == "brightdata"):
-            raise ValueError(f"zone = {self.zone!r} with provider = {self.provider!r}: a zone is what 'brightdata' alone needs")
-        if self.provider == "tavily" and {"language", "country"} & self.model_fields_set:
-            raise ValueError("language and country have no effect with provider = 'tavily'; leave them out")
+        if self.provider == "brightdata" and self.zone is None:
+            raise ValueError("provider = 'brightdata' needs the zone of your account; set zone")
         return self
 
 

@@ -290,8 +290,8 @@ async def test_noise_between_messages_is_ignored(connect: Callable[..., dict[str
     ("section", "words"),
     [
         ({}, "set one of command"), ({"command": "a", "url": "http://b"}, "set one of command"),
-        ({"command": "a", "token_env": "K"}, "token_env has no effect with command"),
-        ({"url": "http://b", "args": ["x"]}, "args has no effect with url"),
+        ({"command": "a", "token_env": "K"}, "set mcp.s.url"),
+        ({"url": "http://b", "args": ["x"]}, "args has no effect with mcp.s.command = None"),
         ({"command": "a", "tools": {"x": "n", "y": "n"}}, "two tools the same name"),
         ({"command": "a", "tols": {}}, r"mcp\.s\.tols: unknown key; did you mean"),
     ],

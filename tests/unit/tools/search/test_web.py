@@ -166,7 +166,7 @@ def test_a_missing_key_is_named(monkeypatch: pytest.MonkeyPatch, name: str):
     [
         ({"provider": "searxng"}, "needs the address of your server"),
         ({"provider": "searxng", "url": "http://x", "api_key_env": "KEY"}, "has no effect"),
-        ({"provider": "brightdata"}, "zone = None"),
+        ({"provider": "brightdata"}, "set zone"),
         ({"provider": "brave", "zone": "z"}, "zone = 'z'"),
         ({"provider": "bing"}, "bing"),
         ({"provider": "brave", "country": "usa"}, "country"),

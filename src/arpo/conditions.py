@@ -1,0 +1,93 @@
+"""Conditions on the values of configuration keys: what makes an option that depends on another one mean something."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a value must be."""
+
+    words: str
+    """Follows a key in a sentence, e.g. "= 'adaptive'" or "above 0"; empty: the key is to be set."""
+    holds: Callable[[Any], bool]
+    """Whether a value is so."""
+
+    def of(self, key: str) -> str:
+        """The condition on a key, in words: `loss.kl.coefficient above 0`."""
+        return f"{key} {self.words}".rstrip()
+
+
+def one_of(*values: object) -> Condition:
+    """The value is one of these."""
+    return Condition("= " + " or ".join(map(repr, values)), lambda value: value in values)
+
+
+def other_than(*values: object) -> Condition:
+    """The value is none of these."""
+    return Condition("other than " + " or ".join(map(repr, values)), lambda value: value not in values)
+
+
+def above(bound: float) -> Condition:
+    """The number is larger."""
+    return Condition(f"above {bound}", lambda value: value > bound)
+
+
+def holding(*members: object) -> Condition:
+    """The list has one of these in it."""
+    return Condition("with " + " or ".join(map(repr, members)) + " in it", lambda value: bool({*members} & {*value}))
+
+
+def at_least(number: int) -> Condition:
+    """The list has so many members."""
+    return Condition(f"of {number} or more", lambda value: len(value) >= number)
+
+
+IS_SET = Condition("", lambda value: value is not None)
+"""The value is not None."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyWith:
+    """Metadata of a field that means something only where one of these conditions on other keys of its section holds."""
+
+    conditions: Mapping[str, Condition]
+    """Key of the same section -> what its value must be."""
+
+    def holds(self, section: object) -> bool:
+        """Whether the field means something in this section."""
+        return any(condition.holds(getattr(section, key)) for key, condition in self.conditions.items())
+
+    def words(self, prefix: str) -> str:
+        """The conditions, in words; `prefix` stands before each key, e.g. `loss.kl.`."""
+        return ", or ".join(condition.of(prefix + key) for key, condition in self.conditions.items())
+
+    def refusal(self, name: str, section: object, default: object, prefix: str = "") -> str:
+        """The error of a field without effect: key, value, why, and what to do."""
+        value = getattr(section, name)
+        received = f" = {shown(value)}" if isinstance(value, str | int | float | Path) else ""
+        why = " and ".join(f"{prefix}{key} = {shown(getattr(section, key))}" for key in self.conditions)
+        leave = "leave it out" if default in (None, (), {}) else f"leave it at {shown(default)}"
+        return f"{prefix}{name}{received} has no effect with {why}; {leave} or set {self.words(prefix)}"
+
+
+def only_with(**conditions: object) -> OnlyWith:
+    """Metadata of a field: the conditions beside which it means something. A plain value stands for `one_of`, so does a tuple.
+
+    Example:
+        mix: Annotated[float, only_with(attribution="mixed")] = 0.5
+    """
+
+    def read(condition: object) -> Condition:
+        if isinstance(condition, Condition):
+            return condition
+        return one_of(*condition) if isinstance(condition, tuple) else one_of(condition)
+
+    return OnlyWith({key: read(condition) for key, condition in conditions.items()})
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it."""
+    return repr(str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value)
