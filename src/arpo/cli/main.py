@@ -30,7 +30,7 @@ from arpo.cli.commands import (
     view,
     world,
 )
-from arpo.cli.overrides import join_dotted
+from arpo.cli.overrides import join_values
 from arpo.errors import ArpoError
 
 COMMANDS: tuple[ModuleType, ...] = (
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when it worked, 1 when `doctor` found something broken, 2 when the user has something to mend, 130 after Ctrl-C.
     """
     parser = build_parser()
-    args, rest = parser.parse_known_args(join_dotted(sys.argv[1:] if argv is None else argv))
+    args, rest = parser.parse_known_args(join_values(sys.argv[1:] if argv is None else argv, dotted_only=True))
     if rest and not args.takes_overrides:
         parser.error(f"unknown arguments: {' '.join(rest)}; see `arpo {args.command} --help`")
     args.rest = rest

@@ -9,20 +9,25 @@ from arpo.errors import ConfigError, RunError
 from arpo.recipes import find_recipe
 
 
-def join_dotted(argv: Sequence[str]) -> list[str]:
-    """The arguments with every `--a.b value` written `--a.b=value`, so that a value is never taken for a positional.
+def join_values(arguments: Sequence[str], *, dotted_only: bool = False) -> list[str]:
+    """The arguments with every `--key value` written `--key=value`.
+
+    Args:
+        arguments: Of a command line.
+        dotted_only: Leave options without a dot as they are, which may be the parser's own. Values of dotted keys are then never
+            taken for positionals.
 
     Example:
-        join_dotted(["train", "quickstart", "--rollout.group_size", "8"])  # -> [..., "--rollout.group_size=8"]
+        join_values(["train", "quickstart", "--rollout.group_size", "8"])  # -> [..., "--rollout.group_size=8"]
     """
     joined: list[str] = []
-    rest = list(argv)
-    while rest:
-        argument = rest.pop(0)
-        is_key = argument.startswith("--") and "." in argument and "=" not in argument
-        if is_key and rest and not rest[0].startswith("--"):
-            argument = f"{argument}={rest.pop(0)}"
-        joined.append(argument)
+    for argument in arguments:
+        key = joined[-1] if joined else ""
+        takes_value = key.startswith("--") and "=" not in key and ("." in key or not dotted_only)
+        if takes_value and not argument.startswith("--"):
+            joined[-1] = f"{key}={argument}"
+        else:
+            joined.append(argument)
     return joined
 
 
@@ -33,16 +38,12 @@ def to_overrides(arguments: Sequence[str]) -> list[str]:
         ConfigError: an argument that is neither.
     """
     overrides: list[str] = []
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
+    for argument in join_values(arguments):
         key, equals, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or not key:
             raise ConfigError(f"argument {argument!r}: not understood; a configuration key is set with --section.key=value")
         if not equals:
-            if not rest or rest[0].startswith("--"):
-                raise ConfigError(f"argument {argument!r}: has no value; write {argument}=VALUE")
-            value = rest.pop(0)
+            raise ConfigError(f"argument {argument!r}: has no value; write {argument}=VALUE")
         overrides.append(f"{key}={value}")
     return overrides
 

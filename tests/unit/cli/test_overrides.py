@@ -1,23 +1,29 @@
 import pytest
 
-from arpo.cli.overrides import join_dotted, to_overrides
+from arpo.cli.overrides import join_values, to_overrides
 from arpo.errors import ConfigError
 
 
 def test_both_ways_to_write_a_dotted_key_mean_the_same():
-    assert join_dotted(["train", "r", "--a.b", "8", "--c.d=9"]) == ["train", "r", "--a.b=8", "--c.d=9"]
+    assert join_values(["train", "r", "--a.b", "8", "--c.d=9"], dotted_only=True) == ["train", "r", "--a.b=8", "--c.d=9"]
 
 
 def test_a_dotted_key_before_the_recipe_does_not_swallow_it():
-    assert join_dotted(["train", "--a.b", "8", "r"]) == ["train", "--a.b=8", "r"]
+    assert join_values(["train", "--a.b", "8", "r"], dotted_only=True) == ["train", "--a.b=8", "r"]
+
+
+def test_options_of_the_parser_keep_their_values_apart():
+    assert join_values(["train", "--resume", "run", "--a.b", "1"], dotted_only=True) == ["train", "--resume", "run", "--a.b=1"]
+    assert join_values(["--seed", "3", "--a.b", "1"]) == ["--seed=3", "--a.b=1"]
+    assert join_values(["--a.b=1", "quickstart"]) == ["--a.b=1", "quickstart"]
 
 
 def test_a_negative_value_is_a_value():
-    assert join_dotted(["--a.b", "-1"]) == ["--a.b=-1"]
+    assert join_values(["--a.b", "-1"], dotted_only=True) == ["--a.b=-1"]
 
 
 def test_a_dotted_key_without_value_is_refused_with_its_name():
-    assert join_dotted(["--a.b", "--c.d=1"]) == ["--a.b", "--c.d=1"]
+    assert join_values(["--a.b", "--c.d=1"], dotted_only=True) == ["--a.b", "--c.d=1"]
     with pytest.raises(ConfigError, match=r"'--a\.b'.*has no value"):
         to_overrides(["--a.b", "--c.d=1"])
 
