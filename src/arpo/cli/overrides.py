@@ -14,8 +14,8 @@ def join_values(arguments: Sequence[str], *, dotted_only: bool = False) -> list[
 
     Args:
         arguments: Of a command line.
-        dotted_only: Leave options without a dot as they are, which may be the parser's own. Values of dotted keys are then never
-            taken for positionals.
+        dotted_only: Leave options without a dot as they are, which may be the parser's own; no value of a dotted key is then
+            taken for a positional.
 
     Example:
         join_values(["train", "quickstart", "--rollout.group_size", "8"])  # -> [..., "--rollout.group_size=8"]
