@@ -237,9 +237,9 @@ def leaf_loss(
     claims = torch.cat([claims_on(credit, row, node) for node in trajectory.completions])
     importance = torch.ones(len(now), dtype=torch.float64)
     if correction.level == "token":
-        importance = (old - engine).exp().clamp(max=correction.resolved_cap)
+        importance = (old - engine).exp().clamp(max=correction.cap)
     if correction.level == "sequence":
-        importance = (old - engine).sum().exp().clamp(max=correction.resolved_cap).expand(len(now))
+        importance = (old - engine).sum().exp().clamp(max=correction.cap).expand(len(now))
     total = -(importance * surrogate(now, old, claims, loss)).sum()
     difference = now - reference
     kl = difference**2 / 2 if loss.kl.estimator == "k2" else (-difference).exp() - 1 + difference

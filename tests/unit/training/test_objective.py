@@ -122,9 +122,9 @@ def leaf_loss(tokens: Tokens, credit: TreeCredit, row: int, nodes, loss: LossCon
     now, old, weight = tokens.now[ids], tokens.old[ids], credit.leaf_weights[row]
     importance = torch.ones(len(ids), dtype=torch.float64)
     if correction.level == "token":
-        importance = (old - engine).exp().clamp(max=correction.resolved_cap)
+        importance = (old - engine).exp().clamp(max=correction.cap)
     if correction.level == "sequence":
-        importance = (old - engine).sum().exp().clamp(max=correction.resolved_cap).expand(len(ids))
+        importance = (old - engine).sum().exp().clamp(max=correction.cap).expand(len(ids))
     total = (importance * -surrogate(now, old, claims, loss)).sum()
     if loss.kl.is_in_loss:
         difference = now - tokens.reference[ids]
