@@ -300,9 +300,8 @@ async def test_every_estimator_takes_effect_and_is_recorded(
     make_world, tasks: list[Task], estimator: Any, top_k: int | None
 ) -> None:
     world = make_world()
-    config = RolloutConfig(
-        group_size=4, entropy_window=2, entropy_estimator=estimator, entropy_top_k=top_k, rule=ArpoRuleConfig(tau=0.0)
-    )
+    chosen = {"entropy_estimator": estimator} | ({"entropy_top_k": top_k} if top_k is not None else {})
+    config = RolloutConfig(group_size=4, entropy_window=2, rule=ArpoRuleConfig(tau=0.0), **chosen)
     trees = await grow(world.agent, tasks, config)
     for tree in trees:
         assert tree.settings == {
