@@ -16,7 +16,7 @@ def right_and_short(trajectory: arpo.Trajectory) -> arpo.Reward:
     parse = trajectory.leaf.parse
     is_right = parse is not None and parse.answer in trajectory.task.references
     value = 1.0 - 0.1 * len(trajectory.observations) if is_right else 0.0
-    return arpo.Reward(value=value, components={"exact_match": float(is_right)})
+    return arpo.Reward(value=value, is_correct=is_right)
 
 
 def main(model: str, tasks: str, out: str) -> None:

@@ -210,11 +210,18 @@ class Completion:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Reward:
-    """The score of one trajectory."""
+    """The score of one trajectory.
+
+    Example:
+        Reward(value=1.1, is_correct=True, components={"grade": 1.0, "multi_tool_bonus": 0.1}, reason="F1 1 with 'Kelford'")
+    """
 
     value: float
     """What training maximises."""
+    is_correct: bool | None = None
+    """Whether the answer is right, by whoever graded it: the judge, else the configured grader, else exact match. This alone
+    says what is right. None: nobody graded it."""
     components: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Named parts, e.g. `{"accuracy": 1.0, "format": 1.0, "multi_tool_bonus": 0.1, "exact_match": 1.0}`."""
+    """Named parts, e.g. `{"grade": 1.0, "format": 1.0, "multi_tool_bonus": 0.1, "exact_match": 1.0}`."""
     reason: str = ""
     """Why, in a few words a person can read."""

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from arpo.tree import Node, NodeKind, RolloutTree
-from arpo.types import Message, Task
+from arpo.types import Message, Reward, Task
 
 
 def make_random_tree(seed: int, *, vocab_size: int = 97, max_depth: int = 3) -> RolloutTree:
@@ -24,7 +24,7 @@ def make_random_tree(seed: int, *, vocab_size: int = 97, max_depth: int = 3) -> 
             for _ in range(random.choice([1, 1, 2, 3])):
                 complete(seen, depth + 1)
         else:
-            node.reward = random.choice([-1.0, 0.0, 0.5, 1.0])
+            node.reward = Reward(value=random.choice([-1.0, 0.0, 0.5, 1.0]))
 
     task = Task(id=f"t{seed}", messages=(Message(role="user", content="?"),), references=("a",), source="s")
     tree = RolloutTree.from_prompt(task, ids(2, 8))

@@ -38,7 +38,7 @@ from arpo.training.algorithm_config import (
 from arpo.training.credit import assign_credit
 from arpo.training.objective import policy_objective
 from arpo.tree import Node, NodeKind, RolloutTree, Trajectory
-from arpo.types import Message, Task
+from arpo.types import Message, Reward, Task
 
 Found = tuple[float, dict[str, Tensor]]
 Change = Callable[[PolicyBatch], PolicyBatch]
@@ -76,7 +76,7 @@ def grow(seed: int, *, turns: int, width: Callable[[Random, int], int], num_init
     def complete(parent: Node, turn: int) -> None:
         node = add_completion(tree, parent, ids(5), random)
         if turn == turns:
-            node.reward = random.choice([-1.0, 0.0, 0.5, 1.0])
+            node.reward = Reward(value=random.choice([-1.0, 0.0, 0.5, 1.0]))
             return
         seen = tree.append(node, NodeKind.OBSERVATION, ids(4))
         for _ in range(width(random, turn)):
@@ -99,13 +99,13 @@ def with_token_forks(seed: int) -> RolloutTree:
     random = Random(seed)
     tree = grow(seed, turns=1, width=lambda *_: 2)
     long = add_completion(tree, tree.nodes[2], [5, 6, 7, 8, 9], random)
-    long.reward = 1.0
+    long.reward = Reward(value=1.0)
     for offset in (4, 2, 1):
         first = tree.split(long, offset)
         for reward in (0.5, 0.0):
-            add_completion(tree, first, [random.randrange(97) for _ in range(3)], random).reward = reward
+            add_completion(tree, first, [random.randrange(97) for _ in range(3)], random).reward = Reward(value=reward)
     for leaf in tree.leaves():
-        leaf.reward = random.choice([-1.0, 0.0, 0.5, 1.0]) if leaf.reward is None else leaf.reward
+        leaf.reward = Reward(value=random.choice([-1.0, 0.0, 0.5, 1.0])) if leaf.reward is None else leaf.reward
     return tree
 
 
@@ -114,7 +114,7 @@ def with_duplicates(seed: int) -> RolloutTree:
     tree, random = grow(seed, turns=1, width=lambda *_: 1), Random(seed)
     seen = tree.nodes[2]
     for reward in (1.0, -1.0, 1.0):
-        add_completion(tree, seen, [11, 12, 13], random).reward = reward
+        add_completion(tree, seen, [11, 12, 13], random).reward = Reward(value=reward)
     return tree
 
 
@@ -122,8 +122,8 @@ def cut_short(seed: int) -> RolloutTree:
     """One leaf ends with an observation; of another tree's two leaves one is a single token."""
     tree = grow(seed, turns=1, width=lambda *_: 2)
     ended = tree.append(tree.leaves()[0], NodeKind.OBSERVATION, [3, 4])
-    ended.reward = 0.0
-    add_completion(tree, tree.root, [9], Random(seed)).reward = 1.0
+    ended.reward = Reward(value=0.0)
+    add_completion(tree, tree.root, [9], Random(seed)).reward = Reward(value=1.0)
     return tree
 
 

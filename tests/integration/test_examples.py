@@ -32,7 +32,7 @@ def test_train_on_your_data_runs(domain, tmp_path: Path, monkeypatch: pytest.Mon
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["num_steps"] == 2
     trees = list(arpo.read_trees(tmp_path / "run" / "rollouts" / "step_000002.jsonl.zst"))
     assert sorted(tree.task.question for tree in trees) == ["How many apples?", "How many pears?"]
-    assert {leaf.reward for tree in trees for leaf in tree.leaves()} == {0.0}, "a policy of random weights knows nothing"
+    assert {leaf.reward.value for tree in trees for leaf in tree.leaves()} == {0.0}, "a policy of random weights knows nothing"
 
 
 async def test_its_tool_and_reward_do_what_they_say(domain):
@@ -55,8 +55,9 @@ async def test_its_tool_and_reward_do_what_they_say(domain):
         task = arpo.Task(id="1", messages=(arpo.Message(role="user", content="pears?"),), references=("7",), source="x")
         (tree,) = [tree async for tree in runner.grow([task], seed=0)]
         score_tree(tree, example["right_and_short"])
-        rewards[name] = tree.leaves()[0].reward
-    assert rewards == {"called": 0.9, "knew": 1.0, "wrong": 0.0}
+        reward = tree.leaves()[0].reward
+        rewards[name] = (reward.value, reward.is_correct)
+    assert rewards == {"called": (0.9, True), "knew": (1.0, True), "wrong": (0.0, False)}
 
 
 def test_the_example_is_short():

@@ -115,7 +115,7 @@ def test_a_preset_trains_and_every_part_of_it_acts(arpo, domain, write_toml, set
     best = max(rows, key=lambda row: row["train/updates"])
     steps = rows if name in ACROSS_GROUPS else [best]
     grown = [tree for row in steps for tree in read_trees(run / "rollouts" / f"step_{row['step']:06d}.jsonl.zst")]
-    trees = [tree for tree in grown if name in ACROSS_GROUPS or len({leaf.reward for leaf in tree.leaves()}) > 1]
+    trees = [tree for tree in grown if name in ACROSS_GROUPS or len({leaf.reward.value for leaf in tree.leaves()}) > 1]
     weights = learned(mine, trees, tmp_path / "mine")
     for index, part in enumerate(PARTS[name] + MORE.get(name, [])):
         without = learned(lay_over(mine, part), trees, tmp_path / f"other{index}")

@@ -43,8 +43,8 @@ def test_trees_are_saved_counted_and_shown(arpo, write_toml, config: dict[str, A
     found = measure_trees(trees, window=3)
     for name in ("num_branches", "branch_rate_by_turn", "tool_calls_issued", "tokens_sampled_independent"):
         assert summary[name] == found[name]
-    rewards = [leaf.reward for tree in trees for leaf in tree.leaves()]
-    assert summary["reward_mean"] == pytest.approx(sum(r or 0.0 for r in rewards) / 24)
+    rewards = [leaf.reward.value for tree in trees for leaf in tree.leaves() if leaf.reward is not None]
+    assert summary["reward_mean"] == pytest.approx(sum(rewards) / 24)
     assert summary["tokens_sampled"] <= summary["tokens_sampled_independent"]
     # the first sampled token of each trajectory from the prompt: as many as those trajectories
     assert summary["entropy_by_distance"]["before_tools"]["count"][0] == summary["num_initial"] + summary["num_topups"]

@@ -28,7 +28,7 @@ class LeafRow:
     weight: float
     """Weight of every token of the trajectory in the loss; to be divided by the sum of the trees' `TreeCredit.denominator`."""
     reward: float | None
-    """Reward of the trajectory; None where it was not scored."""
+    """Reward of the trajectory; None where it was not scored or has no verdict."""
     tree_id: str
     """Id of the task; rows of one tree are one group."""
     branch_parent: int | None
@@ -63,7 +63,7 @@ def leaf_rows(tree: RolloutTree, credit: TreeCredit) -> list[LeafRow]:
                 logprobs=list(chain.from_iterable(node.logprobs or [0.0] * len(node.token_ids) for node in nodes)),
                 advantages=list(chain.from_iterable(_advantages(credit, index, node) for node in nodes)),
                 weight=float(credit.leaf_weights[index]),
-                reward=leaf.reward,
+                reward=None if leaf.reward is None else leaf.reward.value,
                 tree_id=tree.task.id,
                 branch_parent=_branch_parent(tree, nodes, row_of),
             )

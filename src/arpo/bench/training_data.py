@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from arpo.tree import Node, NodeKind, RolloutTree
-from arpo.types import Message, Task
+from arpo.types import Message, Reward, Task
 
 NUM_LEAVES = 16
 """Leaves of a synthetic tree."""
@@ -122,7 +122,7 @@ def draw_rewards(trees: Sequence[RolloutTree], seed: int = 0) -> None:
     for tree in trees:
         leaves = tree.leaves()
         for rank, leaf in enumerate(rng.permutation(np.arange(len(leaves)))):
-            leaves[leaf].reward = float(rank % 2)
+            leaves[leaf].reward = Reward(value=float(rank % 2))
 
 
 def _prompt_tree(token_ids: list[int]) -> RolloutTree:

@@ -55,7 +55,7 @@ def _facts(node: Node) -> list[str]:
     if node.branch_score is not None:
         facts.append(f"score {node.branch_score:.3f}")
     if node.reward is not None:
-        facts.append(f"reward {node.reward:.2f}")
+        facts.append(f"reward {node.reward.value:.2f}")
     return facts
 
 
@@ -68,7 +68,7 @@ def _overview(summary: Mapping[str, Any]) -> Table:
         "entropy elsewhere, nats": "entropy_elsewhere", "different answers per tree": "distinct_answers_per_task",
         "different sequences of calls per tree": "distinct_call_sequences_per_task",
         "two answers of a tree agree": "answer_agreement", "leaves without an answer": "no_answer_rate",
-        "mean reward": "reward_mean", "exact match": "accuracy",
+        "mean reward": "reward_mean", "right answers": "accuracy", "exact matches": "exact_match",
     }  # fmt: skip
     for label, key in rows.items():
         if key in summary:

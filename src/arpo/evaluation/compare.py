@@ -91,7 +91,7 @@ def compare(paths: Sequence[Path], *, figure: str = "score", mode: Mode | None =
     graders = {path: found["metric"] for path, found in results.items()}
     if figure == "score" and len(set(graders.values())) > 1:
         listed = ", ".join(f"{path}: {name}" for path, name in graders.items())
-        raise DataError(f"compare: the scores are of different graders ({listed}); compare another figure, e.g. exact_match")
+        raise DataError(f"compare: the scores are of different graders ({listed}); compare another figure, e.g. accuracy")
     shares = {path: _shares(path, figure, mode, results[path]["num_samples"]) for path in paths}
     names = _names(paths)
     pairs = [_pair(names[a], names[b], shares[a], shares[b], seed) for a, b in combinations(paths, 2)]

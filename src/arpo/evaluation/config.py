@@ -53,8 +53,8 @@ class EvalRun(PolicyRun):
     """Read `tasks` as the file of this benchmark (`arpo benchmarks` lists them), strictly; None: as any file of tasks."""
     grader: str | None = None
     """Grader of the headline, `score`, by its name in `arpo.rewards.graders`; it also finds answers without a box. None: the
-    benchmark's, and without a benchmark the reward's `exact_match`. With `reward.judge` the verdict is the headline, and the
-    grader what it is compared with."""
+    benchmark's, and without a benchmark `accuracy`, the share of right answers as the reward grades them. With `reward.judge`
+    the verdict is the headline, and the grader what it is compared with."""
     deterministic: bool = True
     """Fix the composition of the engine's batches, so that two evaluations give identical answers, also when one is resumed:
     tasks are grown in blocks of four times those that grow at once, and an unfinished block is grown again from its start
@@ -73,13 +73,13 @@ class EvalRun(PolicyRun):
 
     @property
     def headline_grader(self) -> str | None:
-        """The grader named, or the benchmark's; None: the reward's own `exact_match` is the headline."""
+        """The grader named, or the benchmark's; None: the headline is `accuracy`, by the reward's own grade."""
         return find_benchmark(self.benchmark).grader if self.grader is None and self.benchmark is not None else self.grader
 
     @property
     def metric(self) -> str:
-        """Name of the headline: `judge` where the reward has one, else the grader's, or `exact_match`."""
-        return "judge" if self.reward.judge is not None else self.headline_grader or "exact_match"
+        """Name of the headline: `judge` where the reward has one, else the grader's, or `accuracy`."""
+        return "judge" if self.reward.judge is not None else self.headline_grader or "accuracy"
 
     def _check_model(self) -> None:
         if self.engine.takes_text and self.model is not None:

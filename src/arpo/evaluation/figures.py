@@ -65,11 +65,14 @@ def _mean_time(name: str) -> Callable[[Question], Share | None]:
 
 
 def _productivity(question: Question) -> Share | None:
-    return Share(float(sum(r.score == 1.0 for r in question.answers)), float(sum(r.num_tool_calls for r in question.answers)))
+    return Share(
+        float(sum(r.is_correct is True for r in question.answers)), float(sum(r.num_tool_calls for r in question.answers))
+    )
 
 
 FIGURES: dict[str, Figure] = {
     "score": Figure("1", "the metric's score, mean over samples", mean_of(lambda r: r.score)),
+    "accuracy": Figure("1", "right answers, by the judge, else the grader, else the reward", mean_of(lambda r: r.is_correct)),
     "exact_match": Figure("1", "the boxed answer equals a reference", mean_of(lambda r: r.exact_match)),
     "f1": Figure("1", "token F1 of the boxed answer with the best reference", mean_of(lambda r: r.f1)),
     "reward": Figure("reward", "the reward of training", mean_of(lambda r: r.reward)),
@@ -95,8 +98,8 @@ def sampled_figures(num_samples: int) -> dict[str, Figure]:
 
 def _pass_at(k: int) -> Callable[[Question], Share | None]:
     def share(question: Question) -> Share | None:
-        scores = [r.score for r in question.answers if r.score is not None]
-        return Share(pass_at_k(len(scores), sum(x == 1.0 for x in scores), k)) if len(scores) >= k else None
+        graded = [r.is_correct for r in question.answers if r.is_correct is not None]
+        return Share(pass_at_k(len(graded), sum(graded), k)) if len(graded) >= k else None
 
     return share
 

@@ -11,8 +11,9 @@ from arpo.errors import DataError
 from arpo.files.whole import write_text
 from arpo.rewards.extraction import read_answer
 from arpo.rewards.grading import Extraction
+from arpo.rewards.measure import measure
 from arpo.tree import RolloutTree, Trajectory
-from arpo.types import Task, ToolResult
+from arpo.types import Reward, Task, ToolResult
 
 Mode = Literal["greedy", "sampled"]
 
@@ -41,7 +42,9 @@ class Record:
     extracted: str
     """The graded answer; empty when there is none."""
     score: float | None
-    """What the metric says of the answer, in [0, 1], 1 is right; None when it could not be graded."""
+    """What the metric says of the answer, in [0, 1]; None when it could not be graded."""
+    is_correct: bool | None
+    """Whether the answer is right, by the judge, else the grader, else the reward; None where the judge gave no verdict."""
     reason: str
     """The grader's words."""
     exact_match: float
@@ -79,10 +82,15 @@ def tree_records(tree: RolloutTree, mode: Mode, metric: str) -> list[Record]:
     return [make_record(trajectory, mode, sample, metric) for sample, trajectory in enumerate(tree.trajectories())]
 
 
-def make_record(trajectory: Trajectory, mode: Mode, sample: int, metric: str = "exact_match") -> Record:
-    """The record of a scored trajectory; its score is the reward component that `metric` names."""
+def make_record(trajectory: Trajectory, mode: Mode, sample: int, metric: str = "accuracy") -> Record:
+    """The record of a scored trajectory.
+
+    Its score is the reward component that `metric` names; of the metric `accuracy`, 1 for a right answer and 0 for a wrong one.
+    """
     leaf, task, parse = trajectory.leaf, trajectory.task, trajectory.final_parse
     found = read_answer(trajectory)
+    reward = leaf.reward
+    components = measure(trajectory) if reward is None else reward.components
     calls = [(call.name, result) for call, result in _calls(trajectory)]
     return Record(
         task_id=task.id,
@@ -93,12 +101,13 @@ def make_record(trajectory: Trajectory, mode: Mode, sample: int, metric: str = "
         answer=parse.answer if parse is not None else None,
         extraction=found.extraction,
         extracted=found.text,
-        score=leaf.reward_components.get(metric),
-        reason=leaf.reward_reason,
-        exact_match=leaf.reward_components.get("exact_match", 0.0),
-        f1=leaf.reward_components.get("f1", 0.0),
-        reward=leaf.reward,
-        format_valid=leaf.reward_components.get("format", 0.0),
+        score=_score(reward, metric),
+        is_correct=leaf.is_correct,
+        reason=f"ungraded: {leaf.ungraded}" if reward is None else reward.reason,
+        exact_match=components["exact_match"],
+        f1=components["f1"],
+        reward=None if reward is None else reward.value,
+        format_valid=components["format"],
         num_tool_calls=len(calls),
         tool_calls=_count(name for name, _ in calls),
         failed_tool_calls=_count(name for name, result in calls if result.status != "success"),
@@ -168,7 +177,10 @@ def _read_lines(path: Path, cls: type[Record] | type[AnswerTime]) -> Sequence[di
         except ValueError as error:
             raise DataError(f"{path}, line {number}: no JSON ({error})") from error
         if not isinstance(row, dict) or set(row) != names:
-            raise DataError(f"{path}, line {number}: not what this arpo writes; evaluate again")
+            raise DataError(
+                f"{path}, line {number}: not what this arpo writes; "
+                f"`arpo eval --resume {path.parent}` writes it again from the answers"
+            )
         rows.append(row)
     return rows
 
@@ -178,6 +190,14 @@ def _calls(trajectory: Trajectory) -> Iterable[tuple[Any, ToolResult]]:
     for node, observation in zip(trajectory.nodes, trajectory.nodes[1:], strict=False):
         if node.parse is not None and observation.results:
             yield from zip(node.parse.calls, observation.results, strict=False)
+
+
+def _score(reward: Reward | None, metric: str) -> float | None:
+    if reward is None:
+        return None
+    if metric == "accuracy":
+        return None if reward.is_correct is None else float(reward.is_correct)
+    return reward.components.get(metric)
 
 
 def _groups(task: Task) -> dict[str, str]:

@@ -147,7 +147,7 @@ def _question(answers: Sequence[Record], main: Sequence[Record]) -> ShownQuestio
         extraction=first.extraction,
         reason=first.reason,
         share=fmean(scores) if scores else None,
-        num_right=sum(r.score == 1.0 for r in answers),
+        num_right=sum(r.is_correct is True for r in answers),
         num_answers=len(answers),
         num_tool_calls=fmean(r.num_tool_calls for r in main),
         num_tokens=fmean(r.num_sampled_tokens for r in main),

@@ -36,7 +36,7 @@ def make_results(records: Sequence[Record], times: Sequence[AnswerTime], *, metr
         "num_questions": len(by_mode[mode]),
         "num_samples": num_samples,
         "num_answers": len(records),
-        "num_ungraded": sum(r.score is None for r in records),
+        "num_ungraded": sum(r.is_correct is None for r in records),
         "interval": {
             "method": "percentile bootstrap over questions",
             "confidence": CONFIDENCE,
@@ -54,8 +54,9 @@ def make_results(records: Sequence[Record], times: Sequence[AnswerTime], *, metr
 def make_summary(results: dict[str, Any]) -> dict[str, Any]:
     """The single figures most readers want, by the names they have in every summary of a run.
 
-    `exact_match` to `tokens_per_answer` are of the greedy answers, or of the sampled ones when there are no greedy ones;
-    `sampled_exact_match`, `pass_at_k` and `maj_at_k` are there with k = samples per question when there are samples.
+    `accuracy` to `tokens_per_answer` are of the greedy answers, or of the sampled ones when there are no greedy ones;
+    `sampled_accuracy`, `sampled_exact_match`, `pass_at_k` and `maj_at_k` are there with k = samples per question when there are
+    samples.
     """
     main = {name: found["value"] for name, found in results["figures"][results["mode"]].items()}
     score = results["figures"][results["mode"]]["score"]
@@ -73,6 +74,7 @@ def make_summary(results: dict[str, Any]) -> dict[str, Any]:
         sampled = {name: found["value"] for name, found in results["figures"]["sampled"].items()}
         summary |= {
             "k": k,
+            "sampled_accuracy": sampled["accuracy"],
             "sampled_exact_match": sampled["exact_match"],
             "pass_at_1": sampled["pass@1"],
             "pass_at_k": sampled[f"pass@{k}"],
@@ -82,8 +84,9 @@ def make_summary(results: dict[str, Any]) -> dict[str, Any]:
 
 
 _SUMMARY_NAMES = {
-    "exact_match": "exact_match", "f1": "f1", "reward_mean": "reward", "format_valid_rate": "format_valid",
-    "tool_calls_per_task": "tool_calls", "tool_productivity": "tool_productivity", "tokens_per_answer": "tokens",
+    "accuracy": "accuracy", "exact_match": "exact_match", "f1": "f1", "reward_mean": "reward",
+    "format_valid_rate": "format_valid", "tool_calls_per_task": "tool_calls", "tool_productivity": "tool_productivity",
+    "tokens_per_answer": "tokens",
 }  # fmt: skip
 _MAX_REASONS = 40
 

@@ -10,8 +10,8 @@ from arpo.types import Reward
 class RewardFn(Protocol):
     """Scores one finished trajectory from its task's references and its nodes' parses."""
 
-    def __call__(self, trajectory: Trajectory, /) -> Reward:
-        """The reward, its components and the reason."""
+    def __call__(self, trajectory: Trajectory, /) -> Reward | float:
+        """The reward: a number, or a Reward; `rewards.measure.complete_reward` adds what that leaves out."""
         ...
 
 
@@ -24,6 +24,6 @@ class GradedRewardFn(Protocol):
         """Grades the answer where nobody else does."""
         ...
 
-    def __call__(self, trajectory: Trajectory, grade: Grade | None = None, /) -> Reward:
+    def __call__(self, trajectory: Trajectory, grade: Grade | None = None, /) -> Reward | float:
         """The reward; `grade` None: by its own grader."""
         ...

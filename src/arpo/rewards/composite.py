@@ -1,4 +1,4 @@
-r"""The papers' reward: format first, then accuracy, then a bonus for using several tools.
+r"""The papers' reward: format first, then the grade, then a bonus for using several tools.
 
 | trajectory | reward |
 |---|---|
@@ -12,12 +12,11 @@ Source: ARPO section 3, after Tool-Star: `R = max(Acc + r_M, Acc)` if the format
 `rewards.released` keeps, is in docs/rewards.md. The rule `composite` is the same with terms of your choice.
 """
 
-from arpo.rewards.answers import extract_boxed
 from arpo.rewards.config import CompositeConfig, RewardConfig
-from arpo.rewards.format import final_answer, format_faults
+from arpo.rewards.format import format_faults
 from arpo.rewards.graders import GRADERS
 from arpo.rewards.grading import Grade, Grader
-from arpo.rewards.matching import Match, match
+from arpo.rewards.measure import match_answer
 from arpo.tree import NodeKind, Trajectory
 from arpo.types import Reward
 
@@ -32,7 +31,9 @@ class CompositeReward:
     The bonus and the costs act on answers that earn something only: a wrong answer is worth the same however it came about, so
     that costs never teach to give up early, and a right one is never worth less than a wrong one.
 
-    Components: `accuracy` (the grade), `exact_match` and `f1` of the boxed answer (also when the format is bad, as long as
+    Right is what the grade says; under the rule `arpo`, whose grade is F1, an exact match in the box.
+
+    Components: `grade` (the grade's score), `exact_match` and `f1` of the boxed answer (also when the format is bad, as long as
     there is a box), `format` (1 well formed, 0 not), `multi_tool_bonus` (what was added), `length_cost` and `tool_cost` (what
     was taken off, before the floor of 0) where they are on, and the grader's own by their names.
     """
@@ -40,6 +41,7 @@ class CompositeReward:
     def __init__(self, config: RewardConfig) -> None:
         self._terms = config.composite or CompositeConfig(grader="f1", multi_tool_bonus=config.multi_tool_bonus)
         self._grader = GRADERS[self._terms.grader]
+        self._wants_exact_box = config.composite is None
 
     @property
     def grader(self) -> Grader:
@@ -49,19 +51,21 @@ class CompositeReward:
     def __call__(self, trajectory: Trajectory, grade: Grade | None = None, /) -> Reward:
         """The reward, its components and the reason; `grade` takes the place of the grader's."""
         terms, faults, found = self._terms, format_faults(trajectory), match_answer(trajectory)
+        is_exact_box_right = grade is None and self._wants_exact_box
         grade = grade or self._grader(trajectory)
         is_gated = bool(faults) and terms.format_gate
         earns = grade.score > 0 and not is_gated
         bonus = terms.multi_tool_bonus if earns and len(successful_tools(trajectory)) > 1 else 0.0
         costs = self._costs(trajectory) if earns else dict.fromkeys(self._costs(trajectory), 0.0)
-        value = max(0.0, terms.accuracy_weight * grade.score + bonus - sum(costs.values())) if earns else 0.0
+        value = max(0.0, terms.grade_weight * grade.score + bonus - sum(costs.values())) if earns else 0.0
         read = "" if grade.extraction in ("boxed", "given", "none") else f" (answer found as {grade.extraction})"
         measured = {
             "exact_match": found.exact_match, "f1": found.f1, "format": float(not faults), "multi_tool_bonus": bonus,
         }  # fmt: skip
         return Reward(
             value=-1.0 if is_gated else value,
-            components={**grade.components, "accuracy": grade.score, **measured, **costs},
+            is_correct=found.exact_match == 1.0 if is_exact_box_right else grade.is_correct,
+            components={**grade.components, "grade": grade.score, **measured, **costs},
             reason="format: " + ", ".join(faults) if is_gated else grade.reason + read,
         )
 
@@ -72,13 +76,6 @@ class CompositeReward:
         if terms.tool_cost:
             costs["tool_cost"] = terms.tool_cost * len(trajectory.tool_results)
         return costs
-
-
-def match_answer(trajectory: Trajectory) -> Match:
-    """How well the boxed answer that ends the trajectory matches the task's references; zeros without one."""
-    answer = final_answer(trajectory)
-    boxed = extract_boxed(answer) if answer is not None else None
-    return match(boxed, trajectory.task.references) if boxed is not None else Match(exact_match=0.0, f1=0.0)
 
 
 def successful_tools(trajectory: Trajectory) -> set[str]:

@@ -21,7 +21,7 @@ class CompositeConfig(Config):
     grader: str
     """Grades the answer: `exact_match`, `f1`, `substring`, `numeric`, `multiple_choice`, `math`, or one of the reference's
     metrics, `released_em`, `released_acc`, `released_f1`, `released_math_equal`."""
-    accuracy_weight: float = Field(default=1.0, gt=0.0)
+    grade_weight: float = Field(default=1.0, gt=0.0)
     """Times the grade, in [0, 1]."""
     format_gate: bool = True
     """A trajectory with a format fault gets -1 and nothing else. False: its answer is graded wherever it stands, in the box or

@@ -3,9 +3,7 @@
 from math import fsum
 
 from arpo.errors import EnvError
-from arpo.rewards.composite import match_answer
 from arpo.rewards.config import RewardConfig
-from arpo.rewards.format import format_faults
 from arpo.tree import Trajectory
 from arpo.types import Reward
 
@@ -13,7 +11,7 @@ from arpo.types import Reward
 class EnvironmentReward:
     """The rule `environment`: the sum of what the environment gave for the turns of a trajectory.
 
-    Components: the sums of the steps' metrics, by name, beside `exact_match`, `f1` and `format`.
+    Components: the sums of the steps' metrics, by name.
     """
 
     def __init__(self, config: RewardConfig) -> None:
@@ -34,13 +32,7 @@ class EnvironmentReward:
                 f"task {trajectory.task.id!r}: its environment ended the episode without giving a reward, which reward.rule = "
                 f"'environment' sums up; give one with a step (Step.reward), or choose another rule"
             )
-        found = match_answer(trajectory)
-        measured = {"exact_match": found.exact_match, "f1": found.f1, "format": float(not format_faults(trajectory))}
-        return Reward(
-            value=fsum(given),
-            components={**measured, **_sums(trajectory)},
-            reason=f"{len(given)} turns rewarded by the environment",
-        )
+        return Reward(value=fsum(given), components=_sums(trajectory), reason=f"{len(given)} turns rewarded by the environment")
 
 
 def _sums(trajectory: Trajectory) -> dict[str, float]:

@@ -23,13 +23,20 @@ class Grade:
     """
 
     score: float
-    """In [0, 1]; 1 is right."""
+    """In [0, 1]."""
+    is_exact: bool = True
+    """False where a full score leaves open whether the answer is right: F1 is 1 for the right words in another order."""
     components: Mapping[str, float] = field(default_factory=dict[str, float])
     """What the score was made of, by the grader's own names."""
     reason: str = ""
     """Why, in a few words a person can read."""
     extraction: Extraction = "given"
     """How the answer was found."""
+
+    @property
+    def is_correct(self) -> bool:
+        """Whether the answer is right: a full score, and for F1 an exact match besides."""
+        return self.score == 1.0 and self.is_exact
 
 
 class GradeAnswer(Protocol):

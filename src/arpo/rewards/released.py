@@ -20,9 +20,9 @@ F1 is SQuAD's, with its normal form: see the table in docs/rewards.md for what t
 import re
 import string
 
-from arpo.rewards.composite import match_answer
 from arpo.rewards.config import RewardConfig
 from arpo.rewards.matching import CLOSED_ANSWERS, word_f1
+from arpo.rewards.measure import match_answer
 from arpo.tree import Trajectory
 from arpo.types import Reward
 
@@ -30,7 +30,8 @@ from arpo.types import Reward
 class ReleasedReward:
     """The rule `arpo_released`; see the module.
 
-    Components: `f1` and `format` as the released code sees them, `multi_tool_bonus`, `exact_match` as every rule measures it.
+    Components: `f1` and `format` as the released code sees them, `multi_tool_bonus`, `exact_match` as every rule measures it;
+    right is an exact match.
     """
 
     def __init__(self, config: RewardConfig) -> None:
@@ -47,7 +48,8 @@ class ReleasedReward:
         exact_match = match_answer(trajectory).exact_match
         components = {"exact_match": exact_match, "f1": f1, "format": float(not fault), "multi_tool_bonus": bonus}
         reason = f"format: {fault}" if fault else f"answer with F1 {f1:.3g}"
-        return Reward(value=-1.0 if fault else f1 + bonus, components=components, reason=reason)
+        value = -1.0 if fault else f1 + bonus
+        return Reward(value=value, is_correct=exact_match == 1.0, components=components, reason=reason)
 
 
 def released_format_fault(text: str) -> str:

@@ -12,12 +12,11 @@ from arpo.rewards.base import GradedRewardFn, RewardFn
 from arpo.rewards.grading import Grade, Grader
 from arpo.rewards.judge.counts import JudgeCounts, judge_metrics
 from arpo.rewards.judge.judge import Judge, Verdict
+from arpo.rewards.measure import complete_reward
 from arpo.tree import Node, RolloutTree, Trajectory
 from arpo.types import Reward
 
 T = TypeVar("T")
-UNGRADED = "ungraded"
-"""The component that is 1 on a leaf whose answer the judge gave no verdict on; the leaf then has no reward."""
 
 
 class Scorer:
@@ -27,8 +26,9 @@ class Scorer:
     hold up the event loop, and your function never runs twice at once. A judge is awaited; the leaves of a tree, and trees, are
     judged at the same time, within its limit. What a tree scores depends on none of this.
 
-    Where the judge gives no verdict the leaf is *ungraded*: its reward is None, its component `ungraded` 1, and its reason says
-    why.
+    Every reward says whether the answer is right (`Reward.is_correct`) and has the components of `rewards.measure`; what the
+    reward function leaves out is added here. Where the judge gives no verdict the leaf is *ungraded*: its reward is None, and
+    `Node.ungraded` says why.
 
     Example:
         async with aclosing(scorer.scored(runner.grow(tasks, seed=0))) as trees:
@@ -43,7 +43,8 @@ class Scorer:
         Args:
             reward_fn: Scores a trajectory.
             judge: Grades answers in place of the reward's own grader; None: nobody does. Closed with the scorer.
-            measures: Further graders; the score of each is a component by its name, and the reason of the last one stands.
+            measures: Further graders; the score of each is a component by its name. Without a judge, the last one says whether
+                the answer is right, and why.
 
         Raises:
             ConfigError: there is a judge, but the reward is not made from a grade.
@@ -73,19 +74,17 @@ class Scorer:
             await grown.aclose()
 
     async def score(self, tree: RolloutTree) -> None:
-        """Score every leaf: reward, components and reason.
+        """Write the reward on every leaf, or why it has none.
 
         Raises:
             ConfigError: your own function returned no reward.
         """
         trajectories = tree.trajectories()
-        if self._judge is None:
-            rewards = await self._run(lambda: [self._measured(self._reward_fn(t), t) for t in trajectories])
-        else:
-            grades = await self._judge_all(self._judge, trajectories)
-            rewards = await self._run(lambda: [self._judged(t, g) for t, g in zip(trajectories, grades, strict=True)])
+        grades = [None] * len(trajectories) if self._judge is None else await self._judge_all(self._judge, trajectories)
+        rewards = await self._run(lambda: [self._reward(t, g) for t, g in zip(trajectories, grades, strict=True)])
         for trajectory, reward in zip(trajectories, rewards, strict=True):
-            _write(trajectory, reward)
+            leaf = trajectory.leaf
+            leaf.reward, leaf.ungraded = (reward, "") if isinstance(reward, Reward) else (None, reward.reason)
 
     def take_judge_counts(self) -> JudgeCounts | None:
         """What the judge did since the last call; None without one."""
@@ -123,19 +122,21 @@ class Scorer:
         by_rules = await self._run(lambda: [grader(t) for t in trajectories])
         return await asyncio.gather(*(judge.grade(t, g) for t, g in zip(trajectories, by_rules, strict=True)))
 
-    def _judged(self, trajectory: Trajectory, grade: Grade | Verdict) -> Reward:
-        assert isinstance(self._reward_fn, GradedRewardFn)
-        if isinstance(grade, Grade):
-            return self._measured(self._reward_fn(trajectory, grade), trajectory)
-        by_rules = self._measured(self._reward_fn(trajectory), trajectory)
-        return replace(by_rules, components={**by_rules.components, UNGRADED: 1.0}, reason=f"ungraded: {grade.reason}")
-
-    def _measured(self, reward: Reward, trajectory: Trajectory) -> Reward:
-        """The reward with the further measures."""
+    def _reward(self, trajectory: Trajectory, judged: Grade | Verdict | None) -> Reward | Verdict:
+        """The reward with the further measures; the verdict itself when it is none."""
+        if isinstance(judged, Verdict):
+            return judged
+        if judged is None:
+            given = self._reward_fn(trajectory)
+        else:
+            assert isinstance(self._reward_fn, GradedRewardFn)
+            given = self._reward_fn(trajectory, judged)
+        reward = complete_reward(given, trajectory, source=self._reward_fn, grade=judged)
         for name, grader in self._measures.items():
             grade = grader(trajectory)
-            reason = grade.reason if self._judge is None else reward.reason
-            reward = replace(reward, components={**reward.components, name: grade.score}, reason=reason)
+            reward = replace(reward, components={**reward.components, name: grade.score})
+            if judged is None:
+                reward = replace(reward, is_correct=grade.is_correct, reason=grade.reason)
         return reward
 
     async def _run(self, work: Callable[[], T]) -> T:
@@ -143,9 +144,9 @@ class Scorer:
 
 
 def score_tree(tree: RolloutTree, reward_fn: RewardFn) -> None:
-    """Score every leaf at once: reward, components and reason."""
+    """Write the reward on every leaf at once."""
     for trajectory in tree.trajectories():
-        _write(trajectory, reward_fn(trajectory))
+        trajectory.leaf.reward = complete_reward(reward_fn(trajectory), trajectory, source=reward_fn)
 
 
 def graded_leaves(tree: RolloutTree) -> list[Node]:
@@ -154,26 +155,25 @@ def graded_leaves(tree: RolloutTree) -> list[Node]:
 
 
 def mean_scores(trees: Sequence[RolloutTree]) -> dict[str, float]:
-    """Means over the graded leaves of scored trees: `reward_mean`, `accuracy`, `f1`, `format_valid_rate`.
+    """Means over the graded leaves of scored trees: `reward_mean`, `accuracy`, `exact_match`, `f1`, `format_valid_rate`.
 
-    `accuracy` is the judge's verdict where there is a judge, else exact match. A component the reward function does not give
-    counts as 0, and so does the mean of nothing.
+    `accuracy` is the share of right answers (`Reward.is_correct`) among those somebody graded; `exact_match` the share of boxed
+    answers that equal a reference, whoever grades. A component that is missing counts as 0, and so does the mean of nothing.
     """
-    leaves = [leaf for tree in trees for leaf in graded_leaves(tree)]
+    rewards = [leaf.reward for tree in trees for leaf in tree.leaves() if leaf.reward is not None]
+    graded = [reward.is_correct for reward in rewards if reward.is_correct is not None]
 
-    def mean(of: Callable[[Node], float]) -> float:
-        return fmean(map(of, leaves)) if leaves else 0.0
+    def mean(name: str) -> float:
+        return _mean([reward.components.get(name, 0.0) for reward in rewards])
 
     return {
-        "reward_mean": mean(lambda leaf: leaf.reward or 0.0),
-        "accuracy": mean(lambda leaf: leaf.reward_components.get("judge", leaf.reward_components.get("exact_match", 0.0))),
-        "f1": mean(lambda leaf: leaf.reward_components.get("f1", 0.0)),
-        "format_valid_rate": mean(lambda leaf: leaf.reward_components.get("format", 0.0)),
+        "reward_mean": _mean([reward.value for reward in rewards]),
+        "accuracy": _mean(graded),
+        "exact_match": mean("exact_match"),
+        "f1": mean("f1"),
+        "format_valid_rate": mean("format"),
     }
 
 
-def _write(trajectory: Trajectory, reward: Reward) -> None:
-    leaf = trajectory.leaf
-    leaf.reward = None if UNGRADED in reward.components else reward.value
-    leaf.reward_components = dict(reward.components)
-    leaf.reward_reason = reward.reason
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else 0.0

@@ -179,9 +179,9 @@ def read_answers(where: Path) -> Answers:
     sampled: dict[str, list[bool]] = {}
     for record in read_records(where):
         if record.mode == "greedy":
-            greedy[record.task_id] = record.exact_match
+            greedy[record.task_id] = float(record.is_correct is True)
         else:
-            sampled.setdefault(record.task_id, []).append(record.exact_match == 1.0)
+            sampled.setdefault(record.task_id, []).append(record.is_correct is True)
     ids = tuple(sorted(greedy))
     samples = [sampled.get(task, []) for task in ids]
     figures = {"accuracy": np.array([greedy[task] for task in ids])}

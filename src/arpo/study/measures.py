@@ -20,8 +20,8 @@ class Measure:
 
 
 QUESTION_MEASURES: Mapping[str, Measure] = {
-    "accuracy": Measure("1", "share of test questions answered exactly, greedily"),
-    "sampled_accuracy": Measure("1", "share of sampled answers to test questions that are exact"),
+    "accuracy": Measure("1", "share of test questions answered right, greedily"),
+    "sampled_accuracy": Measure("1", "share of sampled answers to test questions that are right"),
     "pass_at_k": Measure("1", "a right one among k sampled answers, unbiased; k: the study's num_samples"),
 }
 """Figures of a test: a number per question."""

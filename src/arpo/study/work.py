@@ -142,7 +142,7 @@ class StudyWork:
         keys = self._configs.sampling(arm, run, num_questions, _SAMPLES_PER_QUESTION)
         self._go_on("rollout", keys, f"train {arm} {name_of(run)}")
         parts = sorted((Path(keys["out"]) / "rollouts").glob("part_*.jsonl.zst"))
-        right = [t for part in parts for tree in read_trees(part) for t in _right_answers(tree)]
+        right = [t for part in parts for tree in read_trees(part) for t in right_answers(tree)]
         if not right:
             raise RunError(
                 f"arms.{arm}: none of the {num_questions * _SAMPLES_PER_QUESTION} trajectories sampled from the cold start is "
@@ -169,5 +169,6 @@ class StudyWork:
         self._commands.arpo(command, *arguments, log=self.folder.log(log_name))
 
 
-def _right_answers(tree: RolloutTree) -> list[Trajectory]:
-    return [t for t in tree.trajectories() if t.leaf.reward_components["exact_match"] == 1.0][:_RIGHT_PER_QUESTION]
+def right_answers(tree: RolloutTree) -> list[Trajectory]:
+    """The trajectories of a sampled tree that are imitated: those with a right answer, the first two of them at most."""
+    return [t for t in tree.trajectories() if t.leaf.is_correct][:_RIGHT_PER_QUESTION]

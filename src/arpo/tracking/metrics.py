@@ -19,7 +19,10 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "rollout/reward_mean": Metric("reward", "Mean reward over the step's leaves, each leaf counted once."),
     "rollout/reward_std": Metric("reward", "Standard deviation (n-1) of the reward over the step's leaves."),
-    "rollout/accuracy": Metric("1", "Share of the step's leaves whose answer matches a reference exactly; sampled answers."),
+    "rollout/accuracy": Metric(
+        "1", "Share of the step's leaves whose answer is right: by the judge, else the grader, else exact match."
+    ),
+    "rollout/exact_match": Metric("1", "Share of the step's leaves whose boxed answer equals a reference, whoever grades."),
     "rollout/f1": Metric("1", "Mean token F1 of the step's leaves against the best reference."),
     "rollout/format_valid_rate": Metric("1", "Share of leaves without a format fault on their path."),
     "rollout/entropy_after_tool": Metric(
@@ -122,7 +125,10 @@ METRICS: dict[str, Metric] = {
     "train/tokens_total": Metric("tokens", "Tokens that training leaf by leaf would have passed, in every epoch."),
     "train/groups_zero_advantage": Metric("count", "Groups whose advantages are all zero, replaced ones not counted."),
     "train/groups": Metric("count", "Groups the step could learn from, with and without signal."),
-    "valid/accuracy": Metric("1", "Share of validation tasks answered exactly, one greedy trajectory each."),
+    "valid/accuracy": Metric(
+        "1", "Share of validation tasks answered right, as `rollout/accuracy`; one greedy trajectory each. `best` goes by it."
+    ),
+    "valid/exact_match": Metric("1", "Share of validation tasks whose boxed answer equals a reference, whoever grades."),
     "valid/f1": Metric("1", "Mean token F1 of the validation answers against the best reference."),
     "valid/reward_mean": Metric("reward", "Mean reward of the validation trajectories."),
     "valid/format_valid_rate": Metric("1", "Share of validation trajectories without a format fault."),

@@ -133,5 +133,5 @@ class Collector:
 
 
 def _ungraded(tree: RolloutTree) -> JudgeError:
-    reasons = [leaf.reward_reason for leaf in tree.leaves() if leaf.reward is None]
-    return JudgeError(f"{len(reasons)} of its {len(tree.leaves())} answers have no verdict; {reasons[0]}")
+    reasons = [leaf.ungraded for leaf in tree.leaves() if leaf.reward is None]
+    return JudgeError(f"{len(reasons)} of its {len(tree.leaves())} answers have no verdict: {reasons[0]}")

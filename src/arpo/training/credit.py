@@ -42,7 +42,7 @@ def assign_credit(
         trees: All of the step: `batch_std` and `entropy_scale` compare across trees.
         advantage: How rewards become advantages.
         loss: Its aggregation is used.
-        rewards: Per tree, the shaped reward [L] of each leaf; None: `leaf.reward`.
+        rewards: Per tree, the shaped reward [L] of each leaf; None: `leaf.reward.value`.
         max_tokens: Most tokens of a trajectory, for aggregation `constant`.
 
     Raises:
@@ -75,10 +75,11 @@ def leaf_rewards(tree: RolloutTree) -> Tensor:
         ValueError: a leaf was not scored.
     """
     leaves = tree.leaves()
-    for leaf in leaves:
-        if leaf.reward is None:
-            raise ValueError(f"leaf {leaf.id} of task {tree.task.id!r} has no reward; call score_tree first")
-    return torch.tensor([leaf.reward for leaf in leaves], dtype=torch.float64)
+    rewards = [leaf.reward.value for leaf in leaves if leaf.reward is not None]
+    if len(rewards) < len(leaves):
+        missing = next(leaf.id for leaf in leaves if leaf.reward is None)
+        raise ValueError(f"leaf {missing} of task {tree.task.id!r} has no reward; call score_tree first")
+    return torch.tensor(rewards, dtype=torch.float64)
 
 
 @dataclass(slots=True, frozen=True)

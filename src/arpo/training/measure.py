@@ -31,7 +31,7 @@ def measure_rollout(
     """
     trees = rollouts.trees
     leaves = [leaf for tree in trees for leaf in tree.leaves()]
-    rewards = [leaf.reward or 0.0 for leaf in leaves]
+    rewards = [reward for tree in trees for reward in leaf_rewards(tree).tolist()]
     calls = [len(t.tool_results) for tree in trees for t in tree.trajectories()]
     found = measure_trees(trees, window=window)
     return {

@@ -54,7 +54,7 @@ def train_rl(
         progress: Where phases are reported; None reports nothing.
         resume: Go on from the newest checkpoint in `config.out`, or from the start when there is none yet. On a CPU the result
             is bit-identical to a run that was never stopped.
-        reward_fn: Your own reward; None builds the configured one.
+        reward_fn: Your own reward, a function of a Trajectory; None builds the configured one.
         tools: Tools of your own by name, besides the configured ones; `agent.protocol.tools` must name them.
 
     Raises:

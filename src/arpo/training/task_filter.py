@@ -9,10 +9,9 @@ from arpo.tree import RolloutTree
 class TaskFilter:
     """Counts each task's groups without signal in a row, and leaves it out when there are enough of one kind.
 
-    A group without signal has equal rewards, so that nothing is learned from it. It is solved when every trajectory of it has
-    the component `exact_match` at 1, or, where a reward function gives none, a reward of 1 or more; else it is not. A group
-    with signal, or of the other kind, starts the count anew. What the filter knows is in the trainer's state, so that a resumed
-    run goes on with it.
+    A group without signal has equal rewards, so that nothing is learned from it. It is solved when every answer of it is right;
+    else it is not. A group with signal, or of the other kind, starts the count anew. What the filter knows is in the trainer's
+    state, so that a resumed run goes on with it.
 
     Example: with `after` = 2, a task whose groups are solved, solved is left out; with solved, not solved, solved it is not.
     """
@@ -66,7 +65,7 @@ class TaskFilter:
         before = self._state.streaks.pop(tree.task.id, 0)
         if has_signal:
             return 0
-        is_solved = all(leaf.reward_components.get("exact_match", leaf.reward or 0.0) >= 1 for leaf in tree.leaves())
+        is_solved = all(leaf.is_correct for leaf in tree.leaves())
         kind = 1 if is_solved else -1
         self._state.streaks[tree.task.id] = before + kind if before * kind > 0 else kind
         return self._state.streaks[tree.task.id]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from arpo.types import Message, Parse, StopReason, ToolResult
+from arpo.types import Message, Parse, Reward, StopReason, ToolResult
 
 
 class NodeKind(StrEnum):
@@ -64,16 +64,19 @@ class Node:
     entropy_delta: float | None = None
     """On an observation: normalised change of the windowed entropy from the baseline, positive = less sure."""
 
-    reward: float | None = None
-    """On a leaf, after scoring."""
-    reward_components: dict[str, float] = field(default_factory=dict[str, float])
-    """On a leaf, after scoring: the reward's named parts."""
-    reward_reason: str = ""
-    """On a leaf, after scoring: the grader's words."""
+    reward: Reward | None = None
+    """On a leaf, after scoring; None before, and where the judge gave no verdict."""
+    ungraded: str = ""
+    """On a leaf, after scoring: why the judge gave no verdict; empty when it gave one or there is none."""
     advantage: float | None = None
     """After credit: weighted mean advantage of the leaves below; None (not 0) before."""
     weight: float | None = None
     """After credit: sum of the weights of the leaves below; None before."""
+
+    @property
+    def is_correct(self) -> bool | None:
+        """Whether the answer of a scored leaf is right; None where nobody graded it."""
+        return self.reward.is_correct if self.reward is not None else None
 
     @property
     def results(self) -> tuple[ToolResult, ...]:

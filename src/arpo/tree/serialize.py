@@ -13,9 +13,9 @@ from arpo.errors import DataError
 from arpo.files.whole import whole
 from arpo.tree.node import Node, NodeKind
 from arpo.tree.tree import RolloutTree
-from arpo.types import Message, Parse, StopReason, Task, ToolCall, ToolResult
+from arpo.types import Message, Parse, Reward, StopReason, Task, ToolCall, ToolResult
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _CHUNK = 1 << 16
 
 
@@ -28,7 +28,7 @@ def tree_to_dict(tree: RolloutTree) -> dict[str, Any]:
 
 
 def tree_from_dict(data: Any) -> RolloutTree:
-    """The tree that `tree_to_dict` wrote.
+    """The tree that `tree_to_dict` wrote, here or in format 1.
 
     Raises:
         DataError: not such a record, another format version, keys that are missing or unknown, or nodes out of order.
@@ -36,9 +36,10 @@ def tree_from_dict(data: Any) -> RolloutTree:
     if not isinstance(data, dict):
         raise DataError(f"rollout tree: a record is a JSON object, not {data!r:.40}")
     data = cast(dict[str, Any], data)
-    if data.get("version") != FORMAT_VERSION:
-        raise DataError(f"rollout tree: version {data.get('version')!r} cannot be read, this arpo reads {FORMAT_VERSION}")
+    if data.get("version") not in (1, FORMAT_VERSION):
+        raise DataError(f"rollout tree: version {data.get('version')!r} cannot be read, this arpo reads 1 and {FORMAT_VERSION}")
     try:
+        data = _upgrade(data) if data["version"] == 1 else data
         task = dict(data["task"])
         task["messages"] = tuple(Message(**m) for m in task["messages"])
         task["references"] = tuple(task["references"])
@@ -150,7 +151,7 @@ _DEFAULTS = {f.name: f.default for f in fields(Node)}
 def _node_to_dict(node: Node) -> dict[str, Any]:
     values = {f.name: getattr(node, f.name) for f in fields(Node)}
     kept = {k: v for k, v in values.items() if not (k in _DEFAULTS and v == _DEFAULTS[k]) and v != {}}
-    for key in ("parse", "tool_result"):
+    for key in ("parse", "tool_result", "reward"):
         if key in kept:
             kept[key] = asdict(kept[key])
     if "messages" in kept:
@@ -173,13 +174,32 @@ def _node_from_dict(data: dict[str, Any]) -> Node:
         parse["further_calls"] = tuple(ToolCall(**c) for c in parse.get("further_calls", ()))
         parse["faults"] = tuple(parse["faults"])
         data["parse"] = Parse(**parse)
+    if "reward" in data:
+        data["reward"] = Reward(**data["reward"])
     if "tool_result" in data:
-        data["tool_result"] = _result_from_dict(data["tool_result"])
+        data["tool_result"] = ToolResult(**data["tool_result"])
+    data["further_results"] = tuple(ToolResult(**r) for r in data.get("further_results", ()))
     data["messages"] = tuple(Message(**m) for m in data.get("messages", ()))
-    data["further_results"] = tuple(_result_from_dict(r) for r in data.get("further_results", ()))
     return Node(**data)
 
 
-def _result_from_dict(data: dict[str, Any]) -> ToolResult:
-    """The result; files of version 0.1.0 say of it also whether the failure might pass."""
-    return ToolResult(**{key: value for key, value in data.items() if key != "may_pass"})
+def _upgrade(data: dict[str, Any]) -> dict[str, Any]:
+    """A tree of format 1 in format 2, in which a reward is one object that says whether the answer is right."""
+    return data | {"nodes": [_upgrade_node(node) for node in data["nodes"]]}
+
+
+def _upgrade_node(node: dict[str, Any]) -> dict[str, Any]:
+    node = dict(node)
+    value, reason = node.pop("reward", None), node.pop("reward_reason", "")
+    components = node.pop("reward_components", {})
+    if value is not None:
+        right = components.get("judge", components.get("exact_match", components.get("accuracy")))
+        is_correct = None if right is None else right == 1
+        node["reward"] = {"value": value, "is_correct": is_correct, "components": components, "reason": reason}
+    elif "ungraded" in components:
+        node["ungraded"] = reason.removeprefix("ungraded: ")
+    results = [node["tool_result"], *node.get("further_results", ())] if "tool_result" in node else []
+    results = [{key: value for key, value in result.items() if key != "may_pass"} for result in results]
+    if results:
+        node["tool_result"], node["further_results"] = results[0], results[1:]
+    return node

@@ -97,7 +97,7 @@ def learning_charts(record: RunRecord) -> list[Chart]:
     validation = Series(label="validation, greedy", points=series(record.rows, "valid/accuracy"), color=2, style="dots")
     charts = [
         line_chart(
-            "Accuracy", [*accuracy, validation], x_label="step", y_label="exact match", unit="%", references=references
+            "Accuracy", [*accuracy, validation], x_label="step", y_label="right answers", unit="%", references=references
         ),
         line_chart(
             "Training reward", _smoothed(record.rows, "rollout/reward_mean", "mean reward", 1), x_label="step", y_label="reward"
@@ -204,15 +204,16 @@ def phase_bars(record: RunRecord) -> list[tuple[str, float, str]]:
 
 
 _MEASURES: tuple[tuple[str, str, Unit], ...] = (
-    ("Accuracy, exact match", "accuracy", "%"),
+    ("Accuracy", "accuracy", "%"),
     ("pass@{k}", "pass_at_k", "%"),
     ("Token F1", "f1", "%"),
     ("Well-formed trajectories", "format_valid_rate", "%"),
     ("Tool calls per task", "tool_calls_per_task", ""),
 )
 _EVALUATION_COLUMNS: tuple[tuple[str, str, Unit], ...] = (
-    ("Exact match", "exact_match", "%"), ("Token F1", "f1", "%"), ("pass@k", "pass_at_k", "%"), ("k", "k", ""),
-    ("Well-formed", "format_valid_rate", "%"), ("Tool calls per task", "tool_calls_per_task", ""), ("Tasks", "num_tasks", ""),
+    ("Accuracy", "accuracy", "%"), ("Exact match", "exact_match", "%"), ("Token F1", "f1", "%"), ("pass@k", "pass_at_k", "%"),
+    ("k", "k", ""), ("Well-formed", "format_valid_rate", "%"), ("Tool calls per task", "tool_calls_per_task", ""),
+    ("Tasks", "num_tasks", ""),
 )  # fmt: skip
 _ROLLOUT_FACTS: tuple[tuple[str, str, Unit], ...] = (
     ("Entropy after tool results", "entropy_after_tool", "nats"), ("Entropy elsewhere", "entropy_elsewhere", "nats"),

@@ -43,8 +43,8 @@ def write_report(
         out: The HTML file; written whole or not at all.
         run: A run directory (`metrics.jsonl`, `rollouts/`, `summary.json`, each optional) or a `.jsonl`/`.jsonl.zst` of trees.
         title: The page's heading.
-        evaluations: Rows of a comparison table: `name` and any of exact_match, f1, pass_at_k, k, format_valid_rate,
-            tool_calls_per_task, num_tasks.
+        evaluations: Rows of a comparison table: `name` and any of accuracy, exact_match, f1, pass_at_k, k,
+            format_valid_rate, tool_calls_per_task, num_tasks.
         summary: Figures from outside the run directory (accuracies before and after, the demonstrator's); they join those of
             its `summary.json` and win over them.
         tokenizer: An HF directory with a `tokenizer.json`, to show entropy on each token; None takes it from the run's

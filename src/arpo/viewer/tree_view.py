@@ -41,7 +41,7 @@ class Card:
     reward: str
     """On a leaf: its reward."""
     is_right: bool | None
-    """On a leaf: whether its answer was right; None when no component says so."""
+    """On a leaf: whether its answer was right; None when nobody graded it."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -127,7 +127,6 @@ def _leaf_counts(tree: RolloutTree) -> list[int]:
 def _card(tree: RolloutTree, node: Node, place: tuple[int, int], leaves: int, largest: float) -> Card:
     chip, title = _headline(tree, node)
     is_leaf = node.parent is not None and not tree.children[node.id]
-    right = node.reward_components.get("exact_match", node.reward_components.get("accuracy"))
     return Card(
         id=node.id,
         kind=node.kind.value,
@@ -142,8 +141,8 @@ def _card(tree: RolloutTree, node: Node, place: tuple[int, int], leaves: int, la
         strength=round(abs(node.advantage or 0.0) / largest, 3) if largest else 0.0,
         is_branch=node.is_branch,
         fork=_fork_facts(tree, node),
-        reward="" if not is_leaf or node.reward is None else f"{node.reward:.3g}",
-        is_right=None if right is None or not is_leaf else right >= 1,
+        reward="" if not is_leaf or node.reward is None else f"{node.reward.value:.3g}",
+        is_right=node.is_correct if is_leaf else None,
     )
 
 
@@ -205,7 +204,7 @@ def _tone(node: Node) -> str:
 def _tree_facts(tree: RolloutTree) -> list[str]:
     leaves = tree.leaves()
     branches = sum(n.is_branch for n in tree.nodes)
-    rewards = [leaf.reward for leaf in leaves if leaf.reward is not None]
+    rewards = [leaf.reward.value for leaf in leaves if leaf.reward is not None]
     unique, total = tree.num_unique_tokens, tree.num_trajectory_tokens
     facts = [f"{len(leaves)} trajector" + ("y" if len(leaves) == 1 else "ies"), _branches(branches)]
     if rewards:
@@ -243,6 +242,7 @@ def _detail_facts(node: Node, leaves: int) -> list[str]:
     if node.step_reward is not None:
         facts.append(f"step reward {node.step_reward:.3g}")
     if node.reward is not None:
-        parts = ", ".join(f"{k} {v:.3g}" for k, v in node.reward_components.items())
-        facts.append(f"reward {node.reward:.3g}" + (f" ({parts})" if parts else ""))
-    return facts + [node.reward_reason] * bool(node.reward_reason)
+        parts = ", ".join(f"{k} {v:.3g}" for k, v in node.reward.components.items())
+        facts.append(f"reward {node.reward.value:.3g}" + (f" ({parts})" if parts else ""))
+        facts += [node.reward.reason] * bool(node.reward.reason)
+    return facts + [f"ungraded: {node.ungraded}"] * bool(node.ungraded)

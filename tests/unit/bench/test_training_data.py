@@ -61,6 +61,6 @@ def test_the_quickstarts_shape() -> None:
 def test_every_group_has_signal() -> None:
     trees = quickstart_like_trees(num_ids=500, num_trees=3)
     draw_rewards(trees)
-    rewards = [[leaf.reward for leaf in tree.leaves()] for tree in trees]
+    rewards = [[leaf.reward.value for leaf in tree.leaves()] for tree in trees]
     assert all(sum(group) == 8 for group in rewards)
     assert rewards[0] != rewards[1]

@@ -8,7 +8,7 @@ import pytest
 from arpo.errors import DataError
 from arpo.evaluation.records import AnswerTime, make_record, read_records, read_times, tree_times, write_lines
 from arpo.tree import NodeKind, RolloutTree
-from arpo.types import Message, Parse, StopReason, Task, ToolCall, ToolResult
+from arpo.types import Message, Parse, Reward, StopReason, Task, ToolCall, ToolResult
 
 from .made_up import record
 
@@ -27,7 +27,8 @@ def make_tree() -> RolloutTree:
     results = (ToolResult(content="found", seconds=0.25), ToolResult(content="", status="error", seconds=0.5))
     seen = tree.append(call, NodeKind.OBSERVATION, [5], text="found", tool_result=results[0], further_results=results[1:])
     leaf = tree.append(seen, NodeKind.COMPLETION, [6, 7, 8], text="Kelford", parse=Parse(answer="so \\boxed{Kelford}"))
-    leaf.reward, leaf.reward_components, leaf.reward_reason = 1.0, {"exact_match": 1.0, "f1": 0.5, "format": 1.0}, "right"
+    components = {"exact_match": 1.0, "f1": 0.5, "format": 1.0}
+    leaf.reward = Reward(value=1.0, is_correct=True, components=components, reason="right")
     tree.seconds = 2.0
     return tree
 
@@ -69,7 +70,7 @@ def test_no_records_says_how_to_get_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"), [("{", "no JSON"), ("[1]", "evaluate again"), ('{"task_id": "t"}', "evaluate again")]
+    ("line", "said"), [("{", "no JSON"), ("[1]", "arpo eval --resume"), ('{"task_id": "t"}', "arpo eval --resume")]
 )
 def test_another_file_is_refused_with_the_line(tmp_path: Path, line: str, said: str) -> None:
     write_lines(tmp_path / "records.jsonl", [record("a", "greedy", 0, 1.0)])

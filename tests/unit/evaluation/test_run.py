@@ -49,7 +49,7 @@ def test_the_records_give_every_figure(settings: dict[str, Any], tmp_path: Path)
     returned = evaluate(parse_config(EvalRun, settings | {"out": out}, "test"))
     written, results = (json.loads((out / name).read_text()) for name in ("summary.json", "results.json"))
     assert written == json.loads(json.dumps(returned))
-    assert make_results(read_records(out), read_times(out), metric="exact_match") == results
+    assert make_results(read_records(out), read_times(out), metric="accuracy") == results
     assert written == json.loads(json.dumps(make_summary(results))) | {k: written[k] for k in ("seconds", "num_bad_rows")}
     assert (written["num_tasks"], written["num_bad_rows"], written["k"]) == (4, 1, 3)
     assert {kind: part["num_questions"] for kind, part in results["groups"]["kind"].items()} == {"sum": 2, "town": 2}

@@ -1,3 +1,4 @@
+import importlib
 from pathlib import Path
 
 import pytest
@@ -5,10 +6,12 @@ from pydantic import ValidationError
 
 from arpo.config import dump_config, load_config
 from arpo.errors import ConfigError
-from arpo.rewards.build import build_reward
+from arpo.rewards.build import build_reward, build_scorer
 from arpo.rewards.composite import CompositeReward
 from arpo.rewards.config import CompositeConfig, RewardConfig
 from arpo.rewards.released import ReleasedReward
+from arpo.tree import Trajectory
+from arpo.types import Reward
 
 GOOD = "<think> so </think> <answer> \\boxed{Kelford} </answer>"
 
@@ -19,6 +22,8 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "from arpo.types import Reward\n"
         "def length(trajectory): return -len(trajectory.token_ids)\n"
         "def full(trajectory): return Reward(value=2.0, components={'f1': 0.25, 'mine': 3.0}, reason='mine')\n"
+        "def right(trajectory): return Reward(value=0.5, is_correct=True)\n"
+        "def inexact(trajectory): return Reward(value=0.5, components={'exact_match': 0.0})\n"
         "def nothing(trajectory): return None\n"
         "def infinite(trajectory): return float('inf')\n"
         "number = 3\n"
@@ -32,24 +37,53 @@ def test_named_rules():
     assert isinstance(build_reward(RewardConfig(rule="arpo_released")), ReleasedReward)
 
 
-def test_your_function_returns_a_number(make_trajectory, user_module):
+async def by_name(trajectory: Trajectory, path: str) -> Reward | None:
+    """The reward of a function named in the configuration."""
+    scorer = build_scorer(RewardConfig(rule=path))
+    await scorer.score(trajectory.tree)
+    await scorer.aclose()
+    return trajectory.leaf.reward
+
+
+async def as_argument(trajectory: Trajectory, path: str) -> Reward | None:
+    """The reward of the same function, passed as `train_rl(reward_fn=...)` passes it."""
+    module, name = path.split(":")
+    scorer = build_scorer(RewardConfig(), getattr(importlib.import_module(module), name))
+    await scorer.score(trajectory.tree)
+    await scorer.aclose()
+    return trajectory.leaf.reward
+
+
+@pytest.mark.parametrize("score", [by_name, as_argument])
+async def test_your_function_returns_a_number(make_trajectory, user_module, score):
     trajectory = make_trajectory(GOOD)
-    scored = build_reward(RewardConfig(rule=f"{user_module}:length"))(trajectory)
-    assert scored.value == -len(trajectory.token_ids)
-    assert scored.components == {"exact_match": 1.0, "f1": 1.0, "format": 1.0}
+    value = -len(trajectory.token_ids)
+    measured = {"exact_match": 1.0, "f1": 1.0, "format": 1.0}
+    assert await score(trajectory, f"{user_module}:length") == Reward(value=value, is_correct=True, components=measured)
+    bad = make_trajectory(GOOD.replace("Kelford", "Bo"))
+    assert (await score(bad, f"{user_module}:length")).is_correct is False
 
 
-def test_your_function_returns_a_reward(make_trajectory, user_module):
-    scored = build_reward(RewardConfig(rule=f"{user_module}:full"))(make_trajectory(GOOD))
-    assert scored.value == 2.0
-    assert scored.components == {"exact_match": 1.0, "f1": 0.25, "format": 1.0, "mine": 3.0}
-    assert scored.reason == "mine"
+@pytest.mark.parametrize("score", [by_name, as_argument])
+async def test_your_function_returns_a_reward(make_trajectory, user_module, score):
+    scored = await score(make_trajectory(GOOD), f"{user_module}:full")
+    components = {"exact_match": 1.0, "f1": 0.25, "format": 1.0, "mine": 3.0}
+    assert scored == Reward(value=2.0, is_correct=True, components=components, reason="mine")
 
 
+@pytest.mark.parametrize("score", [by_name, as_argument])
+async def test_your_function_says_what_is_right(make_trajectory, user_module, score):
+    """By itself where it does, else by its own `exact_match`, else by the box."""
+    assert (await score(make_trajectory("Kelford"), f"{user_module}:right")).is_correct is True
+    assert (await score(make_trajectory(GOOD), f"{user_module}:inexact")).is_correct is False
+    assert (await score(make_trajectory("Kelford"), f"{user_module}:length")).is_correct is False
+
+
+@pytest.mark.parametrize("score", [by_name, as_argument])
 @pytest.mark.parametrize("name", ["nothing", "infinite"])
-def test_other_returns_are_refused(make_trajectory, user_module, name):
+async def test_other_returns_are_refused(make_trajectory, user_module, name, score):
     with pytest.raises(ConfigError, match=f"{user_module}:{name}.*t-1.*finite number"):
-        build_reward(RewardConfig(rule=f"{user_module}:{name}"))(make_trajectory(GOOD))
+        await score(make_trajectory(GOOD), f"{user_module}:{name}")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +110,7 @@ def test_config_refuses_what_has_no_meaning():
     with pytest.raises(ValidationError, match="free_tokens = 5 has no effect"):
         CompositeConfig(grader="f1", free_tokens=5)
     with pytest.raises(ValidationError):
-        CompositeConfig(grader="f1", accuracy_weight=0)
+        CompositeConfig(grader="f1", grade_weight=0)
     with pytest.raises(ValidationError):
         RewardConfig(multi_tool_bonus=-0.1)
 

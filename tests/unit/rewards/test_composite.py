@@ -72,7 +72,7 @@ def test_tool_text_cannot_change_the_format(make_trajectory, reward, content):
 def test_the_answer_is_measured_even_when_the_format_is_bad(make_trajectory, reward):
     scored = reward(make_trajectory("<answer> \\boxed{Kelford} </answer>"))
     assert scored.value == -1.0
-    assert scored.components == {"accuracy": 1.0, "exact_match": 1.0, "f1": 1.0, "format": 0.0, "multi_tool_bonus": 0.0}
+    assert scored.components == {"grade": 1.0, "exact_match": 1.0, "f1": 1.0, "format": 0.0, "multi_tool_bonus": 0.0}
 
 
 def test_the_bonus_is_configured(make_trajectory):
@@ -104,7 +104,7 @@ HALF = ("the town of Kelford",)  # F1 of Kelford: 2 * 1 / (1 + 3) = 0.5
     [
         ({}, HALF, 0.5),
         ({"grader": "exact_match"}, HALF, 0.0),
-        ({"accuracy_weight": 3.0}, HALF, 1.5),
+        ({"grade_weight": 3.0}, HALF, 1.5),
         ({"multi_tool_bonus": 0.25}, HALF, 0.75),
         ({"tool_cost": 0.125}, HALF, 0.25),  # two calls
         ({"tool_cost": 0.4}, HALF, 0.0),  # 0.5 - 0.8, but never below a wrong answer

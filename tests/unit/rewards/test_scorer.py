@@ -41,8 +41,8 @@ async def collect(scorer: Scorer, grown: AsyncGenerator[RolloutTree, None]) -> l
         return [tree async for tree in scored]
 
 
-def scores(tree: RolloutTree) -> list[tuple[float | None, dict[str, float], str]]:
-    return [(leaf.reward, dict(leaf.reward_components), leaf.reward_reason) for leaf in tree.leaves()]
+def rewards(tree: RolloutTree) -> list[Reward | None]:
+    return [leaf.reward for leaf in tree.leaves()]
 
 
 def judged(url: str, **settings: Any) -> RewardConfig:
@@ -57,7 +57,7 @@ async def test_it_gives_what_scoring_at_once_gives():
         score_tree(tree, build_reward(RewardConfig()))
     scorer = build_scorer(RewardConfig())
     trees = await collect(scorer, grow(*(make_tree(str(i), *answers) for i, answers in enumerate(names))))
-    assert sorted((t.task.id, scores(t)) for t in trees) == [(t.task.id, scores(t)) for t in alone]
+    assert {t.task.id: rewards(t) for t in trees} == {t.task.id: rewards(t) for t in alone}
     await scorer.aclose()
 
 
@@ -71,7 +71,7 @@ async def test_a_slow_reward_does_not_hold_up_the_loop():
 
     scorer = Scorer(slow)
     (tree,) = await collect(scorer, grow(make_tree("a", "x")))
-    assert tree.leaves()[0].reward == 1.0
+    assert tree.leaves()[0].reward.value == 1.0
     await scorer.aclose()
 
 
@@ -90,9 +90,9 @@ async def test_trees_are_judged_while_others_grow(serve, replies):
     server = await serve(wait_for_both)
     scorer = build_scorer(judged(server.url))
     trees = await collect(scorer, grow(make_tree("a", "Kelford"), make_tree("b", "town")))
-    found = {t.task.id: t.leaves()[0] for t in trees}
-    assert (found["a"].reward, found["a"].reward_components["judge"], found["a"].reward_reason) == (1.0, 1.0, "judged correct")
-    assert (found["b"].reward, found["b"].reward_components["accuracy"]) == (0.0, 0.0)
+    a, b = (found.leaves()[0].reward for found in sorted(trees, key=lambda t: t.task.id))
+    assert (a.value, a.is_correct, a.components["judge"], a.reason) == (1.0, True, 1.0, "judged correct")
+    assert (b.value, b.is_correct, b.components["grade"]) == (0.0, False, 0.0)
     assert mean_scores(trees)["accuracy"] == 0.5
     await scorer.aclose()
 
@@ -102,8 +102,9 @@ async def test_the_verdict_takes_the_place_of_f1(serve, replies):
     server = await serve(replies.reply(200, {"choices": [{"message": {"content": "Correct"}}]}))
     scorer = build_scorer(judged(server.url))
     (tree,) = await collect(scorer, grow(make_tree("a", "Kelford town", "Keltic", "Kelford")))
-    assert [leaf.reward for leaf in tree.leaves()] == [1.0, 1.0, 1.0]
-    assert [leaf.reward_components["rule_grade"] for leaf in tree.leaves()] == pytest.approx([2 / 3, 0.0, 1.0])
+    assert [(reward.value, reward.is_correct) for reward in rewards(tree)] == [(1.0, True)] * 3
+    assert [reward.components["exact_match"] for reward in rewards(tree)] == [0.0, 0.0, 1.0], "measured beside it as ever"
+    assert [reward.components["rule_grade"] for reward in rewards(tree)] == pytest.approx([2 / 3, 0.0, 1.0])
     counts = scorer.take_judge_counts()
     assert counts is not None
     assert (counts.answers, counts.disagreements, counts.disagreement_rate) == (3, 2, pytest.approx(2 / 3))
@@ -120,10 +121,9 @@ async def test_an_answer_without_a_verdict_is_ungraded_and_in_no_mean(serve, rep
     scorer = build_scorer(judged(server.url))
     (tree,) = await collect(scorer, grow(make_tree("a", "Kelford", "Ada")))
     right, unknown = tree.leaves()
-    assert (right.reward, unknown.reward) == (1.0, None)
-    assert unknown.reward_components["ungraded"] == 1.0
-    assert "judge" not in unknown.reward_components
-    assert unknown.reward_reason == "ungraded: the judge said neither Correct nor Incorrect: 'who knows'"
+    assert (right.reward.value, right.ungraded) == (1.0, "")
+    assert (unknown.reward, unknown.is_correct) == (None, None)
+    assert unknown.ungraded == "the judge said neither Correct nor Incorrect: 'who knows'"
     assert graded_leaves(tree) == [right]
     assert mean_scores([tree])["accuracy"] == 1.0
     metrics = scorer.take_judge_metrics()
@@ -132,11 +132,12 @@ async def test_an_answer_without_a_verdict_is_ungraded_and_in_no_mean(serve, rep
 
 
 async def test_further_measures_stand_beside_the_reward():
-    scorer = build_scorer(RewardConfig(), measures={"f1": GRADERS["f1"]})
+    scorer = build_scorer(RewardConfig(), measures={"substring": GRADERS["substring"]})
     (tree,) = await collect(scorer, grow(make_tree("a", "Kelford town")))
-    (leaf,) = tree.leaves()
-    assert leaf.reward_components["f1"] == pytest.approx(2 / 3)
-    assert leaf.reward_reason == "F1 0.667 with 'Kelford'"
+    (reward,) = rewards(tree)
+    assert reward.value == pytest.approx(2 / 3)
+    assert (reward.components["substring"], reward.components["exact_match"]) == (1.0, 0.0)
+    assert (reward.is_correct, reward.reason) == (True, "contains 'Kelford'"), "the last of them says what is right"
     await scorer.aclose()
 
 

@@ -21,17 +21,33 @@ def by_text(trajectory: Trajectory) -> Reward:
 def test_every_leaf_is_scored_and_nothing_else():
     tree = make_tree(3)
     score_tree(tree, by_text)
-    assert [(leaf.reward, leaf.reward_components, leaf.reward_reason) for leaf in tree.leaves()] == [
-        (0.0, {"exact_match": 0.0, "f1": 0.0}, "wrote 0"),
-        (1.0, {"exact_match": 1.0, "f1": 0.5}, "wrote 1"),
-        (2.0, {"exact_match": 0.0, "f1": 1.0}, "wrote 2"),
-    ]
+    assert [(leaf.reward.value, leaf.reward.components["f1"], leaf.reward.reason) for leaf in tree.leaves()] == [
+        (0.0, 0.0, "wrote 0"), (1.0, 0.5, "wrote 1"), (2.0, 1.0, "wrote 2"),
+    ]  # fmt: skip
+    assert [leaf.is_correct for leaf in tree.leaves()] == [False, True, False], "by the function's own exact match"
     assert tree.root.reward is None
 
 
 def test_means_are_over_leaves_not_over_trees():
-    """Leaves 0 1 2 and 0: reward 3/4, one exact match of four, f1 (0 + 0.5 + 1 + 0) / 4; no component `format` counts as 0."""
+    """Leaves 0 1 2 and 0: reward 3/4, one exact match of four, f1 (0 + 0.5 + 1 + 0) / 4; none is well formed."""
     trees = [make_tree(3), make_tree(1)]
     for tree in trees:
         score_tree(tree, by_text)
-    assert mean_scores(trees) == pytest.approx({"reward_mean": 0.75, "accuracy": 0.25, "f1": 0.375, "format_valid_rate": 0.0})
+    assert mean_scores(trees) == pytest.approx(
+        {"reward_mean": 0.75, "accuracy": 0.25, "exact_match": 0.25, "f1": 0.375, "format_valid_rate": 0.0}
+    )
+
+
+def test_right_and_exact_are_two_means():
+    """Two right answers of three that were graded, none of them exact; a leaf without reward is in no mean."""
+    tree = make_tree(5)
+    for leaf, is_correct in zip(tree.leaves(), (True, True, False, None), strict=False):
+        leaf.reward = Reward(value=0.5, is_correct=is_correct, components={"exact_match": 0.0, "format": 1.0})
+    assert mean_scores([tree]) == {
+        "reward_mean": 0.5, "accuracy": 2 / 3, "exact_match": 0.0, "f1": 0.0, "format_valid_rate": 1.0,
+    }  # fmt: skip
+
+
+def test_the_mean_of_nothing_is_0():
+    names = ("reward_mean", "accuracy", "exact_match", "f1", "format_valid_rate")
+    assert mean_scores([]) == mean_scores([make_tree(2)]) == dict.fromkeys(names, 0.0)

@@ -51,7 +51,8 @@ def write_test(where: Path, greedy: Sequence[int], sampled: Sequence[Sequence[in
 def _record(task: str, mode: Any, sample: int, right: int) -> Record:
     return Record(
         task_id=task, mode=mode, sample=sample, question=f"{task}?", references=("a",), answer=None, extraction="boxed",
-        extracted="", score=float(right), reason="", exact_match=float(right), f1=0.0, reward=0.0, format_valid=1.0,
+        extracted="", score=float(right), is_correct=bool(right), reason="",
+        exact_match=float(right), f1=0.0, reward=0.0, format_valid=1.0,
         num_tool_calls=0, tool_calls={}, failed_tool_calls={}, num_sampled_tokens=10, groups={}, response="",
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from arpo.study.folder import StudyFolder
 from arpo.study.jobs import Commands
 from arpo.study.work import StudyWork
 from arpo.tree import write_trees
+from arpo.types import Reward
 
 from .conftest import KEYS
 from .made_up import tree
@@ -118,7 +119,7 @@ def test_rejection_of_all_samples_is_said(folder: StudyFolder, finish: Callable[
         finish("arpo", (0, 0), rate, accuracy=0.5, calls=[1] * 4)
     wrong = tree()
     for leaf in wrong.leaves():
-        leaf.reward_components = {"exact_match": 0.0}
+        leaf.reward = Reward(value=0.0, is_correct=False)
     samples = folder.samples("sampled", (0, 0))
     write_trees(samples / "rollouts" / "part_000000.jsonl.zst", [wrong])
     (samples / "summary.json").write_text("{}")

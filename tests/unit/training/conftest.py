@@ -8,7 +8,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.tree import Node, NodeKind, RolloutTree
-from arpo.types import Message, Parse, StopReason, Task, ToolCall, ToolResult
+from arpo.types import Message, Parse, Reward, StopReason, Task, ToolCall, ToolResult
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +54,8 @@ def make_tree():
         d = sample(tree.root, 1, stop_reason=StopReason.LENGTH, parse=Parse(faults=("unclosed_think",)))
         c = sample(observation, 6, stop_reason=StopReason.STOP_STRING, parse=answer, is_branch=True, is_done=True)
         for leaf, reward in zip((b, c, d), rewards, strict=True):
-            leaf.reward = reward
-            leaf.reward_components = {"exact_match": float(reward == 1), "f1": max(reward, 0.0), "format": float(leaf is not d)}
+            components = {"exact_match": float(reward == 1), "f1": max(reward, 0.0), "format": float(leaf is not d)}
+            leaf.reward = Reward(value=reward, is_correct=reward == 1, components=components)
         return tree.renumbered(lambda node: (node.token_ids[0],))
 
     return make

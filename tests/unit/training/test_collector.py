@@ -51,7 +51,7 @@ def grow(make_tree):
         runner = Runner(make_tree, lost)
         collector = Collector(
             runner, Scorer(reward), TaskOrder(TASKS, 3, seed=0), tasks_per_step=3, max_rounds=max_rounds, seed=0,  # pyright: ignore
-            has_signal=lambda tree: len({leaf.reward for leaf in tree.leaves()}) > 1, report=lambda _: None,
+            has_signal=lambda tree: len({leaf.reward.value for leaf in tree.leaves()}) > 1, report=lambda _: None,
         )  # fmt: skip
         return await collector.collect(4, position), runner
 
@@ -141,8 +141,6 @@ async def test_a_tree_with_an_ungraded_answer_is_lost_and_reported(make_tree, se
     grown = await collector.collect(0, 0)
     assert names(grown.kept) == [ORDER[0], ORDER[2]]
     assert grown.num_dropped == 1
-    assert lines[0].startswith(
-        f"tree of task {lost_id!r}: dropped: 2 of its 3 answers have no verdict; ungraded: reward.judge:"
-    )
+    assert lines[0].startswith(f"tree of task {lost_id!r}: dropped: 2 of its 3 answers have no verdict: reward.judge:")
     assert scorer.take_judge_metrics()["judge/ungraded"] == 2
     await scorer.aclose()

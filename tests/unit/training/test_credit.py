@@ -17,6 +17,7 @@ from arpo.training.algorithm_config import (
 )
 from arpo.training.credit import assign_credit
 from arpo.tree import NodeKind, RolloutTree
+from arpo.types import Reward
 
 EXACT = OutcomeAdvantageConfig(epsilon=1e-30)
 PLAIN = OutcomeAdvantageConfig(scale="none")
@@ -153,7 +154,7 @@ def test_gigpo_takes_other_observations_for_other_situations(make_tree):
     d = tree.nodes[NAMES.index("d")]
     other = tree.append(d, NodeKind.OBSERVATION, [90])
     end = tree.append(other, NodeKind.COMPLETION, [91], logprobs=[-1.0], entropies=[0.5])
-    end.reward = 0.5
+    end.reward = Reward(value=0.5)
     (credit,) = assign_credit([tree], GigpoAdvantageConfig(scale="none"), TOKEN_MEAN)
     assert credit.advantages[2, end.id] == 0, "outcome 0, and alone in its situation"
     other.token_ids = list(tree.nodes[NAMES.index("observation")].token_ids)
@@ -224,7 +225,7 @@ def test_shaped_rewards_replace_the_leaves_own(make_tree):
     tree = make_tree((1.0, 0.0, 0.5))
     assign_credit([tree], PLAIN, TOKEN_MEAN, rewards=[torch.tensor([0.0, 3.0, 0.0], dtype=torch.float64)])
     assert [leaf.advantage for leaf in tree.leaves()] == [-1.0, 2.0, -1.0]
-    assert [leaf.reward for leaf in tree.leaves()] == [1.0, 0.0, 0.5]
+    assert [leaf.reward.value for leaf in tree.leaves()] == [1.0, 0.0, 0.5]
 
 
 @pytest.mark.parametrize("baseline", ["group_mean", "leave_one_out", "subtree_out"])

@@ -4,6 +4,7 @@ from arpo.tools.counts import ExecutorCounts, tool_metrics
 from arpo.tracking.metrics import check_names
 from arpo.training.collector import StepRollouts
 from arpo.training.measure import measure_rollout
+from arpo.types import Reward
 
 
 def test_every_metric_by_hand(make_tree):
@@ -22,6 +23,7 @@ def test_every_metric_by_hand(make_tree):
             "rollout/reward_mean": 1.5 / 6,
             "rollout/reward_std": ((0.75**2 + 0.25**2 + 4 * 0.25**2) / 5) ** 0.5,  # mean 0.25
             "rollout/accuracy": 1 / 6,
+            "rollout/exact_match": 1 / 6,
             "rollout/f1": 1.5 / 6,
             "rollout/format_valid_rate": 4 / 6,
             "rollout/entropy_after_tool": 2.9 / 5,
@@ -56,6 +58,7 @@ def test_a_step_without_tools_or_opportunities(make_tree):
     """Nothing is divided by zero: the tree that is left when everything below the first completion is cut off."""
     tree = make_tree()
     tree.nodes, tree.children = tree.nodes[:2], [[1], []]
+    tree.nodes[1].reward = Reward(value=0.0)
     rollouts = StepRollouts(
         trees=[tree], without_signal=frozenset(), replaced=frozenset(), num_dropped=0, num_rounds=1, position=1
     )

@@ -30,6 +30,7 @@ from arpo.training.credit import assign_credit
 from arpo.training.objective import FIGURES, policy_objective
 from arpo.training.presets import read_preset
 from arpo.tree import NodeKind, RolloutTree
+from arpo.types import Reward
 
 NUM_IDS = 500
 OFF = MismatchConfig(level="none")
@@ -59,7 +60,7 @@ def trees(make_tree) -> list[RolloutTree]:
     ids = iter(range(200, 300))
     for parent, num_tokens, reward in ((large.nodes[1], 4, 0.9), (large.nodes[2], 2, -0.5), (large.root, 5, 0.0)):
         leaf = large.append(parent, NodeKind.COMPLETION, [next(ids) for _ in range(num_tokens)])
-        leaf.reward, leaf.logprobs, leaf.entropies = reward, [-1.0] * num_tokens, [1.0] * num_tokens
+        leaf.reward, leaf.logprobs, leaf.entropies = Reward(value=reward), [-1.0] * num_tokens, [1.0] * num_tokens
     generator = torch.Generator().manual_seed(1)
     for node in chain.from_iterable(tree.nodes for tree in trees):
         if node.is_sampled:
@@ -365,6 +366,6 @@ def test_gspo_of_one_token_each_is_ppo(make_tree):
     """Trajectories of one sampled token: the ratio of the trajectory is that of the token."""
     tree = RolloutTree.from_prompt(make_tree().task, [1, 2])
     for token, reward in ((5, 1.0), (6, 0.0), (7, 0.3)):
-        tree.append(tree.root, NodeKind.COMPLETION, [token], logprobs=[-1.0], entropies=[0.5], reward=reward)
+        tree.append(tree.root, NodeKind.COMPLETION, [token], logprobs=[-1.0], entropies=[0.5], reward=Reward(value=reward))
     gspo, ppo = GspoLossConfig(clip_low=0.2, clip_high=0.2), PpoClipLossConfig()
     assert_same(packed([tree], OutcomeAdvantageConfig(), gspo), packed([tree], OutcomeAdvantageConfig(), ppo))

@@ -20,7 +20,7 @@ def test_long_trajectories_pay(make_tree):
         limit = 15 if overlong.max_tokens is None else 1000
         (rewards,) = shape_rewards([tree], overlong, NO_KL, max_tokens=limit)
         assert rewards.tolist() == pytest.approx([1.0 - 1.0, 0.0 - 3.0, 0.5])
-    assert [leaf.reward for leaf in tree.leaves()] == [1.0, 0.0, 0.5], "the grader's stay"
+    assert [leaf.reward.value for leaf in tree.leaves()] == [1.0, 0.0, 0.5], "the grader's stay"
 
 
 def test_k1_acts_in_the_reward_alone(make_tree):

@@ -8,7 +8,7 @@ import zstandard
 
 from arpo.errors import DataError
 from arpo.tree import NodeKind, RolloutTree, append_tree, drop_torn_tree, read_trees, tree_from_dict, tree_to_dict, write_trees
-from arpo.types import Message, Parse, StopReason, Task, ToolCall, ToolResult
+from arpo.types import Message, Parse, Reward, StopReason, Task, ToolCall, ToolResult
 
 
 def make_tree(name: str) -> RolloutTree:
@@ -32,7 +32,7 @@ def make_tree(name: str) -> RolloutTree:
         parse=Parse(answer="a"),
     )  # fmt: skip
     tree.append(seen, NodeKind.COMPLETION, [7], logprobs=[-1.0], entropies=[0.5], stop_reason=StopReason.LENGTH)
-    leaf.reward, leaf.reward_components, leaf.reward_reason = 0.0, {"f1": 0.0}, "wrong"
+    leaf.reward = Reward(value=0.0, is_correct=False, components={"f1": 0.0}, reason="wrong")
     leaf.advantage, leaf.weight = 0.0, 0.5
     return tree
 
@@ -46,17 +46,10 @@ def test_round_trip_is_exact(tmp_path: Path, name: str) -> None:
     assert [p.name for p in path.parent.iterdir()] == [name]
 
 
-def test_a_result_of_a_former_file_may_say_whether_its_failure_might_pass(tmp_path: Path) -> None:
-    row = tree_to_dict(make_tree("t"))
-    (result,) = (node["tool_result"] for node in row["nodes"] if "tool_result" in node)
-    result["may_pass"] = True
-    assert tree_to_dict(tree_from_dict(row)) == tree_to_dict(make_tree("t"))
-
-
 def test_only_what_differs_from_the_default_is_written() -> None:
     nodes = tree_to_dict(make_tree("t"))["nodes"]
     assert nodes[0] == {"id": 0, "parent": None, "kind": "prompt", "token_ids": [1, 2], "text": "prompt"}
-    assert nodes[3]["reward"] == nodes[3]["advantage"] == 0.0  # scored 0 is not the same as not scored
+    assert nodes[3]["reward"]["value"] == nodes[3]["advantage"] == 0.0  # scored 0 is not the same as not scored
     assert "reward" not in nodes[4]
 
 
@@ -93,7 +86,7 @@ def with_node(index: int, **fields: object) -> str:
         ("", "line 2"),
         ("[1, 2]", "JSON object"),
         ("null", "JSON object"),
-        (changed(version=99), "version 99"),
+        (changed(version=99), "version 99 cannot be read, this arpo reads 1 and 2"),
         (changed(task={"id": "t"}), "messages"),
         (changed(nodes=[]), "prompt"),
         (changed(nodes=None), "malformed"),

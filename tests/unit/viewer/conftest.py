@@ -14,7 +14,7 @@ from tokenizers.trainers import BpeTrainer
 
 from arpo.tracking import Tracker, TrackingConfig
 from arpo.tree import Node, NodeKind, RolloutTree, write_trees
-from arpo.types import Message, Parse, StopReason, Task, ToolCall, ToolResult
+from arpo.types import Message, Parse, Reward, StopReason, Task, ToolCall, ToolResult
 
 PEOPLE = ["Ada Moor", "Tomas Velden", "Ruth Callow", "Ivo Brandt", "Mina Sorel", "Emil Haas"]
 TOWNS = ["Kelford", "Ostrava Hill", "Marrow Bay", "Lindqvist", "Dunmere", "Ashby Cross"]
@@ -118,8 +118,8 @@ def make_tree(rng: random.Random, tokenizer: Tokenizer, name: str, skill: float)
         tool = rng.choice(["search", "search", "python"]) if turns else None
         node = complete(parent, tool, is_branch=is_branch)
         if tool is None:
-            node.reward = 1.1 if node.parse and node.parse.answer == town else 0.1 * rng.randint(0, 1)
-            node.reward_components = {"exact_match": float(node.reward > 1)}
+            value = 1.1 if node.parse and node.parse.answer == town else 0.1 * rng.randint(0, 1)
+            node.reward = Reward(value=value, is_correct=value > 1)
             return
         content = f"{person} was born in {town} & grew up there." if tool == "search" else "38\n"
         status = "error" if tool == "python" and rng.random() < 0.15 else "success"
@@ -138,10 +138,11 @@ def make_tree(rng: random.Random, tokenizer: Tokenizer, name: str, skill: float)
 
 def credit(tree: RolloutTree) -> None:
     leaves = tree.leaves()
-    mean = sum(leaf.reward or 0.0 for leaf in leaves) / len(leaves)
-    for leaf in leaves:
+    rewards = [leaf.reward.value for leaf in leaves if leaf.reward]
+    mean = sum(rewards) / len(leaves)
+    for leaf, reward in zip(leaves, rewards, strict=True):
         for node in tree.path(leaf):
             node.weight = (node.weight or 0.0) + 1 / len(leaves)
-            node.advantage = (node.advantage or 0.0) + ((leaf.reward or 0.0) - mean) / len(leaves)
+            node.advantage = (node.advantage or 0.0) + (reward - mean) / len(leaves)
     for node in tree.nodes:
         node.advantage = (node.advantage or 0.0) / (node.weight or 1.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from arpo.tree import NodeKind, RolloutTree
-from arpo.types import Message, Parse, Task
+from arpo.types import Message, Parse, Reward, Task
 from arpo.viewer.evaluation import Estimate, EvaluationPage, FigureRow, ShownQuestion, write_evaluation
 
 from .browser import load, needs_browser
@@ -99,7 +99,7 @@ def test_hostile_text_stays_text(tmp_path: Path):
     task = Task(id=ATTACK, messages=(Message(role="user", content=ATTACK),), references=(ATTACK,), source="x")
     tree = RolloutTree.from_prompt(task, [1], ATTACK)
     leaf = tree.append(tree.root, NodeKind.COMPLETION, [2], text=ATTACK, parse=Parse(answer=ATTACK))
-    leaf.reward, leaf.reward_reason = 1.0, ATTACK
+    leaf.reward = Reward(value=1.0, reason=ATTACK)
     hostile = question(
         ATTACK,
         1.0,

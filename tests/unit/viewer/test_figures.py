@@ -15,7 +15,7 @@ def test_before_and_after_with_the_ceiling_in_its_own_column():
         "tool_calls_per_task_after": 2.0, "pass_at_k_before": 0.7, "pass_at_k_after": 0.8, "k": 8, "f1_before": 0.5,
     }  # fmt: skip
     assert before_after_rows(summary) == [
-        ("Accuracy, exact match", "45.0%", "78.0%", "+33.0 points", "91.0%"),
+        ("Accuracy", "45.0%", "78.0%", "+33.0 points", "91.0%"),
         ("pass@8", "70.0%", "80.0%", "+10.0 points", ""),
         ("Tool calls per task", "2.5", "2", "-0.50", ""),
     ]

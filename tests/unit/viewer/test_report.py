@@ -10,7 +10,7 @@ from PIL import Image
 
 from arpo.errors import DataError
 from arpo.tree import NodeKind, RolloutTree, write_trees
-from arpo.types import Message, Parse, Task
+from arpo.types import Message, Parse, Reward, Task
 from arpo.viewer import write_report
 from arpo.viewer.picture import write_picture
 
@@ -148,7 +148,7 @@ def test_hostile_text_stays_text(tmp_path):
     task = Task(id=ATTACK, messages=(Message(role="user", content=ATTACK),), references=(ATTACK,), source="x")
     tree = RolloutTree.from_prompt(task, [1], ATTACK)
     leaf = tree.append(tree.root, NodeKind.COMPLETION, [2], text=ATTACK, parse=Parse(answer=ATTACK))
-    leaf.reward, leaf.reward_reason = 1.0, ATTACK
+    leaf.reward = Reward(value=1.0, reason=ATTACK)
     write_trees(tmp_path / "step_000001.jsonl", [tree])
     out = write_report(tmp_path / "a.html", run=tmp_path / "step_000001.jsonl", title="calm", evaluations=[{"name": ATTACK}])
     dom, console = load(out, tmp_path)

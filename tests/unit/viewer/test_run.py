@@ -21,7 +21,7 @@ def test_shown_trees_come_from_each_third_and_show_branches_with_unequal_rewards
     assert steps[0] <= 15 < steps[1] <= 30 < steps[2]
     for s in shown:
         assert any(n.is_branch for n in s.tree.nodes)
-        assert len({leaf.reward for leaf in s.tree.leaves()}) > 1
+        assert len({leaf.reward.value for leaf in s.tree.leaves()}) > 1
 
 
 def test_a_single_file_of_trees_is_enough(run_dir):

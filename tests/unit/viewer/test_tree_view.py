@@ -4,7 +4,7 @@ import pytest
 
 from arpo.errors import DataError
 from arpo.tree import NodeKind, RolloutTree, read_trees
-from arpo.types import Message, Parse, Task, ToolCall, ToolResult
+from arpo.types import Message, Parse, Reward, Task, ToolCall, ToolResult
 from arpo.viewer.run import ShownTree
 from arpo.viewer.tokens import find_decoder, token_pieces
 from arpo.viewer.tree_view import tree_view
@@ -22,9 +22,9 @@ def forked_tree() -> RolloutTree:
     found = tree.append(asked, NodeKind.OBSERVATION, [6], text="<result>found</result>", tool_result=result)
     found.entropy_delta, found.branch_score = 0.125, 0.7
     right = tree.append(found, NodeKind.COMPLETION, [7, 8], parse=Parse(answer="Kelford"))
-    right.reward, right.reward_components, right.advantage = 1.0, {"exact_match": 1.0}, 0.5
+    right.reward, right.advantage = Reward(value=1.0, is_correct=True, components={"exact_match": 1.0}), 0.5
     wrong = tree.append(found, NodeKind.COMPLETION, [9], parse=Parse(), is_branch=True)
-    wrong.reward, wrong.reward_components, wrong.advantage = 0.0, {"exact_match": 0.0}, -1.0
+    wrong.reward, wrong.advantage = Reward(value=0.0, is_correct=False), -1.0
     return tree
 
 

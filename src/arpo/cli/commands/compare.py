@@ -25,8 +25,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--metric",
         default="score",
-        help="figure to compare: score, exact_match, f1, tool_calls, tool_productivity, tokens, seconds, pass@K, maj@K, "
-        "for instance (default: %(default)s)",
+        help="figure to compare: score, accuracy, exact_match, f1, tool_calls, tool_productivity, tokens, seconds, pass@K, "
+        "maj@K, for instance (default: %(default)s)",
     )
     parser.add_argument(
         "--mode", choices=("greedy", "sampled"), help="which answers (default: greedy, where all runs have them)"

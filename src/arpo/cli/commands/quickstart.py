@@ -158,8 +158,8 @@ def collect_summary(out: Path, seed: int, state: dict[str, Any]) -> dict[str, An
         _read_json(out / name / "summary.json") for name in ("demos", "eval_before", "rl", "eval_after")
     )
     return {
-        "accuracy_before": before["exact_match"],
-        "accuracy_after": after["exact_match"],
+        "accuracy_before": before["accuracy"],
+        "accuracy_after": after["accuracy"],
         "num_test_tasks": after["num_tasks"],
         "demonstrator_accuracy": demos["accuracy"],
         "k": after["k"],
@@ -237,7 +237,7 @@ def _print_result(summary: dict[str, Any], out: Path) -> None:
     for column in ("", "before RL", "after RL"):
         table.add_column(column, justify="right" if column else "left")
     rows = {
-        "exact match, greedy": ("accuracy_before", "accuracy_after"),
+        "right answers, greedy": ("accuracy_before", "accuracy_after"),
         f"pass@{summary['k']}, sampled": ("pass_at_k_before", "pass_at_k_after"),
         "tool calls per question": ("tool_calls_per_task_before", "tool_calls_per_task_after"),
     }

@@ -57,7 +57,7 @@ def _read_evaluation(text: str) -> dict[str, Any]:
     if not (name and equals and folder):
         raise ConfigError(f"--eval {text!r}: write it as NAME=DIR, e.g. --eval before=runs/quickstart/eval_before")
     figures = _read_figures(Path(folder, "summary.json"), "`arpo eval` writes it")
-    return {"name": name, "accuracy": figures.get("exact_match"), **figures}
+    return {"name": name, **figures}
 
 
 def _read_figures(path: Path, origin: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from arpo.rewards.grading import Grade
-from arpo.rewards.matching import token_f1
+from arpo.rewards.matching import exact_match, token_f1
 
 
 def grade_f1(answer: str, references: Sequence[str]) -> Grade:
@@ -14,6 +14,8 @@ def grade_f1(answer: str, references: Sequence[str]) -> Grade:
 
     Example:
         grade_f1("the town of Kelford", ["Kelford"]).score  # town, of, kelford against kelford: 2 * 1 / (3 + 1) = 0.5
+        grade_f1("Moor Ada", ["Ada Moor"])  # score 1.0, is_correct False: no exact match
     """
     score, best = max(((token_f1(answer, r), r) for r in references), default=(0.0, ""))
-    return Grade(score=score, reason=f"F1 {score:.3g} with {best!r}" if score else "no word of a reference")
+    is_exact = score == 1.0 and any(exact_match(answer, r) for r in references)
+    return Grade(score=score, is_exact=is_exact, reason=f"F1 {score:.3g} with {best!r}" if score else "no word of a reference")

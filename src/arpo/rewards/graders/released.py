@@ -14,6 +14,7 @@ question answering; for mathematics the reference leaves articles in and splits 
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from arpo.rewards.grading import Grade
@@ -36,8 +37,9 @@ def grade_released_acc(answer: str, references: Sequence[str]) -> Grade:
 
 
 def grade_released_f1(answer: str, references: Sequence[str]) -> Grade:
-    """Token F1 of the normal forms."""
-    return _best(partial(word_f1, as_released=True), answer, references)
+    """Token F1 of the normal forms; right is what `released_em` says."""
+    grade = _best(partial(word_f1, as_released=True), answer, references)
+    return replace(grade, is_exact=grade_released_em(answer, references).is_correct)
 
 
 def grade_released_math_equal(answer: str, references: Sequence[str]) -> Grade:

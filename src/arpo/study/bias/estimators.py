@@ -50,7 +50,7 @@ class Gradients:
         rows: defaultdict[_Shape, list[list[int]]] = defaultdict(list)
         places: defaultdict[_Shape, list[int]] = defaultdict(list)
         for place, grown in enumerate(trees):
-            shape = tuple((n.parent, len(n.token_ids) * n.is_sampled, n.reward) for n in grown.nodes)
+            shape = tuple((n.parent, len(n.token_ids) * n.is_sampled, n.reward and n.reward.value) for n in grown.nodes)
             if shape not in self._credits:
                 self._credits[shape] = np.stack([e.credit(grown) for e in self._estimators])
             rows[shape].append(self._rows(grown))

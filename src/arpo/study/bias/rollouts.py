@@ -17,6 +17,7 @@ from arpo.study.bias.chance import Chance, LazyUniform, Sampled, outcomes
 from arpo.study.bias.decision_tree import DecisionTree
 from arpo.study.bias.table_agent import TASK, Draw, LetterProtocol, LetterTokenizer, TableEngine, TableEnvironment
 from arpo.tree import RolloutTree
+from arpo.types import Reward
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -95,7 +96,8 @@ def table_agent(tree: DecisionTree, draw: Draw, environment: Environment | None 
 def score(tree: DecisionTree, grown: RolloutTree) -> None:
     """Write the decision tree's reward on every leaf."""
     for leaf in grown.leaves():
-        leaf.reward = tree.rewards["".join(tree.alphabet[i] for node in grown.path(leaf) for i in node.token_ids)]
+        text = "".join(tree.alphabet[i] for node in grown.path(leaf) for i in node.token_ids)
+        leaf.reward = Reward(value=tree.rewards[text])
 
 
 def _names(grown: RolloutTree) -> list[str]:

@@ -1,0 +1,69 @@
+"""Trees of the former file format are read: `format_1.jsonl` is a tree of six steps of the quickstart, cut to two leaves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arpo.tree import RolloutTree, read_trees, tree_from_dict, tree_to_dict
+from arpo.types import Reward
+
+FILE = Path(__file__).with_name("format_1.jsonl")
+
+
+def read(**changes: Any) -> RolloutTree:
+    """The tree, with another reward on its first leaf."""
+    data = json.loads(FILE.read_text())
+    data["nodes"][3] |= changes
+    return tree_from_dict(data)
+
+
+def test_a_real_file_is_read():
+    (tree,) = read_trees(FILE)
+    right, wrong = tree.leaves()
+    measured = {"exact_match": 1.0, "f1": 1.0, "format": 1.0, "multi_tool_bonus": 0.0}
+    assert right.reward == Reward(
+        value=1.0, is_correct=True, components={"accuracy": 1.0, **measured}, reason="F1 1 with 'Borwell'"
+    )
+    assert (wrong.reward.value, wrong.is_correct, wrong.reward.reason) == (0.0, False, "no word of a reference")
+    assert [node.reward for node in tree.nodes[:3]] == [None] * 3
+    assert tree.nodes[2].results[0].status == "success", "what was said of its retries is left out"
+    assert tree.seconds == 0.5221
+    assert tree.settings["rule"] == "arpo"
+
+
+def test_it_is_written_in_the_present_format():
+    (tree,) = read_trees(FILE)
+    assert tree_to_dict(tree)["version"] == 2
+    assert tree_from_dict(json.loads(json.dumps(tree_to_dict(tree)))) == tree
+
+
+@pytest.mark.parametrize(
+    ("components", "is_correct"),
+    [
+        ({"judge": 1.0, "exact_match": 0.0, "accuracy": 1.0}, True),
+        ({"judge": 0.0, "exact_match": 1.0}, False),
+        ({"exact_match": 1.0, "accuracy": 0.0}, True),
+        ({"exact_match": 0.0, "accuracy": 1.0}, False),
+        ({"accuracy": 1.0}, True),
+        ({"accuracy": 0.5}, False),
+        ({"mine": 1.0}, None),
+        ({}, None),
+    ],
+)
+def test_what_was_right_is_read_from_the_components(components: dict[str, float], is_correct: bool | None):
+    assert read(reward_components=components).leaves()[0].is_correct is is_correct
+
+
+def test_an_ungraded_answer_has_no_reward():
+    tree = read(reward=None, reward_components={"ungraded": 1.0, "f1": 0.5}, reward_reason="ungraded: the server failed")
+    assert (tree.leaves()[0].reward, tree.leaves()[0].ungraded) == (None, "the server failed")
+
+
+def test_a_tree_nobody_scored_stays_so():
+    data = json.loads(FILE.read_text())
+    for node in data["nodes"]:
+        for key in ("reward", "reward_components", "reward_reason"):
+            node.pop(key, None)
+    assert all((leaf.reward, leaf.ungraded) == (None, "") for leaf in tree_from_dict(data).leaves())
