@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,13 @@ def only_with(**conditions: object) -> OnlyWith:
     def read(condition: object) -> Condition:
         if isinstance(condition, Condition):
             return condition
-        return one_of(*condition) if isinstance(condition, tuple) else one_of(condition)
+        return one_of(*cast(tuple[object, ...], condition)) if isinstance(condition, tuple) else one_of(condition)
 
     return OnlyWith({key: read(condition) for key, condition in conditions.items()})
 
 
 def shown(value: object) -> str:
     """A value as an error shows it."""
-    return repr(str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value)
+    if isinstance(value, tuple):
+        return repr(list(cast(tuple[object, ...], value)))
+    return repr(str(value) if isinstance(value, Path) else value)

@@ -1,9 +1,11 @@
-"""Whatever does not compute must import, and the command line must answer, on a machine without torch."""
+"""No circle among imports; whatever does not compute must import, and the command line answer, on a machine without torch."""
 
 import pkgutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 
+import grimp
 import pytest
 
 import arpo
@@ -20,6 +22,12 @@ NEEDS_TORCH = {
     "training",
 }
 BLOCK = "import sys; sys.modules['torch'] = None; "
+
+
+def test_no_files_import_each_other():
+    """Neither at their top nor inside functions, directly or by way of others."""
+    graph = grimp.build_graph("arpo", cache_dir=None)
+    TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
 
 
 def _modules() -> list[str]:

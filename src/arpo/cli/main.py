@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, rest = parser.parse_known_args(join_values(sys.argv[1:] if argv is None else argv, dotted_only=True))
     if rest and not args.takes_overrides:
         parser.error(f"unknown arguments: {' '.join(rest)}; see `arpo {args.command} --help`")
-    args.rest = rest
+    args.rest, args.main = rest, main  # quickstart runs other commands
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin slow a shared machine down many times over
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers draws its own bars through ours
     try:

@@ -10,7 +10,7 @@ import resource
 import shlex
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     _refuse_other_run(args.out, steps, state)
     summary: dict[str, Any] = {}
     for number, step in enumerate(steps, start=1):
-        code = _run_step(step, f"{number}/{len(steps)}", state, args.out)
+        code = _run_step(step, f"{number}/{len(steps)}", state, args.out, args.main)
         if code:
             return code
         if step.name in ("eval_after", "report"):  # the report shows the summary, which counts the report's own time last
@@ -206,10 +206,8 @@ def _refuse_other_run(out: Path, steps: Sequence[Step], state: dict[str, Any]) -
             )
 
 
-def _run_step(step: Step, position: str, state: dict[str, Any], out: Path) -> int:
-    """Run one step unless it is done, and record it; return the command's exit code."""
-    from arpo.cli.main import main
-
+def _run_step(step: Step, position: str, state: dict[str, Any], out: Path, main: Callable[[Sequence[str]], int]) -> int:
+    """Run one step by `main` unless it is done, and record it; return the command's exit code."""
     console = result_console()
     console.print(Rule(f"{position}  {step.title}", align="left", style="dim"))
     if step.name in state:
