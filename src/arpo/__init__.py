@@ -1,7 +1,7 @@
 """arpo: reinforcement learning for tool-using LLM agents that branches where the model is unsure.
 
-The names below are the whole path from Python: describe a run, start it, read what it wrote. Each is imported from its module
-when it is first asked for, so that `import arpo` needs no torch.
+The names below are the whole path from Python: describe a run, start it, read what it wrote; and the parts of a step for a loop
+of your own (`examples/minimal.py`). Each is imported from its module on first use, so that `import arpo` needs no torch.
 
 Example:
     import arpo
@@ -16,15 +16,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from arpo.batching.policy_batch import make_policy_batches as make_policy_batches
+    from arpo.batching.rows import leaf_rows as leaf_rows
     from arpo.config import load_config as load_config
     from arpo.data.tasks import read_tasks as read_tasks
     from arpo.errors import ArpoError as ArpoError
     from arpo.evaluation.config import EvalRun as EvalRun
     from arpo.evaluation.run import evaluate as evaluate
+    from arpo.rollout.groups import sample_groups as sample_groups
     from arpo.tools.function import FunctionTool as FunctionTool
     from arpo.tools.function import tool as tool
     from arpo.training.config import RlRun as RlRun
     from arpo.training.config import SftRun as SftRun
+    from arpo.training.credit import assign_credit as assign_credit
+    from arpo.training.learner import Learner as Learner
+    from arpo.training.objective import policy_objective as policy_objective
     from arpo.training.rl import train_rl as train_rl
     from arpo.training.sft import train_sft as train_sft
     from arpo.tree import RolloutTree as RolloutTree
@@ -52,6 +58,12 @@ _MODULES = {
     "read_trees": "arpo.tree",
     "read_tasks": "arpo.data.tasks",
     "ArpoError": "arpo.errors",
+    "sample_groups": "arpo.rollout.groups",
+    "assign_credit": "arpo.training.credit",
+    "make_policy_batches": "arpo.batching.policy_batch",
+    "policy_objective": "arpo.training.objective",
+    "Learner": "arpo.training.learner",
+    "leaf_rows": "arpo.batching.rows",
 }
 
 __all__ = ["__version__", *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -1,6 +1,7 @@
 """The example programs and the public names they use."""
 
 import ast
+import asyncio
 import json
 import runpy
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import arpo
 from arpo.inference.scripted import ScriptedEngine
@@ -18,7 +21,9 @@ from arpo.rewards.scoring import score_tree
 from arpo.rollout.build import build_agent
 from arpo.rollout.config import AgentConfig, NoBranchingConfig, RolloutConfig
 from arpo.rollout.runner import RolloutRunner
+from arpo.training.task_order import TaskOrder
 
+MINIMAL = Path(__file__).parents[2] / "examples" / "minimal.py"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "train_on_your_data.py"
 
 
@@ -60,8 +65,48 @@ async def test_its_tool_and_reward_do_what_they_say(domain):
     assert rewards == {"called": (0.9, True), "knew": (1.0, True), "wrong": (0.0, False)}
 
 
-def test_the_example_is_short():
+def test_the_examples_are_short():
     assert len(EXAMPLE.read_text().splitlines()) <= 40
+    assert len(MINIMAL.read_text().splitlines()) <= 150
+
+
+def test_the_minimal_loop_runs_as_its_docstring_says(domain, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(MINIMAL), str(domain.path / "policy")])
+    runpy.run_path(str(MINIMAL), run_name="__main__")
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["step 1", "step 2", "step 3"]
+
+
+def test_the_minimal_loop_trains_as_the_trainer_does(domain, tmp_path: Path):
+    """The same policy, tool, tasks, rule and seeds, two steps: equal weights, bit by bit. Odd lengths earn something."""
+    minimal = runpy.run_path(str(MINIMAL))
+
+    def is_odd(trajectory: arpo.Trajectory) -> arpo.Reward:
+        return arpo.Reward(value=float(trajectory.num_sampled_tokens % 2))
+
+    rows = [{"id": item, "question": f"How many {item}?", "answer": count} for item, count in minimal["STOCK"].items()]
+    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = arpo.RlRun.model_validate(
+        {
+            "algorithm": "arpo", "model": {"path": domain.path / "policy"}, "tasks": tmp_path / "tasks.jsonl",
+            "out": tmp_path / "run", "num_steps": 2, "tasks_per_step": 3, "rollout": {"group_size": 8},
+            "optimizer": {"learning_rate": 1e-3, "weight_decay": 0.0},
+            "agent": {
+                "protocol": {"tools": ["stock"], "system_prompt": minimal["SYSTEM"]},
+                "tools": {"executor": {"max_calls": 3}},
+                "limits": {"max_turn_tokens": 64, "max_trajectory_tokens": 512},
+            },
+        }
+    )  # fmt: skip
+    arpo.train_rl(config, reward_fn=is_odd, tools={"stock": arpo.FunctionTool(minimal["stock"])})
+    order = TaskOrder(arpo.read_tasks(tmp_path / "tasks.jsonl").tasks, 3, seed=0)
+    steps = [order.take(position, 3)[0] for position in (0, 3)]
+    policy = asyncio.run(minimal["train"](domain.path / "policy", steps, is_odd, group_size=8, learning_rate=1e-3))
+    start, trained = (
+        load_file(folder / "model.safetensors") for folder in (domain.path / "policy", tmp_path / "run" / "final")
+    )
+    weights = policy.network.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in trained.items())
+    assert any(not torch.equal(start[name], tensor) for name, tensor in trained.items()), "the steps moved the policy"
 
 
 def test_every_public_name_is_there_and_importing_arpo_is_cheap():

@@ -458,6 +458,6 @@ def test_training_counts_the_trees_it_lost_and_learns_from_the_others(train, tmp
 
 
 def test_training_that_loses_every_tree_of_a_step_stops(train, tmp_path: Path):
-    with pytest.raises(EngineError, match="step 2: every tree was lost; the last error: no memory for this prompt"):
+    with pytest.raises(EngineError, match="step 2: every tree was dropped; the last error: no memory for this prompt"):
         train(num_lost=2)
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1, "nothing was learned from nothing"
