@@ -22,6 +22,7 @@ from arpo.inference.base import InferenceEngine, WeightSource, require_none_held
 from arpo.inference.cache_layout import CacheLayout, Segment
 from arpo.inference.cached_prefix import CachedPrefix, HiddenRow
 from arpo.inference.kv_cache import ForkableKVCache
+from arpo.inference.pump import Pump
 from arpo.inference.sampling import draw, stream_uniforms
 from arpo.inference.stopping import StopFinder
 from arpo.models.attention import forward_hidden, head_logits, use_layout_attention
@@ -115,9 +116,7 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
         self._last_pass: tuple[list[_Request], CacheLayout] | None = None
         self._num_participants = 0
         self._num_busy = 0  # participants that do not await the engine
-        self._wake = asyncio.Event()
-        self._pump: asyncio.Task | None = None
-        self._is_closed = False
+        self._pump = Pump(self._has_work, self._step, self._fail)
 
     async def prefill(self, parent: CachedPrefix | None, token_ids: Sequence[int]) -> CachedPrefix:
         """As `InferenceEngine.prefill`."""
@@ -163,16 +162,11 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
         finally:
             self._num_participants -= 1
             self._num_busy -= 1
-            self._wake.set()
+            self._pump.wake()
 
     async def aclose(self) -> None:
         """As `InferenceEngine.aclose`."""
-        self._is_closed = True
-        if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
-            self._pump = None
-        self._fail(EngineError("it was closed"))
+        await self._pump.aclose()
 
     def _future(self) -> asyncio.Future:
         return asyncio.get_running_loop().create_future()
@@ -180,15 +174,11 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
     async def _submit(self, request: _Request) -> Any:
         if request.parent is not None:
             request.parent.require_held()
-        if self._is_closed:
-            raise EngineError("the inference engine is closed; build a new one")
-        if self._pump is None or self._pump.done():
-            self._wake = asyncio.Event()
-            self._pump = asyncio.get_running_loop().create_task(self._run())
+        self._pump.start()
         request.participates = self._num_participants > 0
         self._num_busy -= request.participates
         self._arrived.append(request)
-        self._wake.set()
+        self._pump.wake()
         try:
             return await request.future
         except asyncio.CancelledError:
@@ -211,21 +201,16 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
             self.cache.end_writing(request.slot)
             self.cache.release(request.slot)
 
-    async def _run(self) -> None:
-        """Step while there are requests; in a participating run only when every participant awaits the engine."""
-        while True:
-            await asyncio.sleep(0)
-            if not (self._arrived or self._queue or self._running) or (self._num_participants and self._num_busy > 0):
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            try:
-                self._step()
-            except Exception as error:
-                self._fail(error)
+    def _has_work(self) -> bool:
+        """Whether requests wait; in a participating run only when every participant awaits the engine."""
+        is_held_up = self._num_participants and self._num_busy > 0
+        return not is_held_up and bool(self._arrived or self._queue or self._running)
 
-    @torch.inference_mode()
-    def _step(self) -> None:
+    async def _step(self) -> None:
+        with torch.inference_mode():
+            self._compute()
+
+    def _compute(self) -> None:
         self._admit()
         batch = self._next_batch()
         if batch:

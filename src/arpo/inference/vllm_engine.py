@@ -22,6 +22,7 @@ from torch import Tensor
 from arpo.errors import EngineError
 from arpo.inference.base import WeightSource, require_none_held
 from arpo.inference.config import VllmEngineConfig
+from arpo.inference.pump import Pump
 from arpo.inference.sampling import draw, stream_uniforms
 from arpo.inference.stopping import StopFinder
 from arpo.inference.token_prefix import TokenPrefix, TokenPrefixEngine
@@ -170,9 +171,7 @@ class VllmEngine(TokenPrefixEngine):
         self._arrived: list[_Request] = []
         self._running: dict[str, _Request] = {}
         self._withdrawn: list[str] = []
-        self._wake = asyncio.Event()
-        self._pump: asyncio.Task | None = None
-        self._is_closed = False
+        self._pump = Pump(self._has_work, self._step, self._fail)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vllm")
         try:
             self._vllm: LLMEngine = self._thread.submit(_start, path, config, dtype, max_tokens).result()
@@ -199,9 +198,9 @@ class VllmEngine(TokenPrefixEngine):
             )
         future = asyncio.get_running_loop().create_future()
         request = _Request(str(next(self._ids)), future, prefix, sampling, seed, position, tuple(stop), prefix.last(position))
-        self._ensure_pump()
+        self._pump.start()
         self._arrived.append(request)
-        self._wake.set()
+        self._pump.wake()
         try:
             completion: Completion = await future
         except asyncio.CancelledError:
@@ -229,39 +228,20 @@ class VllmEngine(TokenPrefixEngine):
 
     async def aclose(self) -> None:
         """As `InferenceEngine.aclose`; the engine cannot be used afterwards."""
-        self._is_closed = True
-        if self._pump is not None and not self._pump.done():
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
-        self._fail(EngineError("it was closed"))
+        await self._pump.aclose()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._vllm.engine_core.shutdown)
         self._thread.shutdown()
 
-    def _ensure_pump(self) -> None:
-        if self._is_closed:
-            raise EngineError("the inference engine is closed; build a new one")
-        if self._pump is None or self._pump.done():
-            self._wake = asyncio.Event()
-            self._pump = asyncio.get_running_loop().create_task(self._run())
+    def _has_work(self) -> bool:
+        return bool(self._arrived or self._running or self._withdrawn)
 
-    async def _run(self) -> None:
-        """Step while there are requests; what arrives during a step joins the next one."""
+    async def _step(self) -> None:
+        arrived, withdrawn = self._arrived, self._withdrawn
+        self._arrived, self._withdrawn = [], []
+        self._running |= {request.id: request for request in arrived}
         loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(0)
-            if not (self._arrived or self._running or self._withdrawn):
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            arrived, withdrawn = self._arrived, self._withdrawn
-            self._arrived, self._withdrawn = [], []
-            self._running |= {request.id: request for request in arrived}
-            try:
-                outputs = await loop.run_in_executor(self._thread, self._advance, arrived, withdrawn)
-                for output in outputs:
-                    self._take(output)
-            except Exception as error:
-                self._fail(error)
+        for output in await loop.run_in_executor(self._thread, self._advance, arrived, withdrawn):
+            self._take(output)
 
     def _advance(self, arrived: Sequence[_Request], withdrawn: list[str]) -> list[RequestOutput]:
         """Tell vLLM who left and who came, then one step; in vLLM's thread."""
@@ -319,7 +299,7 @@ class VllmEngine(TokenPrefixEngine):
             self._arrived.remove(request)
         elif self._running.pop(request.id, None) is not None:
             self._withdrawn.append(request.id)
-            self._wake.set()
+            self._pump.wake()
 
     def _fail(self, error: Exception) -> None:
         """Hand an error of a step to every caller."""

@@ -1,0 +1,64 @@
+"""The background task that steps an engine while there are requests."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from arpo.errors import EngineError
+
+
+class Pump:
+    """Steps an engine, in a task of the event loop that asks first, whenever it has work; further loops get their own task."""
+
+    def __init__(
+        self, has_work: Callable[[], bool], step: Callable[[], Awaitable[None]], fail: Callable[[Exception], None]
+    ) -> None:
+        """A pump that waits to be started.
+
+        Args:
+            has_work: Whether a step is due.
+            step: One step; what arrives meanwhile waits for the next.
+            fail: Hands the error of a step, or of closing, to every caller that waits.
+        """
+        self._has_work = has_work
+        self._step = step
+        self._fail = fail
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task | None = None
+        self._is_closed = False
+
+    def start(self) -> None:
+        """Make sure that the task runs; before a request is added.
+
+        Raises:
+            EngineError: the engine was closed.
+        """
+        if self._is_closed:
+            raise EngineError("the inference engine is closed; build a new one")
+        if self._task is None or self._task.done():
+            self._wake = asyncio.Event()
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def wake(self) -> None:
+        """Let the task look for work again."""
+        self._wake.set()
+
+    async def aclose(self) -> None:
+        """End the task for good; whoever still waits gets an EngineError."""
+        self._is_closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        self._fail(EngineError("it was closed"))
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(0)
+            if not self._has_work():
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            try:
+                await self._step()
+            except Exception as error:
+                self._fail(error)
