@@ -90,7 +90,6 @@ class RLTrainer:
 
     def __init__(self, config: RlRun, run: RunDirectory, progress: Progress, reward_fn: RewardFn, tools: dict[str, Tool]):
         self.state = TrainerState()
-        self.learner = Learner(config)
         self._config = config
         self._run = run
         self._progress = progress
@@ -99,6 +98,7 @@ class RLTrainer:
         self._first_task = order.take(0, 1)[0][0]
         tokenizer = PolicyTokenizer.load(config.model.path)
         longest = config.agent.limits.max_trajectory_tokens
+        self.learner = Learner(config)  # after the tasks, whose faults cost less time to find
         network = self.learner.policy.network
         policy = PolicySource(config=config.model, tokenizer=tokenizer, max_tokens=longest, model=network)
         self._engine = build_engine(config.engine, policy)
