@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from arpo.rollout.branch_history import BranchHistory
 from arpo.rollout.config import (
     AepoReleasedRuleConfig,
     AepoRuleConfig,
@@ -19,7 +20,6 @@ from arpo.rollout.config import (
     ThresholdRuleConfig,
     TokenEntropyRuleConfig,
 )
-from arpo.rollout.history import BranchHistory
 from arpo.rollout.rules import (
     AepoReleasedRule,
     AepoRule,

@@ -58,7 +58,7 @@ async def test_its_tool_and_reward_do_what_they_say(domain):
         agent = build_agent(config, engine, tokenizer, extra_tools={"stock": arpo.FunctionTool(example["stock"])})
         runner = RolloutRunner(agent, RolloutConfig(group_size=1, rule=NoBranchingConfig()))
         task = arpo.Task(id="1", messages=(arpo.Message(role="user", content="pears?"),), references=("7",), source="x")
-        (tree,) = [tree async for tree in runner.grow([task], seed=0)]
+        (tree,) = [tree async for tree in runner.sample([task], seed=0)]
         score_tree(tree, example["right_and_short"])
         reward = tree.leaves()[0].reward
         rewards[name] = (reward.value, reward.is_correct)

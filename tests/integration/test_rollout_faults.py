@@ -75,7 +75,7 @@ def make_agent(tokenizer: PolicyTokenizer, script: Script, tool: Tool | None = N
 
 async def grow(agent: Agent, num_tasks: int = 2, config: RolloutConfig = EAGER) -> list[RolloutTree]:
     before = asyncio.all_tasks()
-    trees = [tree async for tree in RolloutRunner(agent, config).grow(make_tasks(num_tasks), seed=1)]
+    trees = [tree async for tree in RolloutRunner(agent, config).sample(make_tasks(num_tasks), seed=1)]
     assert asyncio.all_tasks() == before
     assert sorted(tree.task.id for tree in trees) == [f"t{i}" for i in range(num_tasks)]
     assert all(len(tree.leaves()) == config.group_size for tree in trees)
@@ -309,7 +309,7 @@ async def test_a_prompt_longer_than_the_context_costs_its_own_tree_alone(tokeniz
     tasks[1] = replace(tasks[1], messages=(Message(role="user", content="question " + "a b " * 500),))
     failures: list[TreeFailure] = []
     runner = RolloutRunner(agent, EAGER, max_live_groups=1)
-    trees = [tree async for tree in runner.grow(tasks, seed=1, on_failure=failures.append)]
+    trees = [tree async for tree in runner.sample(tasks, seed=1, on_failure=failures.append)]
     assert [tree.task.id for tree in trees] == ["t0", "t2"]
     assert [(f.task.id, f.is_dropped) for f in failures] == [("t1", True)]
     assert "tree of task 't1': dropped: task 't1': its prompt has" in str(failures[0])
@@ -319,7 +319,7 @@ async def test_a_task_that_occurs_twice_is_an_error_before_anything_is_sampled(t
     agent = make_agent(tokenizer, lambda _: pytest.fail("nothing is to be sampled"))
     tasks = make_tasks(3)
     with pytest.raises(DataError, match=r"id 't1' occurs 2 times.*only once"):
-        _ = [tree async for tree in RolloutRunner(agent, EAGER).grow([*tasks, tasks[1]], seed=0)]
+        _ = [tree async for tree in RolloutRunner(agent, EAGER).sample([*tasks, tasks[1]], seed=0)]
 
 
 ALONE = RolloutConfig(group_size=1, rule=NoBranchingConfig(), entropy_window=2)
@@ -381,7 +381,7 @@ async def grow_with(engine: FailingEngine, tokenizer: PolicyTokenizer) -> tuple[
     failures: list[TreeFailure] = []
     before = asyncio.all_tasks()
     runner = RolloutRunner(agent, EAGER, max_live_groups=2)
-    trees = {tree.task.id: tree async for tree in runner.grow(make_tasks(4), seed=0, on_failure=failures.append)}
+    trees = {tree.task.id: tree async for tree in runner.sample(make_tasks(4), seed=0, on_failure=failures.append)}
     assert asyncio.all_tasks() == before
     assert all(len(tree.leaves()) == 3 for tree in trees.values())
     return trees, failures

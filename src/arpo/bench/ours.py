@@ -66,6 +66,6 @@ class Ours:
 async def _grow(runner: RolloutRunner, workload: Workload) -> int:
     """Grow all trees; how many tokens they sampled."""
     sampled = 0
-    async for tree in runner.grow(tasks(workload), seed=workload.seed):
+    async for tree in runner.sample(tasks(workload), seed=workload.seed):
         sampled += sum(len(node.token_ids) for node in tree.nodes if node.kind is NodeKind.COMPLETION)
     return sampled

@@ -1,9 +1,10 @@
-"""Concurrency helpers: one object per event loop, a limit on calls under way, a single flight for equal calls."""
+"""Concurrency helpers: one object per event loop, a limit on calls, a single flight for equal calls, a stream of results."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -80,3 +81,30 @@ class SingleFlight(Generic[T]):
             if flight.waiters == 0 and self._flights.get(name) is flight:
                 del self._flights[name]
                 flight.task.cancel()  # without effect on a finished one
+
+
+@contextmanager
+def first_error(last: type[BaseException] | tuple[type[BaseException], ...] = ()) -> Iterator[None]:
+    """Raise the first error of an exception group in place of the group; errors of the class `last` come after all others."""
+    try:
+        yield
+    except BaseExceptionGroup as errors:
+        error = min(errors.exceptions, key=lambda e: isinstance(e, last))
+        raise error from error.__cause__
+
+
+async def stream(produce: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -> AsyncGenerator[T, None]:
+    """Yield each item that the coroutine `produce` passes to its argument; ends with `produce`, and with its error.
+
+    `produce` runs as an asyncio task while items are consumed. Closing the generator cancels the task and waits for its end.
+    """
+    items: asyncio.Queue[T | None] = asyncio.Queue()
+    task = asyncio.create_task(produce(items.put_nowait))
+    task.add_done_callback(lambda _: items.put_nowait(None))
+    try:
+        while (item := await items.get()) is not None:
+            yield item
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

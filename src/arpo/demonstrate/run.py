@@ -66,7 +66,7 @@ async def _demonstrate(config: DemosRun, tasks: list[Task], progress: Progress) 
     trees: dict[str, RolloutTree] = {}
     try:
         with progress.phase("demos", len(tasks), "task") as phase:
-            async with aclosing(runner.grow(tasks, seed=config.seed)) as grown:
+            async with aclosing(runner.sample(tasks, seed=config.seed)) as grown:
                 async for tree in grown:
                     score_tree(tree, reward_fn)
                     trees[tree.task.id] = tree

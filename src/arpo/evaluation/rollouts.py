@@ -144,7 +144,7 @@ async def _grow(
         runner = RolloutRunner(agent, config.rollout, max_live_groups=live)
         try:
             with progress.phase("rollout", num_done + len(tasks), "task", num_done) as phase:
-                growing = runner.grow(tasks, seed=config.seed, on_failure=report)
+                growing = runner.sample(tasks, seed=config.seed, on_failure=report)
                 async with aclosing(scorer.scored(growing) if scorer is not None else growing) as grown:
                     async for tree in grown:
                         record.add(tree)

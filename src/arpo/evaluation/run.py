@@ -104,7 +104,7 @@ async def _answer(config: EvalRun, agent: Agent, scorer: Scorer, mode: Mode, jou
     num_done = len(journal.records(mode)) // num_answers
     with progress.phase(f"eval, {mode}", num_done + len(journal.missing(mode)), "task", num_done) as phase:
         for block in blocks:
-            grown = _unanswered(runner.grow(block, seed=config.seed), mode, journal)
+            grown = _unanswered(runner.sample(block, seed=config.seed), mode, journal)
             async with aclosing(scorer.scored(grown)) as scored:
                 async for tree in scored:
                     scores.add(journal.add(tree, mode))

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import replace
 from statistics import fmean
 from typing import TypeVar
 
+from arpo.clients.concurrency import first_error, stream
 from arpo.errors import ConfigError
 from arpo.rewards.base import GradedRewardFn, RewardFn
 from arpo.rewards.grading import Grade, Grader
@@ -31,7 +33,7 @@ class Scorer:
     `Node.ungraded` says why.
 
     Example:
-        async with aclosing(scorer.scored(runner.grow(tasks, seed=0))) as trees:
+        async with aclosing(scorer.scored(runner.sample(tasks, seed=0))) as trees:
             async for tree in trees: ...
     """
 
@@ -56,22 +58,12 @@ class Scorer:
         self._measures = measures or {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards")
 
-    async def scored(self, grown: AsyncGenerator[RolloutTree, None]) -> AsyncGenerator[RolloutTree, None]:
-        """Yield the trees of `grown`, each once it is scored; it is read on meanwhile.
+    def scored(self, sampled: AsyncGenerator[RolloutTree, None]) -> AsyncGenerator[RolloutTree, None]:
+        """Yield the trees of `sampled`, each once it is scored; `sampled` is read on meanwhile.
 
-        Whoever may stop reading before the end reads within `contextlib.aclosing`: `grown` is then closed as well.
+        A consumer that may stop early wraps the generator in `contextlib.aclosing`, which then closes `sampled` as well.
         """
-        finished: asyncio.Queue[RolloutTree | None] = asyncio.Queue()
-        reading = asyncio.create_task(self._score_all(grown, finished.put_nowait))
-        reading.add_done_callback(lambda _: finished.put_nowait(None))
-        try:
-            while (tree := await finished.get()) is not None:
-                yield tree
-            await reading
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-            await grown.aclose()
+        return stream(lambda on_scored: self._score_all(sampled, on_scored))
 
     async def score(self, tree: RolloutTree) -> None:
         """Write the reward on every leaf, or why it has none.
@@ -101,20 +93,18 @@ class Scorer:
             await self._judge.aclose()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _score_all(self, grown: AsyncGenerator[RolloutTree, None], on_scored: Callable[[RolloutTree], None]) -> None:
-        """Score each tree in a task of its own; the first error ends the others and the reading."""
+    async def _score_all(self, sampled: AsyncGenerator[RolloutTree, None], on_scored: Callable[[RolloutTree], None]) -> None:
+        """Score each tree in an asyncio task; the first error ends the other tasks and closes `sampled`."""
 
         async def score(tree: RolloutTree) -> None:
             await self.score(tree)
             on_scored(tree)
 
-        try:
-            async with asyncio.TaskGroup() as trees:
-                async for tree in grown:
-                    trees.create_task(score(tree))
-        except BaseExceptionGroup as errors:
-            error = errors.exceptions[0]
-            raise error from error.__cause__
+        async with aclosing(sampled):
+            with first_error():
+                async with asyncio.TaskGroup() as trees:
+                    async for tree in sampled:
+                        trees.create_task(score(tree))
 
     async def _judge_all(self, judge: Judge, trajectories: Sequence[Trajectory]) -> list[Grade | Verdict]:
         assert isinstance(self._reward_fn, GradedRewardFn)

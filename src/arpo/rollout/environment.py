@@ -58,7 +58,7 @@ class Environment(Protocol):
         """
         ...
 
-    def take_metrics(self) -> dict[str, float]:
+    def drain_metrics(self) -> dict[str, float]:
         """What was counted since the last time, by the metric's full name, e.g. `environment/wins`; counting starts anew."""
         ...
 

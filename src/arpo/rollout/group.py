@@ -15,10 +15,10 @@ from random import Random
 from arpo.errors import DataError, EnvError
 from arpo.inference.base import PrefixHandle
 from arpo.rollout.agent import Agent
+from arpo.rollout.branch_history import BranchHistory
 from arpo.rollout.config import RolloutConfig
 from arpo.rollout.entropy import entropy_delta, normalizer_value, token_entropies
 from arpo.rollout.environment import Session
-from arpo.rollout.history import BranchHistory
 from arpo.rollout.path import Path, completion_text, turn_completions
 from arpo.rollout.rules import BranchRule, CompletionView, ForkRequest, Opportunity, Probe
 from arpo.seeds import derive_seed

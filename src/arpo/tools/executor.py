@@ -74,8 +74,8 @@ class ToolExecutor:
         least_limit = min([max_calls, *self.config.max_calls_per_tool.values()])
         return max_calls + (max_calls - least_limit + 1)
 
-    def take_metrics(self) -> dict[str, float]:
-        """As `Environment.take_metrics`: see `counts.tool_metrics`."""
+    def drain_metrics(self) -> dict[str, float]:
+        """As `Environment.drain_metrics`: see `counts.tool_metrics`."""
         counts, self.counts = self.counts, ExecutorCounts()
         return tool_metrics(counts)
 

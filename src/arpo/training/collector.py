@@ -121,7 +121,7 @@ class Collector:
             if failure.is_dropped:
                 errors.append(failure.error)
 
-        growing = self._runner.grow(tasks, seed=seed, on_failure=on_failure)
+        growing = self._runner.sample(tasks, seed=seed, on_failure=on_failure)
         async with aclosing(self._scorer.scored(growing)) as scored:
             async for tree in scored:
                 if len(graded_leaves(tree)) == len(tree.leaves()):

@@ -171,7 +171,7 @@ class RLTrainer:
         state, started = self.state, time.perf_counter()
         rollouts = await self._collector.collect(state.step, state.position, self._filter.filtered)
         grow_s = time.perf_counter() - started
-        counted = self._agent.environment.take_metrics()
+        counted = self._agent.environment.drain_metrics()
         metrics = measure_rollout(rollouts, counted, window=self._config.rollout.entropy_window, seconds=grow_s)
         metrics |= self._filter.observe(rollouts.trees, rollouts.without_signal) | self._scorer.take_judge_metrics()
         metrics |= self.learner.learn(rollouts.kept)

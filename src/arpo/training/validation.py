@@ -43,13 +43,13 @@ class Validation:
 
     async def run(self) -> dict[str, float]:
         """Mean scores, tool calls per task and the number of tasks."""
-        self._agent.environment.take_metrics()
+        self._agent.environment.drain_metrics()
         trees: dict[str, RolloutTree] = {}
-        async with aclosing(self._scorer.scored(self._runner.grow(self._tasks, seed=0))) as scored:
+        async with aclosing(self._scorer.scored(self._runner.sample(self._tasks, seed=0))) as scored:
             async for tree in scored:
                 trees[tree.task.id] = tree
         scores = mean_scores([trees[task.id] for task in self._tasks])
-        calls = self._agent.environment.take_metrics().get("rollout/tool_calls_issued", 0.0)
+        calls = self._agent.environment.drain_metrics().get("rollout/tool_calls_issued", 0.0)
         return scores | {"tool_calls_per_task": calls / len(self._tasks), "num_tasks": len(self._tasks)}
 
     async def aclose(self) -> None:

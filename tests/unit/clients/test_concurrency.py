@@ -1,10 +1,12 @@
-"""Objects of one loop, bounds, and equal calls carried out once."""
+"""Objects of one loop, bounds, equal calls carried out once, streams and their errors."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
 
 import pytest
 
-from arpo.clients.concurrency import ConcurrencyLimit, PerLoop, SingleFlight
+from arpo.clients.concurrency import ConcurrencyLimit, PerLoop, SingleFlight, first_error, stream
 
 
 def test_each_event_loop_has_an_object_of_its_own_which_is_made_once():
@@ -81,3 +83,55 @@ async def test_only_the_last_to_give_up_ends_the_call():
         await second
     await asyncio.sleep(0)
     assert ended == ["cancelled"]
+
+
+async def test_a_stream_yields_what_is_produced_while_it_is_produced_and_ends_with_its_error():
+    produced: list[int] = []
+
+    async def produce(emit: Callable[[int], None]) -> None:
+        for number in range(3):
+            produced.append(number)
+            emit(number)
+            await asyncio.sleep(0)
+        raise KeyError("the fourth")
+
+    received: list[int] = []
+
+    async def receive() -> None:
+        async for number in stream(produce):
+            received.append(number)
+            assert produced[-1] <= number + 1, "nothing waits for the end"
+
+    with pytest.raises(KeyError, match="the fourth"):
+        await receive()
+    assert received == [0, 1, 2]
+
+
+async def test_closing_a_stream_early_ends_its_producer_first():
+    ended: list[str] = []
+
+    async def produce(emit: Callable[[int], None]) -> None:
+        try:
+            emit(1)
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("producer")
+
+    async with aclosing(stream(produce)) as numbers:
+        async for _ in numbers:
+            break
+    assert ended == ["producer"]
+
+
+def test_of_a_group_the_first_error_is_raised_and_those_that_come_last_only_without_others():
+    cause = ValueError("cause")
+    first, second = OSError("a"), KeyError("b")
+    first.__cause__ = cause
+    with pytest.raises(OSError, match="a") as raised, first_error():
+        raise ExceptionGroup("both", [first, second])
+    assert raised.value.__cause__ is cause
+    with pytest.raises(KeyError), first_error(last=OSError):
+        raise ExceptionGroup("both", [first, second])
+    with pytest.raises(OSError, match="a"), first_error(last=OSError):
+        raise ExceptionGroup("one", [first])

@@ -65,7 +65,7 @@ async def grow(config: Any, tokenizer: PolicyTokenizer, *turns: str, max_calls: 
     )  # fmt: skip
     task = Task(id="t", messages=(Message(role="user", content="question"),), references=("5",), source="s")
     runner = RolloutRunner(agent, RolloutConfig(group_size=1, rule=NoBranchingConfig()))
-    (tree,) = [tree async for tree in runner.grow([task], seed=0)]
+    (tree,) = [tree async for tree in runner.sample([task], seed=0)]
     return tree
 
 

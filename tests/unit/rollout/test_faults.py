@@ -80,7 +80,7 @@ async def test_after_random_failures_nothing_is_left(make_world, many_tasks: lis
         world, open_forks = faulty_world(make_world, seed, engine_fault_rate=0.03)
         failures: list[TreeFailure] = []
         runner = RolloutRunner(world.agent, config, max_live_groups=3)
-        trees = [tree async for tree in runner.grow(many_tasks, seed=seed, on_failure=failures.append)]
+        trees = [tree async for tree in runner.sample(many_tasks, seed=seed, on_failure=failures.append)]
         await assert_nothing_left(world, open_forks)
         dropped = [f.task.id for f in failures if f.is_dropped]
         assert sorted([*dropped, *(tree.task.id for tree in trees)]) == sorted(t.id for t in many_tasks)
@@ -100,7 +100,7 @@ async def test_giving_up_amid_failures_leaves_nothing(make_world, many_tasks: li
         runner = RolloutRunner(world.agent, CONFIG, max_live_groups=3)
 
         async def consume(runner: RolloutRunner = runner, seed: int = seed) -> list[RolloutTree]:
-            return [tree async for tree in runner.grow(many_tasks, seed=seed)]
+            return [tree async for tree in runner.sample(many_tasks, seed=seed)]
 
         consumer = asyncio.create_task(consume())
         for _ in range(Random(seed).randint(1, 300)):
@@ -127,7 +127,7 @@ async def test_a_tree_grown_again_is_the_tree_without_the_failure(make_world, ta
 
         world.model.base_model.register_forward_pre_hook(fail)
         failures: list[TreeFailure] = []
-        grown = RolloutRunner(world.agent, CONFIG).grow(tasks, seed=4, on_failure=failures.append)
+        grown = RolloutRunner(world.agent, CONFIG).sample(tasks, seed=4, on_failure=failures.append)
         trees[failing] = {tree.task.id: [n.token_ids for n in tree.nodes] async for tree in grown}
         world.assert_empty()
         assert [f.is_dropped for f in failures] == [False] * (len(tasks) if failing else 0)

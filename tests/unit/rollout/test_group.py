@@ -108,7 +108,7 @@ class Babbler(ScriptedEngine):
 
 
 async def grow(agent: Any, tasks: Sequence[Task], config: RolloutConfig, seed: int = 0) -> list[RolloutTree]:
-    trees = [tree async for tree in RolloutRunner(agent, config, max_live_groups=2).grow(tasks, seed=seed)]
+    trees = [tree async for tree in RolloutRunner(agent, config, max_live_groups=2).sample(tasks, seed=seed)]
     return sorted(trees, key=lambda t: t.task.id)
 
 
@@ -363,8 +363,8 @@ class Watched:
         self.num_opened += 1
         return WatchedSession(self, await self.inner.open(task, seed))
 
-    def take_metrics(self) -> dict[str, float]:
-        return self.inner.take_metrics()
+    def drain_metrics(self) -> dict[str, float]:
+        return self.inner.drain_metrics()
 
     async def aclose(self) -> None:
         await self.inner.aclose()

@@ -47,7 +47,7 @@ def grow(config: AgentConfig, tokenizer: PolicyTokenizer, script: Any = turn) ->
         rollout = RolloutConfig(group_size=4, num_initial_trajectories=2, rule=rule)
         try:
             runner = RolloutRunner(agent, rollout, max_live_groups=1)
-            (tree,) = [tree async for tree in runner.grow([TASK], seed=1)]
+            (tree,) = [tree async for tree in runner.sample([TASK], seed=1)]
         finally:
             await agent.environment.aclose()
         results = [[(r.content, r.status) for r in (n.tool_result,) if r is not None] for n in tree.nodes]
@@ -81,11 +81,15 @@ def test_a_recorded_rollout_replays_byte_for_byte_with_server_index_and_sandbox_
             "test",
         )
 
-    with RetrieverServer(LocalIndex(LocalSearchConfig(index=index)), "127.0.0.1", 0, 3) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/retrieve"
+    server = RetrieverServer(LocalIndex(LocalSearchConfig(index=index)), "127.0.0.1", 0, top_k=3)
+    thread = Thread(target=server.run)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.port}/retrieve"
         recorded, _ = grow(config("record", url), tokenizer)
-        server.shutdown()
+    finally:
+        server.stop()
+        thread.join()
     shutil.rmtree(index)
     replayed, classes = grow(config("replay", url), tokenizer)
     assert replayed == recorded

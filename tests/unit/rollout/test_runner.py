@@ -26,7 +26,7 @@ EAGER = ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.0)
 
 async def grow(world: Any, tasks: Sequence[Task], config: RolloutConfig, *, seed: int = 1, live: int = 64) -> list[RolloutTree]:
     runner = RolloutRunner(world.agent, config, max_live_groups=live)
-    trees = [tree async for tree in runner.grow(tasks, seed=seed)]
+    trees = [tree async for tree in runner.sample(tasks, seed=seed)]
     world.assert_empty()
     assert sorted(t.task.id for t in trees) == sorted(t.id for t in tasks)
     return sorted(trees, key=lambda t: t.task.id)
@@ -358,7 +358,7 @@ async def test_cancelling_at_any_moment_leaves_nothing(make_world, tasks: list[T
         runner = RolloutRunner(world.agent, BRANCHING.model_copy(update={"deterministic": steps % 2 == 0}), max_live_groups=2)
 
         async def consume(runner: RolloutRunner = runner, seed: int = steps) -> int:
-            return len([tree async for tree in runner.grow(tasks, seed=seed)])
+            return len([tree async for tree in runner.sample(tasks, seed=seed)])
 
         consumer = asyncio.create_task(consume())
         for _ in range(steps):
@@ -406,7 +406,7 @@ async def test_a_failing_engine_ends_the_run_with_its_error_and_leaves_nothing(m
 
 async def test_leaving_the_loop_early_stops_the_growth(make_world, tasks: list[Task]) -> None:
     world = make_world()
-    trees = RolloutRunner(world.agent, BRANCHING, max_live_groups=2).grow(tasks, seed=0)
+    trees = RolloutRunner(world.agent, BRANCHING, max_live_groups=2).sample(tasks, seed=0)
     assert len((await anext(trees)).leaves()) == BRANCHING.group_size
     await trees.aclose()
     await assert_nothing_left(world, {})
@@ -425,6 +425,6 @@ async def test_a_scripted_policy_without_entropies_grows_too(make_world, tasks: 
 
     agent = replace(world.agent, engine=ScriptedEngine(script, tokenizer))
     runner = RolloutRunner(agent, RolloutConfig(group_size=2, rule=ArpoRuleConfig()))
-    texts = {t.task.id: [n.text for n in t.nodes[1:]] async for t in runner.grow(tasks[:2], seed=0)}
+    texts = {t.task.id: [n.text for n in t.nodes[1:]] async for t in runner.sample(tasks[:2], seed=0)}
     assert texts["t1"] == ["abc", "abc"]
     assert texts["t0"] == ["<search>ab</search>", " <result>\nba\n</result>", "<answer>ab</answer>"] * 2

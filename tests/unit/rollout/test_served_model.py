@@ -53,7 +53,7 @@ def shown(node: Node, hides: bool) -> tuple[Any, ...]:
 
 
 async def grow(agent, tasks) -> dict[str, RolloutTree]:
-    return {tree.task.id: tree async for tree in RolloutRunner(agent, GREEDY).grow(tasks, seed=1)}
+    return {tree.task.id: tree async for tree in RolloutRunner(agent, GREEDY).sample(tasks, seed=1)}
 
 
 @pytest.mark.parametrize("manner", ["ids", "told", "text"])

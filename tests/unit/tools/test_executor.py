@@ -313,11 +313,11 @@ async def test_counts_are_taken_once_and_the_tools_add_up_to_the_total():
     session = tools.open_session()
     for name in ("a", "a", "b"):
         await session.call(say("x", name=name))
-    counts, metrics = tools.counts, tools.take_metrics()
+    counts, metrics = tools.counts, tools.drain_metrics()
     assert (counts.per_tool["a"].issued, counts.per_tool["b"].issued, counts.issued) == (2, 1, 3)
     assert (counts.per_tool["a"].errors, counts.per_tool["b"].errors, counts.errors) == (0, 1, 1)
     assert (metrics["rollout/tool_calls_issued"], metrics["rollout/tool_error_rate"]) == (3, pytest.approx(1 / 3))
-    assert (tools.counts.issued, tools.take_metrics()["rollout/tool_calls_issued"]) == (0, 0)
+    assert (tools.counts.issued, tools.drain_metrics()["rollout/tool_calls_issued"]) == (0, 0)
 
 
 def test_one_executor_serves_one_event_loop_after_another():
@@ -444,7 +444,7 @@ async def test_metrics_of_each_tool(tmp_path: Path):
     for text, name in [("a", "good"), ("a", "good"), ("b", "good"), ("a " * 9, "good"), ("a", "bad"), ("a", "flaky"),
                        ("a", "slow"), ("a", "slow"), ("a", "none")]:  # fmt: skip
         await session.call(say(text, name))
-    found = tools.take_metrics()
+    found = tools.drain_metrics()
     # good: 4 calls, of which one came from the cache and one was cut; slow: one timeout, one refused
     expected = {
         "good": {"calls": 4, "success_rate": 1, "cached_rate": 0.25, "truncated_rate": 0.25, "retries": 0},

@@ -28,7 +28,7 @@ class Runner:
         self._make_tree = make_tree
         self._lost = lost
 
-    async def grow(self, tasks: Sequence[Task], *, seed: int, on_failure: Any) -> AsyncIterator[RolloutTree]:
+    async def sample(self, tasks: Sequence[Task], *, seed: int, on_failure: Any) -> AsyncIterator[RolloutTree]:
         self.rounds.append([task.id for task in tasks])
         self.seeds.append(seed)
         for task in reversed(tasks):

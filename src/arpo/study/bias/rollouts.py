@@ -65,7 +65,7 @@ def run_group(tree: DecisionTree, growth: Growth, draw: Draw, *, seed: int = 0, 
         tree: Task and policy.
         growth: Rule and sizes.
         draw: Draws the tokens.
-        seed: Names the streams, as in `RolloutRunner.grow`.
+        seed: Names the streams, as in `RolloutRunner.sample`.
         chance: Makes the branch rule's own draws; None: the group's seeded generators do.
     """
     rule = build_rule(growth.config.rule)

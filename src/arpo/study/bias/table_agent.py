@@ -119,8 +119,8 @@ class TableEnvironment:
         """As `Session.fork`."""
         return self
 
-    def take_metrics(self) -> dict[str, float]:
-        """As `Environment.take_metrics`."""
+    def drain_metrics(self) -> dict[str, float]:
+        """As `Environment.drain_metrics`."""
         return {}
 
     async def aclose(self) -> None:

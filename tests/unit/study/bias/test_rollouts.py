@@ -41,7 +41,7 @@ async def test_groups_without_an_event_loop_are_those_of_the_runner(rule: str):
     way = growth(rule, group_size=6, num_initial=3, tops_up=True)
     runner = RolloutRunner(table_agent(tree, seeded_draw, real_executor()), way.config)
     for seed in range(12):
-        (grown,) = [t async for t in runner.grow([TASK], seed=seed)]
+        (grown,) = [t async for t in runner.sample([TASK], seed=seed)]
         score(tree, grown)
         ours = rollouts.run_group(tree, way, seeded_draw, seed=seed)
         assert forget_seconds(tree_to_dict(ours)) == forget_seconds(tree_to_dict(grown))
