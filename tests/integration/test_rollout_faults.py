@@ -392,7 +392,7 @@ async def test_a_tree_the_engine_failed_on_is_reported_and_grown_again(tokenizer
     assert none == []
     once, failures = await grow_with(FailingEngine(call_then(ANSWER), tokenizer, "question 1", [2]), tokenizer)
     assert [(f.task.id, f.is_dropped) for f in failures] == [("t1", False)]
-    assert str(failures[0]) == "tree of task 't1': grown again from its prompt: no memory, request 2"
+    assert str(failures[0]) == "tree of task 't1': sampled again from its prompt: no memory, request 2"
     shape = {name: [n.token_ids for n in tree.nodes] for name, tree in never.items()}
     assert {name: [n.token_ids for n in tree.nodes] for name, tree in once.items()} == shape
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class ServerUsage:
-    """What an evaluation asked of a server, trees that were grown again included."""
+    """What an evaluation asked of a server, trees that were sampled again included."""
 
     num_requests: int = 0
     """Replies used; what a retry repeated is not counted."""

@@ -52,5 +52,5 @@ async def sample_groups(
         engine=engine, tokenizer=tokenizer, protocol=protocol, environment=environment, limits=limits or LimitsConfig()
     )
     config = parse_config(RolloutConfig, {"rule": rule or ArpoRuleConfig(), **options}, "sample_groups")
-    trees = {tree.task.id: tree async for tree in RolloutRunner(agent, config).grow(tasks, seed=seed)}
+    trees = {tree.task.id: tree async for tree in RolloutRunner(agent, config).sample(tasks, seed=seed)}
     return [trees[task.id] for task in tasks]
