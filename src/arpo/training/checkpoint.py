@@ -49,6 +49,22 @@ class TrainerState:
     best_accuracy: float | None = None
     """Its validation accuracy."""
 
+    def is_due(self, every: int, num_steps: int) -> bool:
+        """Whether what happens every `every` steps, and after the last of `num_steps`, happens after this step."""
+        return self.step % every == 0 or self.step == num_steps
+
+    def require_tasks(self, checkpoint: Path, digest: str) -> None:
+        """Refuse other tasks than those that `position` counts.
+
+        Raises:
+            CheckpointError: `digest`, of the tasks there are now, is not that of the tasks `checkpoint` was trained on.
+        """
+        if self.tasks_digest not in ("", digest):
+            raise CheckpointError(
+                f"{checkpoint}: was trained on other tasks than those that `tasks` names now, so that its position among them "
+                f"({self.position}) means nothing; put the former file back, or start a new run from {checkpoint} as model.path"
+            )
+
 
 class Checkpoints:
     """The checkpoints of one run."""

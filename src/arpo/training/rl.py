@@ -13,7 +13,7 @@ import torch
 from arpo.config import dump_config
 from arpo.data.stored_tasks import StoredTasks, open_tasks
 from arpo.data.tasks import report_bad_rows
-from arpo.errors import CheckpointError, RunError
+from arpo.errors import RunError
 from arpo.inference.build import PolicySource, build_engine
 from arpo.models.weights import ModelWeights
 from arpo.protocols.encoding import PolicyTokenizer
@@ -23,7 +23,7 @@ from arpo.rollout.build import build_agent, build_executor
 from arpo.rollout.runner import RolloutRunner
 from arpo.tools.base import Tool
 from arpo.tracking import Tracker, read_metrics
-from arpo.tracking.progress import Phase, Progress, SilentProgress
+from arpo.tracking.progress import Progress, SilentProgress
 from arpo.tracking.run_directory import RunDirectory
 from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.collector import Collector
@@ -32,7 +32,7 @@ from arpo.training.learner import Learner
 from arpo.training.measure import measure_rollout
 from arpo.training.probe import check_agreement
 from arpo.training.shaping import has_signal
-from arpo.training.summary import summarize_run
+from arpo.training.summary import live_line, summarize_run
 from arpo.training.task_filter import TaskFilter
 from arpo.training.task_order import TaskOrder
 from arpo.training.validation import Validation
@@ -126,7 +126,9 @@ class RLTrainer:
             executor = build_executor(config.tools, offered, self._agent.tokenizer, extra_tools=tools)
         tasks = _open_tasks(config.tasks, self._progress)[: config.num_tasks]
         deterministic = self._config.rollout.deterministic
-        return Validation(self._agent, tasks, self._scorer, own_environment=executor, deterministic=deterministic)
+        return Validation(
+            self._agent, tasks, self._scorer, own_environment=executor, deterministic=deterministic, every=config.every
+        )
 
     def _resume(self) -> None:
         """Go to the newest checkpoint of the run directory, if it holds one."""
@@ -134,7 +136,7 @@ class RLTrainer:
         if newest is not None:
             self.state = self._checkpoints.load(newest, self.learner.policy.network, self.learner.optimizer)
             self.learner.go_on_from(self.state.update, self.state.skipped_updates)
-            check_same_tasks(newest, self.state, self._tasks)
+            self.state.require_tasks(newest, self._tasks.digest)
             self._point_links()
             self._checkpoints.prune(self.state)
             self._progress.line(f"resuming after step {self.state.step}")
@@ -152,10 +154,11 @@ class RLTrainer:
                 self._tracker.truncate_after(self.state.step)
                 while self.state.step < config.num_steps:
                     metrics = await self.step()
-                    await self._validate(metrics)
+                    if self._validation is not None:
+                        metrics |= await self._validation.run_if_due(self.state, config.num_steps)
                     self._tracker.log(self.state.step, metrics)
                     self._checkpoint()
-                    _show(phase, metrics)
+                    phase.advance(1, **live_line(metrics))
         finally:
             await self._engine.aclose()
             await self._agent.environment.aclose()
@@ -187,23 +190,10 @@ class RLTrainer:
         """Hand the learner's weights to the engine."""
         await self._engine.update_weights(ModelWeights(self.learner.policy.network), self.learner.num_updates)
 
-    async def _validate(self, metrics: dict[str, float]) -> None:
-        """Validate when due, add the metrics, remember the best."""
-        config, state = self._config.validation, self.state
-        if self._validation is None or config is None or not self._is_due(config.every):
-            return
-        started = time.perf_counter()
-        found = await self._validation.run()
-        self._scorer.take_judge_metrics()  # those of the validation are no figures of a step
-        metrics.update({f"valid/{name}": value for name, value in found.items()})
-        metrics["time/validate_s"] = time.perf_counter() - started
-        if state.best_accuracy is None or found["accuracy"] > state.best_accuracy:
-            state.best_step, state.best_accuracy = state.step, found["accuracy"]
-
     def _checkpoint(self) -> None:
         """Write a checkpoint when one is due or the validation was the best so far."""
         state = self.state
-        if self._is_due(self._config.checkpoint.every) or state.best_step == state.step:
+        if state.is_due(self._config.checkpoint.every, self._config.num_steps) or state.best_step == state.step:
             is_linked = state.step in (self._best_step, self._config.num_steps)
             self._checkpoints.save(self.learner.policy.network, self.learner.optimizer, state, as_model=is_linked)
             self._point_links()
@@ -221,9 +211,6 @@ class RLTrainer:
         """The newest checkpoint counts as the best where nothing is validated."""
         return self.state.best_step if self._validation is not None else self.state.step
 
-    def _is_due(self, every: int) -> bool:
-        return self.state.step % every == 0 or self.state.step == self._config.num_steps
-
     def _save_trees(self, trees: Sequence[RolloutTree]) -> None:
         every = self._config.rollouts_every
         if every and (self.state.step % every == 0 or self.state.step == 1):
@@ -234,29 +221,3 @@ def _open_tasks(path: Path, progress: Progress) -> StoredTasks:
     file = open_tasks(path)
     report_bad_rows(file.bad_rows, progress)
     return file.tasks
-
-
-def check_same_tasks(checkpoint: Path, state: TrainerState, tasks: StoredTasks) -> None:
-    """Raises CheckpointError where a checkpoint counts its position among other tasks than these."""
-    if state.tasks_digest not in ("", tasks.digest):
-        raise CheckpointError(
-            f"{checkpoint}: was trained on other tasks than those that `tasks` names now, so that its position among them "
-            f"({state.position}) means nothing; put the former file back, or start a new run from {checkpoint} as model.path"
-        )
-
-
-def _show(phase: Phase, metrics: Mapping[str, float]) -> None:
-    """The live line of one step."""
-    fields: dict[str, float | int | str] = {
-        "reward": round(metrics["rollout/reward_mean"], 3),
-        "accuracy": round(metrics["rollout/accuracy"], 3),
-        "H_tool": round(metrics["rollout/entropy_after_tool"], 3),
-        "H_else": round(metrics["rollout/entropy_elsewhere"], 3),
-        "branches": int(metrics["rollout/num_branches"]),
-        "tok/s": int(metrics["rollout/tokens_per_s"]),
-    }
-    if "rollout/tool_calls_issued" in metrics:
-        fields["calls"] = f"{metrics['rollout/tool_calls_issued']:.0f}/{metrics['rollout/tool_calls_executed']:.0f}"
-    if "valid/accuracy" in metrics:
-        fields["valid"] = round(metrics["valid/accuracy"], 3)
-    phase.advance(1, **fields)

@@ -1,4 +1,4 @@
-"""The figures of a whole run."""
+"""What a run shows of a step, and says of the whole."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -45,3 +45,20 @@ def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str
             "total": total("time/step_s") + total("time/validate_s"),
         },
     }
+
+
+def live_line(metrics: Mapping[str, float]) -> dict[str, float | int | str]:
+    """What the progress bar shows of a step."""
+    fields: dict[str, float | int | str] = {
+        "reward": round(metrics["rollout/reward_mean"], 3),
+        "accuracy": round(metrics["rollout/accuracy"], 3),
+        "H_tool": round(metrics["rollout/entropy_after_tool"], 3),
+        "H_else": round(metrics["rollout/entropy_elsewhere"], 3),
+        "branches": int(metrics["rollout/num_branches"]),
+        "tok/s": int(metrics["rollout/tokens_per_s"]),
+    }
+    if "rollout/tool_calls_issued" in metrics:
+        fields["calls"] = f"{metrics['rollout/tool_calls_issued']:.0f}/{metrics['rollout/tool_calls_executed']:.0f}"
+    if "valid/accuracy" in metrics:
+        fields["valid"] = round(metrics["valid/accuracy"], 3)
+    return fields

@@ -8,7 +8,6 @@ import pytest
 from arpo.data.stored_tasks import open_tasks
 from arpo.errors import CheckpointError
 from arpo.training.checkpoint import TrainerState
-from arpo.training.rl import check_same_tasks
 
 
 def test_a_position_among_other_tasks_is_refused(tmp_path: Path):
@@ -16,8 +15,8 @@ def test_a_position_among_other_tasks_is_refused(tmp_path: Path):
     rows = [json.dumps({"question": f"who {i} ?", "answer": "Bo"}) + "\n" for i in range(3)]
     path.write_text("".join(rows))
     state = TrainerState(position=2, tasks_digest=open_tasks(path).tasks.digest)
-    check_same_tasks(tmp_path, state, open_tasks(path).tasks)
+    state.require_tasks(tmp_path, open_tasks(path).tasks.digest)
     path.write_text("".join(reversed(rows)))
     with pytest.raises(CheckpointError, match=r"other tasks than those that `tasks` names now, .*\(2\) means nothing; put the"):
-        check_same_tasks(tmp_path, state, open_tasks(path).tasks)
-    check_same_tasks(tmp_path, TrainerState(), open_tasks(path).tasks)
+        state.require_tasks(tmp_path, open_tasks(path).tasks.digest)
+    TrainerState().require_tasks(tmp_path, open_tasks(path).tasks.digest)
