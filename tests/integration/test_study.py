@@ -12,8 +12,8 @@ import pytest
 from arpo.config import load_config
 from arpo.rollout.config import RandomRuleConfig
 from arpo.study.config import load_study
+from arpo.study.finished_runs import FinishedRuns
 from arpo.study.folder import StudyFolder
-from arpo.study.outcomes import Outcomes
 from arpo.training.config import RlRun
 
 STUDY = """
@@ -88,10 +88,10 @@ def test_a_study_is_stopped_and_goes_on_to_its_report(tmp_path: Path):
     for name, arm in study.arms.items():
         where = folder.test(name, run, 2 if arm.kind == "rl" else 0)
         assert json.loads((where / "summary.json").read_text())["num_tasks"] == 8
-    outcomes = Outcomes(study, folder)
-    random = load_config(RlRun, outcomes.training("random", run) / "config.toml")
-    assert random.rollout.rule == RandomRuleConfig(rate=tuple(outcomes.rates_by_turn("arpo", run)))
-    assert outcomes.step_seconds("half") is not None
+    finished = FinishedRuns(study, folder)
+    random = load_config(RlRun, finished.training("random", run) / "config.toml")
+    assert random.rollout.rule == RandomRuleConfig(rate=tuple(finished.rates_by_turn("arpo", run)))
+    assert finished.step_seconds("half") is not None
 
     (out.parent / "output").unlink()
     assert start(file, out).wait(60) == 0

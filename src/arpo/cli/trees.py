@@ -25,7 +25,7 @@ def tree_picture(tree: RolloutTree) -> Tree:
     return picture
 
 
-def growth_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
+def rollout_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
     """The figures of `arpo rollout` as tables; one that has nothing to show is left out."""
     yield _overview(summary)
     yield _cost(summary)

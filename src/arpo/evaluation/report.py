@@ -13,7 +13,7 @@ from arpo.evaluation.records import Mode, Record, read_records
 from arpo.evaluation.results import RESULTS_FILE
 from arpo.files.whole import write_text
 from arpo.tree import RolloutTree, read_trees
-from arpo.viewer.evaluation import Estimate, EvaluationPage, FigureRow, ShownQuestion, write_evaluation
+from arpo.viewer.evaluation import Estimate, EvaluationPage, MetricRow, ShownQuestion, write_evaluation
 
 Interval = Mapping[str, Any]
 """An interval as `results.json` holds it: value, low, high, num_questions."""
@@ -92,8 +92,8 @@ def _page(run: Path, results: Mapping[str, Any], settings: Mapping[str, str]) ->
         lead=_lead(results),
         tiles=list(_tiles(results)),
         modes=modes,
-        figures=[
-            FigureRow(name=name, meaning=meaning, cells=[_estimate("", results["figures"][m].get(name)) for m in modes])
+        metrics=[
+            MetricRow(name=name, meaning=meaning, cells=[_estimate("", results["figures"][m].get(name)) for m in modes])
             for name, meaning in _meanings(results)
         ],
         groups={key: list(_bars(values, results["mode"])) for key, values in results["groups"].items()},

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from arpo.study.claims_config import ClaimConfig
-from arpo.study.comparisons import Estimate, Figures, difference, estimate, ratio
+from arpo.study.comparisons import Estimate, ResampledMetrics, difference, estimate, ratio
 
 Verdict = Literal["holds", "fails", "open", "none"]
 
@@ -25,12 +25,12 @@ class JudgedClaim:
     """Why nothing can be said yet; None: something can."""
 
 
-def judge(claims: Mapping[str, ClaimConfig], figures: Figures) -> list[JudgedClaim]:
+def judge(claims: Mapping[str, ClaimConfig], figures: ResampledMetrics) -> list[JudgedClaim]:
     """Every claim, in order."""
     return [_judge(name, claim, figures) for name, claim in claims.items()]
 
 
-def _judge(name: str, claim: ClaimConfig, figures: Figures) -> JudgedClaim:
+def _judge(name: str, claim: ClaimConfig, figures: ResampledMetrics) -> JudgedClaim:
     of = figures.of(claim.of, claim.figure, claim.at)
     if claim.against is None:
         found = estimate(of)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arpo.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES, resample_counts
-from arpo.study.found import ArmFound, RunFound
+from arpo.study.arm_results import ArmResult, RunResult
 from arpo.study.measures import QUESTION_MEASURES
 
 Floats = NDArray[np.float64]
@@ -136,7 +136,7 @@ _STUDENT = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646)
 
 
 @dataclass(slots=True)
-class Figures:
+class ResampledMetrics:
     """The columns of every figure of every arm, the questions of a world resampled once for all of them."""
 
     _columns: dict[tuple[str, str, str], dict[Key, Column]] = field(
@@ -152,9 +152,9 @@ class Figures:
         self._columns.setdefault((arm, figure, point), {})[key] = column
 
 
-def collect_figures(arms: Sequence[ArmFound]) -> Figures:
+def collect_metrics(arms: Sequence[ArmResult]) -> ResampledMetrics:
     """The figures of all runs, questions resampled."""
-    figures = Figures()
+    figures = ResampledMetrics()
     worlds = sorted({run.world for arm in arms for run in arm.runs})
     for index, world in enumerate(worlds):
         _collect_tests(figures, [(arm.name, run) for arm in arms for run in arm.runs if run.world == world], seed=index + 1)
@@ -167,7 +167,7 @@ def collect_figures(arms: Sequence[ArmFound]) -> Figures:
     return figures
 
 
-def _collect_tests(figures: Figures, runs: Sequence[tuple[str, RunFound]], seed: int) -> None:
+def _collect_tests(figures: ResampledMetrics, runs: Sequence[tuple[str, RunResult]], seed: int) -> None:
     """Those of one world."""
     places: list[tuple[str, str, str, Key]] = []
     answers: list[Floats] = []

@@ -10,7 +10,7 @@ from arpo.conditions import only_with
 from arpo.config import Config, dotted, parse_config, read_toml
 from arpo.errors import ConfigError
 from arpo.study.claims_config import ClaimConfig
-from arpo.study.own_keys import own_key_in
+from arpo.study.reserved_keys import reserved_key_in
 
 Keys = dict[str, Any]
 Seed = Annotated[int, Field(ge=0)]
@@ -98,7 +98,7 @@ class StudyConfig(Config):
                 f"budget_arm = {self.budget_arm!r}: name an rl arm that has all runs; arms: {', '.join(self.arms)}"
             )
         for section in ("world", "demos", "sft", "rl", "test"):
-            _refuse_own_keys(section, section, getattr(self, section))
+            _refuse_reserved_keys(section, section, getattr(self, section))
         if "num_steps" in self.rl:
             raise ValueError("rl.num_steps is not for this section: the study's num_steps decides it; an arm may have its own")
         for name in self.compare_with:
@@ -114,7 +114,7 @@ class StudyConfig(Config):
 
     def _check_arm_keys(self, name: str, arm: ArmConfig) -> None:
         where = f"arms.{name}.rl"
-        _refuse_own_keys("rl", where, arm.rl)
+        _refuse_reserved_keys("rl", where, arm.rl)
         self._check_learning_rate(where, arm.rl, self.learning_rates_of(name))
         steps = arm.rl.get("num_steps", self.num_steps)
         if isinstance(steps, int) and (steps < self.num_steps or steps % self.checkpoint_every):
@@ -172,8 +172,8 @@ def load_study(paths: Sequence[Path]) -> StudyConfig:
     return parse_config(StudyConfig, united, ", ".join(map(str, paths)))
 
 
-def _refuse_own_keys(section: str, where: str, keys: Keys) -> None:
-    if (found := own_key_in(section, keys)) is not None:
+def _refuse_reserved_keys(section: str, where: str, keys: Keys) -> None:
+    if (found := reserved_key_in(section, keys)) is not None:
         key, decides = found
         raise ValueError(f"{where}.{key} is not for this section: the study's {decides} decides it; leave it out")
 

@@ -24,7 +24,7 @@ QUESTION_MEASURES: Mapping[str, Measure] = {
     "sampled_accuracy": Measure("1", "share of sampled answers to test questions that are right"),
     "pass_at_k": Measure("1", "a right one among k sampled answers, unbiased; k: the study's num_samples"),
 }
-"""Figures of a test: a number per question."""
+"""Metrics of a test: a number per question."""
 
 RUN_MEASURES: Mapping[str, Measure] = {
     "tool_calls_per_task": Measure(
@@ -55,6 +55,6 @@ RUN_MEASURES: Mapping[str, Measure] = {
     "entropy_after_search": Measure("nats", "entropy of the first k tokens after a search result"),
     "entropy_after_python": Measure("nats", "entropy of the first k tokens after a Python result"),
 }
-"""Figures of a training over the steps at which arms are compared: a number per run. The last three are of the saved trees."""
+"""Metrics of a training over the steps at which arms are compared: a number per run. The last three are of the saved trees."""
 
 MEASURES: Mapping[str, Measure] = {**QUESTION_MEASURES, **RUN_MEASURES}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arpo.study.figures import TITLES
+from arpo.study.charts import TITLES
 from arpo.study.table import lead, notes, tables
 from arpo.viewer import page
 
@@ -24,7 +24,7 @@ def write_page(path: Path, results: Mapping[str, Any], figures: Sequence[Path]) 
     Args:
         path: The HTML file.
         results: The content of `results.json`.
-        figures: The pictures of `draw_figures`, which the page holds inline.
+        figures: The pictures of `draw_charts`, which the page holds inline.
     """
     found = tables(results)
     against = [name for name in found if name.startswith("against_")]

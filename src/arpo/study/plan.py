@@ -5,11 +5,11 @@ from pathlib import Path
 
 from arpo.study.config import StudyConfig
 from arpo.study.folder import Run, name_of
+from arpo.study.job_actions import JobActions
 from arpo.study.jobs import Job
-from arpo.study.work import StudyWork
 
 
-def plan_study(study: StudyConfig, work: StudyWork) -> list[Job]:
+def plan_study(study: StudyConfig, actions: JobActions) -> list[Job]:
     """Cold starts first, then times, then run by run, so that what is done at any moment is about as much of every arm.
 
     The budget arm comes first, then those with the most runs. An arm's first run is trained at each learning rate; its other
@@ -18,33 +18,33 @@ def plan_study(study: StudyConfig, work: StudyWork) -> list[Job]:
     """
     ordered = sorted(study.arms, key=lambda arm: (arm != study.budget_arm, -len(study.runs_of(arm))))
     pairs = [(arm, run) for run in study.runs for arm in ordered if run in study.runs_of(arm)]
-    arms = (job for arm, run in pairs for job in _arm(study, work, arm, run))
-    return [*_cold_starts(study, work), *_timings(study, work), *arms]
+    arms = (job for arm, run in pairs for job in _arm(study, actions, arm, run))
+    return [*_cold_starts(study, actions), *_timings(study, actions), *arms]
 
 
-def _cold_starts(study: StudyConfig, work: StudyWork) -> Iterator[Job]:
+def _cold_starts(study: StudyConfig, actions: JobActions) -> Iterator[Job]:
     for world in dict.fromkeys(world for world, _ in study.runs):
         made = f"cold start {world}"
-        yield _job(made, lambda w=world: work.make_cold_start(w), work.folder.world(world) / "sft" / "summary.json")
-        tested = work.folder.cold_test(world) / "summary.json"
-        yield _job(f"test {made}", lambda w=world: work.test_cold_start(w), tested, needs=(made,))
+        yield _job(made, lambda w=world: actions.make_cold_start(w), actions.folder.world(world) / "sft" / "summary.json")
+        tested = actions.folder.cold_test(world) / "summary.json"
+        yield _job(f"test {made}", lambda w=world: actions.test_cold_start(w), tested, needs=(made,))
 
 
-def _timings(study: StudyConfig, work: StudyWork) -> Iterator[Job]:
+def _timings(study: StudyConfig, actions: JobActions) -> Iterator[Job]:
     first = study.runs[0]
     for name, arm in study.arms.items():
         if arm.kind == "rl" and study.timing_steps:
             after = f"cold start {first[0]}" if arm.rates_of is None else _trained(arm.rates_of, first)
-            done = work.folder.timing(name) / "summary.json"
-            yield _job(f"time {name}", lambda a=name: work.time_steps(a), done, needs=(after,), is_alone=True)
+            done = actions.folder.timing(name) / "summary.json"
+            yield _job(f"time {name}", lambda a=name: actions.time_steps(a), done, needs=(after,), is_alone=True)
 
 
-def _arm(study: StudyConfig, work: StudyWork, name: str, run: Run) -> Iterator[Job]:
-    yield from _trainings(study, work, name, run)
+def _arm(study: StudyConfig, actions: JobActions, name: str, run: Run) -> Iterator[Job]:
+    yield from _trainings(study, actions, name, run)
     yield Job(
         name=f"test {name} {name_of(run)}",
-        run=lambda: work.test(name, run),
-        done=lambda: work.is_tested(name, run),
+        run=lambda: actions.test(name, run),
+        done=lambda: actions.is_tested(name, run),
         needs=tuple(dict.fromkeys((_trained(name, run), _trained(study.budget_arm, run), *_timed(study, name)))),
     )
 
@@ -55,7 +55,7 @@ def _timed(study: StudyConfig, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((f"time {name}", f"time {study.budget_arm}")))
 
 
-def _trainings(study: StudyConfig, work: StudyWork, name: str, run: Run) -> Iterator[Job]:
+def _trainings(study: StudyConfig, actions: JobActions, name: str, run: Run) -> Iterator[Job]:
     """One training, or on the first run one per learning rate and the choice among them."""
     arm, first, trained = study.arms[name], study.runs[0], _trained(name, run)
     needs = [f"cold start {run[0]}"]
@@ -67,15 +67,15 @@ def _trainings(study: StudyConfig, work: StudyWork, name: str, run: Run) -> Iter
     if rates and run == first:
         tries = [f"{trained} at {rate:g}" for rate in rates]
         for title, rate in zip(tries, rates, strict=True):
-            done = work.folder.training(name, run, rate) / "summary.json"
-            yield _job(title, lambda r=rate: work.train(name, run, r), done, needs=tuple(needs))
+            done = actions.folder.training(name, run, rate) / "summary.json"
+            yield _job(title, lambda r=rate: actions.train(name, run, r), done, needs=tuple(needs))
         needs = tries
     elif rates:
         needs.append(_trained(name, first))
     yield Job(
         name=trained,
-        run=lambda: work.train_at_best(name, run),
-        done=lambda: work.outcomes.is_trained(name, run),
+        run=lambda: actions.train_at_best(name, run),
+        done=lambda: actions.finished.is_trained(name, run),
         needs=tuple(dict.fromkeys(needs)),
     )
 

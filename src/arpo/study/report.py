@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from arpo.files.whole import write_json, write_text
+from arpo.study.arm_results import read_study
+from arpo.study.charts import draw_charts
 from arpo.study.config import StudyConfig
-from arpo.study.figures import draw_figures
 from arpo.study.folder import StudyFolder
-from arpo.study.found import read_study
 from arpo.study.page import write_page
 from arpo.study.results import make_results, write_questions
 from arpo.study.table import markdown
@@ -27,7 +27,7 @@ def report_study(study: StudyConfig, out: Path, into: Path | None = None) -> lis
     into.mkdir(parents=True, exist_ok=True)
     arms = read_study(study, StudyFolder(out))
     results = make_results(study, arms)
-    figures = draw_figures(results, into / "figures")
+    figures = draw_charts(results, into / "figures")
     return [
         write_json(into / "results.json", results),
         write_questions(into / "questions.parquet", arms),

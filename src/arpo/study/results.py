@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 
 from arpo.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES
 from arpo.files.whole import whole
+from arpo.study.arm_results import ArmResult, PolicyTest, RunResult
 from arpo.study.claims import JudgedClaim, judge
-from arpo.study.comparisons import Estimate, Figures, collect_figures, difference, estimate
+from arpo.study.comparisons import Estimate, ResampledMetrics, collect_metrics, difference, estimate
 from arpo.study.config import StudyConfig
-from arpo.study.found import ArmFound, PolicyTest, RunFound
 from arpo.study.measures import MEASURES, POINTS, QUESTION_MEASURES, RUN_MEASURES
 
 FORMAT = 1
@@ -36,9 +36,9 @@ Results = dict[str, Any]
 """The content of `results.json`."""
 
 
-def make_results(study: StudyConfig, arms: Sequence[ArmFound]) -> Results:
+def make_results(study: StudyConfig, arms: Sequence[ArmResult]) -> Results:
     """All results of what was found."""
-    figures = collect_figures(arms)
+    figures = collect_metrics(arms)
     baselines = dict.fromkeys((*study.compare_with, study.budget_arm))
     return {
         "format": FORMAT,
@@ -56,7 +56,7 @@ def make_results(study: StudyConfig, arms: Sequence[ArmFound]) -> Results:
     }  # fmt: skip
 
 
-def _arm(arm: ArmFound, figures: Figures, baselines: Sequence[str]) -> Results:
+def _arm(arm: ArmResult, figures: ResampledMetrics, baselines: Sequence[str]) -> Results:
     """One arm.
 
     `runs_trained` of `runs_planned` are finished; `learning_rate` is the one chosen, `tried` the validation accuracy of each on
@@ -86,14 +86,14 @@ def _arm(arm: ArmFound, figures: Figures, baselines: Sequence[str]) -> Results:
     }  # fmt: skip
 
 
-def _tests(arm: ArmFound, figures: Figures, point: str) -> Results:
+def _tests(arm: ArmResult, figures: ResampledMetrics, point: str) -> Results:
     short = [run.name for run in arm.runs if point in run.tests and run.tests[point].is_short]
     return {"short_runs": short} | _estimates(
         (name, estimate(figures.of(arm.name, name, point))) for name in QUESTION_MEASURES
     )  # fmt: skip
 
 
-def _against(arm: str, other: str, figures: Figures) -> Results:
+def _against(arm: str, other: str, figures: ResampledMetrics) -> Results:
     found: Results = {}
     for point in POINTS:
         differences = _estimates(
@@ -108,7 +108,7 @@ def _estimates(found: Iterator[tuple[str, Estimate | None]]) -> Results:
     return {name: asdict(value) for name, value in found if value is not None}
 
 
-def _entropy_by_step(runs: Sequence[RunFound]) -> list[tuple[int, float, int]]:
+def _entropy_by_step(runs: Sequence[RunResult]) -> list[tuple[int, float, int]]:
     by_step: dict[int, list[float]] = {}
     for run in runs:
         for step, value in run.training.entropy_by_step if run.training else ():
@@ -116,7 +116,7 @@ def _entropy_by_step(runs: Sequence[RunFound]) -> list[tuple[int, float, int]]:
     return [(step, fmean(values), len(values)) for step, values in sorted(by_step.items())]
 
 
-def _branch_rates(runs: Sequence[RunFound]) -> list[Results]:
+def _branch_rates(runs: Sequence[RunResult]) -> list[Results]:
     counts: dict[int, list[int]] = {}
     for run in runs:
         for row in run.training.branch_rate_by_turn if run.training else ():
@@ -129,7 +129,7 @@ def _branch_rates(runs: Sequence[RunFound]) -> list[Results]:
     ]
 
 
-def _run(run: RunFound) -> Results:
+def _run(run: RunResult) -> Results:
     """One run.
 
     `tests`: point -> step, tool calls issued by then, spent, budget, is_short, num_questions and a value per figure;
@@ -165,7 +165,7 @@ def _claim(judged: JudgedClaim) -> Results:
     }
 
 
-def write_questions(path: Path, arms: Sequence[ArmFound]) -> Path:
+def write_questions(path: Path, arms: Sequence[ArmResult]) -> Path:
     """Write `questions.parquet`, whole or not at all; return its path."""
     with whole(path) as partial, pq.ParquetWriter(partial, _SCHEMA, compression="zstd") as writer:
         for arm in arms:
@@ -182,7 +182,7 @@ _SCHEMA = pa.schema([
 ])  # fmt: skip
 
 
-def _columns(arm: str, run: RunFound, point: str, test: PolicyTest) -> Mapping[str, pa.Array]:
+def _columns(arm: str, run: RunResult, point: str, test: PolicyTest) -> Mapping[str, pa.Array]:
     answers = test.answers
     size = len(answers.task_ids)
     same = {"arm": arm, "world": run.world, "seed": run.seed, "point": point, "step": test.step}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from arpo.study.config import StudyConfig
 from arpo.study.folder import StudyFolder
+from arpo.study.job_actions import JobActions
 from arpo.study.jobs import Commands, run_jobs
 from arpo.study.plan import plan_study
-from arpo.study.work import StudyWork
 from arpo.tracking.progress import Progress
 from arpo.tracking.run_directory import RunDirectory
 
@@ -33,7 +33,7 @@ def run_study(study: StudyConfig, out: Path, *, at_once: int, num_threads: int, 
 
 
 @contextmanager
-def hold_study(study: StudyConfig, out: Path, commands: Commands, num_threads: int) -> Iterator[StudyWork]:
+def hold_study(study: StudyConfig, out: Path, commands: Commands, num_threads: int) -> Iterator[JobActions]:
     """The work of a study whose folder is held, and whose every configuration has been made.
 
     Raises:
@@ -42,6 +42,6 @@ def hold_study(study: StudyConfig, out: Path, commands: Commands, num_threads: i
     """
     out.mkdir(parents=True, exist_ok=True)
     with RunDirectory(out):
-        work = StudyWork(study, StudyFolder(out), commands, num_threads)
+        work = JobActions(study, StudyFolder(out), commands, num_threads)
         work.check()
         yield work

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from arpo.study.found import COLD_START
+from arpo.study.arm_results import COLD_START
 from arpo.study.measures import POINTS, QUESTION_MEASURES
 
 Results = Mapping[str, Any]

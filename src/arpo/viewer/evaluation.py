@@ -33,7 +33,7 @@ class Estimate:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class FigureRow:
+class MetricRow:
     """A row of the table of figures."""
 
     name: str
@@ -71,7 +71,7 @@ class EvaluationPage:
     lead: str
     tiles: Sequence[Estimate]
     modes: Sequence[str]
-    figures: Sequence[FigureRow]
+    metrics: Sequence[MetricRow]
     groups: Mapping[str, Sequence[Estimate]]
     """Per key of the tasks' data, a bar per value."""
     group_metric: str

@@ -13,8 +13,8 @@ from arpo.errors import DataError
 from arpo.tracking import series
 from arpo.tree.entropy import EntropyCurve
 from arpo.viewer.charts import moving_average
-from arpo.viewer.figures import MIN_SHARE
 from arpo.viewer.plot_style import BLUE, MUTED, ORANGE, STYLE, save_png
+from arpo.viewer.report_content import MIN_SHARE
 from arpo.viewer.run import RunRecord, read_run
 
 

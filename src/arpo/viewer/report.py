@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arpo.viewer.figures import (
+from arpo.viewer.page import write_page
+from arpo.viewer.report_content import (
     BRANCH_CHARTS,
     COST_CHARTS,
     HEALTH_CHARTS,
@@ -19,7 +20,6 @@ from arpo.viewer.figures import (
     metric_charts,
     phase_bars,
 )
-from arpo.viewer.page import write_page
 from arpo.viewer.run import read_run
 from arpo.viewer.tokens import find_decoder
 from arpo.viewer.tree_view import tree_view

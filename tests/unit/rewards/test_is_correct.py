@@ -10,7 +10,7 @@ from arpo.rewards.build import build_scorer
 from arpo.rewards.config import RewardConfig
 from arpo.rewards.graders import GRADERS
 from arpo.rewards.scoring import mean_scores
-from arpo.study.work import right_answers
+from arpo.study.job_actions import right_answers
 from arpo.training.checkpoint import TrainerState
 from arpo.training.task_filter import TaskFilter
 from arpo.tree import RolloutTree, Trajectory

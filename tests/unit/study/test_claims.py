@@ -10,7 +10,7 @@ from arpo.errors import ConfigError
 from arpo.evaluation.bootstrap import NUM_RESAMPLES
 from arpo.study.claims import JudgedClaim, judge
 from arpo.study.claims_config import ClaimConfig
-from arpo.study.comparisons import Column, Figures
+from arpo.study.comparisons import Column, ResampledMetrics
 
 CALLS = {"about": "half", "of": "a", "against": "b", "figure": "tool_calls_per_task", "measure": "ratio"}
 
@@ -21,7 +21,7 @@ def claim(**keys: Any) -> ClaimConfig:
 
 def judged(found: ClaimConfig, a: list[float], b: list[float]) -> JudgedClaim:
     """With the figure's values in runs (0, 0), (0, 1), … of both arms, and entropies of a tenth of them."""
-    figures = Figures()
+    figures = ResampledMetrics()
     for arm, values in (("a", a), ("b", b)):
         for seed, value in enumerate(values):
             for name, scaled in (("tool_calls_per_task", value), ("entropy_end", value / 10)):

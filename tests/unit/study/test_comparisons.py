@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from arpo.evaluation.bootstrap import NUM_RESAMPLES
-from arpo.study.comparisons import Column, Columns, collect_figures, difference, estimate, ratio, student
-from arpo.study.found import Answers, ArmFound, PolicyTest, RunFound
+from arpo.study.arm_results import ArmResult, PolicyTest, QuestionAnswers, RunResult
+from arpo.study.comparisons import Column, Columns, collect_metrics, difference, estimate, ratio, student
 
 
 def constant(*values: float) -> Columns:
@@ -16,17 +16,17 @@ def constant(*values: float) -> Columns:
     return {(0, seed): Column(value, np.full(NUM_RESAMPLES, value)) for seed, value in enumerate(values)}
 
 
-def arm(name: str, right: Mapping[tuple[int, int], Sequence[float]]) -> ArmFound:
+def arm(name: str, right: Mapping[tuple[int, int], Sequence[float]]) -> ArmResult:
     """An arm with greedy answers at equal steps."""
-    runs: list[RunFound] = []
+    runs: list[RunResult] = []
     for (world, seed), values in right.items():
         ids = tuple(f"q{i}" for i in range(len(values)))
-        answers = Answers(
+        answers = QuestionAnswers(
             task_ids=ids, num_samples=[0] * len(ids), num_right=[0] * len(ids), figures={"accuracy": np.array(values)}
         )
         test = PolicyTest(step=1, spent=None, budget=None, is_short=False, answers=answers)
-        runs.append(RunFound(world=world, seed=seed, tests={"steps": test}, training=None))
-    return ArmFound(name=name, about="", num_planned=len(runs), runs=runs, tried={})
+        runs.append(RunResult(world=world, seed=seed, tests={"steps": test}, training=None))
+    return ArmResult(name=name, about="", num_planned=len(runs), runs=runs, tried={})
 
 
 def test_a_mean_over_two_runs_without_questions() -> None:
@@ -44,7 +44,7 @@ def test_a_mean_over_two_runs_without_questions() -> None:
 
 def test_one_run_knows_of_its_questions_alone() -> None:
     """100 questions, 30 right: resampled means are Binomial(100, 0.3) / 100, whose middle 95 % is 0.21 to 0.39."""
-    figures = collect_figures([arm("a", {(0, 0): [1.0] * 30 + [0.0] * 70})])
+    figures = collect_metrics([arm("a", {(0, 0): [1.0] * 30 + [0.0] * 70})])
     found = estimate(figures.of("a", "accuracy", "steps"))
     assert found is not None
     assert (found.value, found.low, found.high) == pytest.approx((0.3, 0.21, 0.39), abs=0.011)
@@ -58,8 +58,8 @@ def test_runs_of_a_world_get_the_same_questions() -> None:
     draws both (variance 0.0025 / 2), else one twice (0.0025): 0.75 · 0.0025, width 0.17.
     """
     right = [1.0] * 50 + [0.0] * 50
-    same = collect_figures([arm("a", {(0, 0): right, (0, 1): right})])
-    other = collect_figures([arm("a", {(0, 0): right, (1, 0): right})])
+    same = collect_metrics([arm("a", {(0, 0): right, (0, 1): right})])
+    other = collect_metrics([arm("a", {(0, 0): right, (1, 0): right})])
     widths: list[float] = []
     for figures in (same, other):
         found = estimate(figures.of("a", "accuracy", "steps"))
@@ -72,7 +72,7 @@ def test_a_difference_is_paired_by_run_and_question() -> None:
     """Both arms vary from run to run and question to question, but one is right on exactly one question more everywhere."""
     a = {(0, 0): [1.0] * 11 + [0.0] * 9, (1, 0): [0.0] * 19 + [1.0], (2, 7): [1.0] * 20}
     b = {(0, 0): [1.0] * 10 + [0.0] * 10, (1, 0): [0.0] * 20}
-    figures = collect_figures([arm("a", a), arm("b", b)])
+    figures = collect_metrics([arm("a", a), arm("b", b)])
     found = difference(figures.of("a", "accuracy", "steps"), figures.of("b", "accuracy", "steps"))
     assert found is not None
     assert found.value == pytest.approx(0.05)
@@ -85,7 +85,7 @@ def test_a_difference_is_paired_by_run_and_question() -> None:
 
 def test_equal_arms_do_not_differ_at_all() -> None:
     right = {(0, 0): [1.0, 0.0, 1.0], (1, 0): [0.0, 0.0, 1.0]}
-    figures = collect_figures([arm("a", right), arm("b", right)])
+    figures = collect_metrics([arm("a", right), arm("b", right)])
     found = difference(figures.of("a", "accuracy", "steps"), figures.of("b", "accuracy", "steps"))
     assert found is not None
     assert (found.value, found.low, found.high, found.t_low, found.t_high) == (0, 0, 0, 0, 0)

@@ -3,14 +3,14 @@ import pytest
 from arpo.errors import RunError
 from arpo.study.config import StudyConfig
 from arpo.study.folder import StudyFolder
+from arpo.study.job_actions import JobActions
 from arpo.study.jobs import Commands
 from arpo.study.plan import plan_study
-from arpo.study.work import StudyWork
 
 
 @pytest.fixture
 def jobs(study: StudyConfig, folder: StudyFolder):
-    work = StudyWork(study, folder, Commands(), num_threads=1)
+    work = JobActions(study, folder, Commands(), num_threads=1)
     work.check()
     return {job.name: job for job in plan_study(study, work)}
 

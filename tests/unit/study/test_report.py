@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from arpo.errors import DataError
+from arpo.study.arm_results import read_study
 from arpo.study.folder import StudyFolder
-from arpo.study.found import read_study
 from arpo.study.report import report_study
 from arpo.study.results import make_results
 from arpo.study.table import markdown

@@ -11,7 +11,7 @@ import pytest
 
 from arpo.tree import NodeKind, RolloutTree
 from arpo.types import Message, Parse, Reward, Task
-from arpo.viewer.evaluation import Estimate, EvaluationPage, FigureRow, ShownQuestion, write_evaluation
+from arpo.viewer.evaluation import Estimate, EvaluationPage, MetricRow, ShownQuestion, write_evaluation
 
 from .browser import load, needs_browser
 from .conftest import make_tokenizer, make_tree
@@ -33,7 +33,7 @@ def page_of(questions: list[ShownQuestion]) -> EvaluationPage:
     score = Estimate(name="score", text="0.5", interval="0.2 to 0.8", bar=(0.2, 0.5, 0.8))
     return EvaluationPage(
         title="calm", lead="4 questions", tiles=[score], modes=["greedy"], groups={"level": [score]}, group_metric="score",
-        figures=[FigureRow(name=name, meaning="right", cells=[cell]) for name, cell in (("score", score), ("f1", None))],
+        metrics=[MetricRow(name=name, meaning="right", cells=[cell]) for name, cell in (("score", score), ("f1", None))],
         notes=["A note."], questions=questions, settings={"policy": "p"},
     )  # fmt: skip
 

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         console.out(dump_config(config), end="")
         return 0
-    from arpo.cli.trees import growth_tables, tree_picture
+    from arpo.cli.trees import rollout_tables, tree_picture
     from arpo.evaluation.rollouts import grow_rollouts
     from arpo.tree import RolloutTree
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt(f"go on with `arpo rollout --resume {config.out}`") from None
     for tree in shown:
         console.print(tree_picture(tree), soft_wrap=False)
-    for table in growth_tables(summary):
+    for table in rollout_tables(summary):
         console.print(table)
     console.print(f"  {config.out / 'summary.json'}\n  `arpo view {config.out}` shows the trees", markup=False, soft_wrap=True)
     return 0

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
 from arpo.files.whole import whole, write_text
-from arpo.study.bias.figures import Figures
+from arpo.study.bias.measurement import Measurement
 from arpo.study.bias.run import BiasStudy
 
 EXACT = 1e-12
@@ -59,12 +59,12 @@ def _percent(bias: float) -> str:
     return "0" if bias < EXACT else f"{100 * bias:.1f}"
 
 
-def _with_interval(figures: Figures) -> str:
+def _with_interval(figures: Measurement) -> str:
     low, high = figures.interval or (figures.bias, figures.bias)
     return f"{100 * figures.bias:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def _grid(figures: Sequence[Figures], cell: Callable[[Figures], str]) -> str:
+def _grid(figures: Sequence[Measurement], cell: Callable[[Measurement], str]) -> str:
     growths, estimators = _axes(figures)
     cells = {(f.growth, f.estimator): cell(f) for f in figures}
     tokens = {f.growth: f"{f.num_tokens:.1f}" for f in figures}
@@ -72,25 +72,25 @@ def _grid(figures: Sequence[Figures], cell: Callable[[Figures], str]) -> str:
     return _table(["rule", *estimators, "tokens"], rows)
 
 
-def _list(figures: Sequence[Figures]) -> str:
+def _list(figures: Sequence[Measurement]) -> str:
     rows = [
         [f.growth, f.estimator, _percent(f.bias), f"{f.scale:.4f}", f"{f.cosine:.4f}", f"{f.variance:.3f}"] for f in figures
     ]
     return _table(["rule", "estimator", "bias %", "scale", "cosine", "variance"], rows)
 
 
-def _ranges(policies: Sequence[Sequence[Figures]]) -> str:
+def _ranges(policies: Sequence[Sequence[Measurement]]) -> str:
     growths, estimators = _axes(policies[0])
     biases = {(f.growth, f.estimator): sorted(_bias_of(p, f.growth, f.estimator) for p in policies) for f in policies[0]}
     rows = [[g, *(f"{_percent(biases[g, e][0])} to {_percent(biases[g, e][-1])}" for e in estimators)] for g in growths]
     return _table(["rule", *estimators], rows)
 
 
-def _bias_of(figures: Sequence[Figures], growth: str, estimator: str) -> float:
+def _bias_of(figures: Sequence[Measurement], growth: str, estimator: str) -> float:
     return next(f.bias for f in figures if (f.growth, f.estimator) == (growth, estimator))
 
 
-def _axes(figures: Sequence[Figures]) -> tuple[list[str], list[str]]:
+def _axes(figures: Sequence[Measurement]) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(f.growth for f in figures)), list(dict.fromkeys(f.estimator for f in figures))
 
 
@@ -108,7 +108,7 @@ def draw(study: BiasStudy, path: Path) -> None:
     plt.close(figure)
 
 
-def _draw_map(axes: Axes, figures: Sequence[Figures]) -> None:
+def _draw_map(axes: Axes, figures: Sequence[Measurement]) -> None:
     growths, estimators = _axes(figures)
     biases = np.array([[_bias_of(figures, g, e) for e in estimators] for g in growths])
     shown = np.where(biases < EXACT, np.nan, biases)
@@ -125,7 +125,7 @@ def _draw_map(axes: Axes, figures: Sequence[Figures]) -> None:
     axes.set_title("Bias in % of the gradient, every group enumerated (M = 4, N = 2); 0 is exact", fontsize=11)
 
 
-def _draw_intervals(axes: Axes, figures: Sequence[Figures]) -> None:
+def _draw_intervals(axes: Axes, figures: Sequence[Measurement]) -> None:
     growths, estimators = _axes(figures)
     for place, (estimator, (colour, marker)) in enumerate(zip(estimators, STYLES, strict=True)):
         rows = [f for f in figures if f.estimator == estimator]

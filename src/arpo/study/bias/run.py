@@ -1,12 +1,12 @@
 """The study: exact figures of small groups, also under other policies, and sampled figures of groups of a usual size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from arpo.study.bias.combinations import RULES, common_estimators, further_estimators, growth, main_estimators
 from arpo.study.bias.decision_tree import DecisionTree
 from arpo.study.bias.estimators import Estimator
-from arpo.study.bias.figures import NUM_BLOCKS, Figures, exact_figures, sampled_figures
+from arpo.study.bias.measurement import NUM_BLOCKS, Measurement, measure_by_sampling, measure_exactly
 from arpo.study.bias.rollouts import Growth
 from arpo.tracking.progress import Progress
 
@@ -20,13 +20,13 @@ IN_PRACTICE = ("none", "random", "arpo, k = 1", "arpo, k = 2", "aepo, probe, k =
 class BiasStudy:
     """What was measured."""
 
-    exact: list[Figures]
+    exact: list[Measurement]
     """Every rule, with and without top-ups, under the main estimators: M = 4, N = 2."""
-    further: list[Figures]
+    further: list[Measurement]
     """Attribution and aggregation: M = 4, N = 2, rules `none` and `arpo, k = 1`."""
-    policies: list[list[Figures]]
+    policies: list[list[Measurement]]
     """Per further policy with random logits, as the runner grows groups (with top-ups): M = 4, N = 2."""
-    sampled: list[Figures]
+    sampled: list[Measurement]
     """As the runner grows groups, M = 16, N = 8, with intervals, under the common estimators."""
     num_groups: int
     """Groups sampled per row of `sampled`."""
@@ -53,26 +53,28 @@ def run_bias_study(*, num_policies: int, num_groups: int, seed: int, progress: P
             _exact(f"policy {index}", DecisionTree.random(index), in_practice, main_estimators(), progress)
             for index in range(num_policies)
         ],
-        sampled=_sampled(tree, large, num_groups, seed, progress),
+        sampled=_measure(
+            "large groups",
+            large,
+            lambda growth: measure_by_sampling(tree, growth, common_estimators(), num_groups=num_groups, seed=seed),
+            progress,
+        ),
         num_groups=num_groups // NUM_BLOCKS * NUM_BLOCKS,
     )
 
 
 def _exact(
     title: str, tree: DecisionTree, growths: Sequence[Growth], estimators: Sequence[Estimator], progress: Progress
-) -> list[Figures]:
-    figures: list[Figures] = []
+) -> list[Measurement]:
+    return _measure(title, growths, lambda growth: measure_exactly(tree, growth, estimators), progress)
+
+
+def _measure(
+    title: str, growths: Sequence[Growth], measure: Callable[[Growth], list[Measurement]], progress: Progress
+) -> list[Measurement]:
+    rows: list[Measurement] = []
     with progress.phase(title, total=len(growths), unit="rule") as phase:
-        for way in growths:
-            figures += exact_figures(tree, way, estimators)
+        for growth in growths:
+            rows += measure(growth)
             phase.advance()
-    return figures
-
-
-def _sampled(tree: DecisionTree, growths: Sequence[Growth], num_groups: int, seed: int, progress: Progress) -> list[Figures]:
-    figures: list[Figures] = []
-    with progress.phase("large groups", total=len(growths), unit="rule") as phase:
-        for way in growths:
-            figures += sampled_figures(tree, way, common_estimators(), num_groups=num_groups, seed=seed)
-            phase.advance()
-    return figures
+    return rows

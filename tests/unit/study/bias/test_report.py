@@ -3,15 +3,15 @@ from pathlib import Path
 
 from arpo.study.bias.combinations import common_estimators, growth, main_estimators
 from arpo.study.bias.decision_tree import DecisionTree
-from arpo.study.bias.figures import exact_figures, sampled_figures
+from arpo.study.bias.measurement import measure_by_sampling, measure_exactly
 from arpo.study.bias.report import write_study
 from arpo.study.bias.run import BiasStudy
 
 
 def test_the_tables_say_what_was_measured(tmp_path: Path):
     tree, way = DecisionTree.of_study(), growth("arpo, k = 1", group_size=2, num_initial=1, tops_up=False)
-    exact = exact_figures(tree, way, main_estimators())
-    sampled = sampled_figures(tree, way, common_estimators(), num_groups=100, seed=0)
+    exact = measure_exactly(tree, way, main_estimators())
+    sampled = measure_by_sampling(tree, way, common_estimators(), num_groups=100, seed=0)
     write_study(BiasStudy(exact=exact, further=exact[:1], policies=[exact, exact], sampled=sampled, num_groups=100), tmp_path)
     text = (tmp_path / "bias.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith("| arpo, k = 1 |"))

@@ -9,7 +9,7 @@ from arpo.batching.policy_batch import make_policy_batches
 from arpo.study.bias.combinations import further_estimators, growth, main_estimators
 from arpo.study.bias.decision_tree import DecisionTree
 from arpo.study.bias.estimators import Estimator
-from arpo.study.bias.figures import Figures, exact_figures, sampled_figures
+from arpo.study.bias.measurement import Measurement, measure_by_sampling, measure_exactly
 from arpo.study.bias.rollouts import sample_trees
 from arpo.training.algorithm_config import OutcomeAdvantageConfig, PpoClipLossConfig
 from arpo.training.credit import assign_credit
@@ -18,22 +18,24 @@ EXACT = 1e-12
 VISIBLE = 0.01
 
 
-def figures(rule: str, *, tops_up: bool = False, policy: DecisionTree | None = None, group_size: int = 4) -> dict[str, Figures]:
+def measure(
+    rule: str, *, tops_up: bool = False, policy: DecisionTree | None = None, group_size: int = 4
+) -> dict[str, Measurement]:
     way = growth(rule, group_size=group_size, num_initial=2, tops_up=tops_up)
-    return {f.estimator: f for f in exact_figures(policy or DecisionTree.of_study(), way, main_estimators())}
+    return {f.estimator: f for f in measure_exactly(policy or DecisionTree.of_study(), way, main_estimators())}
 
 
 @pytest.fixture(scope="module")
-def independent() -> dict[str, Figures]:
-    return figures("none", tops_up=True, group_size=3)
+def independent() -> dict[str, Measurement]:
+    return measure("none", tops_up=True, group_size=3)
 
 
 @pytest.fixture(scope="module")
-def prefix_only() -> dict[str, Figures]:
-    return figures("arpo, k = 1")
+def prefix_only() -> dict[str, Measurement]:
+    return measure("arpo, k = 1")
 
 
-def test_independent_trajectories_are_unbiased_with_any_baseline_and_the_scale_is_known(independent: dict[str, Figures]):
+def test_independent_trajectories_are_unbiased_with_any_baseline_and_the_scale_is_known(independent: dict[str, Measurement]):
     # The sum of three leaves: 3 g; the group mean holds each leaf's own reward: 3 * (1 - 1/3) = 2 g.
     for baseline, scale in (("none", 3), ("leave_one_out", 3), ("subtree_out", 3), ("group_mean", 2)):
         row = independent[f"uniform {baseline}"]
@@ -41,7 +43,7 @@ def test_independent_trajectories_are_unbiased_with_any_baseline_and_the_scale_i
         assert row.scale == pytest.approx(scale, rel=1e-12)
 
 
-def test_the_standard_deviation_biases_even_independent_trajectories(independent: dict[str, Figures]):
+def test_the_standard_deviation_biases_even_independent_trajectories(independent: dict[str, Measurement]):
     """It depends on the rewards it divides; the direction survives only where there are two values of reward."""
     assert independent["uniform group_mean / std"].bias > VISIBLE
 
@@ -51,7 +53,7 @@ def test_the_standard_deviation_biases_even_independent_trajectories(independent
     ["arpo, k = 1", "aepo, N given, k = 1", *(pytest.param(r, marks=pytest.mark.slow) for r in ("random", "arpo_released"))],
 )
 def test_inverse_branching_with_subtree_out_is_unbiased_where_the_prefix_alone_decides(rule: str):
-    rows = figures(rule, group_size=4 if rule == "arpo, k = 1" else 3)
+    rows = measure(rule, group_size=4 if rule == "arpo, k = 1" else 3)
     for baseline in ("none", "subtree_out"):
         assert rows[f"inverse_branching {baseline}"].bias < EXACT
         assert rows[f"inverse_branching {baseline}"].scale == pytest.approx(2, rel=1e-12)  # N
@@ -59,11 +61,11 @@ def test_inverse_branching_with_subtree_out_is_unbiased_where_the_prefix_alone_d
 
 def test_it_is_for_other_policies_too():
     for seed in (1, 2):
-        rows = figures("arpo, k = 1", policy=DecisionTree.random(seed), group_size=3)
+        rows = measure("arpo, k = 1", policy=DecisionTree.random(seed), group_size=3)
         assert rows["inverse_branching subtree_out"].bias < EXACT
 
 
-def test_uniform_leaves_and_baselines_with_siblings_are_biased(prefix_only: dict[str, Figures]):
+def test_uniform_leaves_and_baselines_with_siblings_are_biased(prefix_only: dict[str, Measurement]):
     for name in (
         "uniform none", "uniform subtree_out", "uniform group_mean / std",
         "inverse_branching leave_one_out", "inverse_branching group_mean",
@@ -73,12 +75,12 @@ def test_uniform_leaves_and_baselines_with_siblings_are_biased(prefix_only: dict
 
 @pytest.mark.parametrize("rule", ["arpo, k = 2", "token_entropy"])
 def test_rules_that_look_at_the_original_s_own_continuation_are_biased(rule: str):
-    rows = figures(rule, group_size=3)
+    rows = measure(rule, group_size=3)
     assert min(rows["inverse_branching none"].bias, rows["inverse_branching subtree_out"].bias) > VISIBLE
 
 
 def test_top_ups_bias_the_baseline_and_the_scale_but_not_the_weights():
-    rows = figures("arpo, k = 1", tops_up=True, group_size=3)
+    rows = measure("arpo, k = 1", tops_up=True, group_size=3)
     assert rows["inverse_branching none"].bias < EXACT
     # The expected number of trajectories from the prompt: a third one iff both do without "as" (0.7 * 0.8), where they branch.
     assert rows["inverse_branching none"].scale == pytest.approx(2 + 0.44**2, rel=1e-12)
@@ -87,14 +89,14 @@ def test_top_ups_bias_the_baseline_and_the_scale_but_not_the_weights():
 
 
 def test_a_number_of_trajectories_that_the_probe_decides_biases_the_baseline_alone():
-    rows = figures("aepo, probe, k = 1", group_size=3)
+    rows = measure("aepo, probe, k = 1", group_size=3)
     assert rows["inverse_branching none"].bias < EXACT
     assert rows["inverse_branching subtree_out"].bias > VISIBLE
 
 
 def test_attribution_changes_nothing_at_ratio_one():
     way = growth("arpo, k = 1", group_size=3, num_initial=2, tops_up=False)
-    rows = {f.estimator: f for f in exact_figures(DecisionTree.of_study(), way, further_estimators())}
+    rows = {f.estimator: f for f in measure_exactly(DecisionTree.of_study(), way, further_estimators())}
     for base in ("uniform group_mean / std", "inverse_branching subtree_out"):
         for mode in ("hard", "mixed"):
             assert rows[f"{base}, {mode}"].bias == pytest.approx(rows[base].bias, abs=EXACT)
@@ -105,8 +107,8 @@ def test_attribution_changes_nothing_at_ratio_one():
 def test_sampled_figures_agree_with_the_exact_ones():
     way = growth("arpo, k = 1", group_size=4, num_initial=2, tops_up=False)
     chosen = [e for e in main_estimators() if e.name in ("uniform group_mean", "inverse_branching subtree_out")]
-    exact = exact_figures(DecisionTree.of_study(), way, chosen)
-    sampled = sampled_figures(DecisionTree.of_study(), way, chosen, num_groups=500, seed=1)
+    exact = measure_exactly(DecisionTree.of_study(), way, chosen)
+    sampled = measure_by_sampling(DecisionTree.of_study(), way, chosen, num_groups=500, seed=1)
     for known, row in zip(exact, sampled, strict=True):
         assert row.interval is not None
         assert row.interval[0] <= known.bias + 1e-9 <= row.interval[1] + 1e-6

@@ -7,7 +7,7 @@ from arpo.config import dotted
 
 _RUN_KEYS = {"out": "--out", "seed": "runs"}
 
-OWN_KEYS: Mapping[str, Mapping[str, str]] = {
+RESERVED_KEYS: Mapping[str, Mapping[str, str]] = {
     "world": _RUN_KEYS | {"num_test": "num_test"},
     "demos": _RUN_KEYS,
     "sft": _RUN_KEYS,
@@ -31,10 +31,10 @@ OWN_KEYS: Mapping[str, Mapping[str, str]] = {
 """Section -> dotted key of the command -> the study's key or option that decides it."""
 
 
-def own_key_in(section: str, keys: Mapping[str, Any]) -> tuple[str, str] | None:
+def reserved_key_in(section: str, keys: Mapping[str, Any]) -> tuple[str, str] | None:
     """The first key of a section that the study gives itself, and what decides it; None: there is none.
 
     Example: ("rl", {"validation": {"every": 5}}) -> ("validation.every", "num_steps")
     """
-    own = OWN_KEYS[section]
+    own = RESERVED_KEYS[section]
     return next(((key, own[key]) for key in dotted(keys) if key in own), None)

@@ -16,7 +16,7 @@ NUM_BLOCKS = 50
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Figures:
+class Measurement:
     """How one estimator does on the groups of one growth; g is the true gradient, g_hat the estimate from one group."""
 
     growth: str
@@ -41,18 +41,18 @@ class Figures:
         return self.variance * self.num_tokens
 
 
-def exact_figures(tree: DecisionTree, growth: Growth, estimators: Sequence[Estimator]) -> list[Figures]:
-    """Figures from the sum over every group that can grow."""
+def measure_exactly(tree: DecisionTree, growth: Growth, estimators: Sequence[Estimator]) -> list[Measurement]:
+    """Measurements from the sum over every group that can grow."""
     trees, probabilities = all_trees(tree, growth)
     sums = _Sums(tree, growth, estimators)
     sums.add(trees, np.array(probabilities), 0)
     return sums.figures(with_intervals=False)
 
 
-def sampled_figures(
+def measure_by_sampling(
     tree: DecisionTree, growth: Growth, estimators: Sequence[Estimator], *, num_groups: int, seed: int
-) -> list[Figures]:
-    """Figures from sampled groups, in blocks of equal size; the square of the bias is estimated without bias of its own."""
+) -> list[Measurement]:
+    """Measurements from sampled groups, in blocks of equal size; the estimate of the squared bias is unbiased."""
     sums = _Sums(tree, growth, estimators)
     size = num_groups // NUM_BLOCKS
     for block in range(NUM_BLOCKS):
@@ -83,11 +83,11 @@ class _Sums:
         lengths = [sum(len(n.token_ids) for n in t.nodes if n.is_sampled) for t in trees]
         self._tokens += float(weights @ np.array(lengths))
 
-    def figures(self, *, with_intervals: bool) -> list[Figures]:
+    def figures(self, *, with_intervals: bool) -> list[Measurement]:
         """One row per estimator."""
         return [self._row(index, e.name, with_intervals) for index, e in enumerate(self._estimators)]
 
-    def _row(self, index: int, name: str, with_intervals: bool) -> Figures:
+    def _row(self, index: int, name: str, with_intervals: bool) -> Measurement:
         truth, means = self._truth, self._means[:, index]
         norm = float(np.linalg.norm(truth))
         mean = means.sum(axis=0)
@@ -98,7 +98,7 @@ class _Sums:
             estimate, error = _squared_bias(means / self._weights[:, None], truth)
             bias, low = max(estimate, 0.0) ** 0.5, max(estimate - 1.96 * error, 0.0) ** 0.5
             interval = (low, (max(estimate, 0.0) + 1.96 * error) ** 0.5)
-        return Figures(
+        return Measurement(
             growth=self._growth.name,
             estimator=name,
             scale=scale,

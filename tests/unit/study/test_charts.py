@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from arpo.study.figures import TITLES, draw_figures
+from arpo.study.arm_results import read_study
+from arpo.study.charts import TITLES, draw_charts
 from arpo.study.folder import StudyFolder
-from arpo.study.found import read_study
 from arpo.study.page import write_page
 from arpo.study.results import make_results
 
@@ -28,7 +28,7 @@ def results(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_every_picture_is_drawn_and_none_is_blank(results: dict[str, Any], tmp_path: Path) -> None:
-    drawn = draw_figures(results, tmp_path / "figures")
+    drawn = draw_charts(results, tmp_path / "figures")
     assert [path.stem for path in drawn] == list(TITLES)
     for path in drawn:
         with Image.open(path) as picture:
@@ -41,12 +41,12 @@ def test_every_picture_is_drawn_and_none_is_blank(results: dict[str, Any], tmp_p
 def test_what_is_not_known_is_not_drawn(tmp_path: Path) -> None:
     study = study_of()
     nothing = make_results(study, read_study(study, StudyFolder(tmp_path)))
-    assert draw_figures(nothing, tmp_path / "figures") == []
+    assert draw_charts(nothing, tmp_path / "figures") == []
 
 
 def test_the_page_holds_pictures_tables_and_escaped_words(results: dict[str, Any], tmp_path: Path) -> None:
     results["arms"]["grpo"]["about"] = "<script>alert(1)</script>"
-    pictures = draw_figures(results, tmp_path / "figures")
+    pictures = draw_charts(results, tmp_path / "figures")
     page = write_page(tmp_path / "report.html", results, pictures).read_text()
     assert page.count("data:image/png;base64,") == len(pictures)
     assert "<script" not in page

@@ -1,7 +1,7 @@
 from typing import Any
 
 from arpo.tree.entropy import entropy_by_distance
-from arpo.viewer.figures import before_after_rows, evaluation_table, headlines, learning_charts, phase_bars
+from arpo.viewer.report_content import before_after_rows, evaluation_table, headlines, learning_charts, phase_bars
 from arpo.viewer.run import RunRecord
 
 

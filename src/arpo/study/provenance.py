@@ -8,7 +8,7 @@ from arpo.config import dotted
 from arpo.errors import ConfigError
 
 
-def check_made_from(then: Mapping[str, Any], now: Mapping[str, Any], made: Path, ignored: Collection[str] = ()) -> None:
+def check_provenance(then: Mapping[str, Any], now: Mapping[str, Any], made: Path, ignored: Collection[str] = ()) -> None:
     """Do nothing where `made` would be made from the same keys again.
 
     Args:

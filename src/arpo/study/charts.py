@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from arpo.study.found import COLD_START
+from arpo.study.arm_results import COLD_START
 from arpo.study.measures import POINTS, QUESTION_MEASURES
 from arpo.study.table import POINT_NAMES, describe
 from arpo.viewer.plot_style import BLUE, INK, MUTED, ORANGE, PURPLE, STYLE, TEAL, save_png
@@ -44,7 +44,7 @@ class Panel:
     marks: Sequence[Marks]
 
 
-def draw_figures(results: Results, folder: Path) -> list[Path]:
+def draw_charts(results: Results, folder: Path) -> list[Path]:
     """Draw every picture that something is known for; return the files."""
     with rc_context(_STYLE):
         drawn = [(name, figure) for name, draw in _FIGURES.items() if (figure := draw(results)) is not None]

@@ -15,10 +15,10 @@ from arpo.errors import RunError
 from arpo.files.whole import whole
 from arpo.study.config import Keys, StudyConfig
 from arpo.study.configs import StudyConfigs, to_toml, write_config
+from arpo.study.finished_runs import FinishedRuns
 from arpo.study.folder import Run, StudyFolder, name_of
 from arpo.study.jobs import Commands
-from arpo.study.made_from import check_made_from
-from arpo.study.outcomes import Outcomes
+from arpo.study.provenance import check_provenance
 from arpo.tree import RolloutTree, Trajectory, read_trees
 
 _RIGHT_PER_QUESTION = 2
@@ -26,12 +26,12 @@ _RIGHT_PER_QUESTION = 2
 _SAMPLES_PER_QUESTION = 8
 
 
-class StudyWork:
+class JobActions:
     """Carries out the jobs of one study in one folder."""
 
     def __init__(self, study: StudyConfig, folder: StudyFolder, commands: Commands, num_threads: int):
         self.folder = folder
-        self.outcomes = Outcomes(study, folder)
+        self.finished = FinishedRuns(study, folder)
         self._study = study
         self._commands = commands
         self._configs = StudyConfigs(study, folder, num_threads)
@@ -58,13 +58,13 @@ class StudyWork:
         if recorded.is_file():
             ignored = ["num_threads"] if measured is None else ["num_threads", "rollout.rule.rate"]
             now = tomllib.loads(tomli_w.dumps(keys))  # as it would be read again
-            check_made_from(read_toml(recorded), now, Path(keys["out"]), ignored)
+            check_provenance(read_toml(recorded), now, Path(keys["out"]), ignored)
 
     def _check_world(self, world: int) -> None:
         config = parse_config(WorldConfig, self._world_keys(world), "world")
         made = self.folder.world(world) / "world"
         if made.exists():
-            check_made_from(json.loads((made / "world.json").read_text())["config"], config.model_dump(mode="json"), made)
+            check_provenance(json.loads((made / "world.json").read_text())["config"], config.model_dump(mode="json"), made)
 
     def _world_keys(self, world: int) -> Keys:
         return {"seed": world, "num_test": self._study.num_test} | self._study.world
@@ -89,20 +89,20 @@ class StudyWork:
     def time_steps(self, arm: str) -> None:
         """Train an arm for a few steps."""
         source = self._study.arms[arm].rates_of
-        rates = None if source is None else self.outcomes.rates_by_turn(source, self._study.runs[0])
+        rates = None if source is None else self.finished.rates_by_turn(source, self._study.runs[0])
         self._go_on("train", self._configs.timing(arm, rates), f"time {arm}")
 
     def train_at_best(self, arm: str, run: Run) -> None:
         """Train at the learning rate that proved best."""
         if self._study.arms[arm].kind == "rl":
-            self.train(arm, run, self.outcomes.best_rate(arm))
+            self.train(arm, run, self.finished.best_rate(arm))
         else:
             self._imitate(arm, run)
 
     def train(self, arm: str, run: Run, rate: float | None) -> None:
         """Train at a learning rate."""
         source = self._study.arms[arm].rates_of
-        rates = None if source is None else self.outcomes.rates_by_turn(source, run)
+        rates = None if source is None else self.finished.rates_by_turn(source, run)
         self._go_on("train", self._configs.training(arm, run, rate, rates), f"train {arm} {name_of(run)}")
 
     def test(self, arm: str, run: Run) -> None:
@@ -112,23 +112,23 @@ class StudyWork:
 
     def is_tested(self, arm: str, run: Run) -> bool:
         """Whether every policy of the run that is to be asked has been."""
-        if not all(self.outcomes.is_trained(name, run) for name in (arm, self._study.budget_arm)):
+        if not all(self.finished.is_trained(name, run) for name in (arm, self._study.budget_arm)):
             return False
         steps = [step for step, _ in self._tested(arm, run)]
         return all((self.folder.test(arm, run, step) / "summary.json").is_file() for step in steps)
 
     def _tested(self, arm: str, run: Run) -> list[tuple[int, Path]]:
         """Steps and the policies they led to."""
-        where = self.outcomes.training(arm, run)
+        where = self.finished.training(arm, run)
         if self._study.arms[arm].kind != "rl":
             return [(0, where / "final")]
-        reached = self.outcomes.budgets(arm, run).values()
+        reached = self.finished.budgets(arm, run).values()
         steps = {self._study.num_steps, *(found.step for found in reached if found is not None)}
         return [(step, where / "checkpoints" / f"step_{step:06d}") for step in sorted(steps)]
 
     def _imitate(self, arm: str, run: Run) -> None:
         """A control: imitation from the cold start, of the demonstrations or of what the cold start itself gets right."""
-        seconds = self.outcomes.seconds(self._study.budget_arm, run)
+        seconds = self.finished.seconds(self._study.budget_arm, run)
         log = self.folder.log(f"train {arm} {name_of(run)}")
         if self._study.arms[arm].kind == "rejection":
             keys = self._configs.imitation(arm, run, self._sample_right(arm, run), seconds.update)

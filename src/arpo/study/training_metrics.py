@@ -19,7 +19,7 @@ _ENDS = 3
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class TrainingFigures:
+class TrainingMetrics:
     """What a training measured over its first steps."""
 
     figures: Mapping[str, float | None]
@@ -32,7 +32,7 @@ class TrainingFigures:
     """Saved trees behind the figures of trees."""
 
 
-def measure_training(run: Path, num_steps: int) -> TrainingFigures:
+def measure_training(run: Path, num_steps: int) -> TrainingMetrics:
     """The figures over the first `num_steps` steps; the policy entropy counts in steps that updated, as it is measured there.
 
     Raises:
@@ -44,7 +44,7 @@ def measure_training(run: Path, num_steps: int) -> TrainingFigures:
     trees = _measure_trees(run, num_steps, config["rollout"]["entropy_window"])
     costs = _costs(rows, config["tasks_per_step"], config["rollout"]["group_size"])
     figures = {**costs, **_entropies(entropy), **_learning(rows), **trees.entropies}
-    return TrainingFigures(
+    return TrainingMetrics(
         figures=figures, entropy_by_step=entropy, branch_rate_by_turn=trees.rates, num_trees=trees.num_trees
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ class Seconds(NamedTuple):
     """Of `total`, that of the updates."""
 
 
-class Outcomes:
+class FinishedRuns:
     """Reads the runs of a study."""
 
     def __init__(self, study: StudyConfig, folder: StudyFolder):

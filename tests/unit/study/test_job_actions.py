@@ -16,8 +16,8 @@ from arpo.errors import ConfigError, RunError
 from arpo.study.config import StudyConfig
 from arpo.study.configs import StudyConfigs, write_config
 from arpo.study.folder import StudyFolder
+from arpo.study.job_actions import JobActions
 from arpo.study.jobs import Commands
-from arpo.study.work import StudyWork
 from arpo.tree import write_trees
 from arpo.types import Reward
 
@@ -31,7 +31,7 @@ def check(folder: StudyFolder) -> Callable[..., None]:
 
     def with_keys(keys: dict[str, Any], num_threads: int = 1) -> None:
         study = parse_config(StudyConfig, lay_over(KEYS, keys), "test")
-        StudyWork(study, folder, Commands(), num_threads).check()
+        JobActions(study, folder, Commands(), num_threads).check()
 
     return with_keys
 
@@ -124,4 +124,4 @@ def test_rejection_of_all_samples_is_said(folder: StudyFolder, finish: Callable[
     write_trees(samples / "rollouts" / "part_000000.jsonl.zst", [wrong])
     (samples / "summary.json").write_text("{}")
     with pytest.raises(RunError, match=r"arms\.sampled: none of the 512 trajectories sampled from the cold start is right"):
-        StudyWork(study, folder, Commands(), num_threads=1).train_at_best("sampled", (0, 0))
+        JobActions(study, folder, Commands(), num_threads=1).train_at_best("sampled", (0, 0))

@@ -13,10 +13,10 @@ from arpo.evaluation.pass_at_k import pass_at_k
 from arpo.evaluation.records import read_records
 from arpo.study.config import StudyConfig
 from arpo.study.costs import cumulative
+from arpo.study.finished_runs import FinishedRuns
 from arpo.study.folder import Run, StudyFolder, name_of
 from arpo.study.measures import POINTS
-from arpo.study.outcomes import Outcomes
-from arpo.study.training_figures import TrainingFigures, measure_training
+from arpo.study.training_metrics import TrainingMetrics, measure_training
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ COLD_START = "cold start"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Answers:
+class QuestionAnswers:
     """A test, question by question, in the order of their ids."""
 
     task_ids: tuple[str, ...]
@@ -50,11 +50,11 @@ class PolicyTest:
     """The run ended before its budget did."""
     tool_calls: float | None = None
     """Issued in training by then; None for policies without steps."""
-    answers: Answers
+    answers: QuestionAnswers
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class RunFound:
+class RunResult:
     """A run of an arm, as far as it has come."""
 
     world: int
@@ -62,7 +62,7 @@ class RunFound:
     """None for a cold start, of which there is one per world."""
     tests: Mapping[str, PolicyTest]
     """By point; a cold start's is `start`."""
-    training: TrainingFigures | None
+    training: TrainingMetrics | None
     """None without reinforcement learning."""
 
     @property
@@ -72,14 +72,14 @@ class RunFound:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class ArmFound:
+class ArmResult:
     """An arm, or the cold starts."""
 
     name: str
     about: str
     num_planned: int
     """Runs it is to have."""
-    runs: Sequence[RunFound]
+    runs: Sequence[RunResult]
     """Those whose training is finished."""
     learning_rate: float | None = None
     """The one chosen; None where none is tried, or not all tries are finished."""
@@ -89,7 +89,7 @@ class ArmFound:
     """Time of a step with the machine to itself."""
 
 
-def read_study(study: StudyConfig, folder: StudyFolder) -> list[ArmFound]:
+def read_study(study: StudyConfig, folder: StudyFolder) -> list[ArmResult]:
     """The cold starts, then every arm of the study with the runs it has finished.
 
     Raises:
@@ -105,37 +105,39 @@ class _Reader:
     def __init__(self, study: StudyConfig, folder: StudyFolder):
         self._study = study
         self._folder = folder
-        self._outcomes = Outcomes(study, folder)
+        self._finished = FinishedRuns(study, folder)
 
-    def cold_starts(self) -> ArmFound:
+    def cold_starts(self) -> ArmResult:
         worlds = list(dict.fromkeys(world for world, _ in self._study.runs))
         tests = {world: self._tested(self._folder.cold_test(world), 0) for world in worlds}
-        runs = [RunFound(world=world, seed=None, tests={"start": test}, training=None) for world, test in tests.items() if test]
-        return ArmFound(
+        runs = [
+            RunResult(world=world, seed=None, tests={"start": test}, training=None) for world, test in tests.items() if test
+        ]
+        return ArmResult(
             name=COLD_START, about="imitation of the demonstrations; every arm starts here", num_planned=len(worlds), runs=runs,
             tried={},
         )  # fmt: skip
 
-    def arm(self, name: str) -> ArmFound:
-        config, outcomes = self._study.arms[name], self._outcomes
+    def arm(self, name: str) -> ArmResult:
+        config, finished = self._study.arms[name], self._finished
         planned = self._study.runs_of(name)
-        trained = [run for run in planned if outcomes.is_trained(name, run)]
+        trained = [run for run in planned if finished.is_trained(name, run)]
         is_rl = config.kind == "rl"
-        return ArmFound(
+        return ArmResult(
             name=name,
             about=config.about,
             num_planned=len(planned),
             runs=[self._run(name, run) for run in trained],
-            learning_rate=outcomes.best_rate(name) if is_rl and trained else None,
-            tried=outcomes.tried_rates(name) if is_rl else {},
-            step_seconds=outcomes.step_seconds(name) if is_rl else None,
+            learning_rate=finished.best_rate(name) if is_rl and trained else None,
+            tried=finished.tried_rates(name) if is_rl else {},
+            step_seconds=finished.step_seconds(name) if is_rl else None,
         )
 
-    def _run(self, arm: str, run: Run) -> RunFound:
+    def _run(self, arm: str, run: Run) -> RunResult:
         is_rl = self._study.arms[arm].kind == "rl"
-        training = measure_training(self._outcomes.training(arm, run), self._study.num_steps) if is_rl else None
+        training = measure_training(self._finished.training(arm, run), self._study.num_steps) if is_rl else None
         tests = dict(self._tests(arm, run) if is_rl else self._control_test(arm, run))
-        return RunFound(world=run[0], seed=run[1], tests=tests, training=training)
+        return RunResult(world=run[0], seed=run[1], tests=tests, training=training)
 
     def _control_test(self, arm: str, run: Run) -> Iterator[tuple[str, PolicyTest]]:
         test = self._tested(self._folder.test(arm, run, 0), 0)
@@ -145,8 +147,8 @@ class _Reader:
     def _tests(self, arm: str, run: Run) -> Iterator[tuple[str, PolicyTest]]:
         """The test at each point; one that serves several points is read once."""
         num_steps = self._study.num_steps
-        budgets = self._outcomes.budgets(arm, run) if self._outcomes.is_trained(self._study.budget_arm, run) else {}
-        calls = cumulative(self._outcomes.metrics(arm, run), "tool_calls")
+        budgets = self._finished.budgets(arm, run) if self._finished.is_trained(self._study.budget_arm, run) else {}
+        calls = cumulative(self._finished.metrics(arm, run), "tool_calls")
         read: dict[int, PolicyTest | None] = {}
         for point in POINTS:
             reached = budgets.get(point)
@@ -169,7 +171,7 @@ class _Reader:
         return PolicyTest(step=step, spent=None, budget=None, is_short=False, answers=read_answers(where))
 
 
-def read_answers(where: Path) -> Answers:
+def read_answers(where: Path) -> QuestionAnswers:
     """The answers of a finished evaluation.
 
     Raises:
@@ -189,12 +191,12 @@ def read_answers(where: Path) -> Answers:
     if k:
         figures["sampled_accuracy"] = np.array([fmean(found) for found in samples])
         figures["pass_at_k"] = np.array([pass_at_k(len(found), sum(found), k) for found in samples])
-    return Answers(
+    return QuestionAnswers(
         task_ids=ids, num_samples=[*map(len, samples)], num_right=[*map(sum, samples)], figures=figures,
     )  # fmt: skip
 
 
-def _check_questions(arms: Sequence[ArmFound]) -> None:
+def _check_questions(arms: Sequence[ArmResult]) -> None:
     """Runs of a world are compared question by question."""
     asked: dict[int, tuple[str, tuple[str, ...]]] = {}
     for arm in arms:
