@@ -1,1 +1,1 @@
-"""Tools an agent can call: the protocol they follow, the executor, the Python sandbox, search."""
+"""Tools an agent can call: their protocol, the executor, the Python sandbox, search, browse, MCP servers, functions."""

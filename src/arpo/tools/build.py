@@ -1,4 +1,4 @@
-"""The tools a configuration asks for."""
+"""Builds the tools of a configuration."""
 
 import asyncio
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ def build_tools(config: ToolsConfig) -> dict[str, Tool]:
     """The configured tools by name.
 
     Raises:
-        ConfigError: none is configured.
-        ToolError: one cannot be set up on this machine.
+        ConfigError: no tool is configured.
+        ToolError: a tool cannot be set up on this machine.
     """
     tools: list[Tool] = []
     if config.search is not None:
@@ -35,7 +35,7 @@ def build_tools(config: ToolsConfig) -> dict[str, Tool]:
 
 
 def tool_schemas(config: ToolsConfig) -> dict[str, Mapping[str, Any]]:
-    """The JSON schemas of the configured tools by name, which are set up for it and closed again; raises as `build_tools`."""
+    """The JSON schemas of the configured tools by name; sets the tools up and closes them. Raises as `build_tools`."""
     tools = build_tools(config) if config.mcp or section_names(config) else {}
     for tool in tools.values():
         asyncio.run(tool.aclose())
@@ -43,7 +43,7 @@ def tool_schemas(config: ToolsConfig) -> dict[str, Mapping[str, Any]]:
 
 
 def section_names(config: ToolsConfig) -> set[str]:
-    """Names of the tools that have a section of their own, which are all but those of MCP servers."""
+    """Names of the configured tools with a section, i.e. without those of MCP servers."""
     return {name for name in type(config).model_fields if name not in _NO_TOOLS and getattr(config, name) is not None}
 
 

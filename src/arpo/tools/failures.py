@@ -1,4 +1,4 @@
-"""How a tool says that a call failed in a way that may pass."""
+"""Turns a service's error into a result or a transient failure."""
 
 from arpo.clients.http import HttpError
 from arpo.tools.base import TransientError
@@ -6,7 +6,7 @@ from arpo.types import ToolResult
 
 
 def http_failure(error: HttpError, words: str = "Error") -> ToolResult:
-    """The result of a call that a service failed; `words` say what failed.
+    """The result of a call whose service failed; `words` begin its text.
 
     Raises:
         TransientError: the same call may succeed later.

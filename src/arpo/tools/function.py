@@ -1,4 +1,4 @@
-"""A user's Python function as a tool."""
+"""Makes a user's Python function a tool."""
 
 import asyncio
 import contextvars
@@ -22,24 +22,23 @@ Function = Callable[..., Any]
 
 
 class FunctionTool:
-    """Makes a plain or asynchronous function a tool: hints and docstring give the schema, its value the result's text.
+    """A plain or asynchronous function as a tool: hints and docstring give the schema, the value is the result's text.
 
-    The function must keep no state of its own, as branches share it. A plain function runs in a thread of its own; when it is
-    stopped for its time, that thread ends only with the function. Arguments are validated by the hints, as pydantic does, so
-    that `"3"` is read as 3 where an int is asked, and a pydantic model arrives as one. The docstring's first paragraph
-    describes the tool, its `Args:` section the arguments.
+    The function must keep no state: branches share it. A plain function runs in a new thread; after a timeout the thread goes
+    on until the function ends. pydantic validates the arguments by the hints, so that `"3"` becomes 3 for an int, and a
+    pydantic model arrives as one. The docstring's first paragraph describes the tool, its `Args:` section the arguments.
 
-    A value that is no text is shown as `repr` shows it; a `ToolResult` is taken as it is.
+    A value that is not text is shown by `repr`; a `ToolResult` is returned unchanged.
 
     Args:
-        function: every parameter has a type hint JSON can express.
-        name: what the model calls it by; None takes the function's own.
+        function: the function; every parameter has a type hint that JSON can express.
+        name: name the model calls the tool by; None: the function's name.
         schema: JSON schema of the arguments; None derives it.
-        deterministic: the same arguments always give the same value, so that results may be cached. A changed source makes
-            earlier results void; what the function calls is up to the user.
+        deterministic: True when the same arguments always give the same value, so that results may be cached. A change of the
+            function's source invalidates cached results; a change of the functions it calls does not.
 
     Raises:
-        ToolError: a parameter has no hint, or one JSON cannot express.
+        ToolError: a parameter has no hint, or one that JSON cannot express.
 
     Example:
         def add(a: int, b: int = 1) -> int:
@@ -57,25 +56,26 @@ class FunctionTool:
     ) -> None:
         functools.update_wrapper(self, function)
         self._function = function
-        self.name = name or _own_name(function)
+        self.name = name or _function_name(function)
         self._parameters, self._arguments = _arguments_model(function, self.name)
         self.schema: Mapping[str, Any] = schema if schema is not None else _schema(function, self._arguments, self.name)
         self.is_cacheable = deterministic
         self.version = make_version("function-1", self.name, _source(function))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the function itself gives."""
+        """The function's value."""
         return self._function(*args, **kwargs)
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        """Call the function; what it raises becomes an `error` result with the exception's last line, but `TransientError`."""
+        """Call the function; an exception, except `TransientError`, becomes an `error` result with its last line."""
         try:
             values = self._arguments.model_validate(dict(arguments))
         except ValidationError as error:
             return ToolResult(content=f"{self.name}: {_explain(error)}", status="error")
         keywords = {name: getattr(values, field) for field, name in self._parameters.items()}
         try:
-            value = self._function(**keywords) if self._is_asynchronous else await _in_thread(self._function, keywords)
+            is_async = inspect.iscoroutinefunction(self._function)
+            value = self._function(**keywords) if is_async else await _in_thread(self._function, keywords)
             if inspect.isawaitable(value):
                 value = await value
         except TransientError:
@@ -85,15 +85,11 @@ class FunctionTool:
         return value if isinstance(value, ToolResult) else ToolResult(content=_as_text(value))
 
     def fork(self) -> "FunctionTool":
-        """Itself: it has no state."""
+        """The tool itself: it has no state."""
         return self
 
     async def aclose(self) -> None:
         """Nothing to free."""
-
-    @property
-    def _is_asynchronous(self) -> bool:
-        return inspect.iscoroutinefunction(self._function)
 
 
 @overload
@@ -103,7 +99,7 @@ def tool(*, name: str | None = None, deterministic: bool = False) -> Callable[[F
 def tool(
     function: Function | None = None, /, *, name: str | None = None, deterministic: bool = False
 ) -> FunctionTool | Callable[[Function], FunctionTool]:
-    """Make a function a `FunctionTool`, which can still be called as the function; to be written `@tool` or `@tool(...)`.
+    """Decorator that makes a function a `FunctionTool`, which can still be called; write `@tool` or `@tool(...)`.
 
     Args:
         function: the decorated function.
@@ -129,7 +125,7 @@ def tool(
 
 
 async def _in_thread(function: Function, keywords: Mapping[str, Any]) -> Any:
-    """The value of a function called in a thread that nobody waits for when the call is given up, nor at exit."""
+    """Call a function in a daemon thread, which goes on after a cancelled call and does not delay the program's exit."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Any] = loop.create_future()
     context = contextvars.copy_context()
@@ -141,7 +137,7 @@ async def _in_thread(function: Function, keywords: Mapping[str, Any]) -> Any:
             done.set_result(value)
         elif isinstance(error, Exception) and not isinstance(error, StopIteration):
             done.set_exception(error)
-        else:  # a future cannot hold these, and a tool may end neither the program nor an iteration
+        else:  # a future cannot hold these exceptions, and a tool may end neither the program nor an iteration
             done.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
 
     def work() -> None:
@@ -150,19 +146,19 @@ async def _in_thread(function: Function, keywords: Mapping[str, Any]) -> Any:
             value = context.run(function, **keywords)
         except BaseException as error:
             failure = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: no waiter is left
             loop.call_soon_threadsafe(settle, value, failure)
 
-    threading.Thread(target=work, name=f"tool-{_own_name(function)}", daemon=True).start()
+    threading.Thread(target=work, name=f"tool-{_function_name(function)}", daemon=True).start()
     return await done
 
 
 def _as_text(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value)
-    return text.encode("utf-8", "replace").decode()  # half a surrogate pair is no text
+    return text.encode("utf-8", "replace").decode()  # a lone surrogate is not text
 
 
-def _own_name(function: Function) -> str:
+def _function_name(function: Function) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
@@ -174,7 +170,7 @@ def _source(function: Function) -> str:
 
 
 def _arguments_model(function: Function, name: str) -> tuple[dict[str, str], type[BaseModel]]:
-    """Parameter by field, and the model; fields have names of their own, as not every parameter's could be a field's."""
+    """Parameter names by field, and the model; fields are numbered, as not every parameter's name can be a field's."""
     try:
         hints = get_type_hints(function, include_extras=True)
         parameters = inspect.signature(function).parameters
@@ -210,7 +206,7 @@ def _schema(function: Function, arguments: type[BaseModel], name: str) -> dict[s
 
 
 def _argument_descriptions(docstring: str) -> dict[str, str]:
-    """The entries of a docstring's `Args:` section by parameter, each in one line."""
+    """Entries of a docstring's `Args:` section by parameter, each in one line."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", docstring, re.MULTILINE)
     if section is None:
         return {}

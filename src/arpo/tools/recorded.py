@@ -1,4 +1,4 @@
-"""Tools of a recorded run, known by what the recording says of them: nothing of what they were made of is needed."""
+"""Tools of a recorded run, described by the recording: their index, server or sandbox is not needed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ class RecordedTool:
         return ToolResult(content=f"{self.name}: this tool is known from a recording only and cannot run.", status="error")
 
     def fork(self) -> "RecordedTool":
-        """Itself: what a branch saw stands in the recording under the branch's own calls."""
+        """The tool itself: the recording holds a branch's results under its call paths."""
         return self
 
     async def aclose(self) -> None:
@@ -31,11 +31,11 @@ class RecordedTool:
 
 
 def record_tools(cache: Cache, tools: Mapping[str, Tool]) -> None:
-    """Write down what the tools of a run are."""
+    """Record the versions and schemas of a run's tools."""
     for tool in tools.values():
         cache.record_tool(tool.name, tool.version, tool.schema)
 
 
 def recorded_tools(cache: Cache) -> dict[str, Tool]:
-    """The recorded tools by name; none where the recording does not say what they were."""
+    """The recorded tools by name; empty when the recording does not describe them."""
     return {name: RecordedTool(name, *rest) for name, rest in cache.recorded_tools().items()}

@@ -1,1 +1,1 @@
-"""Reading pages of the web: which addresses may be reached, fetching, extracting the text, finding a part of it."""
+"""Reads pages of the web: checks addresses, fetches pages, extracts their text and finds parts of it."""

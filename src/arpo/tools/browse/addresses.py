@@ -1,4 +1,4 @@
-"""Which addresses a page may be fetched from: those of the public internet, and hosts allowed by name."""
+"""Addresses a page may be fetched from: the public internet, and hosts allowed by name."""
 
 import asyncio
 import ipaddress
@@ -13,38 +13,38 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 async def resolve(host: str, port: int, allowed_hosts: Sequence[str]) -> list[IpAddress]:
-    """The addresses to connect to for a host name, the first one first.
+    """The addresses to connect to for a host name, in the order to try them.
 
-    The name is looked up once, and connections are to go to what is returned, so that a name whose address changes between
-    the check and the connection (DNS rebinding) gains nothing. A name with any address that is not public is refused whole.
+    The name is looked up once and the caller connects to the returned addresses, so that a name whose address changes between
+    the check and the connection (DNS rebinding) gains nothing. A name with any address that is not public is refused.
 
     Args:
         host: a name or an address, in any spelling the system understands.
-        port: of the service.
-        allowed_hosts: names that may stand for any address.
+        port: port of the service.
+        allowed_hosts: names that may resolve to any address.
 
     Raises:
-        HttpError: the name does not resolve, or stands for an address that may not be reached.
+        HttpError: the name does not resolve, or resolves to a refused address.
     """
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise HttpError(f"{host}: no such host ({error})") from None
-    addresses = list(dict.fromkeys(ipaddress.ip_address(sockaddr[0]) for *_, sockaddr in found))
+    addresses = list(dict.fromkeys(ipaddress.ip_address(sockaddr[0]) for *_, sockaddr in infos))
     if not addresses:
         raise HttpError(f"{host}: no such host")
     if host.lower().rstrip(".") not in {name.lower() for name in allowed_hosts}:
         for address in addresses:
             if not is_public(address):
-                raise HttpError(f"{host}: refused, as it stands for {address}, which is not an address of the public internet")
+                raise HttpError(f"{host}: refused: it resolves to {address}, which is not an address of the public internet")
     return addresses
 
 
 def is_public(address: IpAddress) -> bool:
-    """Whether an address belongs to the public internet.
+    """True when an address belongs to the public internet.
 
-    An IPv6 address that wraps an IPv4 one (mapped, or translated by NAT64) is what that one is; tunnels (6to4, Teredo) are not
-    public, as what they lead to is not ours to know.
+    The wrapped address decides for an IPv6 address that wraps an IPv4 one (mapped, or translated by NAT64). Tunnels (6to4,
+    Teredo) are not public: their target is unknown.
 
     Example:
         is_public(ipaddress.ip_address("::ffff:127.0.0.1"))  # -> False

@@ -1,4 +1,4 @@
-"""The text of a fetched page: the main text of HTML, the pages of a PDF, plain text as it is."""
+"""Extracts the text of a fetched page: the main text of HTML, the pages of a PDF, plain text unchanged."""
 
 import codecs
 import html
@@ -23,16 +23,16 @@ _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le",
 
 @dataclass(frozen=True, slots=True)
 class PageText:
-    """What a page says."""
+    """Title and text of a page."""
 
     title: str
-    """Empty when it has none."""
+    """Empty when the page has none."""
     text: str
-    """Paragraphs, list items and table rows, a line each."""
+    """Paragraphs, list items and table rows, one per line."""
 
 
 def require_packages(tool: str) -> None:
-    """Check that what reads pages is installed.
+    """Check that the packages that read pages are installed.
 
     Raises:
         ToolError: the extra `web` is missing.
@@ -47,10 +47,10 @@ def require_packages(tool: str) -> None:
 def extract(page: Fetched, max_pdf_pages: int) -> PageText:
     """The title and text of a page.
 
-    Of HTML it is the main text that trafilatura finds, or where it finds none (short pages), all of it.
+    HTML gives the main text that trafilatura finds, or all of its text when it finds none (short pages).
 
     Raises:
-        HttpError: it is no text, damaged beyond reading, or holds none.
+        HttpError: the page is not text, is damaged, or holds no text.
     """
     is_html = page.media_type in _HTML or (not page.media_type and b"<" in page.body[:1000])
     try:
@@ -61,10 +61,10 @@ def extract(page: Fetched, max_pdf_pages: int) -> PageText:
         elif not page.media_type or _PLAIN.fullmatch(page.media_type):
             read = PageText("", decode(page).strip())
         else:
-            raise HttpError(f"{shorten(page.url)}: holds {page.media_type[:60]}, which is no text")
+            raise HttpError(f"{shorten(page.url)}: holds {page.media_type[:60]}, which is not text")
     except (HttpError, ImportError):
         raise
-    except Exception as error:  # a hostile page can make the parsers fail in any way; it must cost no more than itself
+    except Exception as error:  # a hostile page can make the parsers fail in any way
         raise HttpError(f"{shorten(page.url)}: its text cannot be extracted ({type(error).__name__})") from None
     if not read.text:
         raise HttpError(f"{shorten(page.url)}: holds no text; it may need a browser that runs its scripts")
@@ -72,10 +72,10 @@ def extract(page: Fetched, max_pdf_pages: int) -> PageText:
 
 
 def decode(page: Fetched) -> str:
-    """The text of a page's bytes, whatever its server says they are.
+    """The text of a page's bytes.
 
-    A byte order mark decides; then bytes that are UTF-8 and not ASCII, which no other encoding looks like; then the encoding
-    that the server, or else the page, names. What is left is Windows-1252. Bytes that fit nowhere become U+FFFD.
+    The encoding is that of a byte order mark; else UTF-8 when the bytes are valid UTF-8 but not ASCII; else the one that the
+    server or the page names; else Windows-1252. Bytes that do not decode become U+FFFD.
     """
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if page.body.startswith(mark):
@@ -90,7 +90,7 @@ def decode(page: Fetched) -> str:
 
 
 def _codec(name: str) -> str:
-    """The codec browsers use for an encoding's name."""
+    """The codec that browsers use for an encoding's name."""
     try:
         codec = codecs.lookup(name).name
     except (LookupError, ValueError):
@@ -108,7 +108,7 @@ def _read_html(text: str) -> PageText:
 
 def _read_title(text: str) -> str:
     head = text[:100_000]
-    start = head.lower().find("<title")  # a regular expression would take quadratic time on pages made for it
+    start = head.lower().find("<title")  # a regular expression would take quadratic time on hostile pages
     if start < 0:
         return ""
     title = head[start:].partition(">")[2]

@@ -1,4 +1,4 @@
-"""Fetching a page from the public internet, whatever its address, its server and its redirects attempt."""
+"""Fetches pages from the public internet, safe against hostile addresses, servers and redirects."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,23 +24,24 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What an address gave."""
+    """A fetched page."""
 
     url: str
-    """Where it was in the end, behind all redirects."""
+    """Address after all redirects."""
     media_type: str
-    """Lower case, without parameters; empty when the server names none."""
+    """Media type in lower case, without parameters; empty when the server names none."""
     charset: str
-    """As the server names it; empty when it does not."""
+    """Encoding that the server names; empty when it names none."""
     body: bytes
+    """Decompressed body."""
 
 
 class Fetcher:
-    """Fetches pages over http and https from addresses of the public internet, and from hosts allowed by name.
+    """Fetches pages over http and https from the public internet and from hosts allowed by name.
 
-    Each hop resolves its host once and connects to the address that was checked; certificates are still those of the name. No
-    connection is used twice, no proxy of the environment is used (it would resolve names itself), nothing is sent but the
-    request: no cookies, no referrer, no keys.
+    Each hop resolves its host once and connects to the checked address; certificates are verified against the name.
+    Connections are not reused. Proxies of the environment are not used, as they would resolve names again. A request carries
+    no cookies, no referrer and no keys.
     """
 
     def __init__(self, config: FetchConfig) -> None:
@@ -51,7 +52,7 @@ class Fetcher:
         """The page at an address.
 
         Raises:
-            HttpError: the address is none, or refused; the server failed, was too slow, or sent too much.
+            HttpError: the address is invalid or refused; the server failed, was too slow, or sent too much.
         """
         async with self._limit.get():
             try:
@@ -73,7 +74,7 @@ class Fetcher:
         raise HttpError(f"{shorten(url)}: more than {self._config.max_redirects} redirects")
 
     async def _get(self, client: httpx2.AsyncClient, url: httpx2.URL) -> Fetched | httpx2.URL:
-        """The page, or where the server says it is."""
+        """The page, or the address of a redirect."""
         name = shorten(str(url))
         host = url.raw_host.decode("ascii")
         addresses = await resolve(host, url.port or _PORTS[url.scheme], self._config.allowed_hosts)
@@ -99,7 +100,7 @@ class Fetcher:
 async def _connected(
     client: httpx2.AsyncClient, targets: list[httpx2.URL], headers: dict[str, str], extensions: dict[str, str]
 ) -> AsyncIterator[httpx2.Response]:
-    """The response of the first of a host's addresses that can be connected to."""
+    """The response of the first address of a host that accepts a connection."""
     for i, target in enumerate(targets):
         request = client.build_request("GET", target, headers=headers, extensions=extensions)
         try:

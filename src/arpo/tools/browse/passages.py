@@ -1,4 +1,4 @@
-"""Finding the part of a text that matters: where a snippet comes from, or where most of a query's words stand."""
+"""Finds the relevant part of a text: the source of a snippet, or the part with most of a query's words."""
 
 import re
 import unicodedata
@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 MIN_OVERLAP = 0.5
-"""Share of a snippet's words that the place it is found at must hold."""
+"""Least share of a snippet's words that its source in the text must hold."""
 _ELLIPSIS = re.compile(r"…|\.\.\.")
 
 
@@ -19,64 +19,65 @@ class Span:
 
 
 def find_snippet(text: str, snippet: str) -> Span | None:
-    """Where a search engine's snippet comes from; None where no place holds half of its words.
+    """The source of a search engine's snippet; None when no stretch of the text holds half of its words.
 
-    Words are compared without case and accents. Of a snippet with ellipses the longest piece is looked for: word by word, else
-    the place of the same length that shares the most words with it (for equal lengths, share and token F1 are the same).
+    Words are compared without case and accents. A snippet with ellipses is searched by its longest piece. The source is that
+    piece word by word, else the stretch of the same length that shares the most words with it (for equal lengths, share and
+    token F1 are the same).
 
     Example:
         find_snippet("In 1931 Kelford was a town.", "kelford was ... mayor")  # -> Span(8, 19)
     """
-    wanted = [word for word, _ in _words(max(_ELLIPSIS.split(snippet), key=len))]
-    found = _words(text)
-    if not wanted or not found:
+    piece = [word for word, _ in _words(max(_ELLIPSIS.split(snippet), key=len))]
+    words = _words(text)
+    if not piece or not words:
         return None
-    length = min(len(wanted), len(found))
-    need, held = Counter(wanted), Counter[str]()
+    length = min(len(piece), len(words))
+    need, window = Counter(piece), Counter[str]()
     best_start, best_score, overlap = 0, (0, False), 0
-    for i, (word, _) in enumerate(found):
-        overlap += held[word] < need[word]
-        held[word] += 1
+    for i, (word, _) in enumerate(words):
+        overlap += window[word] < need[word]
+        window[word] += 1
         start = i - length + 1
         if start > 0:
-            left = found[start - 1][0]
-            held[left] -= 1
-            overlap -= held[left] < need[left]
+            left = words[start - 1][0]
+            window[left] -= 1
+            overlap -= window[left] < need[left]
         if start >= 0:
-            is_exact = overlap == len(wanted) and [w for w, _ in found[start : i + 1]] == wanted
+            is_exact = overlap == len(piece) and [w for w, _ in words[start : i + 1]] == piece
             if (overlap, is_exact) > best_score:
                 best_start, best_score = start, (overlap, is_exact)
             if is_exact:
                 break
-    if best_score[0] < MIN_OVERLAP * len(wanted):
+    if best_score[0] < MIN_OVERLAP * len(piece):
         return None
-    return Span(found[best_start][1].start, found[best_start + length - 1][1].end)
+    return Span(words[best_start][1].start, words[best_start + length - 1][1].end)
 
 
 def find_densest(text: str, query: str, chars: int) -> Span | None:
     """The first stretch of at most `chars` characters with the most different words of a query, then with the most of them.
 
-    None where the text holds none of them.
+    None when the text holds none of them.
     """
-    wanted = {word for word, _ in _words(query)}
-    found = [(word, span) for word, span in _words(text) if word in wanted and span.end - span.start <= chars]
-    held = Counter[str]()
+    terms = {word for word, _ in _words(query)}
+    matches = [(word, span) for word, span in _words(text) if word in terms and span.end - span.start <= chars]
+    window = Counter[str]()
     best, best_score, first = None, (0, 0), 0
-    for i, (word, span) in enumerate(found):
-        held[word] += 1
-        while span.end - found[first][1].start > chars:
-            left = found[first][0]
-            held[left] -= 1
-            if not held[left]:
-                del held[left]
+    for i, (word, span) in enumerate(matches):
+        window[word] += 1
+        while span.end - matches[first][1].start > chars:
+            left = matches[first][0]
+            window[left] -= 1
+            if not window[left]:
+                del window[left]
             first += 1
-        if (score := (len(held), i - first + 1)) > best_score:
-            best, best_score = Span(found[first][1].start, span.end), score
+        if (score := (len(window), i - first + 1)) > best_score:
+            best, best_score = Span(matches[first][1].start, span.end), score
     return best
 
 
 def widen(text: str, span: Span, chars: int) -> Span:
-    """The span with as much on both sides as makes it `chars` long, as far as the text goes; its ends are between words."""
+    """The span extended on both sides to `chars` characters, within the text; it begins and ends between words."""
     missing = max(0, chars - (span.end - span.start))
     start = max(0, span.start - missing // 2)
     end = min(len(text), start + max(chars, span.end - span.start))
@@ -89,7 +90,7 @@ def widen(text: str, span: Span, chars: int) -> Span:
 
 
 def cut_pages(text: str, chars: int) -> list[Span]:
-    """The whole text in parts of at most `chars` characters, cut between words where there are some.
+    """The text in parts of at most `chars` characters, cut between words where possible.
 
     Example:
         cut_pages("aaa bbb ccc", 8)  # -> [Span(0, 8), Span(8, 11)]
@@ -106,7 +107,7 @@ def cut_pages(text: str, chars: int) -> list[Span]:
 
 
 def _words(text: str) -> list[tuple[str, Span]]:
-    """The words without case and accents, and where they stand."""
+    """The words without case and accents, and their spans."""
     return [(_fold(match.group()), Span(*match.span())) for match in re.finditer(r"\w+", text)]
 
 

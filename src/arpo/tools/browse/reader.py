@@ -1,4 +1,4 @@
-"""A page's address to its text."""
+"""Reads the text of a page by its address."""
 
 from arpo.tools.browse.config import FetchConfig
 from arpo.tools.browse.extract import PageText, require_packages
@@ -11,7 +11,7 @@ class PageReader:
 
     Args:
         config: how pages are fetched.
-        tool: the tool it serves, named in errors.
+        tool: name of the tool in errors.
 
     Raises:
         ToolError: the extra `web` is not installed.
@@ -26,7 +26,7 @@ class PageReader:
         """The title and text of a page.
 
         Raises:
-            HttpError: it cannot be fetched, or holds no text.
+            HttpError: the page cannot be fetched, or holds no text.
         """
         page = await self._fetcher.fetch(url)
         return await extract_apart(page, self._config.max_pdf_pages, self._config.extract_s)

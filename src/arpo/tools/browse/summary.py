@@ -1,4 +1,4 @@
-"""Condensing pages to what answers a question, by a chat model that is given the question."""
+"""Condenses pages to what answers a question, with a chat model."""
 
 from arpo.clients.config import ChatConfig
 from arpo.clients.openai import ChatClient, ChatReply
@@ -15,7 +15,7 @@ class Summarizer:
 
     Args:
         config: the chat model.
-        purpose: the configuration section, named in errors.
+        purpose: configuration section, shown in errors.
 
     Raises:
         ConfigError: the model's key is not in the environment.
@@ -24,21 +24,21 @@ class Summarizer:
     def __init__(self, config: ChatConfig, purpose: str) -> None:
         self._client = ChatClient(config, purpose)
         self.version = f"{config.base_url} {config.model} {config.temperature} {config.max_tokens} {config.seed}"
-        """Changes whenever the same documents may be condensed differently."""
+        """Changes whenever the same documents may get another summary."""
 
     async def summarize(self, question: str, query: str, documents: str) -> ChatReply:
-        """What the documents say about the question.
+        """A summary of the documents for the question.
 
         Args:
-            question: what is to be answered in the end.
-            query: what was looked for just now; empty when it is the question itself.
-            documents: their text.
+            question: the question to answer.
+            query: the search query; empty when it is the question.
+            documents: text of the documents.
 
         Raises:
             HttpError: the model's server failed.
         """
-        looked_for = f"Just now they looked for: {query}\n\n" if query and query != question else ""
-        text = f"Question: {question}\n\n{looked_for}Documents:\n\n{documents}"
+        search = f"Just now they looked for: {query}\n\n" if query and query != question else ""
+        text = f"Question: {question}\n\n{search}Documents:\n\n{documents}"
         messages = [Message(role="system", content=_INSTRUCTIONS), Message(role="user", content=text)]
         return await self._client.complete(messages)
 

@@ -17,7 +17,7 @@ from arpo.types import ToolResult
 
 
 class BrowseTool:
-    """Returns the part of a page around a snippet, some of its parts by number, or a summary for the question.
+    """Returns the part of a page around a snippet, its parts by number, or a summary for the question.
 
     Raises:
         ToolError: the extra `web` is not installed.
@@ -38,7 +38,7 @@ class BrowseTool:
         self.version = make_version("browse-1", *limits, self._summarizer.version if self._summarizer else "")
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        """The page at `arguments["url"]`, or the part of it that is asked for."""
+        """The page at `arguments["url"]`, or the requested part of it."""
         try:
             request = _read_arguments(arguments, self._config.max_pages)
             page = await self._reader.read(request["url"])
@@ -62,9 +62,8 @@ class BrowseTool:
     async def _summarize(self, summarizer: Summarizer, page: PageText, request: Mapping[str, Any]) -> ToolResult:
         if not request["question"]:
             raise ValueError("give the question that the page is to answer, as `question`")
-        chars = self._config.max_summary_chars
-        found = await asyncio.to_thread(find_snippet, page.text, request["snippet"])
-        part = widen(page.text, found or Span(0, 0), chars)
+        snippet = await asyncio.to_thread(find_snippet, page.text, request["snippet"])
+        part = widen(page.text, snippet or Span(0, 0), self._config.max_summary_chars)
         document = f"Document 1: {page.title}\n{page.text[part.start : part.end]}"
         reply = await summarizer.summarize(request["question"], "", document)
         is_truncated = reply.is_truncated or part.end - part.start < len(page.text)
@@ -74,18 +73,18 @@ class BrowseTool:
         head, pages = _head(page, request), cut_pages(page.text, self._config.page_chars)
         first, last = request["pages"]
         if request["snippet"]:
-            found = find_snippet(page.text, request["snippet"])
-            if found is not None:
-                part = widen(page.text, found, self._config.page_chars)
+            snippet = find_snippet(page.text, request["snippet"])
+            if snippet is not None:
+                part = widen(page.text, snippet, self._config.page_chars)
                 text = page.text[part.start : part.end]
                 return ToolResult(content=f"{head}\nAround the snippet\n\n{text}", truncated=len(text) < len(page.text))
             head += "\nThe snippet is not in it."
         if first > len(pages):
             raise ValueError(f"pages: there is no page {first}; it has {len(pages)}")
         last = min(last, len(pages))
-        place = f"Page {first}" if first == last else f"Pages {first}-{last}"
+        shown = f"Page {first}" if first == last else f"Pages {first}-{last}"
         text = page.text[pages[first - 1].start : pages[last - 1].end].strip()
-        return ToolResult(content=f"{head}\n{place} of {len(pages)}\n\n{text}", truncated=last - first + 1 < len(pages))
+        return ToolResult(content=f"{head}\n{shown} of {len(pages)}\n\n{text}", truncated=last - first + 1 < len(pages))
 
 
 def _head(page: PageText, request: Mapping[str, Any]) -> str:
@@ -105,10 +104,10 @@ def _schema(*, with_summary: bool) -> dict[str, Any]:
 
 
 def _read_arguments(arguments: Mapping[str, Any], max_pages: int) -> dict[str, Any]:
-    """The arguments of a call, with what is missing filled in.
+    """The arguments of a call with defaults.
 
     Raises:
-        ValueError: one is not as the schema has it.
+        ValueError: an argument breaks the schema.
     """
     texts: dict[str, Any] = {}
     for name in ("url", "snippet", "question"):

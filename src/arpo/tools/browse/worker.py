@@ -1,7 +1,7 @@
-"""Extracting texts in processes apart, so that a page made to break or stall its parser costs itself alone.
+"""Extracts texts in worker processes, so that a page that breaks or stalls its parser harms no other page.
 
-A process reads pages from its standard input and writes their texts to its standard output; every message is its length in
-eight bytes and then itself. It gets none of the parent's environment but what Python needs, and at most 2 GiB of memory.
+A worker reads pages from its standard input and writes their texts to its standard output; each message follows its length in
+eight bytes. It gets only the environment variables that Python needs, and at most 2 GiB of memory.
 """
 
 import asyncio
@@ -21,30 +21,30 @@ from arpo.tools.browse.fetch import Fetched, shorten
 
 _MODULE = "arpo.tools.browse.worker"
 NUM_WORKERS = 2
-"""Texts extracted at the same time in this process's workers."""
+"""Number of workers, each of which extracts one text at a time."""
 _MEMORY_BYTES = 2 * 2**30
 _MAX_REPLY_BYTES = 256 * 2**20
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 
 _threads = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="extract")
-_own = threading.local()
+_local = threading.local()
 
 
 async def extract_apart(page: Fetched, max_pdf_pages: int, limit_s: float) -> PageText:
     """As `extract`, in a worker, for at most `limit_s` seconds.
 
     Raises:
-        HttpError: as `extract`; it took too long, or broke the worker.
+        HttpError: as `extract`; the page took too long, or broke the worker.
     """
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_threads, _extract_in_own_worker, page, max_pdf_pages, limit_s)
+    return await loop.run_in_executor(_threads, _extract_in_worker, page, max_pdf_pages, limit_s)
 
 
-def _extract_in_own_worker(page: Fetched, max_pdf_pages: int, limit_s: float) -> PageText:
-    """Each of the threads keeps one worker, until a page breaks it."""
-    worker: _Worker | None = getattr(_own, "worker", None)
+def _extract_in_worker(page: Fetched, max_pdf_pages: int, limit_s: float) -> PageText:
+    """Extract in the thread's worker; a new worker replaces a broken one."""
+    worker: _Worker | None = getattr(_local, "worker", None)
     if worker is None or not worker.is_alive():
-        worker = _own.worker = _Worker()
+        worker = _local.worker = _Worker()
     return worker.extract(page, max_pdf_pages, limit_s)
 
 
@@ -56,11 +56,11 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-            start_new_session=True,  # Ctrl-C is for the parent, which closes the pipe
+            start_new_session=True,  # Ctrl-C reaches only the parent, which closes the pipe
         )
         self._requests, self._replies = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         try:
-            _read(self._replies)  # it is ready: what follows is the page's own time
+            _read(self._replies)  # the worker is ready, so that no page's time limit covers its start
         except EOFError:
             raise ToolError(f"the process that reads pages does not start; try: {sys.executable} -m {_MODULE}") from None
 
@@ -117,7 +117,7 @@ def _main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a parser prints is no reply
+    os.dup2(2, 1)  # keeps a parser's prints out of the replies
     for package in ("trafilatura", "pypdf"):
         __import__(package)
     _write(replies, b"")

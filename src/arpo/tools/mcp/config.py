@@ -10,29 +10,29 @@ from arpo.config import Config
 
 
 class McpServerConfig(Config):
-    """One MCP server: a program that is started here, or a URL."""
+    """One MCP server: a program to start, or a URL."""
 
     command: str | None = None
-    """Program to start, which speaks MCP over its standard streams; None where there is a `url`."""
+    """Program to start, which speaks MCP over its standard streams; None with a `url`."""
     args: Annotated[tuple[str, ...], only_with(command=IS_SET)] = ()
     """Arguments of the program."""
     cwd: Annotated[Path | None, only_with(command=IS_SET)] = None
-    """Folder the program is started in; None means the current one."""
+    """Working folder of the program; None: the current folder."""
     env: Annotated[dict[str, str], only_with(command=IS_SET)] = Field(default_factory=dict)
-    """Environment variables of the program, besides HOME, PATH and the like. Secrets do not belong here but in `env_names`."""
+    """Environment variables of the program, besides HOME, PATH and the like. Put secrets in `env_names` instead."""
     env_names: Annotated[tuple[str, ...], only_with(command=IS_SET)] = ()
-    """Names of our environment variables that the program gets too, for keys."""
+    """Names of environment variables to pass on to the program, for keys."""
     url: str | None = None
     """Address of a server that speaks MCP over streamable HTTP, e.g. `http://localhost:8000/mcp`."""
     token_env: Annotated[str | None, only_with(url=IS_SET)] = None
-    """Name of the environment variable whose value is sent to `url` as a bearer token; None sends none."""
+    """Name of the environment variable whose value is sent to `url` as a bearer token; None sends no token."""
     tools: dict[str, str] = Field(default_factory=dict)
-    """Which tools are used: the server's name of each, and the name the model calls it by, e.g. `{"get-page" = "page"}`.
-    Empty: all of them under their own names."""
+    """Tools to use: the server's name of each, and the name the model calls it by, e.g. `{"get-page" = "page"}`. Empty: all
+    tools under the server's names."""
     deterministic: bool = False
-    """Whether the same arguments always give the same result, so that results may be cached."""
+    """True when the same arguments always give the same result, so that results may be cached."""
     connect_timeout_s: float = Field(default=30.0, gt=0)
-    """Seconds the server may take to start, connect and name its tools."""
+    """Most seconds for the server to start, connect and list its tools."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

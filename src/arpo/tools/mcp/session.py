@@ -1,4 +1,4 @@
-"""The one module that speaks MCP, through the official `mcp` package: connections, their end, and what servers send."""
+"""Connections to MCP servers and their results; the only module that uses the official `mcp` package."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from arpo.tools.base import TransientError
 from arpo.tools.mcp.config import McpServerConfig
 from arpo.types import ToolResult
 
-logging.getLogger("mcp").addHandler(logging.NullHandler())  # what a server sends wrong becomes a result, not a traceback
+logging.getLogger("mcp").addHandler(logging.NullHandler())  # a server's mistake becomes a result, not a traceback
 
 
 def _allow(*_: Any) -> Iterator[ValidationError]:
@@ -42,16 +42,16 @@ _WITHOUT_PATTERNS = {
     "additionalProperties": _additional_properties,
     "unevaluatedProperties": _allow,
 }
-"""A server's regular expressions are left to the server: one that takes for ever would stop every thread."""
+"""Regular expressions are not checked here: one that never ends would stop every thread. The server checks them."""
 _MAX_PAGES = 100
 _MAX_STDERR = 2000
 _PROBE_S = 5.0
 _LAST_WORDS_S = 1.0
-"""How long to wait for what a server that has ended wrote; a child of its may keep the pipe open."""
+"""Seconds to wait for the last output of a server that has ended; its child may keep the pipe open."""
 
 
 class Session:
-    """One connection to a server, opened when it is needed and again after it was lost. Lives in one event loop."""
+    """One connection to a server, opened on first use and again after it was lost. It belongs to one event loop."""
 
     def __init__(self, name: str, config: McpServerConfig) -> None:
         self._name = name
@@ -65,7 +65,7 @@ class Session:
         """Every tool of the server.
 
         Raises:
-            ToolError: the server cannot be reached or started, or what it sends is no list of tools.
+            ToolError: the server cannot be reached or started, or does not send a list of tools.
         """
         try:
             async with asyncio.timeout(self._config.connect_timeout_s):
@@ -83,7 +83,7 @@ class Session:
         """Check the arguments of a tool's calls by its schema from now on.
 
         Raises:
-            ToolError: it is no JSON schema.
+            ToolError: the schema is not a JSON schema.
         """
         cls = validator_for(schema)
         try:
@@ -95,10 +95,10 @@ class Session:
         self._validators[tool] = extend(cls, _WITHOUT_PATTERNS)(schema, registry=Registry())  # empty: nothing is fetched
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
-        """The result of one call; whatever the server does wrong is an `error` that says so.
+        """The result of one call; a mistake of the server is an `error`.
 
         Raises:
-            TransientError: the server is not there; the next call opens the connection again.
+            TransientError: the server is gone; the next call opens the connection again.
         """
         client = None
         try:
@@ -117,11 +117,11 @@ class Session:
             raise await self._lost(error) from error
         except (OSError, httpx2.HTTPError, ToolError, TimeoutError) as error:
             raise await self._lost(error) from error
-        except Exception as error:  # a schema that cannot be followed, a result that is not what it or the protocol says
+        except Exception as error:  # a schema that cannot be followed, a result that breaks its schema or the protocol
             return ToolResult(content=f"{tool}: the server does not keep its word: {explain(error)}", status="error")
 
     async def close(self) -> None:
-        """End the connection, and the program if there is one; the next call opens it again."""
+        """End the connection and the program, if any; the next call opens it again."""
         keeper, self._keeper, self._opening = self._keeper, None, None
         if keeper is not None:
             keeper.cancel()
@@ -132,13 +132,13 @@ class Session:
         return TransientError(f"The MCP server {self._name!r} is not there: {explain(error)}{self._last_words}")
 
     def _doubt(self, client: Client) -> None:
-        """A call was given up: make sure that the server still answers, else end it, so that the next call opens a new one."""
+        """After a cancelled call: end the server if it no longer answers, so that the next call opens a new one."""
 
         async def probe() -> None:
             try:
                 async with asyncio.timeout(_PROBE_S):
                     await client.list_tools(cache_mode="refresh")
-            except Exception:  # whatever it is that keeps the server from answering
+            except Exception:  # any failure means that the server does not answer
                 if self._opening is not None and self._opening.done() and self._opening.result() is client:
                     await self.close()
 
@@ -149,7 +149,7 @@ class Session:
     async def _client(self) -> Client:
         if self._opening is None:
             self._opening = asyncio.ensure_future(self._open())
-            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody waits any more
+            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())  # there may be no waiter left
         try:
             return await asyncio.shield(self._opening)
         except Exception:  # raised again; the next call opens anew
@@ -167,7 +167,7 @@ class Session:
             raise
 
     async def _keep(self, ready: "asyncio.Future[Client]") -> None:
-        """Hold the connection open until cancelled: a task of its own, as it must be closed where it was opened."""
+        """Hold the connection open until cancelled, in one task: the task that opens it must close it."""
         try:
             async with self._connect() as client:
                 ready.set_result(client)
@@ -189,7 +189,7 @@ class Session:
                 reading, writing = os.pipe()
                 reader = threading.Thread(target=self._read_stderr, args=(reading,), daemon=True)
                 reader.start()
-                stack.push_async_callback(asyncio.to_thread, reader.join, _LAST_WORDS_S)  # it may still be reading them
+                stack.push_async_callback(asyncio.to_thread, reader.join, _LAST_WORDS_S)  # lets it read the last output
                 errors = stack.enter_context(os.fdopen(writing, "w"))
                 transport = stdio_client(self._program(), errlog=errors)
             yield await stack.enter_async_context(Client(transport))
@@ -241,7 +241,7 @@ async def _all_tools(client: Client) -> list[mcp_types.Tool]:
 
 
 def read_result(result: mcp_types.CallToolResult) -> ToolResult:
-    """What a server answered as the text the model reads; what is no text is named by its kind and size."""
+    """The reply of a server as the text the model reads; other content is named by its kind and size."""
     parts = [_as_text(block) for block in result.content]
     if not parts and result.structured_content is not None:
         parts = [json.dumps(result.structured_content, ensure_ascii=False)]
@@ -262,7 +262,7 @@ def _as_text(block: mcp_types.ContentBlock) -> str:
 
 
 def explain(error: BaseException) -> str:
-    """An error's words in one line; of a group of them, those of the first."""
+    """The message of an error, or of the first error of a group, in one line."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     words = str(error).split("For further information")[0]

@@ -1,4 +1,4 @@
-"""The tools of MCP servers, usable from any event loop: each server is talked to from a thread of its own."""
+"""The tools of MCP servers, usable from any event loop: each server has its own thread."""
 
 import asyncio
 import atexit
@@ -21,7 +21,7 @@ _CLOSE_S = 15.0
 
 
 class McpTool:
-    """One tool of a server. The server must keep no state between calls, as trajectories and branches share it."""
+    """One tool of a server. The server must keep no state between calls: trajectories and branches share it."""
 
     def __init__(
         self, server: "McpServer", name: str, remote_name: str, schema: Mapping[str, Any], *, is_cacheable: bool
@@ -34,27 +34,27 @@ class McpTool:
         self._remote_name = remote_name
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        """Have the server carry out one call; arguments are checked by the tool's schema before."""
+        """Send one call to the server, after checking its arguments by the tool's schema."""
         return await self._server.call(self._remote_name, arguments)
 
     def fork(self) -> "McpTool":
-        """Itself: no state is known of it."""
+        """The tool itself: it has no state."""
         return self
 
     async def aclose(self) -> None:
-        """Leave the server; its other tools end with this one."""
+        """Close the server, and with it its other tools."""
         await asyncio.to_thread(self._server.close)
 
 
 class McpServer:
-    """A server, connected; `tools` are those the configuration wants.
+    """A connected server; `tools` holds the configured tools.
 
-    A server that dies is started or connected to again by the next call; the call it took with it is an `error` that may be
-    tried again. One that no longer answers after a call was given up is ended too.
+    The next call restarts or reconnects a server that died; the call that failed with it is transient. A server that no longer
+    answers after a cancelled call is ended too.
 
     Raises:
-        ToolError: the server cannot be started or reached in time, lacks a tool that is wanted, gives a tool's arguments no
-            valid schema, or has a tool whose name no model could write.
+        ToolError: the server cannot be started or reached in time, lacks a configured tool, or has a tool with an invalid
+            schema or a name that no model could write.
     """
 
     def __init__(self, name: str, config: McpServerConfig) -> None:
@@ -67,7 +67,7 @@ class McpServer:
         atexit.register(self.close)
         try:
             self.tools = self._choose(name, config)
-        except BaseException:  # raised again, Ctrl-C too; the program would stay
+        except BaseException:  # raised again, Ctrl-C too; the program must not stay
             self.close()
             raise
 
@@ -78,12 +78,12 @@ class McpServer:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._session.call(tool, arguments), self._loop))
 
     def close(self) -> None:
-        """End the connection, and the program if there is one; calling it twice is harmless."""
+        """End the connection and the program, if any; calling it twice is harmless."""
         if self._is_closed:
             return
         self._is_closed = True
         atexit.unregister(self.close)
-        with suppress(TimeoutError):  # its program ignores every signal we may send
+        with suppress(TimeoutError):  # the program ignores every signal we may send
             self._wait(self._session.close(), _CLOSE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSE_S)
@@ -91,24 +91,25 @@ class McpServer:
             self._loop.close()
 
     def _choose(self, name: str, config: McpServerConfig) -> list[McpTool]:
-        found = {tool.name: tool for tool in self._wait(self._session.list_tools(), None)}
-        wanted = config.tools or {tool: tool for tool in found}
-        missing = sorted(set(wanted) - set(found))
+        available = {tool.name: tool for tool in self._wait(self._session.list_tools(), None)}
+        names = config.tools or {remote_name: remote_name for remote_name in available}
+        missing = sorted(set(names) - set(available))
         if missing:
             raise ToolError(
-                f"tools.mcp.{name}.tools: the server has no tool {missing[0]!r}; it has: {', '.join(sorted(found)) or 'none'}"
+                f"tools.mcp.{name}.tools: the server has no tool {missing[0]!r}; it has: "
+                f"{', '.join(sorted(available)) or 'none'}"
             )
         tools: list[McpTool] = []
-        for remote_name, own_name in wanted.items():
-            if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", own_name):
+        for remote_name, local_name in names.items():
+            if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", local_name):
                 raise ToolError(
-                    f"tools.mcp.{name}: a model cannot call a tool {own_name!r}; give it another name with "
+                    f"tools.mcp.{name}: a model cannot call a tool {local_name!r}; give it another name with "
                     f'tools.mcp.{name}.tools = {{{remote_name!r} = "..."}}'
                 )
-            tool = found[remote_name]
+            tool = available[remote_name]
             self._session.check_with(remote_name, tool.input_schema)
             schema = {"properties": {}, "required": [], **tool.input_schema, "description": tool.description or ""}
-            tools.append(McpTool(self, own_name, remote_name, schema, is_cacheable=config.deterministic))
+            tools.append(McpTool(self, local_name, remote_name, schema, is_cacheable=config.deterministic))
         return tools
 
     def _wait(self, work: Coroutine[Any, Any, T], seconds: float | None) -> T:
@@ -116,11 +117,11 @@ class McpServer:
 
 
 def connect_servers(servers: Mapping[str, McpServerConfig], taken: Collection[str] = ()) -> list[Tool]:
-    """The tools of all servers; those already connected are left again when one fails.
+    """The tools of all servers; when one server fails, those already connected are closed.
 
     Args:
-        servers: by name.
-        taken: names of the tools there are besides.
+        servers: configurations by name.
+        taken: names of the agent's other tools.
 
     Raises:
         ConfigError: a tool has the name of another.
@@ -135,7 +136,7 @@ def connect_servers(servers: Mapping[str, McpServerConfig], taken: Collection[st
                 if tool.name in names:
                     raise ConfigError(f"tools.mcp.{name}: another tool is called {tool.name!r} too; rename one with `tools`")
                 names.add(tool.name)
-    except BaseException:  # raised again, Ctrl-C too; the servers before would stay
+    except BaseException:  # raised again, Ctrl-C too; no connected server may stay
         for server in connected:
             server.close()
         raise

@@ -1,4 +1,4 @@
-"""The search tool a configuration asks for."""
+"""Builds the search tool of a configuration."""
 
 from arpo.tools.base import Tool
 from arpo.tools.search.config import DeepSearchConfig, HttpSearchConfig, LocalSearchConfig, SearchConfig
@@ -11,10 +11,10 @@ from arpo.tools.search.web import WebSearch
 
 
 def build_search(config: SearchConfig) -> Tool:
-    """The tool of the section's type, its results condensed where a model for it is configured.
+    """The tool of the section's type; with `summary`, a model condenses its results.
 
     Raises:
-        ToolError: there is no index, or the extra `web` is missing where pages are read.
+        ToolError: the index is missing, or the extra `web` is, for a tool that reads pages.
         ConfigError: a key is not in the environment.
     """
     tool = _build_plain(config)

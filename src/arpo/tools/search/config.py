@@ -12,49 +12,49 @@ from arpo.tools.browse.config import FetchConfig
 
 
 class ResultConfig(Config):
-    """How many pages a search returns, and in which form."""
+    """Number and format of the pages that a search returns."""
 
     top_k: int = Field(default=3, ge=1, le=100)
-    """Most pages one call returns."""
+    """Most pages of one call."""
     max_snippet_chars: int = Field(default=1000, ge=20)
-    """Longest text of one page, in characters; what is longer is cut and the result marked as truncated."""
+    """Most characters of one page's text; a longer text is cut and the result marked as truncated."""
     format: Literal["pages", "json"] = "pages"
-    """`pages`: lines `Page 1: <text>`, as in the papers; `json`: one object a line with `rank`, `title`, `url` or `id`, and
+    """`pages`: lines `Page 1: <text>`, as in the papers; `json`: one object per line with `rank`, `title`, `url` or `id`, and
     `text`."""
     summary: ChatConfig | None = None
-    """The model that condenses the pages to what helps with the question; None returns the pages themselves."""
+    """Model that condenses the pages to what helps with the question; None returns the pages."""
 
 
 class RerankConfig(Config):
-    """Re-ranking by meaning: an encoder orders the best hits of the word search. Needs the extra `dense`."""
+    """Re-ranking by meaning: an encoder orders the best BM25 hits. Needs the extra `dense`."""
 
     encoder: Path
-    """Folder of a sentence-transformers model, or of a text encoder as transformers saves it."""
+    """Folder of a sentence-transformers model, or of a text encoder in the transformers format."""
     candidates: int = Field(default=50, ge=1, le=1000)
-    """Best hits of the word search that are ordered anew; never fewer than are shown."""
+    """Number of BM25 hits to re-rank; at least `top_k` are taken."""
     query_prefix: str = ""
-    """What the encoder wants before a query, e.g. `query: ` for E5."""
+    """Text the encoder needs before a query, e.g. `query: ` for E5."""
     passage_prefix: str = ""
-    """What the encoder wants before a passage, e.g. `passage: ` for E5."""
+    """Text the encoder needs before a passage, e.g. `passage: ` for E5."""
     device: str = "cpu"
-    """Where the encoder runs, as torch names it."""
+    """Torch device of the encoder."""
 
 
 class LocalSearchConfig(ResultConfig):
     """BM25 search over an index on this machine, made by `arpo index build`."""
 
     type: Literal["local"] = "local"
-    """`local`: an index on this machine; needs no key and no network. What a section without a type means."""
+    """`local`: an index on this machine; needs no key and no network. The default of a section without a type."""
     index: Path
     """Folder of the index."""
     title_weight: float = Field(default=1.0, ge=0)
-    """Factor of a title's BM25 score; 0 leaves titles out."""
+    """Factor of a title's BM25 score; 0 ignores titles."""
     text_weight: float = Field(default=1.0, ge=0)
-    """Factor of a text's BM25 score; 0 leaves texts out."""
+    """Factor of a text's BM25 score; 0 ignores texts."""
     snippets: Literal["start", "best"] = "start"
-    """Which part of a long text is shown: its start, or the part that holds most of the query's words."""
+    """Part of a long text to show: its start, or the part with most of the query's words."""
     rerank: RerankConfig | None = None
-    """Orders the best hits by meaning; None keeps the order of BM25."""
+    """Re-ranking of the best hits by meaning; None keeps the BM25 order."""
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:
@@ -64,29 +64,29 @@ class LocalSearchConfig(ResultConfig):
 
 
 class HttpSearchConfig(ResultConfig):
-    """A retriever's server that speaks the Search-R1 protocol, e.g. `arpo index serve`."""
+    """A retrieval server with the Search-R1 protocol, e.g. `arpo index serve`."""
 
     type: Literal["http"] = "http"
     """`http`: POST `{"queries": [...], "topk": k, "return_scores": true}` to `url`."""
     url: ServiceUrl = "http://127.0.0.1:8000/retrieve"
-    """Address of the server, its path included."""
+    """Address of the server, path included."""
     cacheable: bool = True
-    """True: an equal query may be answered from the cache of `tools.cache`, where `max_age_s` lets results expire."""
+    """True: the cache of `tools.cache` may answer an equal query; its `max_age_s` lets results expire."""
     http: HttpConfig = HttpConfig()
-    """How the server is called."""
+    """Limits of the requests."""
 
 
 class WebSourceConfig(Config):
-    """A web search service. Its key stands in an environment variable."""
+    """A web search service, whose key an environment variable holds."""
 
     provider: Literal["searxng", "brave", "serper", "tavily", "brightdata"]
     """`searxng`: your own server, no key; `brave`, `serper`, `tavily`; `brightdata`: Bing through Bright Data, as in the
     papers."""
     url: ServiceUrl | None = None
-    """Address of the service; None means the provider's own. SearXNG has none: give your server's."""
+    """Address of the service; None: the provider's default. SearXNG has no default: set your server's address."""
     api_key_env: Annotated[KeyVariable | None, only_with(provider=other_than("searxng"))] = None
-    """Name of the environment variable that holds the key; None means the provider's: BRAVE_API_KEY, SERPER_API_KEY,
-    TAVILY_API_KEY, BRIGHTDATA_API_KEY."""
+    """Name of the environment variable that holds the key; None: the provider's default BRAVE_API_KEY, SERPER_API_KEY,
+    TAVILY_API_KEY or BRIGHTDATA_API_KEY."""
     language: Annotated[str, only_with(provider=other_than("tavily"))] = Field(default="en", pattern=r"^[a-z]{2}$")
     """Language of the results, two letters."""
     country: Annotated[str, only_with(provider=other_than("tavily"))] = Field(default="us", pattern=r"^[a-z]{2}$")
@@ -94,9 +94,9 @@ class WebSourceConfig(Config):
     zone: Annotated[str | None, only_with(provider="brightdata")] = None
     """Zone of the account."""
     cacheable: bool = True
-    """True: an equal query may be answered from the cache of `tools.cache`, where `max_age_s` lets results expire."""
+    """True: the cache of `tools.cache` may answer an equal query; its `max_age_s` lets results expire."""
     http: HttpConfig = HttpConfig()
-    """How the service is called."""
+    """Limits of the requests."""
 
     @model_validator(mode="after")
     def _check_provider(self) -> Self:
@@ -108,29 +108,29 @@ class WebSourceConfig(Config):
 
 
 class WebSearchConfig(WebSourceConfig, ResultConfig):
-    """A web search service's results as they are."""
+    """The results of a web search service."""
 
     type: Literal["web"] = "web"
     """`web`: the snippets of a web search service."""
 
 
 class DeepSearchConfig(WebSourceConfig):
-    """The papers' deep search: search the web, fetch every page found, keep what surrounds its snippet, summarise."""
+    """The papers' deep search: searches the web, fetches every page, cuts it to the text around its snippet, summarises."""
 
     type: Literal["deep"] = "deep"
-    """`deep`: the pages that a web search service finds, read."""
+    """`deep`: the text of the pages that a web search service finds."""
     top_k: int = Field(default=10, ge=1, le=100)
-    """Most pages one call reads."""
+    """Most pages of one call."""
     context_chars: int = Field(default=6000, ge=100)
-    """Characters kept of a page around its snippet, half before and half behind."""
+    """Characters of a page around its snippet, half before and half after it."""
     start_chars: int = Field(default=6000, ge=100)
-    """Characters kept of a page's start, where the snippet is not found in it."""
+    """Characters from a page's start, used when the page does not contain the snippet."""
     format: Literal["pages", "json"] = "pages"
-    """Form of the documents, as for the other types of search."""
+    """Format of the documents, as for the other types of search."""
     fetch: FetchConfig = FetchConfig()
     """How pages are fetched."""
     summary: ChatConfig | None = None
-    """The model that condenses the documents to what helps with the question; None returns the documents themselves."""
+    """Model that condenses the documents to what helps with the question; None returns the documents."""
 
 
 SearchConfig = LocalSearchConfig | HttpSearchConfig | WebSearchConfig | DeepSearchConfig

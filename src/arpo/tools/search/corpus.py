@@ -1,4 +1,4 @@
-"""Reading document corpora: rows of JSONL and parquet, passages of text and Markdown, from any position on."""
+"""Reads document corpora from any position on: rows of JSONL and parquet, passages of text and Markdown."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +10,7 @@ from arpo.errors import DataError
 from arpo.files.rows import START, BadRowError, GzipJsonLinesFile, JsonLinesFile, ParquetFile, Position, ScannedRow
 
 PASSAGE_CHARS = 1200
-"""Text and Markdown files are cut into passages of about this many characters, at ends of paragraphs where there are some."""
+"""Approximate characters of a passage of a text or Markdown file, which is cut at ends of paragraphs where possible."""
 _KEYS = ("id", "title", "text", "contents", "url")
 _MARKDOWN = (".md", ".markdown")
 
@@ -26,12 +26,12 @@ class Document:
 
 
 def list_files(corpora: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The files of a corpus in the order they are read, and those in its folders that no reader knows.
+    """The files of a corpus in reading order, and the files of its folders with unknown endings.
 
-    A folder stands for all files in it and below, sorted by path.
+    A folder stands for all files in and below it, sorted by path.
 
     Raises:
-        DataError: a path does not exist, a named file has an unknown ending, or nothing is left to read.
+        DataError: a path does not exist, a named file has an unknown ending, or no file is readable.
     """
     files: list[Path] = []
     unknown: list[Path] = []
@@ -51,10 +51,10 @@ def list_files(corpora: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def read_documents(path: Path, start: Position = START) -> Iterator[tuple[Document | BadRowError, Position]]:
-    """The documents of a file from a position on, each with the position behind it; an unusable row is the error it is.
+    """The documents of a file from a position on, each with the position after it; a bad row yields its error.
 
     Raises:
-        DataError: the file cannot be read at all.
+        DataError: the file cannot be read.
     """
     reader = _reader(path)
     assert reader is not None
@@ -66,7 +66,7 @@ def read_documents(path: Path, start: Position = START) -> Iterator[tuple[Docume
 
 
 def split_contents(contents: str) -> tuple[str, str]:
-    r"""Title and text of a wiki-18 style passage, whose first line is the title in quotes; a single line has no title.
+    r"""Title and text of a wiki-18 passage, whose first line is the title in quotes; a single line has no title.
 
     Example:
         split_contents('"Kelford"\nA town in Osmark.')  # -> ("Kelford", "A town in Osmark.")
@@ -81,14 +81,6 @@ def _reader(path: Path) -> Callable[[Path, Position], Iterator[ScannedRow]] | No
     return next((reader for suffix, reader in READERS.items() if path.name.lower().endswith(suffix)), None)
 
 
-def _read_jsonl(path: Path, start: Position) -> Iterator[ScannedRow]:
-    return JsonLinesFile(path).scan(start)
-
-
-def _read_gzip(path: Path, start: Position) -> Iterator[ScannedRow]:
-    return GzipJsonLinesFile(path).scan(start)
-
-
 def _read_parquet(path: Path, start: Position) -> Iterator[ScannedRow]:
     file = ParquetFile(path, _KEYS)
     if not {"text", "contents"} & set(file.columns):
@@ -97,7 +89,7 @@ def _read_parquet(path: Path, start: Position) -> Iterator[ScannedRow]:
 
 
 def _to_document(row: dict[str, Any] | BadRowError) -> Document:
-    """`{"id", "title", "text", "url"}`, all but the text optional; `contents` may stand for title and text, or for the text."""
+    """A row `{"id", "title", "text", "url"}`, only the text required; `contents` may replace title and text, or the text."""
     if isinstance(row, BadRowError):
         raise row
     record = {key: row[key] for key in _KEYS if row.get(key) is not None}
@@ -122,7 +114,7 @@ def _read_text(path: Path, start: Position) -> Iterator[ScannedRow]:
                 passage = {"id": f"{path.name}#{number}", "title": title, "text": text}
                 yield ScannedRow(number, number - 1, passage, number)
     except UnicodeDecodeError as error:
-        fault = BadRowError(f"not UTF-8 ({error.reason}); what follows in this file is left out")
+        fault = BadRowError(f"not UTF-8 ({error.reason}); the rest of this file is dropped")
         yield ScannedRow(number + 1, number, fault, number + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
@@ -133,7 +125,7 @@ def _first_heading(lines: IO[str]) -> str:
 
 
 def _split_passages(lines: Iterable[str]) -> Iterator[str]:
-    """Passages of whole paragraphs; a paragraph that is longer than two passages is cut between words."""
+    """Passages of whole paragraphs; a paragraph longer than two passages is cut between words."""
     words: list[str] = []
     length = 0
     for line in lines:
@@ -151,14 +143,14 @@ def _split_passages(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _cut(word: str) -> Iterator[str]:
-    """The word, or its pieces when it is longer than a passage."""
+    """Pieces of a word, each at most a passage long."""
     return (word[i : i + PASSAGE_CHARS] for i in range(0, len(word), PASSAGE_CHARS))
 
 
-READERS = {
-    ".jsonl": _read_jsonl,
-    ".jsonl.gz": _read_gzip,
+READERS: dict[str, Callable[[Path, Position], Iterator[ScannedRow]]] = {
+    ".jsonl": lambda path, start: JsonLinesFile(path).scan(start),
+    ".jsonl.gz": lambda path, start: GzipJsonLinesFile(path).scan(start),
     ".parquet": _read_parquet,
     **dict.fromkeys((".txt", *_MARKDOWN), _read_text),
 }
-"""Ending of a file's name -> the function that reads it from a position on."""
+"""File name ending -> reader from a position on."""

@@ -1,4 +1,4 @@
-"""What a search finds, and the text a model reads of it."""
+"""Hits of a search, and the text a model reads of them."""
 
 import json
 from collections.abc import Sequence
@@ -15,23 +15,23 @@ class Hit:
     """One page that a search found."""
 
     text: str
-    """What the page says, or the part that is to be shown."""
+    """Text of the page, or the part of it to show."""
     title: str = ""
-    """Its title; empty when it has none."""
+    """Title; empty when the page has none."""
     url: str = ""
-    """Its address; empty when it is no page of the web."""
+    """Address; empty when it is not a page of the web."""
     id: str = ""
-    """Its name in a corpus; empty when it has none."""
+    """Name in a corpus; empty when it has none."""
     score: float | None = None
-    """The larger the better; None where the source tells none."""
+    """Larger is better; None when the source gives no score."""
     is_truncated: bool = False
-    """True when `text` is a part of the page's."""
+    """True when `text` is only a part of the page's text."""
 
 
 def render(hits: Sequence[Hit], config: ResultConfig) -> ToolResult:
-    """The result of a search, in the configured form.
+    """The result of a search, in the configured format.
 
-    A page's text is one line. It begins with the title where it does not name it already, so that no page is about nothing.
+    A page's text is one line. The title precedes it, unless the text already contains the title.
 
     Example:
         render([Hit(title="Kelford", text="A town.")], config).content  # -> "Page 1: Kelford: A town."
@@ -56,10 +56,10 @@ def _page(rank: int, hit: Hit, text: str) -> str:
 
 
 def _json(rank: int, hit: Hit, text: str) -> str:
-    place = {"url": hit.url} if hit.url else {"id": hit.id} if hit.id else {}
-    return json.dumps({"rank": rank, "title": clean(hit.title), **place, "text": text}, ensure_ascii=False)
+    source = {"url": hit.url} if hit.url else {"id": hit.id} if hit.id else {}
+    return json.dumps({"rank": rank, "title": clean(hit.title), **source, "text": text}, ensure_ascii=False)
 
 
 def clean(text: str) -> str:
-    """The text in one line, without half surrogate pairs, which no file could hold."""
+    """The text in one line, with lone surrogates replaced: no file can hold them."""
     return " ".join(text.encode("utf-8", "replace").decode().split())

@@ -1,4 +1,4 @@
-"""Search through a retriever's server that speaks the Search-R1 protocol."""
+"""Search through a retrieval server with the Search-R1 protocol."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,8 +12,8 @@ from arpo.tools.search.hits import Hit
 class HttpRetriever:
     """A server that answers `{"queries": [q], "topk": k, "return_scores": true}` with `{"result": [[item, ...]]}`.
 
-    An item is `{"document": {...}, "score": s}` or the document alone; a document has `contents`, whose first line is the
-    title, or `title` and `text`. Servers that return the outer list alone are understood as well.
+    An item is `{"document": {...}, "score": s}` or only the document; a document has `contents`, whose first line is the
+    title, or `title` and `text`. The reply may also be the outer list without `result`.
     """
 
     is_local = False
@@ -25,15 +25,15 @@ class HttpRetriever:
         self.is_cacheable = config.cacheable
 
     async def find(self, query: str, top_k: int) -> Sequence[Hit]:
-        """The documents the server finds, in its order."""
+        """At most `top_k` documents, in the server's order."""
         body = {"queries": [query], "topk": top_k, "return_scores": True}
         reply = await self._client.request_json("POST", self._url, body=body)
-        found = reply.get("result") if isinstance(reply, dict) else reply
-        if not isinstance(found, list) or len(found) != 1 or not isinstance(found[0], list):
+        results = reply.get("result") if isinstance(reply, dict) else reply
+        if not isinstance(results, list) or len(results) != 1 or not isinstance(results[0], list):
             raise HttpError(
                 f"{self._url}: the reply to one query must be {{'result': [[...]]}}, a list of one list of documents"
             )
-        return [self._read(item) for item in found[0][:top_k]]
+        return [self._read(item) for item in results[0][:top_k]]
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -1,4 +1,4 @@
-"""Building and opening a BM25 index of a document corpus (tantivy, on disk)."""
+"""Builds and opens a BM25 index of a document corpus (tantivy, on disk)."""
 
 import hashlib
 import json
@@ -35,12 +35,12 @@ class Index:
 
     tantivy_index: tantivy.Index
     content_hash: str
-    """Hex digest of the documents; the same ones in the same order give the same, whatever files they came in."""
+    """Hex digest of the documents in their order; the files they came in do not matter."""
     num_documents: int
 
 
 def make_analyzer() -> tantivy.TextAnalyzer:
-    """The one way text becomes terms, for documents and queries: split at non-alphanumerics, lower case, no accents."""
+    """Analyzer of documents and queries: splits at non-alphanumerics, lowers case, removes accents."""
     return (
         tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
         .filter(tantivy.Filter.remove_long(_LONGEST_WORD))
@@ -53,18 +53,18 @@ def make_analyzer() -> tantivy.TextAnalyzer:
 def build_index(corpora: Sequence[Path], out: Path, on_progress: Callable[[int], None] | None = None) -> int:
     """Index documents into the folder `out` and return their number.
 
-    A corpus is a file, or a folder that stands for the files in it: JSONL (also gzipped) and parquet with `text` or `contents`
-    and perhaps `id`, `title`, `url`; text and Markdown, cut into passages. Without a `title`, `contents` are of the wiki-18
-    style, whose first line is the title.
+    A corpus is a file, or a folder of files: JSONL (also gzipped) and parquet with `text` or `contents` and optional `id`,
+    `title`, `url`; text and Markdown, cut into passages. `contents` without a `title` is in the wiki-18 form, whose first line
+    is the title.
 
-    Everything is streamed. The index is built beside `out` and then renamed, so `out` is always whole; an index already there
-    is replaced. A build that was interrupted goes on where it last saved (every 100,000 documents) if the files are the same.
-    Bad rows are left out, counted, and the first few named in a logged warning, as are files of a folder that no reader knows.
+    Documents are streamed. The index is built beside `out` and then renamed, so `out` is always whole; an existing index is
+    replaced. An interrupted build resumes from its last save (every 100,000 documents) if the files are the same. Bad rows are
+    dropped and counted; a logged warning names the first few, and the files of a folder with unknown endings.
 
     Args:
-        corpora: the documents.
+        corpora: files and folders of documents.
         out: folder of the index.
-        on_progress: called with the number of documents so far, now and then.
+        on_progress: called from time to time with the number of documents so far.
 
     Raises:
         DataError: a corpus is missing or cannot be read, there is no usable document, or `out` is no index.
@@ -94,7 +94,7 @@ def open_index(path: Path) -> Index:
     """Open an index for reading.
 
     Raises:
-        ToolError: there is no index, or another version of arpo wrote it; the message has the command that builds one.
+        ToolError: the folder holds no index of this version of arpo; the message has the command that builds one.
     """
     command = f"arpo index build <corpus> --out {path}"
     try:
@@ -115,12 +115,12 @@ def open_index(path: Path) -> Index:
 
 @dataclass(slots=True)
 class _State:
-    """How far a build is."""
+    """Progress of a build."""
 
     file: int = 0
-    """Which file is being read."""
+    """Index of the file being read."""
     position: Position = START
-    """How far it is read."""
+    """Position in that file."""
     num_documents: int = 0
     num_faults: int = 0
     named_faults: list[str] = field(default_factory=list)
@@ -128,7 +128,7 @@ class _State:
 
 
 def _write(files: list[Path], folder: Path, on_progress: Callable[[int], None] | None) -> _State:
-    """Write all documents, from where an interrupted build of the same files has come to."""
+    """Write all documents; resume an interrupted build of the same files."""
     sources = [[str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
     index, state = _resume(folder, sources) or _begin(folder)
     index.register_tokenizer(_ANALYZER, make_analyzer())
@@ -142,7 +142,7 @@ def _write(files: list[Path], folder: Path, on_progress: Callable[[int], None] |
         if on_progress and state.num_documents % 1000 == 0:
             on_progress(state.num_documents)
         if state.num_documents % _COMMIT_EVERY == 0:
-            # Both states are kept: which of them the index is in shows in its number of documents.
+            # Both states are saved: the index's number of documents tells which of them it is in.
             _save(folder, sources, [saved, saved := asdict(state)])
             writer.commit()
     if state.num_documents == 0:
@@ -177,23 +177,23 @@ def _begin(folder: Path) -> tuple[tantivy.Index, _State]:
 
 
 def _resume(folder: Path, sources: list[list[Any]]) -> tuple[tantivy.Index, _State] | None:
-    """The index of an interrupted build and its state; None when there is none, or none of these files."""
+    """The index and state of an interrupted build; None without a build of the same files."""
     try:
-        kept = json.loads((folder / _STATES).read_text(encoding="utf-8"))
-        if kept["sources"] != sources:
+        saved = json.loads((folder / _STATES).read_text(encoding="utf-8"))
+        if saved["sources"] != sources:
             return None
         index = tantivy.Index.open(str(folder))
-        states = [_State(**{**s, "position": Position(*s["position"])}) for s in kept["states"]]
+        states = [_State(**{**s, "position": Position(*s["position"])}) for s in saved["states"]]
         state = next(s for s in states if s.num_documents == index.searcher().num_docs)
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return None
     if state.num_documents:
-        _log.warning("%s: going on behind the %d documents of an interrupted build", folder, state.num_documents)
+        _log.warning("%s: resuming an interrupted build after %d documents", folder, state.num_documents)
     return index, state
 
 
 def _read(files: list[Path], state: _State) -> Iterator[Document]:
-    """The usable documents from `state` on, which it keeps up to date."""
+    """The usable documents from `state` on; updates `state`."""
     while state.file < len(files):
         path = files[state.file]
         for document, end in read_documents(path, state.position):
@@ -226,7 +226,7 @@ def _report_faults(state: _State, unknown: list[Path]) -> None:
     if state.num_faults:
         named = "; ".join(state.named_faults) + ("; ..." if state.num_faults > len(state.named_faults) else "")
         num_rows = state.num_faults + state.num_documents
-        _log.warning("%d bad rows left out of %d: %s", state.num_faults, num_rows, named)
+        _log.warning("%d bad rows of %d dropped: %s", state.num_faults, num_rows, named)
     if unknown:
         named = ", ".join(p.name for p in unknown[:_MAX_NAMED_FAULTS]) + (", ..." if len(unknown) > _MAX_NAMED_FAULTS else "")
-        _log.warning("%d files left out, as no reader knows their endings: %s", len(unknown), named)
+        _log.warning("%d files with unknown endings skipped: %s", len(unknown), named)

@@ -20,10 +20,10 @@ class LocalIndex:
     """Finds the documents that hold any word of a query, best first.
 
     Scores are the weighted sum of BM25 over title and text (k1 = 1.2, b = 0.75); equal scores keep the corpus's order. A query
-    is plain words: quotes, operators and field names have no meaning, so that no query can fail to parse.
+    is plain words: quotes, operators and field names have no meaning, so no query fails to parse.
 
     Raises:
-        ToolError: there is no index at `config.index`.
+        ToolError: `config.index` holds no index.
     """
 
     is_local = True
@@ -38,16 +38,16 @@ class LocalIndex:
         self._schema = index.tantivy_index.schema
         self._searcher = index.tantivy_index.searcher()
         self._analyzer = make_analyzer()
-        # No more threads than cores: those of asyncio's own pool, four more, are woken in turn; a third of the speed is lost.
+        # One thread per core: asyncio's pool has four more, wakes them in turn and loses a third of the speed.
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="arpo-search")
         self.version = make_version("bm25", index.content_hash, config.title_weight, config.text_weight, config.snippets)
 
     async def find(self, query: str, top_k: int) -> Sequence[Hit]:
-        """At most `top_k` documents, found in a thread; as many at a time as the machine has cores."""
+        """At most `top_k` documents, searched in a thread; one search per core runs at a time."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.find_now, query, top_k)
 
     def find_now(self, query: str, top_k: int) -> list[Hit]:
-        """As `find`, in this thread; any number of threads may search at once."""
+        """As `find`, in the calling thread; any number of threads may search at once."""
         terms = list(dict.fromkeys(self._analyzer.analyze(query)))
         if not terms:
             return []
@@ -61,7 +61,7 @@ class LocalIndex:
         )
         limit = top_k + 1
         hits = self._searcher.search(bm25, limit, count=False).hits
-        # Ties that straddle the cut: fetch on until every page that ties with the last one shown is known.
+        # Ties at the cut: fetch more until every page that ties with the last one shown is known.
         while len(hits) == limit and hits[-1][0] == hits[top_k - 1][0]:
             limit *= 4
             hits = self._searcher.search(bm25, limit, count=False).hits
@@ -70,7 +70,7 @@ class LocalIndex:
         return [self._to_hit(document, -score, query) for score, document in documents[:top_k]]
 
     async def aclose(self) -> None:
-        """End the threads; queries that none of them has begun are dropped."""
+        """End the threads and cancel queries that have not begun."""
         self._threads.shutdown(cancel_futures=True)
 
     def _term(self, field: str, weight: float, term: str) -> tantivy.Query:
@@ -90,7 +90,7 @@ class LocalIndex:
         )
 
     def _best_part(self, text: str, query: str) -> str:
-        """The part with the most of the query, `max_snippet_chars` long; the whole text where none of the query is in it."""
+        """The part with most of the query's words, `max_snippet_chars` long; the whole text when it holds none."""
         chars = self._config.max_snippet_chars
         densest = find_densest(text, query, chars) if len(text) > chars else None
         if densest is None:
@@ -103,7 +103,7 @@ class LocalSearch(SearchTool):
     """The `search` tool over an index on this machine.
 
     Raises:
-        ToolError: as `LocalIndex`, and as `RerankedSource` where hits are re-ranked.
+        ToolError: as `LocalIndex`, and as `RerankedSource` when hits are re-ranked.
     """
 
     def __init__(self, config: LocalSearchConfig) -> None:

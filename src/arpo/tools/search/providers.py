@@ -1,4 +1,4 @@
-"""Web search services: what each is asked, how it is shown the key, and where its reply holds the hits."""
+"""Web search services: the request each takes, the header of its key, and the hits in its reply."""
 
 import html
 import re
@@ -12,7 +12,7 @@ from arpo.tools.search.hits import Hit
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SearchRequest:
     """One HTTP request to a service, without its key."""
 
     method: str
@@ -22,18 +22,18 @@ class Question:
 
 
 class Provider(Protocol):
-    """A web search service. Knows its protocol and does nothing over the network."""
+    """The protocol of a web search service; it sends nothing itself."""
 
     url: str
-    """The service's own address; empty when each user has another."""
+    """Default address; empty when each user has another."""
     key_variable: str | None
-    """The environment variable its key is expected in; None when it takes no key."""
+    """Default environment variable of the key; None when the service takes no key."""
 
     def headers(self, key: str) -> dict[str, str]:
         """The headers that carry the key."""
         ...
 
-    def ask(self, url: str, query: str, top_k: int, config: WebSourceConfig) -> Question:
+    def request(self, url: str, query: str, top_k: int, config: WebSourceConfig) -> SearchRequest:
         """The request for a query."""
         ...
 
@@ -53,13 +53,13 @@ class SearxNG:
     key_variable: str | None = None
 
     def headers(self, key: str) -> dict[str, str]:
-        """None: it takes no key."""
+        """Empty: the server takes no key."""
         return {}
 
-    def ask(self, url: str, query: str, top_k: int, config: WebSourceConfig) -> Question:
+    def request(self, url: str, query: str, top_k: int, config: WebSourceConfig) -> SearchRequest:
         """GET /search."""
         params = {"q": query, "format": "json", "language": f"{config.language}-{config.country.upper()}"}
-        return Question("GET", f"{url}/search", params=params)
+        return SearchRequest("GET", f"{url}/search", params=params)
 
     def read(self, reply: Any) -> Sequence[Hit]:
         """`results`."""
@@ -73,17 +73,17 @@ class Brave:
     key_variable: str | None = "BRAVE_API_KEY"
 
     def headers(self, key: str) -> dict[str, str]:
-        """Brave's own header."""
+        """Brave's header."""
         return {"x-subscription-token": key}
 
-    def ask(self, url: str, query: str, top_k: int, config: WebSourceConfig) -> Question:
-        """GET; the service takes queries of at most 400 characters and 50 words, and gives at most 20 results."""
+    def request(self, url: str, query: str, top_k: int, config: WebSourceConfig) -> SearchRequest:
+        """GET; the service takes at most 400 characters and 50 words, and returns at most 20 results."""
         words = " ".join(query.split()[:50])[:400]
         params = {"q": words, "count": str(min(top_k, 20)), "country": config.country, "search_lang": config.language}
-        return Question("GET", url, params=params)
+        return SearchRequest("GET", url, params=params)
 
     def read(self, reply: Any) -> Sequence[Hit]:
-        """`web.results`; `web` is missing where nothing was found."""
+        """`web.results`; a reply without hits lacks `web`."""
         if reply.get("type") == "search" and "web" not in reply:
             return []
         return [_hit(r, "title", "description", "url") for r in reply["web"]["results"]]
@@ -96,12 +96,12 @@ class Serper:
     key_variable: str | None = "SERPER_API_KEY"
 
     def headers(self, key: str) -> dict[str, str]:
-        """Serper's own header."""
+        """Serper's header."""
         return {"x-api-key": key}
 
-    def ask(self, url: str, query: str, top_k: int, config: WebSourceConfig) -> Question:
+    def request(self, url: str, query: str, top_k: int, config: WebSourceConfig) -> SearchRequest:
         """POST."""
-        return Question("POST", url, body={"q": query, "num": top_k, "gl": config.country, "hl": config.language})
+        return SearchRequest("POST", url, body={"q": query, "num": top_k, "gl": config.country, "hl": config.language})
 
     def read(self, reply: Any) -> Sequence[Hit]:
         """`organic`."""
@@ -118,9 +118,9 @@ class Tavily:
         """A bearer token."""
         return {"authorization": f"Bearer {key}"}
 
-    def ask(self, url: str, query: str, top_k: int, config: WebSourceConfig) -> Question:
-        """POST; the service gives at most 20 results."""
-        return Question("POST", url, body={"query": query, "max_results": min(top_k, 20)})
+    def request(self, url: str, query: str, top_k: int, config: WebSourceConfig) -> SearchRequest:
+        """POST; the service returns at most 20 results."""
+        return SearchRequest("POST", url, body={"query": query, "max_results": min(top_k, 20)})
 
     def read(self, reply: Any) -> Sequence[Hit]:
         """`results`."""
@@ -137,15 +137,15 @@ class BrightData:
         """A bearer token."""
         return {"authorization": f"Bearer {key}"}
 
-    def ask(self, url: str, query: str, top_k: int, config: WebSourceConfig) -> Question:
+    def request(self, url: str, query: str, top_k: int, config: WebSourceConfig) -> SearchRequest:
         """POST of the Bing address to open."""
         language = f"{config.language}-{config.country.upper()}"
         bing = {"q": query, "mkt": language, "setLang": language, "brd_json": "1", "cc": config.country}
         body = {"zone": config.zone, "url": f"https://www.bing.com/search?{urlencode(bing)}", "format": "raw"}
-        return Question("POST", url, body=body)
+        return SearchRequest("POST", url, body=body)
 
     def read(self, reply: Any) -> Sequence[Hit]:
-        """`organic`; it is missing where nothing was found."""
+        """`organic`, which a reply without hits lacks."""
         if "general" in reply and "organic" not in reply:
             return []
         return [_hit(r, "title", "description", "link") for r in reply["organic"]]

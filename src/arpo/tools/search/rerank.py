@@ -1,4 +1,4 @@
-"""Re-ranking by meaning: the hits of a word search, ordered by how close an encoder finds them to the query."""
+"""Re-ranking by meaning: orders BM25 hits by the similarity of their encoding to the query's."""
 
 import asyncio
 import hashlib
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 class RerankedSource:
     """The best `config.candidates` hits of another source, best first by the cosine of query and passage.
 
-    The encoder's vectors are those of sentence-transformers (its own pooling; the mean over tokens where the folder names
-    none). Of a passage it reads title and shown text. Equal cosines keep the other source's order. A hit's score is its cosine.
+    sentence-transformers makes the vectors, with the pooling its folder names, else the mean over tokens. A passage is the
+    title and the shown text. Equal cosines keep the source's order. A hit's score is its cosine.
 
     Args:
-        source: finds the candidates.
-        config: the encoder and how many candidates it orders.
+        source: source of the candidates.
+        config: the encoder and the number of candidates.
 
     Raises:
-        ToolError: the extra `dense` is missing, or there is no encoder at `config.encoder`.
+        ToolError: the extra `dense` is missing, or `config.encoder` holds no encoder.
     """
 
     def __init__(self, source: SearchSource, config: RerankConfig) -> None:
         if importlib.util.find_spec("sentence_transformers") is None:
             raise ToolError(
                 "search.rerank: re-ranking needs the package sentence-transformers; install the extra: "
-                "pip install 'arpo[dense]', or leave the section out"
+                "pip install 'arpo[dense]', or remove the section"
             )
         if not (config.encoder / "config.json").is_file():
             raise ToolError(f"search.rerank.encoder = {config.encoder}: no encoder here (no config.json); name its folder")
@@ -51,7 +51,7 @@ class RerankedSource:
         self.version = make_version("rerank", source.version, _digest(config.encoder), *texts)
 
     async def find(self, query: str, top_k: int) -> Sequence[Hit]:
-        """At most `top_k` of the candidates, ordered in a thread."""
+        """At most `top_k` of the candidates; a thread orders them."""
         hits = await self._source.find(query, max(top_k, self._config.candidates))
         return await asyncio.to_thread(self._order, query, hits, top_k) if hits else hits
 
@@ -61,8 +61,8 @@ class RerankedSource:
 
     def _order(self, query: str, hits: Sequence[Hit], top_k: int) -> list[Hit]:
         passages = [f"{self._config.passage_prefix}{hit.title} {hit.text}".strip() for hit in hits]
-        asked, *found = self._encode([f"{self._config.query_prefix}{query}", *passages])
-        scored = [replace(hit, score=float(asked @ vector)) for hit, vector in zip(hits, found, strict=True)]
+        query_vector, *vectors = self._encode([f"{self._config.query_prefix}{query}", *passages])
+        scored = [replace(hit, score=float(query_vector @ vector)) for hit, vector in zip(hits, vectors, strict=True)]
         return sorted(scored, key=lambda hit: -(hit.score or 0.0))[:top_k]
 
     def _encode(self, texts: list[str]) -> "torch.Tensor":
@@ -70,7 +70,7 @@ class RerankedSource:
 
 
 def _digest(folder: Path) -> str:
-    """Of every file of the encoder, its place in the folder included."""
+    """SHA-256 of every file of the encoder and its path in the folder."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode())

@@ -1,4 +1,4 @@
-"""Serving an index in the Search-R1 protocol, for other programs and machines. Needs the extra `serve`."""
+"""Serves an index with the Search-R1 protocol to other programs and machines. Needs the extra `serve`."""
 
 import asyncio
 import json
@@ -20,28 +20,28 @@ MAX_BODY_BYTES = 4 * 2**20
 MAX_QUERIES = 1000
 MAX_TOP_K = 100
 _BODY_S = 60.0
-"""Seconds a request's body may take."""
+"""Most seconds a request's body may take."""
 _IDLE_S = 60
-"""Seconds a connection is kept for a next request."""
+"""Seconds an idle connection stays open."""
 _GOODBYE_S = 5
-"""Seconds that requests under way may still take when the server is ended."""
+"""Seconds requests under way may take after the server is stopped."""
 
 
 class RetrieverServer:
-    """Answers `POST /retrieve` and, for those who wait for it to be up, `GET /health`.
+    """Answers `POST /retrieve`, and `GET /health` for clients that wait for the server.
 
     A request is `{"queries": [...], "topk": k, "return_scores": true}`, the last two optional; the reply is
     `{"result": [[item, ...], ...]}`, one list per query. An item is `{"document": {"id", "title", "text", "contents"}, "score":
-    s}` with scores and the document alone without; `contents` is the title in quotes, a line break and the text.
+    s}` with scores, else only the document; `contents` is the title in quotes, a line break and the text.
 
     Args:
-        index: what is searched.
-        host: address to listen on; `127.0.0.1` is reached from this machine alone.
-        port: 0 takes a free one; `port` tells which.
-        top_k: documents per query where a request does not say.
+        index: the index.
+        host: address to listen on; only this machine reaches `127.0.0.1`.
+        port: port to listen on; 0 takes a free one, which the attribute `port` holds.
+        top_k: documents per query for requests without `topk`.
 
     Raises:
-        OSError, OverflowError: nobody can listen there.
+        OSError, OverflowError: the address or port cannot be used.
 
     Example:
         RetrieverServer(LocalIndex(LocalSearchConfig(index=Path("index"))), "127.0.0.1", 8000, top_k=3).run()
@@ -59,7 +59,7 @@ class RetrieverServer:
         self._server = uvicorn.Server(uvicorn.Config(app, loop="asyncio", http="h11", lifespan="off", **limits, **quiet))
 
     def run(self) -> None:
-        """Serve until `stop`, or until Ctrl-C or SIGTERM, which are raised again once everything is closed."""
+        """Serve until `stop`, Ctrl-C or SIGTERM; the signals are raised again after everything is closed."""
         self._server.run(sockets=[self._listener])
 
     def stop(self) -> None:
@@ -71,14 +71,14 @@ class RetrieverServer:
 
     async def _retrieve(self, request: Request) -> Response:
         queries, top_k, with_scores = _check(await _read(request), self._top_k)
-        found = await asyncio.gather(*(self._index.find(query, top_k) for query in queries))
-        return JSONResponse({"result": [[_to_item(hit, with_scores) for hit in hits] for hits in found]})
+        hits_by_query = await asyncio.gather(*(self._index.find(query, top_k) for query in queries))
+        return JSONResponse({"result": [[_to_item(hit, with_scores) for hit in hits] for hits in hits_by_query]})
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     reason = f"{request.url.path}: there is POST /retrieve and GET /health" if status in (404, 405) else str(error)
-    return JSONResponse({"error": reason}, status, headers={"connection": "close"})  # what is left of the request is not read
+    return JSONResponse({"error": reason}, status, headers={"connection": "close"})  # the rest of the request is not read
 
 
 async def _read(request: Request) -> Any:
@@ -97,7 +97,7 @@ async def _read(request: Request) -> Any:
 
 
 def _check(request: Any, default_top_k: int) -> tuple[list[str], int, bool]:
-    """Queries, documents per query, and whether scores are wanted."""
+    """Queries, documents per query, and whether the reply has scores."""
     if not isinstance(request, Mapping):
         raise HTTPException(400, 'the request must be an object, {"queries": [...]}')
     queries, top_k, with_scores = request.get("queries"), request.get("topk"), request.get("return_scores", False)

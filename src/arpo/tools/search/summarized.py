@@ -1,4 +1,4 @@
-"""Search whose results a model condenses to what helps with the question, before the agent reads them."""
+"""Search whose results a model condenses to what helps with the question."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -15,13 +15,13 @@ from arpo.types import ToolResult
 
 
 class SummarizedSearch:
-    """Another search tool, whose pages are condensed for the question; failures and empty results are passed on as they are.
+    """A search tool whose pages a model condenses for the question; failures and empty results pass unchanged.
 
     It is the reason-in-documents step of Search-o1 (arXiv:2501.05366) and the summary of the papers' deep search. Those give
     the summariser the agent's earlier reasoning; here it gets the task's question and the query.
 
     Args:
-        tool: what is searched.
+        tool: the search tool.
         config: the model that condenses.
 
     Raises:
@@ -47,13 +47,13 @@ class SummarizedSearch:
         self.version = make_version("summarized-1", tool.version, self._summarizer.version)
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        """What is found for `arguments["query"]`, condensed for `arguments["question"]`, or for the query without one."""
-        found = await self._tool.run(arguments)
-        if found.status != "success" or found.content == NO_RESULTS:
-            return found
+        """The pages for `arguments["query"]`, condensed for `arguments["question"]`, else for the query."""
+        pages = await self._tool.run(arguments)
+        if pages.status != "success" or pages.content == NO_RESULTS:
+            return pages
         query = str(arguments["query"])
         try:
-            reply = await self._summarizer.summarize(str(arguments.get("question") or query), query, found.content)
+            reply = await self._summarizer.summarize(str(arguments.get("question") or query), query, pages.content)
         except HttpError as error:
             return http_failure(error, SEARCH_FAILED)
         return ToolResult(content=reply.text.strip(), truncated=reply.is_truncated)

@@ -1,4 +1,4 @@
-"""The `search` tool, over whatever can be searched."""
+"""The `search` tool over any source."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -20,14 +20,14 @@ EMPTY_QUERY = ToolResult(content="Error: the search query is empty; write words 
 
 
 class SearchSource(Protocol):
-    """What can be searched. Stateless."""
+    """A search engine. Stateless."""
 
     version: str
-    """Changes whenever the same query may find something else."""
+    """Changes whenever the same query may return other hits."""
     is_local: bool
-    """Whether it needs no network."""
+    """True when it needs no network."""
     is_cacheable: bool
-    """Whether the same query finds the same, or may be taken to."""
+    """True when the cache may answer an equal query."""
 
     async def find(self, query: str, top_k: int) -> Sequence[Hit]:
         """At most `top_k` hits, best first.
@@ -38,12 +38,12 @@ class SearchSource(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close what is open."""
+        """Close connections and threads."""
         ...
 
 
 class SearchTool:
-    """Returns what a source finds for `query`, in the configured form."""
+    """Returns the hits of a source for `query`, in the configured format."""
 
     name = "search"
     schema: Mapping[str, Any] = QUERY_SCHEMA
@@ -75,6 +75,6 @@ class SearchTool:
 
 
 def read_query(arguments: Mapping[str, Any]) -> str | None:
-    """The query of a call, without half surrogate pairs; None when it holds no words."""
+    """The query of a call, with lone surrogates replaced; None when it holds no words."""
     query = arguments.get("query")
     return query.encode("utf-8", "replace").decode() if isinstance(query, str) and query.strip() else None

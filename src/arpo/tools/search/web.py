@@ -11,7 +11,7 @@ from arpo.tools.version import make_version
 
 
 class WebSearch:
-    """Finds pages of the web. Results without text, and repetitions of a text, are left out.
+    """Finds pages of the web; drops results without text and repeated texts.
 
     Raises:
         ConfigError: the environment variable of the service's key is not set.
@@ -35,15 +35,15 @@ class WebSearch:
 
     async def find(self, query: str, top_k: int) -> Sequence[Hit]:
         """At most `top_k` pages, in the service's order."""
-        question = self._provider.ask(self._url, query, top_k, self._config)
-        reply = await self._client.request_json(question.method, question.url, params=question.params, body=question.body)
+        request = self._provider.request(self._url, query, top_k, self._config)
+        reply = await self._client.request_json(request.method, request.url, params=request.params, body=request.body)
         try:
             hits = self._provider.read(reply)
         except (LookupError, TypeError, AttributeError):
             keys = f"the keys {list(reply)[:10]}" if isinstance(reply, dict) else f"a {type(reply).__name__}"
             raise HttpError(f"{self._config.provider}: the reply holds no results; it is JSON with {keys}") from None
-        different = {clean(hit.text): hit for hit in reversed(hits) if hit.text.strip()}
-        return list(reversed(different.values()))[:top_k]
+        by_text = {clean(hit.text): hit for hit in reversed(hits) if hit.text.strip()}
+        return list(reversed(by_text.values()))[:top_k]
 
     async def aclose(self) -> None:
         """Close the connections."""

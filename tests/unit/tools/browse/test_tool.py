@@ -60,7 +60,7 @@ async def test_the_part_around_a_snippet(url: str):
         ({}, "url: give the address"),
         ({"url": 3}, "url: must be text"),
         ({"url": "file:///etc/passwd"}, "not an address of a page"),
-        ({"url": "http://localhost/"}, "refused, as it stands for"),
+        ({"url": "http://localhost/"}, "refused: it resolves to"),
         ({"url": "{url}", "pages": "99"}, "there is no page 99; it has"),
         ({"url": "{url}", "pages": "1-4"}, "at most 3 pages"),
         ({"url": "{url}", "pages": "3-2"}, "pages = '3-2'"),

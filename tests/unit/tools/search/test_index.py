@@ -21,7 +21,7 @@ def write_corpus(path: Path, *lines: object) -> Path:
     return path
 
 
-def test_bad_lines_are_left_out_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_lines_are_dropped_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     corpus = write_corpus(
         tmp_path / "c.jsonl",
         {"id": "1", "title": "A", "text": "one"},
@@ -34,7 +34,7 @@ def test_bad_lines_are_left_out_counted_and_named(tmp_path: Path, caplog: pytest
     )
     with caplog.at_level(logging.WARNING):
         assert build_index([corpus], tmp_path / "index") == 2
-    assert "4 bad rows left out of 6" in caplog.text
+    assert "4 bad rows of 6 dropped" in caplog.text
     assert "c.jsonl, row 2: " in caplog.text
     assert "row 3: no `text`" in caplog.text
     assert "row 7:" in caplog.text
@@ -116,8 +116,8 @@ def test_an_interrupted_build_goes_on_and_gives_the_same_index(
     seen: list[int] = []
     assert build_index(corpora, out, seen.append) == 33
     num_saved = dies_at // 10 * 10 - (10 if before_commit and dies_at % 10 == 0 else 0)
-    assert (f"behind the {num_saved} documents" in caplog.text) == (num_saved > 0)
-    assert "1 bad rows left out of 34: 1.jsonl, row 13" in caplog.text
+    assert (f"after {num_saved} documents" in caplog.text) == (num_saved > 0)
+    assert "1 bad rows of 34 dropped: 1.jsonl, row 13" in caplog.text
     build_index(corpora, tmp_path / "whole")
     assert open_index(out).content_hash == open_index(tmp_path / "whole").content_hash
     results = [LocalIndex(LocalSearchConfig(index=p)).find_now("same words 3 T2", 33) for p in (out, tmp_path / "whole")]
