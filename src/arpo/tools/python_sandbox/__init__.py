@@ -1,4 +1,4 @@
-"""The `python` tool: programs written by the model, run in a sandbox and never outside one (docs/security.md)."""
+"""The `python` tool: runs the model's programs in a sandbox only (docs/security.md)."""
 
 from arpo.tools.python_sandbox.config import PythonSandboxConfig
 from arpo.tools.python_sandbox.isolation import describe_isolation

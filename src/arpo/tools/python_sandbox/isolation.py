@@ -1,4 +1,4 @@
-"""Which isolation works on this machine, found by starting it."""
+"""Finds the isolation that works on this machine, by starting it."""
 
 import sys
 from typing import Literal
@@ -16,12 +16,13 @@ _ADVICE = (
 
 
 def start_zygote(config: PythonSandboxConfig) -> tuple[Zygote, Mechanism]:
-    """A running zygote in the strongest isolation that works here, and which that is.
+    """A running zygote in the strongest isolation that works here, and the name of the isolation.
 
     Raises:
-        ToolError: none of the isolations `config` allows works; says why each failed and what to install.
+        ToolError: no isolation that `config` allows works; the message says why each failed and what to install.
     """
-    _require_linux()
+    if sys.platform != "linux":
+        raise ToolError(f"Python sandbox: it needs Linux, this is {sys.platform}; {_ADVICE}")
     failures: list[str] = []
     for mechanism in _MECHANISMS if config.isolation == "auto" else (config.isolation,):
         try:
@@ -32,7 +33,7 @@ def start_zygote(config: PythonSandboxConfig) -> tuple[Zygote, Mechanism]:
 
 
 def describe_isolation() -> list[tuple[str, bool, str]]:
-    """(mechanism, whether it works here, detail or advice) of each isolation, found by starting it; for `arpo doctor`.
+    """(mechanism, True when it works here, detail or advice) of each isolation, by starting it; for `arpo doctor`.
 
     Example:
         [("bubblewrap", False, "bubblewrap is not installed (...)"),
@@ -49,11 +50,6 @@ def describe_isolation() -> list[tuple[str, bool, str]]:
                 f"Landlock ABI {zygote.landlock_abi}" if zygote.landlock_abi else "no Landlock: programs cannot write files"
             )
             zygote.close()
-            own = "own namespaces, " if mechanism == "bubblewrap" else ""
-            rows.append((mechanism, True, f"{own}{landlock}, seccomp, resource limits"))
+            namespaces = "own namespaces, " if mechanism == "bubblewrap" else ""
+            rows.append((mechanism, True, f"{namespaces}{landlock}, seccomp, resource limits"))
     return rows
-
-
-def _require_linux() -> None:
-    if sys.platform != "linux":
-        raise ToolError(f"Python sandbox: it needs Linux, this is {sys.platform}; {_ADVICE}")

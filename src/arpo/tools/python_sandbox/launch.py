@@ -1,4 +1,4 @@
-"""How the zygote is started: the command line, the files it may see, and the clean environment it gets."""
+"""Start of the zygote: its command line, the files it may read, and its clean environment."""
 
 import json
 import os
@@ -25,23 +25,23 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-"""The zygote's whole environment: nothing of the host's, and sets of strings iterate in the same order every time."""
+"""The zygote's whole environment: it holds nothing of the host's, and fixes the iteration order of sets of strings."""
 
 
 def site_packages() -> list[str]:
-    """Folders with the installed libraries of this interpreter."""
+    """Folders of this interpreter's installed libraries."""
     return sorted({os.path.realpath(sysconfig.get_path(name)) for name in ("purelib", "platlib")})
 
 
 def readable_paths() -> list[str]:
-    """The files a program can read: shared libraries, the standard library and the installed libraries."""
-    standard = [os.path.realpath(Path(sys.base_prefix, "lib")), *(os.path.realpath(sysconfig.get_path(n)) for n in ("stdlib",))]
+    """Files a program can read: shared libraries, the standard library and the installed libraries."""
+    standard = (os.path.realpath(path) for path in (Path(sys.base_prefix, "lib"), sysconfig.get_path("stdlib")))
     paths = dict.fromkeys([*_LIBRARIES, *standard, *site_packages()])
     return [path for path in paths if os.path.exists(path)]
 
 
 def settings(config: PythonSandboxConfig, scratch_root: str, has_private_files: bool) -> dict[str, Any]:
-    """What the zygote is told, as JSON."""
+    """The zygote's settings, as JSON."""
     limits = config.model_dump(mode="json", exclude={"mode", "isolation", "max_output_bytes", "concurrency", "live_sessions"})
     return {
         **limits,
@@ -53,12 +53,12 @@ def settings(config: PythonSandboxConfig, scratch_root: str, has_private_files: 
 
 
 def landlock_command(config: PythonSandboxConfig, control_fd: int, scratch_root: str) -> list[str]:
-    """The zygote as an ordinary process whose children Landlock confines."""
+    """Command line of a zygote whose children Landlock confines."""
     return _python(control_fd, settings(config, scratch_root, has_private_files=False))
 
 
 def bubblewrap_command(config: PythonSandboxConfig, control_fd: int) -> list[str]:
-    """The zygote in namespaces of its own, with a file system that holds only what it may read.
+    """Command line of a zygote in new namespaces, with a file system that holds only what it may read.
 
     Raises:
         ToolError: bubblewrap is not installed.
@@ -89,5 +89,5 @@ def _python(control_fd: int, settings: dict[str, Any]) -> list[str]:
 
 
 def _interpreter() -> str:
-    """The interpreter outside any virtual environment, whose standard library is `sys.base_prefix`'s."""
+    """The interpreter outside any virtual environment, with the standard library of `sys.base_prefix`."""
     return getattr(sys, "_base_executable", None) or sys.executable

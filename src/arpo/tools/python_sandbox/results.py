@@ -1,4 +1,4 @@
-"""What the model reads of a program's outcome."""
+"""The tool result of a program's outcome."""
 
 import signal
 
@@ -10,8 +10,8 @@ from arpo.types import ToolResult
 def to_result(outcome: Outcome, config: PythonSandboxConfig) -> ToolResult:
     """The result of a program.
 
-    What was printed, then what went to standard error under a line that says so. Of a program that failed, first the last line
-    of its traceback, then the rest of it. A stream that was cut ends with a mark.
+    It holds the output, then the standard error under a heading. A failed program's result begins with the last line of its
+    traceback, then the rest of it. A stream that was cut ends with a mark.
     """
     streams = (outcome.report, outcome.output, outcome.errors)
     report, output, errors = (_shown(stream, config) for stream in streams)

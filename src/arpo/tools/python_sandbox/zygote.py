@@ -1,4 +1,4 @@
-"""arpo's end of the zygote: starts it, hands it programs, reads what they did."""
+"""arpo's side of the zygote: starts it, sends it programs, reads their outcomes."""
 
 import asyncio
 import contextlib
@@ -26,31 +26,31 @@ class ZygoteDiedError(Exception):
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Captured:
-    """What was read back of one stream."""
+    """Text of one stream."""
 
     text: str
     was_cut: bool
-    """True when there was more."""
+    """True when the stream holds more."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Outcome:
-    """What one program did."""
+    """Outcome of one program."""
 
     exit_code: int
-    """0 success; 1 it raised; otherwise its own exit code, or minus the signal that ended it."""
+    """0: success; 1: the program raised; else its exit code, or minus the signal that ended it."""
     stopped: Literal["wall", "cpu", "scratch"] | None
-    """The limit it was killed at; None when it ended by itself."""
+    """Limit at which the program was killed; None when it was not killed."""
     jail_failed: bool
-    """True when the jail could not be set up, so that the program never ran."""
+    """True when the jail could not be set up and the program did not run."""
     is_over: bool
-    """True when its process has ended, False when a session's goes on."""
+    """True when the process has ended; False when a session's process lives on."""
     output: Captured
-    """What it printed."""
+    """Standard output."""
     errors: Captured
-    """What it wrote to standard error."""
+    """Standard error."""
     report: Captured
-    """What it raised, last line of the traceback first."""
+    """Traceback of the exception, its last line first."""
 
 
 class _Streams:
@@ -60,7 +60,7 @@ class _Streams:
         self.fds = [os.memfd_create(name) for name in ("program", "output", "errors", "report")]
 
     def load(self, source: str) -> None:
-        """Put a program in; what an earlier one wrote goes."""
+        """Write a program in and clear the output of an earlier one."""
         for fd in self.fds:
             os.ftruncate(fd, 0)
             os.lseek(fd, 0, os.SEEK_SET)
@@ -68,7 +68,7 @@ class _Streams:
             file.write(source.encode("utf-8", "surrogatepass"))
 
     def outcome(self, reply: dict[str, Any], max_bytes: int) -> Outcome:
-        """What was written, and how the program ended."""
+        """The outcome of the program: the zygote's reply and the streams."""
         output, errors, report = (_read(fd, max_bytes) for fd in self.fds[1:])
         return Outcome(
             exit_code=reply["exit"],
@@ -81,13 +81,13 @@ class _Streams:
         )
 
     def close(self) -> None:
-        """Free them; calling it twice is harmless."""
+        """Close the files; calling it twice is harmless."""
         while self.fds:
             os.close(self.fds.pop())
 
 
 class LiveProcess:
-    """A confined process that waits for its program, or in a session for one after another; made by `Zygote.open`."""
+    """A confined process that waits for one program, or for a session's programs; `Zygote.open` makes it."""
 
     def __init__(self, zygote: "Zygote", channel: socket.socket, streams: _Streams) -> None:
         self._zygote = zygote
@@ -95,7 +95,7 @@ class LiveProcess:
         self._streams = streams
 
     async def run(self, source: str) -> Outcome:
-        """Run a program. When cancelled, or when the outcome's `is_over`, only `close` is left.
+        """Run a program. After a cancelled run, or an outcome with `is_over`, only `close` may be called.
 
         Raises:
             ZygoteDiedError: the zygote ended first.
@@ -104,13 +104,13 @@ class LiveProcess:
         return await self.outcome()
 
     async def start(self, source: str) -> None:
-        """Have a program run; `outcome` tells what it did."""
+        """Start a program; `outcome` waits for it."""
         self._streams.load(source)
-        with contextlib.suppress(OSError):  # where its process has ended, its last words are still to be read
+        with contextlib.suppress(OSError):  # the process has ended; `outcome` reads its last reply
             await asyncio.get_running_loop().sock_sendall(self._channel, b"g")
 
     async def outcome(self) -> Outcome:
-        """What the program did that was started.
+        """The outcome of the started program.
 
         Raises:
             ZygoteDiedError: the zygote ended first.
@@ -118,19 +118,19 @@ class LiveProcess:
         return await self._zygote.hear(self._channel, self._streams)
 
     def close(self) -> None:
-        """End the process, whatever it does; calling it twice is harmless."""
+        """Kill the process; calling it twice is harmless."""
         self._channel.close()
         self._streams.close()
 
 
 class Zygote:
-    """A running zygote. `close` ends it and every program in it, and deletes their files."""
+    """A running zygote. `close` ends it and its programs, and deletes their files."""
 
     def __init__(self, config: PythonSandboxConfig, mechanism: Literal["bubblewrap", "landlock"]) -> None:
-        """Start it and wait until it has shown that its jail holds.
+        """Start the zygote and wait until it has proved its jail.
 
         Raises:
-            ToolError: it cannot start here; says why and what to do.
+            ToolError: it cannot start here; the message says why and what to do.
         """
         self._max_bytes = config.max_output_bytes
         self._scratch_root: str | None = None
@@ -152,7 +152,7 @@ class Zygote:
                     stdout=subprocess.DEVNULL,
                     stderr=self._errors,
                     pass_fds=[theirs.fileno()],
-                    start_new_session=True,  # an interrupt at the terminal is arpo's to handle
+                    start_new_session=True,  # Ctrl-C reaches only arpo
                 )
             self.landlock_abi = self._await_ready(mechanism)
         except BaseException:
@@ -161,21 +161,21 @@ class Zygote:
 
     @property
     def is_alive(self) -> bool:
-        """False once it has ended."""
+        """False once the zygote has ended."""
         return not self._has_died and self._process is not None and self._process.poll() is None
 
     @property
     def scratch_folder(self) -> str | None:
-        """Where programs' folders are; None where no other process can see them."""
+        """Folder of the programs' scratch folders; None when other processes cannot see them."""
         return self._scratch_root
 
     def processes(self) -> list[int]:
-        """Ids of its processes, parents before children: bubblewrap's, the zygote's own, then its programs'."""
-        found = [self._process.pid] if self._process is not None else []
-        for parent in found:
+        """Process ids, parents before children: bubblewrap's, the zygote's, then its programs'."""
+        pids = [self._process.pid] if self._process is not None else []
+        for parent in pids:
             with contextlib.suppress(OSError):  # it has just ended
-                found += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
-        return found
+                pids += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+        return pids
 
     def open(self, kind: Literal["program", "session"]) -> LiveProcess:
         """A process for one program, or for a session of programs.
@@ -191,7 +191,7 @@ class Zygote:
             raise
 
     async def hear(self, channel: socket.socket, streams: _Streams) -> Outcome:
-        """What became of the program whose end `channel` tells of.
+        """The outcome of the program whose end `channel` reports.
 
         Raises:
             ZygoteDiedError: the zygote ended first.
@@ -206,7 +206,7 @@ class Zygote:
         return streams.outcome(json.loads(reply), self._max_bytes)
 
     def close(self) -> None:
-        """End it; calling this twice is harmless."""
+        """End the zygote; calling this twice is harmless."""
         self._control.close()
         if self._process is not None:
             try:
@@ -237,8 +237,8 @@ class Zygote:
         return ready["landlock"]
 
     def _submit(self, kind: str, streams: _Streams) -> socket.socket:
-        """Hand a program's files over; the socket its outcome comes from."""
-        # Packets, so that one reply is one message.
+        """Send a program's files; the socket that its outcome comes from."""
+        # Packets: one reply is one message.
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs:

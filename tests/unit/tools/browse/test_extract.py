@@ -104,7 +104,7 @@ def test_pdfs_whatever_they_are_called():
     [
         (b"", "text/html", "no text"),
         (b"<html><body><script>render()</script></body></html>", "text/html", "no text; it may need a browser"),
-        (b"\x89PNG", "image/png", "holds image/png, which is no text"),
+        (b"\x89PNG", "image/png", "holds image/png, which is not text"),
         (b"%PDF-1.7 garbage", "application/pdf", "cannot be extracted"),
         (pdf("x")[:300], "application/pdf", "cannot be extracted"),
         (pdf("x", password="secret"), "application/pdf", "cannot be extracted"),

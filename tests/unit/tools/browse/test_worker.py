@@ -19,7 +19,7 @@ async def test_the_texts_are_those_of_this_process():
     pages = [Fetched("http://x", "text/plain", "", f"page {i} é".encode() * 10_000) for i in range(8)]
     read = await asyncio.gather(*(worker.extract_apart(page, 10, 30) for page in [PAGE, *pages]))
     assert read == [extract(page, 10) for page in [PAGE, *pages]]
-    with pytest.raises(HttpError, match=r"^http://x: holds image/png, which is no text$"):
+    with pytest.raises(HttpError, match=r"^http://x: holds image/png, which is not text$"):
         await worker.extract_apart(Fetched("http://x", "image/png", "", b""), 10, 30)
 
 

@@ -1,1 +1,1 @@
-"""What runs inside the sandbox: the zygote and its children. Standard library only, nothing of the rest of arpo."""
+"""Code that runs inside the sandbox: the zygote and its children. It imports the standard library only."""

@@ -1,6 +1,6 @@
-"""Landlock through raw system calls: after `restrict` this process reaches no file but those named, and no TCP port.
+"""Landlock through raw system calls: after `restrict` a process reaches only the named files, and no TCP port.
 
-Linux 5.13 has it for files; TCP came with ABI 4 (6.7), abstract sockets and signals with ABI 6 (6.12).
+Linux 5.13 supports files; ABI 4 (6.7) added TCP, ABI 6 (6.12) abstract sockets and signals.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ _SCRATCH = _READ | _WRITE_FILE | _REMOVE_FILE | _MAKE_REG | _TRUNCATE
 
 
 def abi() -> int:
-    """The version of Landlock the kernel has; 0 when it has none."""
+    """The kernel's Landlock version; 0 when it has none."""
     try:
         return syscall(_CREATE_RULESET, 0, 0, _VERSION_FLAG)
     except OSError:
@@ -31,7 +31,7 @@ def abi() -> int:
 
 
 def make_ruleset(readable: Iterable[str], scratch: str) -> int:
-    """The descriptor of a ruleset: `readable` files and folders to read, `scratch` to read and write flat files in."""
+    """Descriptor of a ruleset that allows reading `readable` files and folders, and reading and writing files in `scratch`."""
     version = abi()
     handled = (1 << _FILE_RIGHTS_PER_ABI[min(version, len(_FILE_RIGHTS_PER_ABI) - 1)]) - 1
     network, scopes = 0b11 if version >= 4 else 0, 0b11 if version >= 6 else 0
@@ -44,7 +44,7 @@ def make_ruleset(readable: Iterable[str], scratch: str) -> int:
 
 
 def restrict(ruleset: int) -> None:
-    """Confine this process to a ruleset for good; any number of processes may use the same one."""
+    """Confine this process to a ruleset, irrevocably; any number of processes may share one."""
     syscall(_RESTRICT_SELF, ruleset, 0)
 
 

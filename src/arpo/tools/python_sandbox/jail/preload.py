@@ -1,4 +1,4 @@
-"""What the zygote does once so that no program has to: imports, and the first use of what is slow at its first use."""
+"""Work the zygote does once so that no program has to: imports, and first uses that are slow."""
 
 import importlib
 import io
@@ -14,7 +14,7 @@ _BYTES_HEADER = b"".__sizeof__()
 
 _COMMON_MODULES = ("collections", "datetime", "decimal", "fractions", "itertools", "json", "math", "re", "statistics", "string")
 
-# Each page a program is the first to write to is copied for it, and a first use writes to many: late imports, caches, types.
+# A program's first write to a page copies the page, and a first use writes to many: late imports, caches, types.
 _FIRST_USES = {
     "": "import re, math, random, json\n[print(f'{i:.2f}', end='') for i in range(2)]\nmath.sqrt(2), re.sub('a', 'b', 'a')",
     "numpy": """
@@ -34,13 +34,13 @@ print(sympy.Integer(3) ** 2, sympy.gcd(12, 18), sympy.isprime(7), sympy.binomial
 
 
 def preload(names: list[str]) -> str | None:
-    """Import `names` and use them once; what is wrong with one of them, None when all is well."""
+    """Import `names` and use them once; the fault of one of them, None when there is none."""
     for name in (*_COMMON_MODULES, *names):
         try:
             importlib.import_module(name)
         except ImportError as error:
             return f"preload: cannot import {name!r} in the sandbox ({error})"
-    for name in ("", *names) * 2:  # at the second use the first one's traces are followed, no longer made
+    for name in ("", *names) * 2:  # the second use warms what the first one cached
         if name in _FIRST_USES:
             _use(_FIRST_USES[name])
     random.seed(0)  # every program draws the same numbers
@@ -50,18 +50,18 @@ def preload(names: list[str]) -> str | None:
 
 
 def fill_holes() -> list[bytes]:
-    """Objects in every gap that importing left between small objects; keep them.
+    """Objects that fill every gap that importing left between small objects; the caller keeps them alive.
 
-    What a program allocates then lies close together on new pages, not in gaps on hundreds that have to be copied for it.
+    A program's objects then lie together on new pages, not in gaps of hundreds of pages that would have to be copied.
     """
-    kept: list[bytes] = []
+    fillers: list[bytes] = []
     for size in range(_BYTES_HEADER // _SIZE_STEP * _SIZE_STEP + _SIZE_STEP, _MAX_SIZE + 1, _SIZE_STEP):
         in_a_row, last = 0, 0
         while in_a_row < _POOL_BYTES // size - 2:  # a pool without gaps
-            kept.append(bytes(size - _BYTES_HEADER))
-            in_a_row = in_a_row + 1 if id(kept[-1]) == last + size else 0
-            last = id(kept[-1])
-    return kept
+            fillers.append(bytes(size - _BYTES_HEADER))
+            in_a_row = in_a_row + 1 if id(fillers[-1]) == last + size else 0
+            last = id(fillers[-1])
+    return fillers
 
 
 def _use(source: str) -> None:

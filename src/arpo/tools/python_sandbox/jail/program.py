@@ -1,4 +1,4 @@
-"""Runs programs as a notebook runs its cells: what each prints, then the value of its last expression."""
+"""Runs programs as the cells of a notebook: prints their output, then the value of the last expression."""
 
 import ast
 import builtins
@@ -18,7 +18,7 @@ class Notebook:
     """A fresh `__main__` in which programs run one after another.
 
     Args:
-        report_fd: where the report of a program that raised is written.
+        report_fd: descriptor that receives the report of a program that raised.
     """
 
     def __init__(self, report_fd: int) -> None:
@@ -29,10 +29,10 @@ class Notebook:
         builtins.exit = builtins.quit = sys.exit  # pyright: ignore[reportAttributeAccessIssue]
 
     def run(self, source: str) -> int:
-        """Run one program; the exit code, 1 when it raised."""
+        """Run one program; its exit code, 1 when it raised."""
         source = textwrap.dedent(source).strip() + "\n"
         self._count += 1
-        # The first program's name has no number: it is the only one where each runs alone.
+        # The first program's name has no number: without a session it is the only one.
         name = "<python>" if self._count == 1 else f"<python {self._count}>"
         sys.argv = [name]
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
@@ -44,7 +44,7 @@ class Notebook:
                 sys.stdout.flush()
             if isinstance(error, SystemExit) and error.code in (None, 0):
                 return 0
-            with contextlib.suppress(BaseException):  # no memory is left for a report, say
+            with contextlib.suppress(BaseException):  # e.g. no memory is left for a report
                 self._report(error)
             return 1
         return 0
@@ -52,7 +52,7 @@ class Notebook:
     def _report(self, error: BaseException) -> None:
         """Write the error's report, the last line of the traceback first."""
         report = traceback.TracebackException(type(error), error, error.__traceback__, limit=-_MAX_FRAMES, compact=True)
-        # Only the programs' own frames: where a library lies on this machine is nobody's business.
+        # Only the programs' frames: the report must not show paths of this machine.
         report.stack[:] = [frame for frame in report.stack if frame.filename.startswith("<python")]
         lines = list(report.format_exception_only())
         if isinstance(error, SyntaxError):
@@ -78,11 +78,11 @@ def run_one(text_fd: int, report_fd: int, go_fd: int) -> int:
 
 
 def run_session(text_fd: int, report_fd: int, go_fd: int, done_fd: int) -> int:
-    """Run the program in `text_fd` whenever a byte comes from `go_fd`; its exit code goes to `done_fd` as a byte."""
+    """Run the program in `text_fd` for each byte from `go_fd`; write its exit code to `done_fd` as a byte."""
     notebook = _warm_notebook(report_fd)
     while os.read(go_fd, 1):
         with contextlib.suppress(Exception):
-            sys.stdout.flush()  # what an earlier program could not write any more is not this one's
+            sys.stdout.flush()  # unwritten output of an earlier program must not become this one's
         for fd in (1, 2, report_fd):
             _empty(fd)
         os.write(done_fd, bytes([notebook.run(_read_source(text_fd))]))
@@ -90,7 +90,7 @@ def run_session(text_fd: int, report_fd: int, go_fd: int, done_fd: int) -> int:
 
 
 def _warm_notebook(report_fd: int) -> Notebook:
-    """A fresh notebook in a process that has its own copies of the pages every program writes to."""
+    """A fresh notebook, after a warm-up that copies the pages every program writes to."""
     Notebook(report_fd).run("None")
     return Notebook(report_fd)
 

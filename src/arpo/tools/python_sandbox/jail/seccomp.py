@@ -1,8 +1,8 @@
-"""A seccomp filter that allows the system calls a computing Python program needs, and refuses every other one.
+"""A seccomp filter that allows the system calls a computing Python program needs, and refuses all others.
 
-An allow-list: what the kernel gains tomorrow is refused too. Not in it, so refused with EPERM: sockets of every family, new
-processes and threads, execve, signals to anybody, ptrace and reading another process, mounts and namespaces, keys, BPF, perf,
-io_uring, pidfds, memfds, shared memory, raising a limit, and changing the mode, owner, times or attributes of any file.
+It is an allow-list, so it refuses future system calls too. Refused with EPERM: sockets of every family, new processes and
+threads, execve, every signal, ptrace and reading another process, mounts and namespaces, keys, BPF, perf, io_uring, pidfds,
+memfds, shared memory, raising a limit, and changing the mode, owner, times or attributes of any file.
 """
 
 import ctypes
@@ -37,12 +37,12 @@ _ALLOWED = {
     "close_range": 436, "faccessat2": 439,
 }  # fmt: skip
 _OPENAT, _OPEN, _FCNTL, _IOCTL, _PRLIMIT64 = 257, 2, 72, 16, 302
-# Landlock decides which files these may touch; without it they stay refused.
+# Landlock limits the files these may touch; without Landlock they are refused.
 _FILE_CHANGES = {"rename": 82, "creat": 85, "unlink": 87, "unlinkat": 263, "renameat": 264, "renameat2": 316}
 _ABSENT = {"clone3": 435, "openat2": 437}  # the C library falls back on the older call
 _FCNTL_COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032)  # dup, flags, locks, pipe size: no signal to an owner, no lease
 _IOCTL_COMMANDS = (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)  # terminal?, its size, bytes to read, close-on-exec flag
-_WRITING = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20000000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_TMPFILE's own bit
+_WRITING = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20000000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, the bit of O_TMPFILE alone
 
 
 class _Program(ctypes.Structure):
@@ -50,7 +50,7 @@ class _Program(ctypes.Structure):
 
 
 def build_filter(may_write: bool) -> ctypes.Structure:
-    """The filter as the kernel takes it; `may_write` False refuses also to open any file for writing."""
+    """The filter in the kernel's form; `may_write` False also refuses to open any file for writing."""
     opening: list[bytes] = []
     if may_write:
         numbers = [*_ALLOWED.values(), *_FILE_CHANGES.values(), _OPEN, _OPENAT]
@@ -75,7 +75,7 @@ def build_filter(may_write: bool) -> ctypes.Structure:
 
 
 def install(program: ctypes.Structure) -> None:
-    """Put the filter on this process for good; `no_new_privs` must be set.
+    """Apply the filter to this process, irrevocably; `no_new_privs` must be set.
 
     Raises:
         OSError: the kernel has no seccomp filters.
@@ -88,12 +88,12 @@ def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> 
 
 
 def _when(number: int, body: list[bytes]) -> list[bytes]:
-    """`body`, which must return, for one system call; every other passes by."""
+    """`body`, which must return, for one system call; others skip it."""
     return [_instruction(_JUMP_EQUAL, number, 0, len(body)), *body]
 
 
 def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """Numbers as stretches (first, last) without a gap, in order: {1, 2, 3, 7} gives [(1, 3), (7, 7)]."""
+    """Sorted ranges (first, last), both inclusive: {1, 2, 3, 7} gives [(1, 3), (7, 7)]."""
     runs: list[tuple[int, int]] = []
     for number in sorted(set(numbers)):
         if runs and number == runs[-1][1] + 1:
@@ -104,7 +104,7 @@ def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def _among(runs: list[tuple[int, int]]) -> list[bytes]:
-    """Allow the numbers in `runs`, refuse every other. A binary search: the kernel tries all numbers when it takes a filter."""
+    """Allow the numbers in `runs`, refuse others; a binary search, as the kernel tries every number when it loads a filter."""
     if len(runs) > 1:
         middle = len(runs) // 2
         lower, upper = _among(runs[:middle]), _among(runs[middle:])
@@ -129,7 +129,7 @@ def _argument_lacks_bits(number: int, index: int, bits: int) -> list[bytes]:
 
 
 def _reads_own_limits() -> list[bytes]:
-    """`prlimit64(0, …, NULL, …)`: reading its own limits, neither setting one nor asking about another process."""
+    """`prlimit64(0, …, NULL, …)`: a process may read its limits, not set one or read another process's."""
     halves = (16, 32, 36)  # pid; both halves of the pointer to new limits
     zero = [i for offset in halves for i in (_instruction(_LOAD, offset), *_unless_zero([_instruction(_RETURN, _EPERM)]))]
     return _when(_PRLIMIT64, [*zero, _instruction(_RETURN, _ALLOW)])

@@ -1,13 +1,12 @@
-"""The zygote: a small process that stays clean and forks one confined child per program, or per session of programs.
+"""The zygote: a small clean process that forks one confined child per program, or per session of programs.
 
-Started with one descriptor (a socket to arpo) and its settings as JSON. For each child arpo sends five descriptors: the reply
-socket, the program's text, and three anonymous files for its standard output, standard error and the report of what it raised.
-The child goes into its jail and waits; a byte over the reply socket starts the program. The zygote never reads the program; its
-child does, after it has closed every other descriptor. What became of the child the zygote knows from the kernel: a program
-cannot forge it.
+It is started with one descriptor (a socket to arpo) and its settings as JSON. For each child arpo sends five descriptors: the
+reply socket, the program's text, and three anonymous files for its standard output, standard error and error report. The child
+enters its jail and waits; a byte over the reply socket starts the program. The zygote never reads the program; the child reads
+it after closing every other descriptor. The kernel tells the zygote how the child ended, so a program cannot forge it.
 
-The child of a session runs a program at each byte, and is stopped (SIGSTOP) in between. That a program ended and whether it
-raised is then what the child says; it can deceive only its own session with it.
+The child of a session runs a program at each byte, and is stopped (SIGSTOP) in between. There the child reports that a program
+ended and whether it raised; with a false report it deceives only its own session.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ _JAIL_FAILED = 97
 _SESSION = b"session"
 _NUM_DESCRIPTORS = 5
 _HOLES = {1: "a file outside the scratch folder can be written", 2: "a socket can be made", 3: "a process can be forked"}
-# Where the child finds what it was given, after the three standard streams.
+# The child's descriptors after the three standard streams.
 _TEXT, _REPORT, _GO, _DONE = 3, 4, 5, 6
 
 
@@ -42,28 +41,28 @@ class _Child:
     pid: int
     pidfd: int
     reply: socket.socket
-    place: "_Place"
+    scratch: "_Scratch"
     go: int
-    """Where a byte starts its program."""
+    """Descriptor to which a byte starts the program."""
     done: int | None
-    """Where a session says that its program ended; None for a single program."""
+    """Descriptor on which a session reports the end of a program; None for a single program."""
     is_running: bool = False
-    """False before its program and between those of a session."""
+    """False before the program and between the programs of a session."""
     started: float = 0.0
-    """When its program began."""
+    """Monotonic time at which the program began."""
     cpu_before: float = 0.0
-    """Processor seconds of a session before its program began."""
+    """Processor seconds of a session before the program began."""
     stopped: str | None = None
-    """Why the zygote killed it: `wall`, `cpu` or `scratch`; None when it did not."""
+    """Limit at which the zygote killed it: `wall`, `cpu` or `scratch`; None when it did not."""
 
 
 @dataclass(eq=False)
-class _Place:
-    """A scratch folder, used by one child after another, and what confines them to it."""
+class _Scratch:
+    """A scratch folder, which one child after another uses, and the ruleset that confines them to it."""
 
     folder: str
     ruleset: int | None
-    """None where the kernel has no Landlock."""
+    """Landlock descriptor; None when the kernel has no Landlock."""
 
     def empty(self) -> None:
         """Delete every file."""
@@ -83,27 +82,27 @@ class Supervisor:
         self._poll = select.epoll()
         self._actions: dict[int, Callable[[], None]] = {}
         self._children: set[_Child] = set()
-        self._places: list[_Place] = []
-        self._num_places = 0
-        self._is_wanted = True
+        self._free: list[_Scratch] = []
+        self._num_folders = 0
+        self._is_serving = True
 
     def prove(self) -> str | None:
-        """What the jail fails to block, found by trying it in a child; None when it holds."""
-        place = self._take_place()
+        """Try to break the jail in a child; the hole it finds, None when the jail holds."""
+        scratch = self._take_scratch()
         pid = system.fork()
         if pid == 0:
-            _leave(lambda: self._probe(place))
+            _leave(lambda: self._probe(scratch))
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        self._places.append(place)
+        self._free.append(scratch)
         return None if status == 0 else _HOLES.get(status, f"the kernel refused to set up the jail (status {status})")
 
     def serve(self) -> None:
         """Run programs until arpo closes its end of the socket."""
         self._watch(self._control.fileno(), self._take_request)
-        while self._is_wanted:
+        while self._is_serving:
             is_busy = any(child.is_running for child in self._children)
             for fd, _ in self._poll.poll(_TICK_S if is_busy else None):
-                if (action := self._actions.get(fd)) is not None:  # an action before may have ended this one
+                if (action := self._actions.get(fd)) is not None:  # an earlier action may have ended this one
                     action()
             self._stop_offenders()
 
@@ -125,20 +124,20 @@ class Supervisor:
     def _take_request(self) -> None:
         kind, descriptors, _, _ = socket.recv_fds(self._control, 16, _NUM_DESCRIPTORS)
         if not descriptors:
-            self._is_wanted = False
+            self._is_serving = False
         else:
             self._start(descriptors, is_session=kind == _SESSION)
 
     def _start(self, descriptors: list[int], *, is_session: bool) -> None:
-        place = self._take_place()
+        scratch = self._take_scratch()
         go_read, go = os.pipe()
         done, done_write = os.pipe() if is_session else (None, None)
-        given = [*descriptors[1:], go_read, *([done_write] if done_write is not None else [])]
+        for_child = [*descriptors[1:], go_read, *([done_write] if done_write is not None else [])]
         pid = system.fork()
         if pid == 0:
-            _leave(lambda: self._run(given, place, is_session=is_session))
-        child = _Child(pid, os.pidfd_open(pid), socket.socket(fileno=descriptors[0]), place, go, done)
-        for fd in given:
+            _leave(lambda: self._run(for_child, scratch, is_session=is_session))
+        child = _Child(pid, os.pidfd_open(pid), socket.socket(fileno=descriptors[0]), scratch, go, done)
+        for fd in for_child:
             os.close(fd)
         self._children.add(child)
         self._watch(child.pidfd, lambda: self._finish(child))
@@ -146,17 +145,17 @@ class Supervisor:
         if done is not None:
             self._watch(done, lambda: self._end(child, done))
 
-    def _take_place(self) -> _Place:
-        """A scratch folder nobody uses."""
-        if self._places:
-            return self._places.pop()
-        self._num_places += 1
-        folder = os.path.join(self._settings["scratch_root"], f"{self._num_places:08d}")
+    def _take_scratch(self) -> _Scratch:
+        """A free scratch folder, new if there is none."""
+        if self._free:
+            return self._free.pop()
+        self._num_folders += 1
+        folder = os.path.join(self._settings["scratch_root"], f"{self._num_folders:08d}")
         os.mkdir(folder, 0o700)
-        return _Place(folder, landlock.make_ruleset(self._settings["readable"], folder) if self._has_landlock else None)
+        return _Scratch(folder, landlock.make_ruleset(self._settings["readable"], folder) if self._has_landlock else None)
 
     def _hear(self, child: _Child) -> None:
-        """Start the child's next program, or end the child where arpo has hung up and no longer wants it."""
+        """Start the child's next program; kill the child when arpo has closed the socket."""
         if not _receive(child.reply):
             self._unwatch(child.reply.fileno())
             os.kill(child.pid, signal.SIGKILL)
@@ -167,10 +166,10 @@ class Supervisor:
             os.write(child.go, b"g")
 
     def _end(self, child: _Child, done: int) -> None:
-        """A program of a session says that it has ended."""
-        code = os.read(done, 4096)  # one byte, or more from a program that wants to keep the zygote busy
+        """Report the end of a session's program."""
+        code = os.read(done, 4096)  # one byte, or more from a program that tries to keep the zygote busy
         if not code:
-            self._unwatch(done)  # closed: the process has ended or never will say so
+            self._unwatch(done)  # closed: the process has ended, or will never report an end
         elif child.is_running:
             os.kill(child.pid, signal.SIGSTOP)
             child.is_running = False
@@ -190,7 +189,7 @@ class Supervisor:
             return "wall"
         if child.done is not None and _cpu_of(child.pid) - child.cpu_before >= self._settings["cpu_s"]:
             return "cpu"
-        return "scratch" if _folder_size(child.place.folder) > self._settings["scratch_mb"] << 20 else None
+        return "scratch" if _folder_size(child.scratch.folder) > self._settings["scratch_mb"] << 20 else None
 
     def _finish(self, child: _Child) -> None:
         _, status, usage = os.wait4(child.pid, 0)
@@ -200,8 +199,8 @@ class Supervisor:
                 self._unwatch(fd)
                 os.close(fd)
         self._unwatch(child.reply.fileno())
-        child.place.empty()
-        self._places.append(child.place)
+        child.scratch.empty()
+        self._free.append(child.scratch)
         code = os.waitstatus_to_exitcode(status)
         stopped = child.stopped
         is_over_limit = -code == signal.SIGKILL and usage.ru_utime + usage.ru_stime >= self._settings["cpu_s"]
@@ -210,18 +209,18 @@ class Supervisor:
         _send(child.reply, {"exit": code, "stopped": stopped, "jail_failed": code == _JAIL_FAILED, "is_over": True})
         child.reply.close()
 
-    def _run(self, descriptors: list[int], place: _Place, *, is_session: bool) -> int:
-        self._enter_jail(place, lambda: _take_streams(descriptors), cpu_s=None if is_session else self._settings["cpu_s"])
+    def _run(self, descriptors: list[int], scratch: _Scratch, *, is_session: bool) -> int:
+        self._enter_jail(scratch, lambda: _take_streams(descriptors), cpu_s=None if is_session else self._settings["cpu_s"])
         if is_session:
             return program.run_session(_TEXT, _REPORT, _GO, _DONE)
         return program.run_one(_TEXT, _REPORT, _GO)
 
-    def _enter_jail(self, place: _Place, take_streams: Callable[[], object], cpu_s: int | None) -> None:
+    def _enter_jail(self, scratch: _Scratch, take_streams: Callable[[], object], cpu_s: int | None) -> None:
         system.die_with_parent()
-        os.chdir(place.folder)
-        os.environ["HOME"] = os.environ["TMPDIR"] = place.folder
-        if place.ruleset is not None:
-            landlock.restrict(place.ruleset)
+        os.chdir(scratch.folder)
+        os.environ["HOME"] = os.environ["TMPDIR"] = scratch.folder
+        if scratch.ruleset is not None:
+            landlock.restrict(scratch.ruleset)
         take_streams()
         system.limit_resources(
             cpu_s=cpu_s,
@@ -231,8 +230,8 @@ class Supervisor:
         )
         seccomp.install(self._filter)
 
-    def _probe(self, place: _Place) -> int:
-        self._enter_jail(place, lambda: None, cpu_s=self._settings["cpu_s"])
+    def _probe(self, scratch: _Scratch) -> int:
+        self._enter_jail(scratch, lambda: None, cpu_s=self._settings["cpu_s"])
         outside = os.path.join(self._settings["scratch_root"], "outside")
         attempts: tuple[Callable[[], object], ...] = (
             lambda: os.open(outside, os.O_CREAT | os.O_WRONLY),
@@ -247,12 +246,12 @@ class Supervisor:
 
 
 def main() -> None:
-    """Set up, say whether the jail holds, and serve."""
+    """Set up, report whether the jail holds, and serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
     settings = json.loads(sys.argv[2])
-    del sys.path[0]  # where this package lies
+    del sys.path[0]  # the folder of this package
     sys.path.extend(settings["site_packages"])
-    cast(io.TextIOWrapper, sys.stdout).reconfigure(line_buffering=True)  # what was printed before a program is killed is kept
+    cast(io.TextIOWrapper, sys.stdout).reconfigure(line_buffering=True)  # keeps what a program printed before it is killed
     supervisor, fault = None, _missing(settings)
     if fault is None:
         system.drop_privileges()
@@ -282,7 +281,7 @@ def _missing(settings: dict[str, Any]) -> str | None:
 
 
 def _leave(run: Callable[[], int], end: Callable[[int], object] = os._exit) -> None:
-    """End this child with the code `run` returns; a jail that cannot be set up ends it before the program starts."""
+    """End this child with the code `run` returns; a failure to set up the jail ends it before the program starts."""
     try:
         code = run()
     except BaseException:
@@ -291,12 +290,12 @@ def _leave(run: Callable[[], int], end: Callable[[int], object] = os._exit) -> N
 
 
 def _take_streams(descriptors: list[int]) -> None:
-    """Put a child's files where it looks for them and close every other descriptor."""
+    """Move a child's files to their descriptors and close every other one."""
     text, output, errors, report, *pipes = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in descriptors]
-    places = (output, errors, text, report, *pipes)  # from 1 on
-    for place, fd in enumerate(places, start=1):
-        os.dup2(fd, place)
-    os.closerange(len(places) + 1, os.sysconf("SC_OPEN_MAX"))
+    ordered = (output, errors, text, report, *pipes)  # from 1 on
+    for number, fd in enumerate(ordered, start=1):
+        os.dup2(fd, number)
+    os.closerange(len(ordered) + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def _receive(reply: socket.socket) -> bytes:
@@ -307,12 +306,12 @@ def _receive(reply: socket.socket) -> bytes:
 
 
 def _send(reply: socket.socket, message: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # arpo may have left
+    with contextlib.suppress(OSError):  # arpo may have closed its end
         reply.send(json.dumps(message).encode())
 
 
 def _cpu_of(pid: int) -> float:
-    """Processor seconds a process has used; 0 when it has ended."""
+    """Processor seconds of a process; 0 when it has ended."""
     try:
         return time.clock_gettime((~pid << 3) | 2)  # the clock clock_getcpuclockid(3) gives
     except OSError:
@@ -320,7 +319,7 @@ def _cpu_of(pid: int) -> float:
 
 
 def _folder_size(folder: str) -> int:
-    """Bytes on disk, each file counted as one block at least."""
+    """Bytes on disk, with at least one block per file."""
     with os.scandir(folder) as entries:
         return sum(4096 + _blocks(entry) * 512 for entry in entries)
 

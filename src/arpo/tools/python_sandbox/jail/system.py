@@ -1,4 +1,4 @@
-"""The few system calls Python has no function for, through ctypes."""
+"""System calls that Python has no function for, through ctypes."""
 
 import ctypes
 import os
@@ -42,8 +42,8 @@ def prctl(option: int, value: int, argument: "ctypes.Structure | None" = None) -
 def fork() -> int:
     """`fork(2)` in a process with a single thread: 0 in the child, else the child's id.
 
-    Unlike `os.fork` it runs none of Python's handlers, which have nothing to do without other threads and which make
-    the kernel copy 200 pages. So `random` goes on alike in parent and child.
+    Unlike `os.fork` it runs none of Python's handlers, which are useless without other threads and make the kernel copy 200
+    pages. So `random` continues equally in parent and child.
 
     Raises:
         OSError: the kernel refused it.
@@ -56,14 +56,14 @@ def fork() -> int:
 
 
 def drop_privileges() -> None:
-    """Give up every capability, also root's, and with `no_new_privs` every way to get one back."""
+    """Drop every capability, root's too; `no_new_privs` prevents getting one back."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     header = ctypes.create_string_buffer(_CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4))
     syscall(_CAPSET, header, ctypes.create_string_buffer(24))
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends; nobody may attach to it or read its memory."""
+    """Make the kernel kill this process when its parent ends, and forbid others to attach to it or read its memory."""
     prctl(_PR_SET_PDEATHSIG, _SIGKILL)
     prctl(_PR_SET_DUMPABLE, 0)
 
@@ -71,10 +71,10 @@ def die_with_parent() -> None:
 def limit_resources(cpu_s: int | None, memory: int, file_size: int, open_files: int) -> None:
     """Limit processor seconds, bytes of address space, bytes of one file, open files; no core dump, no new process.
 
-    `cpu_s` None leaves processor time to who watches from outside.
+    `cpu_s` None sets no limit of processor time: the supervisor watches it.
     """
     if cpu_s is not None:
-        # A signal that says why at the limit; a second later one that cannot be ignored.
+        # SIGXCPU at the limit, which names the reason; a second later SIGKILL, which cannot be ignored.
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     for kind, value in (
         (resource.RLIMIT_AS, memory),
