@@ -364,7 +364,7 @@ async def test_only_a_failure_that_may_pass_is_tried_again(
     num_failures: int, may_pass: bool, retries: int, expected: tuple[str, int, int]
 ):
     tool = Flaky(num_failures, may_pass=may_pass)
-    tools = executor(tool, retries=retries, backoff_s=0.001)
+    tools = executor(tool, retries=retries, **({"backoff_s": 0.001} if retries else {}))
     result = await tools.open_session().call(say("x"))
     assert (result.status, tool.num_runs, tools.counts.retries) == expected
     assert result.content == ("x" if result.status == "success" else "busy")
