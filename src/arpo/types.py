@@ -95,24 +95,17 @@ class Parse:
 
     Example:
         "<think> look it up </think> <search> Ada Moor born </search>" gives
-        Parse(tool_call=ToolCall(name="search", arguments={"query": "Ada Moor born"}), num_think_blocks=1)
+        Parse(calls=(ToolCall(name="search", arguments={"query": "Ada Moor born"}),), num_think_blocks=1)
     """
 
-    tool_call: ToolCall | None = None
-    """The call that ends the completion, the first of several; None when it ends without one."""
-    further_calls: tuple[ToolCall, ...] = ()
-    """Calls made beside `tool_call` in the same turn, in order."""
+    calls: tuple[ToolCall, ...] = ()
+    """Tool calls that end the completion, in order; empty when it ends without one."""
     answer: str | None = None
     """Text inside the answer block; None when the completion holds none."""
     num_think_blocks: int = 0
     """Closed reasoning blocks."""
     faults: tuple[str, ...] = ()
     """Names of format faults, e.g. `unclosed_think`; empty means well formed."""
-
-    @property
-    def calls(self) -> tuple[ToolCall, ...]:
-        """Every call of the completion, in order."""
-        return () if self.tool_call is None else (self.tool_call, *self.further_calls)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -50,7 +50,8 @@ def trees_of(path: Path) -> list[dict[str, Any]]:
     for tree in trees:
         del tree["seconds"]
     for node in [node for tree in trees for node in tree["nodes"]]:
-        node.get("tool_result", {}).pop("seconds", None)
+        for result in node.get("results", ()):
+            del result["seconds"]
     return trees
 
 

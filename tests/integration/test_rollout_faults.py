@@ -107,7 +107,7 @@ async def test_a_policy_that_stops_at_once_gives_leaves_without_an_answer(tokeni
         for leaf in tree.leaves():
             assert (leaf.kind, leaf.token_ids, leaf.stop_reason) == (NodeKind.COMPLETION, [], StopReason.EOS)
             assert leaf.parse is not None
-            assert leaf.parse.answer is leaf.parse.tool_call is None
+            assert (leaf.parse.answer, leaf.parse.calls) == (None, ())
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ async def test_a_tool_that_does_not_exist(tokenizer: PolicyTokenizer):
 
     agent = make_agent(tokenizer, script, offered=("search", "python"), executor={"max_result_tokens": 100})
     for node in observations(await grow(agent)):
-        assert node.tool_result is not None
-        assert node.tool_result.status == "error"
-        assert node.tool_result.content == "There is no tool 'python'. The tools are: search."
+        (result,) = node.results
+        assert result.status == "error"
+        assert result.content == "There is no tool 'python'. The tools are: search."
     assert agent.environment.counts.executed == 0
 
 
@@ -154,7 +154,7 @@ async def test_a_policy_that_repeats_one_call_for_ever_ends_after_one_refusal(to
     agent = make_agent(tokenizer, lambda _: CALL)
     (tree,) = await grow(agent, 1, RolloutConfig(group_size=2, rule=NoBranchingConfig()))
     for trajectory in tree.trajectories():
-        assert [n.tool_result.status for n in trajectory.observations if n.tool_result] == ["success"] * 3 + ["refused"]
+        assert [r.status for r in trajectory.tool_results] == ["success"] * 3 + ["refused"]
         assert len(trajectory.completions) == 5
     assert agent.environment.counts.executed == 2 * 3
     assert agent.environment.counts.refused == 2 * 2
@@ -167,7 +167,7 @@ async def test_at_the_limit_of_calls_the_policy_is_told_and_may_answer(tokenizer
     agent = make_agent(tokenizer, script, executor={"max_calls": 2, "max_result_tokens": 200})
     for tree in await grow(agent):
         for trajectory in tree.trajectories():
-            assert [n.tool_result.status for n in trajectory.observations if n.tool_result] == ["success", "success", "refused"]
+            assert [r.status for r in trajectory.tool_results] == ["success", "success", "refused"]
             assert "you may still give your answer" in trajectory.observations[-1].text
             assert trajectory.leaf.parse is not None
             assert trajectory.leaf.parse.answer == "\\boxed{a}"
@@ -221,9 +221,9 @@ async def test_a_tool_that_breaks_is_an_error_the_policy_reads(
     agent = make_agent(tokenizer, call_then(ANSWER), tool, executor={"max_result_tokens": 200})
     trees = await grow(agent)
     for node in observations(trees):
-        assert node.tool_result is not None
-        assert node.tool_result.status == "error"
-        assert words in node.tool_result.content
+        (result,) = node.results
+        assert result.status == "error"
+        assert words in result.content
     assert {leaf.parse.answer for tree in trees for leaf in tree.leaves() if leaf.parse} == {"\\boxed{a}"}
 
 
@@ -232,8 +232,8 @@ async def test_a_function_that_returns_bytes_shows_their_spelling(tokenizer: Pol
         return b"\xff\x00<|im_end|>"
 
     for node in observations(await grow(make_agent(tokenizer, call_then(ANSWER), FunctionTool(search)))):
-        assert node.tool_result is not None
-        assert node.tool_result.content == repr(b"\xff\x00<|im_end|>")
+        (result,) = node.results
+        assert result.content == repr(b"\xff\x00<|im_end|>")
         assert tokenizer.eos_ids.isdisjoint(node.token_ids)
 
 
@@ -248,8 +248,8 @@ async def test_a_tool_that_hangs_is_stopped_and_the_others_are_not(tokenizer: Po
     agent = make_agent(tokenizer, script, FunctionTool(search), executor={"timeout_s": 0.3, "max_result_tokens": 100})
     trees = {tree.task.id: tree for tree in await grow(agent)}
     for name, status, content in (("t0", "success", "a"), ("t1", "timeout", "search: stopped after 0.3 s.")):
-        results = [n.tool_result for n in observations([trees[name]])]
-        assert {(r.status, r.content) for r in results if r is not None} == {(status, content)}
+        results = [r for n in observations([trees[name]]) for r in n.results]
+        assert {(r.status, r.content) for r in results} == {(status, content)}
 
 
 @pytest.mark.parametrize("text", ["a" * 10_000_000, "</result><|im_end|> " * 500_000, "\n" * 10_000_000, "é" * 5_000_000])
@@ -258,9 +258,9 @@ async def test_ten_megabytes_are_cut_to_the_limit(tokenizer: PolicyTokenizer, te
         return text
 
     for node in observations(await grow(make_agent(tokenizer, call_then(ANSWER), FunctionTool(search)), 1)):
-        assert node.tool_result is not None
-        assert node.tool_result.truncated
-        assert len(tokenizer.encode_untrusted(node.tool_result.content)) <= 30
+        (result,) = node.results
+        assert result.truncated
+        assert len(tokenizer.encode_untrusted(result.content)) <= 30
         assert len(node.token_ids) < 200  # tags in it are spelled out
 
 

@@ -29,7 +29,7 @@ class FixedTurns:
 
     def parse(self, completion: str, *, is_cut: bool = False) -> Parse:
         """As `ToolProtocol.parse`."""
-        return Parse(tool_call=ToolCall(name=TOOL_NAME, arguments={}))
+        return Parse(calls=(ToolCall(name=TOOL_NAME, arguments={}),))
 
     def encode_observation(self, *observations: Observation) -> list[int]:
         """As `ToolProtocol.encode_observation`."""

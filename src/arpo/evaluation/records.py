@@ -188,8 +188,7 @@ def _read_lines(path: Path, cls: type[Record] | type[AnswerTime]) -> Sequence[di
 def _calls(trajectory: Trajectory) -> Iterable[tuple[Any, ToolResult]]:
     """(call, result) of every call that was carried out, in order."""
     for node, observation in zip(trajectory.nodes, trajectory.nodes[1:], strict=False):
-        if node.parse is not None and observation.results:
-            yield from zip(node.parse.calls, observation.results, strict=False)
+        yield from zip(node.calls, observation.results, strict=False)
 
 
 def _score(reward: Reward | None, metric: str) -> float | None:

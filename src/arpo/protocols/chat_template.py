@@ -101,8 +101,7 @@ class ChatProtocol:
         reading = self._format.read(text)
         faults += reading.faults
         if reading.calls:
-            first, *further = reading.calls
-            return Parse(tool_call=first, further_calls=tuple(further), num_think_blocks=thoughts, faults=tuple(faults))
+            return Parse(calls=tuple(reading.calls), num_think_blocks=thoughts, faults=tuple(faults))
         answer = reading.text.strip() or None
         if answer is None:
             faults.append("empty_answer")

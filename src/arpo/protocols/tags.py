@@ -53,7 +53,7 @@ class TagProtocol:
 
     Example:
         protocol = TagProtocol(tokenizer, TagProtocolConfig())
-        protocol.parse("<think> look it up </think> <search> Ada Moor born </search>").tool_call
+        protocol.parse("<think> look it up </think> <search> Ada Moor born </search>").calls
         # -> ToolCall(name="search", arguments={"query": "Ada Moor born"})
     """
 
@@ -113,7 +113,7 @@ class TagProtocol:
                 answer = content
             elif (call := self._arguments[name].read(content)) is not None and call.fault:
                 faults.append("malformed_call")
-        return Parse(tool_call=call, answer=answer, num_think_blocks=thoughts, faults=tuple(faults))
+        return Parse(calls=(call,) if call is not None else (), answer=answer, num_think_blocks=thoughts, faults=tuple(faults))
 
     def encode_observation(self, *observations: Observation) -> list[int]:
         """Token ids of ` <result>`, the content, `</result>` for each result; decoded, a content holds no protocol tag.

@@ -84,7 +84,7 @@ def successful_tools(trajectory: Trajectory) -> set[str]:
     return {
         call.name
         for completion, observation in pairs
-        if completion.parse is not None and observation.kind is NodeKind.OBSERVATION
-        for call, result in zip(completion.parse.calls, observation.results, strict=False)
+        if observation.kind is NodeKind.OBSERVATION
+        for call, result in zip(completion.calls, observation.results, strict=False)
         if result.status == "success"
     }

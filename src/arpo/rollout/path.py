@@ -165,12 +165,9 @@ class Path:
             return False
         self._move_to(await self._agent.engine.prefill(self._prefix, token_ids))
         text = self._agent.tokenizer.decode(token_ids)
-        results = [o.result for o in observations if o.result is not None]
+        results = tuple(o.result for o in observations if o.result is not None)
         messages = tuple(Message(role=o.role, content=o.content) for o in observations if o.result is None)
-        self.node = self._tree.append(
-            self.node, NodeKind.OBSERVATION, token_ids, text=text, messages=messages,
-            tool_result=results[0] if results else None, further_results=tuple(results[1:]),
-        )  # fmt: skip
+        self.node = self._tree.append(self.node, NodeKind.OBSERVATION, token_ids, text=text, results=results, messages=messages)
         self.node_ids.append(self.node.id)
         return True
 

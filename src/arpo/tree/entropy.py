@@ -107,8 +107,8 @@ def sampled_nodes(tree: RolloutTree) -> Iterator[tuple[Node, Node | None, int]]:
 
 
 def _tool_name(tree: RolloutTree, observation: Node) -> str:
-    caller = tree.nodes[observation.parent or 0]
-    return caller.parse.tool_call.name if caller.parse and caller.parse.tool_call else "other"
+    calls = tree.nodes[observation.parent or 0].calls
+    return calls[0].name if calls else "other"
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from arpo.types import Message, Parse, Reward, StopReason, ToolResult
+from arpo.types import Message, Parse, Reward, StopReason, ToolCall, ToolResult
 
 
 class NodeKind(StrEnum):
@@ -40,10 +40,8 @@ class Node:
     """Why sampling ended; None unless sampled."""
     parse: Parse | None = None
     """What the protocol read in a completion; None unless sampled and complete."""
-    tool_result: ToolResult | None = None
-    """On an observation: the result its tokens show, the first of several."""
-    further_results: tuple[ToolResult, ...] = ()
-    """On an observation: the results of further calls of the same turn, in the order of the calls."""
+    results: tuple[ToolResult, ...] = ()
+    """On an observation: the results its tokens show, one per call of the turn before, in their order."""
     messages: tuple[Message, ...] = ()
     """On an observation: what was said beside the results of tools, by whom, in order."""
     step_reward: float | None = None
@@ -79,9 +77,9 @@ class Node:
         return self.reward.is_correct if self.reward is not None else None
 
     @property
-    def results(self) -> tuple[ToolResult, ...]:
-        """Every result an observation shows, one per call of the turn before."""
-        return () if self.tool_result is None else (self.tool_result, *self.further_results)
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls a completion makes; none where it was not parsed."""
+        return self.parse.calls if self.parse is not None else ()
 
     @property
     def is_sampled(self) -> bool:

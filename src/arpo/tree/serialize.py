@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -150,15 +150,14 @@ _DEFAULTS = {f.name: f.default for f in fields(Node)}
 
 def _node_to_dict(node: Node) -> dict[str, Any]:
     values = {f.name: getattr(node, f.name) for f in fields(Node)}
-    kept = {k: v for k, v in values.items() if not (k in _DEFAULTS and v == _DEFAULTS[k]) and v != {}}
-    for key in ("parse", "tool_result", "reward"):
-        if key in kept:
-            kept[key] = asdict(kept[key])
-    if "messages" in kept:
-        kept["messages"] = [asdict(message) for message in node.messages]
-    if "further_results" in kept:
-        kept["further_results"] = [asdict(result) for result in node.further_results]
-    return kept
+    return {k: _plain(v) for k, v in values.items() if not (k in _DEFAULTS and v == _DEFAULTS[k]) and v != {}}
+
+
+def _plain(value: Any) -> Any:
+    """A record, or a tuple of records, as JSON-serialisable data; anything else as it is."""
+    if isinstance(value, tuple):
+        return [asdict(record) for record in cast(tuple[Any, ...], value)]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _node_from_dict(data: dict[str, Any]) -> Node:
@@ -169,37 +168,43 @@ def _node_from_dict(data: dict[str, Any]) -> Node:
         data["stop_reason"] = StopReason(data["stop_reason"])
     if "parse" in data:
         parse = dict(data["parse"])
-        call = parse["tool_call"]
-        parse["tool_call"] = ToolCall(**call) if call else None
-        parse["further_calls"] = tuple(ToolCall(**c) for c in parse.get("further_calls", ()))
+        parse["calls"] = tuple(ToolCall(**call) for call in parse["calls"])
         parse["faults"] = tuple(parse["faults"])
         data["parse"] = Parse(**parse)
     if "reward" in data:
         data["reward"] = Reward(**data["reward"])
-    if "tool_result" in data:
-        data["tool_result"] = ToolResult(**data["tool_result"])
-    data["further_results"] = tuple(ToolResult(**r) for r in data.get("further_results", ()))
-    data["messages"] = tuple(Message(**m) for m in data.get("messages", ()))
+    data["results"] = tuple(ToolResult(**result) for result in data.get("results", ()))
+    data["messages"] = tuple(Message(**message) for message in data.get("messages", ()))
     return Node(**data)
 
 
 def _upgrade(data: dict[str, Any]) -> dict[str, Any]:
-    """A tree of format 1 in format 2, in which a reward is one object that says whether the answer is right."""
-    return data | {"nodes": [_upgrade_node(node) for node in data["nodes"]]}
+    """A tree of format 1 in format 2.
+
+    Format 1 kept the first call and result of a turn apart from the further ones, a reward in three fields of the node, said
+    nowhere whether an answer was right or who ended an episode, and said of a result whether its failure might pass.
+    """
+    nodes = [_upgrade_node(dict(node)) for node in data["nodes"]]
+    parents = {node.get("parent") for node in nodes}
+    for node in nodes:
+        is_answered = node["kind"] == NodeKind.COMPLETION and node.get("stop_reason") != StopReason.LENGTH
+        if node["id"] not in parents and is_answered and not node.get("parse", {}).get("calls"):
+            node["is_done"] = True
+    return data | {"nodes": nodes}
 
 
 def _upgrade_node(node: dict[str, Any]) -> dict[str, Any]:
-    node = dict(node)
-    value, reason = node.pop("reward", None), node.pop("reward_reason", "")
-    components = node.pop("reward_components", {})
+    if "parse" in node:
+        parse = dict(node["parse"])
+        calls = (parse.pop("tool_call"), *parse.pop("further_calls", ()))
+        node["parse"] = parse | {"calls": [call for call in calls if call is not None]}
+    results = (node.pop("tool_result", None), *node.pop("further_results", ()))
+    node["results"] = [{k: v for k, v in result.items() if k != "may_pass"} for result in results if result is not None]
+    value, reason, components = node.pop("reward", None), node.pop("reward_reason", ""), node.pop("reward_components", {})
     if value is not None:
         right = components.get("judge", components.get("exact_match", components.get("accuracy")))
         is_correct = None if right is None else right == 1
         node["reward"] = {"value": value, "is_correct": is_correct, "components": components, "reason": reason}
     elif "ungraded" in components:
         node["ungraded"] = reason.removeprefix("ungraded: ")
-    results = [node["tool_result"], *node.get("further_results", ())] if "tool_result" in node else []
-    results = [{key: value for key, value in result.items() if key != "may_pass"} for result in results]
-    if results:
-        node["tool_result"], node["further_results"] = results[0], results[1:]
     return node

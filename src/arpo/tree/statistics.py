@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import Any
 
 from arpo.tree.entropy import sampled_nodes
-from arpo.tree.node import Node
 from arpo.tree.tree import RolloutTree, Trajectory
 
 
@@ -111,12 +110,12 @@ class TreeStatistics:
 
     def _count_calls(self, tree: RolloutTree) -> None:
         for node in tree.nodes:
-            self._counts["calls"] += _calls(node)
+            self._counts["calls"] += len(node.calls)
             for result in node.results:
                 fate = "refused" if result.status == "refused" else "cached" if result.cached else "executed"
                 self._counts[fate] += 1
                 self._counts["errors"] += result.status in ("error", "timeout")
-        self._counts["calls_independent"] += sum(_calls(node) for t in tree.trajectories() for node in t.nodes)
+        self._counts["calls_independent"] += sum(len(node.calls) for t in tree.trajectories() for node in t.nodes)
 
     def _count_tokens(self, tree: RolloutTree) -> None:
         after_tool, elsewhere = split_entropies([tree], self._window)
@@ -161,12 +160,8 @@ def split_entropies(trees: Iterable[RolloutTree], window: int) -> tuple[list[flo
     return after_tool, elsewhere
 
 
-def _calls(node: Node) -> int:
-    return len(node.parse.calls) if node.parse is not None else 0
-
-
 def _call_sequence(trajectory: Trajectory) -> tuple[tuple[str, str], ...]:
-    calls = [call for node in trajectory.nodes if node.parse is not None for call in node.parse.calls]
+    calls = [call for node in trajectory.nodes for call in node.calls]
     return tuple((call.name, json.dumps(call.arguments, sort_keys=True)) for call in calls)
 
 

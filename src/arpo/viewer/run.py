@@ -92,7 +92,7 @@ def _interest(tree: RolloutTree) -> tuple[bool, bool, int, int, int]:
     """Branched and mixed first, then either; then more branches up to three, more tools, fewer nodes."""
     branches = sum(n.is_branch for n in tree.nodes)
     mixed = len({n.reward.value for n in tree.leaves() if n.reward is not None}) > 1
-    tools = {n.parse.tool_call.name for n in tree.nodes if n.parse and n.parse.tool_call}
+    tools = {call.name for n in tree.nodes for call in n.calls}
     return (branches > 0 and mixed, branches > 0 or mixed, min(branches, 3), len(tools), -len(tree.nodes))
 
 

@@ -153,9 +153,9 @@ def _headline(tree: RolloutTree, node: Node) -> tuple[str, str]:
         if node.results:
             return node.results[0].status, "result"
         return node.messages[0].role if node.messages else "", "message"
-    if node.parse and node.parse.tool_call:
-        call = node.parse.tool_call
-        more = f" and {len(node.parse.further_calls)} more" if node.parse.further_calls else ""
+    if node.calls:
+        call, *others = node.calls
+        more = f" and {len(others)} more" if others else ""
         return call.name, " ".join(str(v) for v in call.arguments.values()) + more
     if node.parse and node.parse.answer is not None:
         return "answer", node.parse.answer

@@ -149,7 +149,7 @@ def test_a_trajectory_comes_back_token_by_token(
         first = node = tree.append(node, NodeKind.COMPLETION, tokenizer.encode_markup(text), text=text)
         result = ToolResult(content=content)
         observation = protocol.encode_observation(Observation(content=content, result=result))
-        node = tree.append(node, NodeKind.OBSERVATION, observation, tool_result=result)
+        node = tree.append(node, NodeKind.OBSERVATION, observation, results=(result,))
         if split:
             middle = tree.split(first, 1)
             rest = tree.nodes[tree.children[middle.id][0]]

@@ -169,7 +169,7 @@ def test_completions_are_well_formed_for_the_tag_protocol(world: Path, tmp_path:
         assert completion.endswith(protocol.stop_strings)
         parse = protocol.parse(completion)
         assert not parse.faults, completion
-        assert (parse.tool_call is None) != (parse.answer is None)
+        assert (parse.calls == ()) != (parse.answer is None)
         assert parse.num_think_blocks == 1
 
 

@@ -22,10 +22,10 @@ def make_tree() -> RolloutTree:
     calls = (ToolCall(name="search", arguments={"query": "x"}), ToolCall(name="python", arguments={"code": "y"}))
     call = tree.append(
         tree.root, NodeKind.COMPLETION, [3, 4], text="<search>", stop_reason=StopReason.STOP_STRING,
-        parse=Parse(tool_call=calls[0], further_calls=calls[1:]),
+        parse=Parse(calls=calls),
     )  # fmt: skip
     results = (ToolResult(content="found", seconds=0.25), ToolResult(content="", status="error", seconds=0.5))
-    seen = tree.append(call, NodeKind.OBSERVATION, [5], text="found", tool_result=results[0], further_results=results[1:])
+    seen = tree.append(call, NodeKind.OBSERVATION, [5], text="found", results=results)
     leaf = tree.append(seen, NodeKind.COMPLETION, [6, 7, 8], text="Kelford", parse=Parse(answer="so \\boxed{Kelford}"))
     components = {"exact_match": 1.0, "f1": 0.5, "format": 1.0}
     leaf.reward = Reward(value=1.0, is_correct=True, components=components, reason="right")

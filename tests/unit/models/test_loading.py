@@ -49,7 +49,7 @@ def test_families_load_and_carry_the_protocol(tmp_path: Path, style: str, make_t
     ids = tokenizer.encode_markup(text)
     assert len(tokenizer.encode_markup("<search>")) > 1, "the tags need not be tokens"
     assert tokenizer.decode(ids) == text
-    assert protocol.parse(tokenizer.decode(ids)).tool_call is not None
+    assert protocol.parse(tokenizer.decode(ids)).calls
     assert model(torch.tensor([ids])).logits.shape == (1, len(ids), tokenizer.vocab_size + 3)
 
 

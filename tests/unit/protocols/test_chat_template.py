@@ -86,7 +86,7 @@ def test_turns_put_together_are_the_conversation_the_template_writes(
 
 def test_parallel_calls_are_read_in_order(hermes: ChatProtocol):
     parse = hermes.parse(f"<think> both </think>\n{HERMES_CALL}\n{HERMES_CALL.replace('Ada', 'Bo')}")
-    assert parse.tool_call == SEARCH
+    assert parse.calls[0] == SEARCH
     assert [call.arguments["query"] for call in parse.calls] == ["Ada", "Bo"]
     assert (parse.num_think_blocks, parse.answer, parse.faults) == (1, None, ())
 

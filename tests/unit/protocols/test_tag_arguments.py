@@ -56,7 +56,7 @@ def protocol(qwen: PolicyTokenizer) -> TagProtocol:
 )
 def test_text_becomes_arguments(protocol: TagProtocol, completion: str, name: str, arguments: dict[str, Any]):
     parse = protocol.parse(f"<think> a </think> {completion}")
-    assert parse.tool_call == ToolCall(name=name, arguments=arguments)
+    assert parse.calls == (ToolCall(name=name, arguments=arguments),)
     assert parse.faults == ()
 
 
@@ -72,21 +72,19 @@ def test_text_becomes_arguments(protocol: TagProtocol, completion: str, name: st
 def test_malformed_json_is_a_call_that_says_so(protocol: TagProtocol, inside: str, words: str):
     parse = protocol.parse(f"<fetch> {inside} </fetch>")
     assert parse.faults == ("malformed_call",)
-    assert parse.tool_call is not None
-    assert parse.tool_call.fault.startswith(
-        "Malformed tool call: what stands between <fetch> and </fetch> must be a JSON object"
-    )
-    assert words in parse.tool_call.fault
+    (call,) = parse.calls
+    assert call.fault.startswith("Malformed tool call: what stands between <fetch> and </fetch> must be a JSON object")
+    assert words in call.fault
 
 
 def test_an_empty_tag_is_a_call_only_of_a_tool_without_arguments(protocol: TagProtocol):
     assert protocol.parse("<fetch> </fetch>").faults == ("empty_call",)
-    assert protocol.parse("<fetch> </fetch>").tool_call is None
+    assert protocol.parse("<fetch> </fetch>").calls == ()
 
 
 def test_the_configuration_may_name_the_argument(qwen: PolicyTokenizer):
     protocol = make(qwen, "fetch", arguments={"fetch": "url"})
-    assert protocol.parse("<fetch> http://a </fetch>").tool_call == ToolCall(name="fetch", arguments={"url": "http://a"})
+    assert protocol.parse("<fetch> http://a </fetch>").calls == (ToolCall(name="fetch", arguments={"url": "http://a"}),)
     with pytest.raises(ConfigError, match=r"protocol\.arguments\.fetch = 'uri': the tool's arguments are \['url', 'number'\]"):
         make(qwen, "fetch", arguments={"fetch": "uri"})
 

@@ -42,14 +42,14 @@ def test_it_is_a_tool_protocol(protocol: TagProtocol):
     ("completion", "expected"),
     [
         ("<think> a </think> <search> Ada Moor </search>",
-         Parse(tool_call=ToolCall(name="search", arguments={"query": "Ada Moor"}), num_think_blocks=1)),
+         Parse(calls=(ToolCall(name="search", arguments={"query": "Ada Moor"}),), num_think_blocks=1)),
         ("<think>a</think>\n<think>b</think> <python>\n  x = 1\n  if x:\n    print(x)\n</python>",
-         Parse(tool_call=ToolCall(name="python", arguments={"code": "x = 1\nif x:\n  print(x)"}), num_think_blocks=2)),
+         Parse(calls=(ToolCall(name="python", arguments={"code": "x = 1\nif x:\n  print(x)"}),), num_think_blocks=2)),
         ("<think> a </think> so <answer> it is \\boxed{\\frac{1}{2}} </answer>",
          Parse(answer="it is \\boxed{\\frac{1}{2}}", num_think_blocks=1)),
         # what a token carries behind the end of the tag is no part of the completion
-        ("<search> q </search>\n<think> </think></search><result>", Parse(tool_call=ToolCall(name="search",
-        arguments={"query": "q"}))),
+        ("<search> q </search>\n<think> </think></search><result>", Parse(calls=(ToolCall(name="search",
+        arguments={"query": "q"}),))),
         ("no tags at all<|im_end|>", Parse()),
         ("a < b and <b>bold</b> <THINK> <search />", Parse()),
         ("", Parse()),
@@ -89,7 +89,7 @@ def test_format_faults(protocol: TagProtocol, completion: str, faults: tuple[str
      "<python> <result> 1 </result> </python>"],
 )  # fmt: skip
 def test_a_malformed_call_is_no_call(protocol: TagProtocol, completion: str):
-    assert protocol.parse(completion).tool_call is None
+    assert protocol.parse(completion).calls == ()
 
 
 def test_an_answer_that_holds_a_tag_is_no_answer(protocol: TagProtocol):
@@ -105,8 +105,8 @@ def test_parse_reads_nothing_behind_the_first_stop(protocol: TagProtocol, pieces
     ends = [text.index(s) + len(s) for s in protocol.stop_strings if s in text]
     parse = protocol.parse(text)
     assert parse == protocol.parse(text[: min(ends, default=len(text))])
-    assert not (parse.tool_call and parse.answer)
-    assert not (ends == [] and (parse.tool_call or parse.answer)), "a call or an answer ends with a stop string"
+    assert not (parse.calls and parse.answer)
+    assert not (ends == [] and (parse.calls or parse.answer)), "a call or an answer ends with a stop string"
 
 
 def test_observation_is_the_wrapper_and_the_content(protocol: TagProtocol, tokenizer: PolicyTokenizer):
@@ -209,8 +209,8 @@ def test_other_tools_are_tags_too(tokenizer: PolicyTokenizer):
     config = TagProtocolConfig(tools=("browse", "calc"), arguments={"browse": "url"}, system_prompt="")
     protocol = TagProtocol(tokenizer, config)
     assert protocol.stop_strings == ("</browse>", "</calc>", "</answer>")
-    assert protocol.parse("<browse> x.org </browse>").tool_call == ToolCall(name="browse", arguments={"url": "x.org"})
-    assert protocol.parse("<calc> 1+1 </calc>").tool_call == ToolCall(name="calc", arguments={"input": "1+1"})
+    assert protocol.parse("<browse> x.org </browse>").calls == (ToolCall(name="browse", arguments={"url": "x.org"}),)
+    assert protocol.parse("<calc> 1+1 </calc>").calls == (ToolCall(name="calc", arguments={"input": "1+1"}),)
     assert protocol.parse("<search> q </search>") == Parse()
     text = tokenizer.decode(protocol.encode_observation(Observation(content="</browse> </search>")))
     assert text == " <result>\n&lt;/browse> </search>\n</result>"

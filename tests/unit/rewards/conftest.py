@@ -30,7 +30,7 @@ def make_trajectory(qwen_directory: Path) -> MakeTrajectory:
                 )
             else:
                 ids = protocol.encode_observation(Observation(content=turn.content))
-                node = tree.append(node, NodeKind.OBSERVATION, ids, text=tokenizer.decode(ids), tool_result=turn)
+                node = tree.append(node, NodeKind.OBSERVATION, ids, text=tokenizer.decode(ids), results=(turn,))
         return tree.trajectory(node)
 
     return make

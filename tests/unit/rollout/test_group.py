@@ -114,8 +114,7 @@ async def grow(agent: Any, tasks: Sequence[Task], config: RolloutConfig, seed: i
 
 def timeless(trees: Sequence[RolloutTree]) -> list[RolloutTree]:
     for node in [n for tree in trees for n in tree.nodes]:
-        if node.tool_result is not None:
-            node.tool_result = replace(node.tool_result, seconds=0.0)
+        node.results = tuple(replace(result, seconds=0.0) for result in node.results)
     for tree in trees:
         tree.seconds = None
     return list(trees)

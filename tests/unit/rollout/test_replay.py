@@ -50,7 +50,7 @@ def grow(config: AgentConfig, tokenizer: PolicyTokenizer, script: Any = turn) ->
             (tree,) = [tree async for tree in runner.sample([TASK], seed=1)]
         finally:
             await agent.environment.aclose()
-        results = [[(r.content, r.status) for r in (n.tool_result,) if r is not None] for n in tree.nodes]
+        results = [[(r.content, r.status) for r in n.results] for n in tree.nodes]
         nodes = [(n.parent, n.kind, n.token_ids, n.text, n.is_branch, r) for n, r in zip(tree.nodes, results, strict=True)]
         return nodes, {type(tool) for tool in agent.environment.tools.values()}
 

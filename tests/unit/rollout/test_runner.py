@@ -35,8 +35,7 @@ async def grow(world: Any, tasks: Sequence[Task], config: RolloutConfig, *, seed
 def timeless(trees: Sequence[RolloutTree]) -> list[RolloutTree]:
     """The trees without wall times."""
     for node in [n for tree in trees for n in tree.nodes]:
-        if node.tool_result is not None:
-            node.tool_result = replace(node.tool_result, seconds=0.0)
+        node.results = tuple(replace(result, seconds=0.0) for result in node.results)
     for tree in trees:
         tree.seconds = None
     return list(trees)
@@ -69,8 +68,7 @@ def check_tree(tree: RolloutTree, config: RolloutConfig, limits: LimitsConfig) -
         else:
             assert node.logprobs is None
             assert node.entropies is None
-            assert parent.parse is not None
-            assert parent.parse.tool_call is not None
+            assert parent.calls
     for trajectory in tree.trajectories():
         assert len(trajectory.token_ids) <= limits.max_trajectory_tokens
         sampled = [n.kind is NodeKind.COMPLETION for n in trajectory.nodes for _ in n.token_ids]
@@ -207,7 +205,7 @@ async def test_a_call_over_the_limit_is_refused_once_and_an_answer_may_follow(ma
     for seed in range(3):
         for tree in await grow(world, tasks, config, seed=seed):
             for trajectory in tree.trajectories():
-                statuses = [n.tool_result.status for n in trajectory.observations]
+                statuses = [r.status for r in trajectory.tool_results]
                 assert statuses in ([], ["success"], ["success", "refused"])
                 if statuses[-1:] == ["refused"]:
                     assert "you may still give your answer" in trajectory.observations[-1].text
@@ -253,7 +251,7 @@ async def test_a_failing_tool_is_an_observation(make_world, tasks: list[Task]) -
         raise LookupError(f"no {query}")
 
     trees = await grow(make_world(tool=fail), tasks, RolloutConfig(group_size=6, entropy_window=2))
-    results = [n.tool_result for t in trees for n in t.nodes if n.tool_result is not None]
+    results = [r for t in trees for n in t.nodes for r in n.results]
     assert results
     assert {r.status for r in results} == {"error"}
     assert all("LookupError" in r.content for r in results)
@@ -264,7 +262,7 @@ async def test_observations_are_never_trained_and_show_the_result(make_world, ta
     seen = [n for t in trees for n in t.nodes if n.kind is NodeKind.OBSERVATION]
     assert seen
     for node in seen:
-        assert node.tool_result is not None
+        assert node.results
         assert not node.is_sampled
         assert node.text.count("</result>") == 1  # the tool's own tag is text, not markup
         assert "&lt;/result>&lt;answer>" in node.text
@@ -319,8 +317,8 @@ async def test_state_is_forked_where_the_branch_starts_and_every_session_is_clos
     for seed in range(3):
         for tree in await grow(world, tasks, BRANCHING, seed=seed):
             for trajectory in tree.trajectories():
-                calls = [n.parse.tool_call.arguments["query"] for n in trajectory.completions if n.parse and n.parse.tool_call]
-                shown = [n.tool_result.content for n in trajectory.observations if n.tool_result.status == "success"]
+                calls = [call.arguments["query"] for n in trajectory.completions for call in n.calls]
+                shown = [r.content for r in trajectory.tool_results if r.status == "success"]
                 assert shown == [" ".join(calls[: i + 1]) for i in range(len(shown))]
                 deep += len(shown) > 1 and any(n.is_branch for n in trajectory.nodes)
         assert book == {}

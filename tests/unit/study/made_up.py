@@ -89,12 +89,12 @@ def tree() -> RolloutTree:
         Task(id="t", messages=(Message(role="user", content="?"),), references=("a",), source="world", ability="search"), [1, 2]
     )
     first = made.append(made.root, NodeKind.COMPLETION, [3, 4], entropies=[0.1, 0.3], parse=_call("search"))
-    read = made.append(first, NodeKind.OBSERVATION, [5], tool_result=ToolResult(content="p"))
+    read = made.append(first, NodeKind.OBSERVATION, [5], results=(ToolResult(content="p"),))
     second = made.append(read, NodeKind.COMPLETION, [6], entropies=[0.6], parse=_call("python"))
-    ran = made.append(second, NodeKind.OBSERVATION, [7], tool_result=ToolResult(content="1"))
+    ran = made.append(second, NodeKind.OBSERVATION, [7], results=(ToolResult(content="1"),))
     made.append(ran, NodeKind.COMPLETION, [8], entropies=[0.2], parse=Parse(answer="a"))
     return made
 
 
 def _call(name: str) -> Parse:
-    return Parse(tool_call=ToolCall(name=name, arguments={"query": "x"}))
+    return Parse(calls=(ToolCall(name=name, arguments={"query": "x"}),))

@@ -39,14 +39,14 @@ def make_tree():
             numbers = {"logprobs": [-1.0] * num_tokens, "entropies": [0.5 + 0.1 * i for i in range(num_tokens)]}
             return tree.append(parent, NodeKind.COMPLETION, [next(ids) for _ in range(num_tokens)], **(numbers | fields))
 
-        call = Parse(tool_call=ToolCall(name="python", arguments={"code": "1+1"}), num_think_blocks=1)
+        call = Parse(calls=(ToolCall(name="python", arguments={"code": "1+1"}),), num_think_blocks=1)
         answer = Parse(answer="\\boxed{2}", num_think_blocks=1)
         a = sample(tree.root, 3, stop_reason=StopReason.STOP_STRING, parse=call)
         observation = tree.append(
             a,
             NodeKind.OBSERVATION,
             [next(ids) for _ in range(4)],
-            tool_result=ToolResult(content="2"),
+            results=(ToolResult(content="2"),),
             entropy_delta=0.25,
             branch_score=0.55,
         )

@@ -10,12 +10,12 @@ TASK = Task(id="t", messages=(Message(role="user", content="?"),), references=("
 
 
 def completion(tree, parent, entropies, tool=None):
-    parse = Parse(tool_call=ToolCall(name=tool, arguments={})) if tool else Parse()
+    parse = Parse(calls=(ToolCall(name=tool, arguments={}),)) if tool else Parse()
     return tree.append(parent, NodeKind.COMPLETION, [1] * len(entropies), entropies=list(entropies), parse=parse)
 
 
 def observation(tree, parent, length=3):
-    return tree.append(parent, NodeKind.OBSERVATION, [2] * length, tool_result=ToolResult(content="x"))
+    return tree.append(parent, NodeKind.OBSERVATION, [2] * length, results=(ToolResult(content="x"),))
 
 
 def forked_tree() -> RolloutTree:

@@ -29,6 +29,9 @@ def test_a_real_file_is_read():
     assert (wrong.reward.value, wrong.is_correct, wrong.reward.reason) == (0.0, False, "no word of a reference")
     assert [node.reward for node in tree.nodes[:3]] == [None] * 3
     assert tree.nodes[2].results[0].status == "success", "what was said of its retries is left out"
+    assert [(call.name, call.arguments) for call in tree.nodes[1].calls] == [("search", {"query": "Sogu Solum born"})]
+    assert (right.calls, right.parse.answer) == ((), "\\boxed{ Borwell}")
+    assert [node.is_done for node in tree.nodes] == [False, False, False, True, True]
     assert tree.seconds == 0.5221
     assert tree.settings["rule"] == "arpo"
 
@@ -67,3 +70,19 @@ def test_a_tree_nobody_scored_stays_so():
         for key in ("reward", "reward_components", "reward_reason"):
             node.pop(key, None)
     assert all((leaf.reward, leaf.ungraded) == (None, "") for leaf in tree_from_dict(data).leaves())
+
+
+def test_several_calls_and_results_of_a_turn_keep_their_order():
+    data = json.loads(FILE.read_text())
+    call, result = data["nodes"][1]["parse"]["tool_call"], data["nodes"][2]["tool_result"]
+    data["nodes"][1]["parse"]["further_calls"] = [call | {"name": "second"}, call | {"name": "third"}]
+    data["nodes"][2]["further_results"] = [result | {"content": "2"}, result | {"content": "3", "may_pass": True}]
+    tree = tree_from_dict(data)
+    assert [call.name for call in tree.nodes[1].calls] == ["search", "second", "third"]
+    assert [result.content[:6] for result in tree.nodes[2].results] == ["Page 1", "2", "3"]
+
+
+def test_an_episode_that_a_limit_ended_is_not_done():
+    assert [leaf.is_done for leaf in read(stop_reason="length").leaves()] == [False, True]
+    called = {"tool_call": {"name": "search", "arguments": {}, "fault": ""}, "further_calls": [], "answer": None}
+    assert [leaf.is_done for leaf in read(parse=called | {"num_think_blocks": 0, "faults": []}).leaves()] == [False, True]

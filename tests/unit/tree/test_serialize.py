@@ -21,11 +21,11 @@ def make_tree(name: str) -> RolloutTree:
     call = tree.append(
         tree.root, NodeKind.COMPLETION, [3], text="c", logprobs=[-0.1 - 0.2], entropies=[1 / 3],
         stop_reason=StopReason.STOP_STRING, policy_version=7,
-        parse=Parse(tool_call=ToolCall(name="search", arguments={"query": "q"}), num_think_blocks=2, faults=("nested_tag",)),
+        parse=Parse(calls=(ToolCall(name="search", arguments={"query": "q"}),), num_think_blocks=2, faults=("nested_tag",)),
     )  # fmt: skip
     seen = tree.append(
         call, NodeKind.OBSERVATION, [4, 5], branch_score=0.5, entropy_delta=-0.25,
-        tool_result=ToolResult(content="r", status="error", cached=True, truncated=True, seconds=0.5),
+        results=(ToolResult(content="r", status="error", cached=True, truncated=True, seconds=0.5),),
     )  # fmt: skip
     leaf = tree.append(
         seen, NodeKind.COMPLETION, [6], logprobs=[0.0], entropies=[0.0], stop_reason=StopReason.EOS, is_branch=True,
@@ -96,7 +96,7 @@ def with_node(index: int, **fields: object) -> str:
         (with_node(2, parent=2), "parent 2"),
         (with_node(2, parent=-1), "parent -1"),
         (with_node(2, parent=None), "parent None"),
-        (with_node(1, parse={"answer": "a"}), "tool_call"),
+        (with_node(1, parse={"answer": "a"}), "calls"),
         (with_node(1, stop_reason="tired"), "tired"),
     ],
 )

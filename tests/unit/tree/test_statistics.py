@@ -8,12 +8,12 @@ TASK = Task(id="t", messages=(Message(role="user", content="?"),), references=("
 
 
 def sample(tree: RolloutTree, parent: Node, entropies: list[float], *, call: str = "", answer: str | None = None, **fields):
-    parse = Parse(tool_call=ToolCall(name=call, arguments={}) if call else None, answer=answer)
+    parse = Parse(calls=(ToolCall(name=call, arguments={}),) if call else (), answer=answer)
     return tree.append(parent, NodeKind.COMPLETION, [1] * len(entropies), entropies=entropies, parse=parse, **fields)
 
 
 def observe(tree: RolloutTree, parent: Node, num_tokens: int = 3, *, score: float | None = None, **result):
-    fields = {"tool_result": ToolResult(content="x", **result), "entropy_delta": 0.1, "branch_score": score}
+    fields = {"results": (ToolResult(content="x", **result),), "entropy_delta": 0.1, "branch_score": score}
     return tree.append(parent, NodeKind.OBSERVATION, [2] * num_tokens, **fields)
 
 

@@ -20,7 +20,7 @@ def tree() -> RolloutTree:
     """The docstring's: prompt 5, completion a 3, observation 4, completion b 2 and, forked, completion c 6."""
     tree = RolloutTree.from_prompt(TASK, [1, 2, 3, 4, 5], "Where?")
     a = sample(tree, tree.root, [6, 7, 8], text="a", stop_reason=StopReason.STOP_STRING)
-    seen = tree.append(a, OBSERVATION, [9, 10, 11, 12], text="r", tool_result=ToolResult(content="r"))
+    seen = tree.append(a, OBSERVATION, [9, 10, 11, 12], text="r", results=(ToolResult(content="r"),))
     sample(tree, seen, [13, 14], text="b", stop_reason=StopReason.EOS, parse=Parse(answer="b"))
     sample(tree, seen, [15, 16, 17, 18, 19, 20], text="c", is_branch=True)
     return tree

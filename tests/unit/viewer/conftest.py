@@ -101,7 +101,7 @@ def make_tree(rng: random.Random, tokenizer: Tokenizer, name: str, skill: float)
             argument = f"{person} {rng.choice(['born', 'birthplace', 'bridge'])}" if tool == "search" else "print(1912 - 1874)"
             text, parse = (
                 f"{thought}<{tool}> {argument} </{tool}>",
-                Parse(tool_call=ToolCall(name=tool, arguments={"query": argument})),
+                Parse(calls=(ToolCall(name=tool, arguments={"query": argument}),)),
             )
         else:
             answer = town if rng.random() < right_rate else wrong
@@ -124,7 +124,7 @@ def make_tree(rng: random.Random, tokenizer: Tokenizer, name: str, skill: float)
         content = f"{person} was born in {town} & grew up there." if tool == "search" else "38\n"
         status = "error" if tool == "python" and rng.random() < 0.15 else "success"
         result = ToolResult(content=content, status=status, cached=rng.random() < 0.6, seconds=0.01)
-        seen = tree.append(node, NodeKind.OBSERVATION, tokenizer.encode(content).ids, text=content, tool_result=result)
+        seen = tree.append(node, NodeKind.OBSERVATION, tokenizer.encode(content).ids, text=content, results=(result,))
         seen.entropy_delta, seen.branch_score = rng.gauss(0.05, 0.06), rng.random()
         grow(seen, turns - 1)
         if rng.random() < 0.34:

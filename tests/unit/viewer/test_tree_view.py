@@ -15,11 +15,11 @@ TASK = Task(id="t", messages=(Message(role="user", content="Where?"),), referenc
 def forked_tree() -> RolloutTree:
     """prompt -> search -> result -> answer (reward 1) and, forked, no answer (reward 0)."""
     tree = RolloutTree.from_prompt(TASK, [1, 2, 3], "Where?")
-    call = Parse(tool_call=ToolCall(name="search", arguments={"query": "Ada Moor"}))
+    call = Parse(calls=(ToolCall(name="search", arguments={"query": "Ada Moor"}),))
     asked = tree.append(tree.root, NodeKind.COMPLETION, [4, 5], text="<think> hm </think>", entropies=[0.2, 0.4], parse=call)
     asked.advantage, asked.weight = 0.0, 1.0
     result = ToolResult(content="found", status="error", cached=True)
-    found = tree.append(asked, NodeKind.OBSERVATION, [6], text="<result>found</result>", tool_result=result)
+    found = tree.append(asked, NodeKind.OBSERVATION, [6], text="<result>found</result>", results=(result,))
     found.entropy_delta, found.branch_score = 0.125, 0.7
     right = tree.append(found, NodeKind.COMPLETION, [7, 8], parse=Parse(answer="Kelford"))
     right.reward, right.advantage = Reward(value=1.0, is_correct=True, components={"exact_match": 1.0}), 0.5

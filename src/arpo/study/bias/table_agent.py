@@ -90,7 +90,7 @@ class LetterProtocol:
     def parse(self, completion: str, *, is_cut: bool = False) -> Parse:
         """As `ToolProtocol.parse`."""
         if completion.endswith("s"):
-            return Parse(tool_call=ToolCall(name=TOOL, arguments={"query": completion}))
+            return Parse(calls=(ToolCall(name=TOOL, arguments={"query": completion}),))
         return Parse(answer=completion)
 
     def encode_observation(self, *observations: Observation) -> list[int]:
