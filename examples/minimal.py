@@ -47,7 +47,7 @@ def reward(trajectory: arpo.Trajectory) -> arpo.Reward:
     parse = trajectory.leaf.parse
     answer = parse.answer if parse is not None else None
     is_correct = answer is not None and answer.strip() in trajectory.task.references
-    return arpo.Reward(value=1.0 if is_correct else 0.1 * (answer is not None))
+    return arpo.Reward(value=1.0 if is_correct else 0.1 * (answer is not None), is_correct=is_correct)
 
 
 async def train(
@@ -110,7 +110,7 @@ async def train(
         # 6. the engine samples from the new weights
         await engine.update_weights(ModelWeights(policy.network), version=step + 1)
 
-        rewards = [leaf.reward for tree in trees for leaf in tree.leaves() if leaf.reward is not None]
+        rewards = [leaf.reward.value for tree in trees for leaf in tree.leaves() if leaf.reward is not None]
         forks = sum(node.is_branch for tree in trees for node in tree.nodes)
         print(f"step {step + 1}: reward {sum(rewards) / len(rewards):.3f}, {forks} branches, {len(used)} groups with signal")
 
