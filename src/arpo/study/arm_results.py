@@ -16,7 +16,7 @@ from arpo.study.costs import cumulative
 from arpo.study.finished_runs import FinishedRuns
 from arpo.study.folder import Run, StudyFolder, name_of
 from arpo.study.measures import POINTS
-from arpo.study.training_metrics import TrainingMetrics, measure_training
+from arpo.study.training_metrics import NO_TRAINING, TrainingMetrics, measure_training
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ class QuestionAnswers:
     """[Q] sampled answers."""
     num_right: Sequence[int]
     """[Q] exact ones of them."""
-    figures: Mapping[str, Floats]
+    metrics: Mapping[str, Floats]
     """[Q] of each name of `QUESTION_MEASURES` that the test has."""
 
 
@@ -52,6 +52,11 @@ class PolicyTest:
     """Issued in training by then; None for policies without steps."""
     answers: QuestionAnswers
 
+    @property
+    def accuracy(self) -> float:
+        """Share of the questions answered exactly, greedily."""
+        return float(self.answers.metrics["accuracy"].mean())
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class RunResult:
@@ -62,8 +67,7 @@ class RunResult:
     """None for a cold start, of which there is one per world."""
     tests: Mapping[str, PolicyTest]
     """By point; a cold start's is `start`."""
-    training: TrainingMetrics | None
-    """None without reinforcement learning."""
+    training: TrainingMetrics = NO_TRAINING
 
     @property
     def name(self) -> str:
@@ -96,9 +100,9 @@ def read_study(study: StudyConfig, folder: StudyFolder) -> list[ArmResult]:
         DataError: a file is damaged, or the policies of one world were asked different questions.
     """
     reader = _Reader(study, folder)
-    found = [reader.cold_starts(), *map(reader.arm, study.arms)]
-    _check_questions(found)
-    return found
+    arms = [reader.cold_starts(), *map(reader.arm, study.arms)]
+    _check_questions(arms)
+    return arms
 
 
 class _Reader:
@@ -110,9 +114,7 @@ class _Reader:
     def cold_starts(self) -> ArmResult:
         worlds = list(dict.fromkeys(world for world, _ in self._study.runs))
         tests = {world: self._tested(self._folder.cold_test(world), 0) for world in worlds}
-        runs = [
-            RunResult(world=world, seed=None, tests={"start": test}, training=None) for world, test in tests.items() if test
-        ]
+        runs = [RunResult(world=world, seed=None, tests={"start": test}) for world, test in tests.items() if test]
         return ArmResult(
             name=COLD_START, about="imitation of the demonstrations; every arm starts here", num_planned=len(worlds), runs=runs,
             tried={},
@@ -135,7 +137,7 @@ class _Reader:
 
     def _run(self, arm: str, run: Run) -> RunResult:
         is_rl = self._study.arms[arm].kind == "rl"
-        training = measure_training(self._finished.training(arm, run), self._study.num_steps) if is_rl else None
+        training = measure_training(self._finished.training(arm, run), self._study.num_steps) if is_rl else NO_TRAINING
         tests = dict(self._tests(arm, run) if is_rl else self._control_test(arm, run))
         return RunResult(world=run[0], seed=run[1], tests=tests, training=training)
 
@@ -186,13 +188,13 @@ def read_answers(where: Path) -> QuestionAnswers:
             sampled.setdefault(record.task_id, []).append(record.is_correct is True)
     ids = tuple(sorted(greedy))
     samples = [sampled.get(task, []) for task in ids]
-    figures = {"accuracy": np.array([greedy[task] for task in ids])}
+    metrics = {"accuracy": np.array([greedy[task] for task in ids])}
     k = min(map(len, samples), default=0)
     if k:
-        figures["sampled_accuracy"] = np.array([fmean(found) for found in samples])
-        figures["pass_at_k"] = np.array([pass_at_k(len(found), sum(found), k) for found in samples])
+        metrics["sampled_accuracy"] = np.array([fmean(right) for right in samples])
+        metrics["pass_at_k"] = np.array([pass_at_k(len(right), sum(right), k) for right in samples])
     return QuestionAnswers(
-        task_ids=ids, num_samples=[*map(len, samples)], num_right=[*map(sum, samples)], figures=figures,
+        task_ids=ids, num_samples=[*map(len, samples)], num_right=[*map(sum, samples)], metrics=metrics,
     )  # fmt: skip
 
 

@@ -1,11 +1,10 @@
-"""The pictures of a study, from its results."""
+"""The charts of a study, from its results."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -13,11 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from arpo.study.arm_results import COLD_START
+from arpo.study.comparisons import Estimate
 from arpo.study.measures import POINTS, QUESTION_MEASURES
+from arpo.study.results import ArmSummary, StudyResults
 from arpo.study.table import POINT_NAMES, describe
 from arpo.viewer.plot_style import BLUE, INK, MUTED, ORANGE, PURPLE, STYLE, TEAL, save_png
 
-Results = Mapping[str, Any]
+Point = tuple[float, float]
+"""(x, y)"""
 
 _STYLE = {**STYLE, "axes.titlepad": 8, "axes.titlesize": 11, "font.size": 10}
 _ARMS_PER_PANEL = 3
@@ -32,8 +34,10 @@ class Marks:
     """One kind of mark in a panel of rows."""
 
     label: str
-    of: Callable[[Results], Results | None]
+    of: Callable[[ArmSummary], Estimate | None]
     """Arm -> its estimate; None draws none."""
+    is_hollow: Callable[[ArmSummary], bool] = lambda _: False
+    """Arm -> whether its mark is hollow."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -44,10 +48,10 @@ class Panel:
     marks: Sequence[Marks]
 
 
-def draw_charts(results: Results, folder: Path) -> list[Path]:
-    """Draw every picture that something is known for; return the files."""
+def draw_charts(results: StudyResults, folder: Path) -> list[Path]:
+    """Draw every chart that has data; return the files."""
     with rc_context(_STYLE):
-        drawn = [(name, figure) for name, draw in _FIGURES.items() if (figure := draw(results)) is not None]
+        drawn = [(name, figure) for name, draw in _CHARTS.items() if (figure := draw(results)) is not None]
         return [save_png(figure, folder / f"{name}.png") for name, figure in drawn]
 
 
@@ -63,27 +67,28 @@ TITLES: Mapping[str, str] = {
 """By the name of the file."""
 
 
-def _accuracy(results: Results) -> Figure | None:
-    def at(point: str) -> Callable[[Results], Results | None]:
-        def of(arm: Results) -> Results | None:
-            test = arm["tests"].get(point, arm["tests"].get("start"))
-            return test and {**test["accuracy"], "is_short": bool(test["short_runs"])}
+def _accuracy(results: StudyResults) -> Figure | None:
+    def at(point: str) -> Marks:
+        def estimate(arm: ArmSummary) -> Estimate | None:
+            return arm.tests.get(point, arm.tests.get("start", {})).get("accuracy")
 
-        return of
+        return Marks("", estimate, is_hollow=lambda arm: bool(arm.short_runs(point)))
 
-    known = {point for arm in results["arms"].values() for point in arm["tests"]}
-    panels = [Panel(POINT_NAMES[point], [Marks("", at(point))]) for point in POINTS if point in known]
+    known = {point for arm in results.arms.values() for point in arm.tests}
+    panels = [Panel(POINT_NAMES[point], [at(point)]) for point in POINTS if point in known]
     return _rows(results, panels, is_one_scale=True)
 
 
-def _training(name: str) -> Callable[[Results], Results | None]:
-    return lambda arm: arm["training"].get(name)
+def _training(name: str) -> Callable[[ArmSummary], Estimate | None]:
+    return lambda arm: arm.training.get(name)
 
 
-def _cost(results: Results) -> Figure | None:
-    def seconds(arm: Results) -> Results | None:
-        value = arm["step_seconds"]
-        return None if value is None or not arm["training"] else {"value": value, "low": value, "high": value}
+def _cost(results: StudyResults) -> Figure | None:
+    def seconds(arm: ArmSummary) -> Estimate | None:
+        value = arm.arm.step_seconds
+        if value is None or not arm.training:
+            return None
+        return Estimate(value=value, low=value, high=value, t_low=None, t_high=None, runs={})
 
     return _rows(results, [
         Panel("tool calls per task", [
@@ -94,7 +99,7 @@ def _cost(results: Results) -> Figure | None:
     ])  # fmt: skip
 
 
-def _groups(results: Results) -> Figure | None:
+def _groups(results: StudyResults) -> Figure | None:
     return _rows(results, [
         Panel("distinct answers", [Marks("", _training("distinct_answers"))]),
         Panel("distinct call sequences", [Marks("", _training("distinct_call_sequences"))]),
@@ -102,15 +107,15 @@ def _groups(results: Results) -> Figure | None:
     ])  # fmt: skip
 
 
-def _tool_entropy(results: Results) -> Figure | None:
+def _tool_entropy(results: StudyResults) -> Figure | None:
     names = {"at the start": "entropy_at_start", "after search": "entropy_after_search", "after Python": "entropy_after_python"}
     marks = [Marks(label, _training(name)) for label, name in names.items()]
     return _rows(results, [Panel("mean entropy of the first k tokens, nats", marks)])
 
 
-def _rows(results: Results, panels: Sequence[Panel], *, is_one_scale: bool = False) -> Figure | None:
+def _rows(results: StudyResults, panels: Sequence[Panel], *, is_one_scale: bool = False) -> Figure | None:
     """Panels side by side, an arm a row; hollow where a run ended before its budget did."""
-    arms = results["arms"]
+    arms = results.arms
     panels = [panel for panel in panels if any(marks.of(arm) for marks in panel.marks for arm in arms.values())]
     names = [name for name in arms if any(marks.of(arms[name]) for panel in panels for marks in panel.marks)]
     if not names:
@@ -118,28 +123,28 @@ def _rows(results: Results, panels: Sequence[Panel], *, is_one_scale: bool = Fal
     has_legend = any(len(panel.marks) > 1 for panel in panels)
     figure = _figure(max(3.0 * len(panels) + 2.0, 9.0), 0.27 * len(names) + 0.9 + 0.35 * has_legend)
     first: Axes | None = None
-    for place, panel in enumerate(panels, start=1):
-        axes = figure.add_subplot(1, len(panels), place, sharey=first, sharex=first if is_one_scale else None)
+    for column, panel in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, len(panels), column, sharey=first, sharex=first if is_one_scale else None)
         first = first or axes
         _draw_rows(axes, panel, results, names)
-        axes.tick_params("y", labelleft=place == 1)
+        axes.tick_params("y", labelleft=column == 1)
     return figure
 
 
-def _draw_rows(axes: Axes, panel: Panel, results: Results, names: Sequence[str]) -> None:
+def _draw_rows(axes: Axes, panel: Panel, results: StudyResults, names: Sequence[str]) -> None:
     styles = [("o", True), ("s", False), ("^", True)]
     offsets = {1: (0.0,), 2: (0.14, -0.14), 3: (0.22, 0.0, -0.22)}[len(panel.marks)]
     colors = dict(_colors(results))
     for marks, (marker, is_filled), offset in zip(panel.marks, styles, offsets, strict=False):
         for row, name in enumerate(names):
-            found = marks.of(results["arms"][name])
-            if found is None:
+            estimate = marks.of(results.arms[name])
+            if estimate is None:
                 continue
             color = colors.get(name, INK)
-            axes.plot([found["low"], found["high"]], [row - offset] * 2, color=color, linewidth=1.6)
+            axes.plot([estimate.low, estimate.high], [row - offset] * 2, color=color, linewidth=1.6)
             axes.plot(
-                found["value"], row - offset, marker=marker, markersize=5.5, color=color, linestyle="",
-                markerfacecolor=color if is_filled and not found.get("is_short") else "white",
+                estimate.value, row - offset, marker=marker, markersize=5.5, color=color, linestyle="",
+                markerfacecolor=color if is_filled and not marks.is_hollow(results.arms[name]) else "white",
             )  # fmt: skip
         if marks.label:
             axes.plot([], [], marker, color=INK, markerfacecolor=INK if is_filled else "white", label=marks.label, linestyle="")
@@ -156,74 +161,74 @@ def _draw_rows(axes: Axes, panel: Panel, results: Results, names: Sequence[str])
         )
 
 
-def _claims(results: Results) -> Figure | None:
+def _claims(results: StudyResults) -> Figure | None:
     """Differences of accuracy with both intervals: the thick one is the bootstrap's, the thin one Student's."""
-    known = [c for c in results["claims"] if c["estimate"] and c["against"] and c["figure"] in QUESTION_MEASURES]
-    claims = [*{describe(claim): claim for claim in known}.values()]  # two claims may set bounds to one difference
-    if not claims:
+    estimates: dict[str, Estimate] = {}
+    for judged in results.claims:  # two claims may set bounds to one difference
+        if judged.estimate and judged.claim.against and judged.claim.figure in QUESTION_MEASURES:
+            estimates[describe(judged.claim).removeprefix(f"{judged.claim.figure}, ")] = judged.estimate
+    if not estimates:
         return None
-    figure = _figure(11.0, 0.3 * len(claims) + 0.9)
+    figure = _figure(11.0, 0.3 * len(estimates) + 0.9)
     axes = figure.add_subplot()
-    for row, claim in enumerate(claims):
-        found = claim["estimate"]
-        color = MUTED if found["low"] <= 0 <= found["high"] else INK
-        if found["t_low"] is not None:
-            axes.plot([found["t_low"], found["t_high"]], [row, row], color=color, linewidth=1)
-        axes.plot([found["low"], found["high"]], [row, row], color=color, linewidth=3.2)
-        axes.plot(found["value"], row, "o", color="white", markeredgecolor=color, markersize=6)
+    for row, estimate in enumerate(estimates.values()):
+        color = MUTED if estimate.low <= 0 <= estimate.high else INK
+        if estimate.t_low is not None and estimate.t_high is not None:
+            axes.plot([estimate.t_low, estimate.t_high], [row, row], color=color, linewidth=1)
+        axes.plot([estimate.low, estimate.high], [row, row], color=color, linewidth=3.2)
+        axes.plot(estimate.value, row, "o", color="white", markeredgecolor=color, markersize=6)
     axes.axvline(0, color=MUTED, linewidth=1, zorder=0)
-    axes.set_yticks(range(len(claims)), [describe(claim).replace(f"{claim['figure']}, ", "") for claim in claims])
-    axes.set_ylim(len(claims) - 0.4, -0.6)
-    _limit(axes, claims)
+    axes.set_yticks(range(len(estimates)), [*estimates])
+    axes.set_ylim(len(estimates) - 0.4, -0.6)
+    _limit(axes, estimates.values())
     axes.grid(True, axis="x")
     axes.set_xlabel("difference; thick: bootstrap, thin: Student over runs; grey: the bootstrap holds 0")
     return figure
 
 
-def _limit(axes: Axes, claims: Sequence[Results]) -> None:
+def _limit(axes: Axes, estimates: Collection[Estimate]) -> None:
     """The axis holds the bootstrap's intervals; Student's of two runs would leave no room for the others."""
-    ends = [claim["estimate"][key] for claim in claims for key in ("low", "high")]
+    ends = [end for estimate in estimates for end in (estimate.low, estimate.high)]
     room = 0.15 * max(max(ends) - min(ends), 0.02)
     axes.set_xlim(min(*ends, 0.0) - room, max(*ends, 0.0) + room)
 
 
-def _accuracy_by_calls(results: Results) -> Figure | None:
-    start = results["arms"][COLD_START]["tests"].get("start", {}).get("accuracy", {}).get("value")
+def _accuracy_by_calls(results: StudyResults) -> Figure | None:
+    cold_start = results.arms[COLD_START].tests.get("start")
+    start = {(0.0, cold_start["accuracy"].value)} if cold_start else set()
 
-    def points(arm: Results) -> list[tuple[float, float]]:
-        tests = [
-            [run["tests"][point] for run in arm["runs"].values() if point in run["tests"]] for point in POINTS
-        ]  # fmt: skip
-        found = {
-            (fmean(t["tool_calls"] for t in of_point) / 1000, fmean(t["accuracy"] for t in of_point))
-            for of_point in tests
-            if of_point and all(t["tool_calls"] is not None for t in of_point)
-        }
-        return sorted(found | ({(0.0, start)} if found and start is not None else set()))
+    def points(arm: ArmSummary) -> list[Point]:
+        trained: set[Point] = set()
+        for point in POINTS:
+            tests = [run.tests[point] for run in arm.arm.runs if point in run.tests]
+            calls = [test.tool_calls for test in tests if test.tool_calls is not None]
+            if tests and len(calls) == len(tests):
+                trained.add((fmean(calls) / 1000, fmean(test.accuracy for test in tests)))
+        return sorted(trained | start) if trained else []
 
     return _panels(results, points, "tool calls issued, thousands", "accuracy", has_marks=True)
 
 
-def _policy_entropy(results: Results) -> Figure | None:
-    return _panels(results, lambda arm: [(step, h) for step, h, _ in arm["entropy_by_step"]], "step", "policy entropy, nats")
+def _policy_entropy(results: StudyResults) -> Figure | None:
+    return _panels(results, lambda arm: [(step, h) for step, h, _ in arm.entropy_by_step()], "step", "policy entropy, nats")
 
 
 def _panels(
-    results: Results, points: Callable[[Results], Sequence[tuple[float, float]]], x: str, y: str, *, has_marks: bool = False
+    results: StudyResults, points: Callable[[ArmSummary], Sequence[Point]], x: str, y: str, *, has_marks: bool = False
 ) -> Figure | None:
     """Lines, a few arms to a panel beside those that all are compared with."""
-    lines = {name: found for name, arm in results["arms"].items() if (found := points(arm))}
+    lines = {name: line for name, arm in results.arms.items() if (line := points(arm))}
     if not lines:
         return None
     references = [name for name, _ in _colors(results) if name in lines]
-    others = [name for name in lines if name not in references]
-    chunks = [others[i : i + _ARMS_PER_PANEL] for i in range(0, len(others), _ARMS_PER_PANEL)] or [[]]
+    arms = [name for name in lines if name not in references]
+    chunks = [arms[i : i + _ARMS_PER_PANEL] for i in range(0, len(arms), _ARMS_PER_PANEL)] or [[]]
     columns = min(3, len(chunks))
     rows = -(-len(chunks) // columns)
     figure = _figure(4.0 * columns, 3.3 * rows)
     first: Axes | None = None
-    for place, chunk in enumerate(chunks, start=1):
-        axes = figure.add_subplot(rows, columns, place, sharex=first, sharey=first)
+    for number, chunk in enumerate(chunks, start=1):
+        axes = figure.add_subplot(rows, columns, number, sharex=first, sharey=first)
         first = first or axes
         colors = dict(_colors(results))
         for name, (color, marker, dash) in (
@@ -239,14 +244,13 @@ def _panels(
             loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8.5, handlelength=1.7, borderaxespad=0.2, columnspacing=1
         )
         axes.set_xlabel(x)
-        axes.set_ylabel(y if place % columns == 1 or columns == 1 else "")
+        axes.set_ylabel(y if number % columns == 1 or columns == 1 else "")
     return figure
 
 
-def _colors(results: Results) -> Iterator[tuple[str, str]]:
+def _colors(results: StudyResults) -> Iterator[tuple[str, str]]:
     """The arms that all are compared with, the budget arm first, and their colours everywhere."""
-    study = results["study"]
-    names = dict.fromkeys((study["budget_arm"], *study["compare_with"]))
+    names = dict.fromkeys((results.study.budget_arm, *results.baselines))
     yield from zip(names, (color for color, _, _ in _REFERENCES), strict=False)
 
 
@@ -256,7 +260,7 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-_FIGURES: Mapping[str, Callable[[Results], Figure | None]] = {
+_CHARTS: Mapping[str, Callable[[StudyResults], Figure | None]] = {
     "accuracy": _accuracy,
     "claims": _claims,
     "accuracy_by_calls": _accuracy_by_calls,

@@ -1,4 +1,4 @@
-"""Judges claims: the figure of each, its interval, and whether that lies within the claim's bounds."""
+"""Judges claims: the estimate of each, and whether its intervals lie within the claim's bounds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Verdict = Literal["holds", "fails", "open", "none"]
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class JudgedClaim:
-    """A claim with what was found."""
+    """A claim with its estimate and verdict."""
 
     name: str
     claim: ClaimConfig
@@ -25,30 +25,30 @@ class JudgedClaim:
     """Why nothing can be said yet; None: something can."""
 
 
-def judge(claims: Mapping[str, ClaimConfig], figures: ResampledMetrics) -> list[JudgedClaim]:
+def judge(claims: Mapping[str, ClaimConfig], metrics: ResampledMetrics) -> list[JudgedClaim]:
     """Every claim, in order."""
-    return [_judge(name, claim, figures) for name, claim in claims.items()]
+    return [_judge(name, claim, metrics) for name, claim in claims.items()]
 
 
-def _judge(name: str, claim: ClaimConfig, figures: ResampledMetrics) -> JudgedClaim:
-    of = figures.of(claim.of, claim.figure, claim.at)
+def _judge(name: str, claim: ClaimConfig, metrics: ResampledMetrics) -> JudgedClaim:
+    of = metrics.of(claim.of, claim.figure, claim.at)
     if claim.against is None:
-        found = estimate(of)
+        value = estimate(of)
     else:
-        against = figures.of(claim.against, claim.against_figure or claim.figure, claim.at)
-        found = (difference if claim.measure == "difference" else ratio)(of, against)
-    left_out = None if found is not None else _why_left_out(claim)
-    return JudgedClaim(name=name, claim=claim, estimate=found, verdict=_verdict(claim, found), left_out=left_out)
+        against = metrics.of(claim.against, claim.against_figure or claim.figure, claim.at)
+        value = (difference if claim.measure == "difference" else ratio)(of, against)
+    left_out = None if value is not None else _why_left_out(claim)
+    return JudgedClaim(name=name, claim=claim, estimate=value, verdict=_verdict(claim, value), left_out=left_out)
 
 
-def _verdict(claim: ClaimConfig, found: Estimate | None) -> Verdict:
+def _verdict(claim: ClaimConfig, value: Estimate | None) -> Verdict:
     bound = claim.below if claim.above is None else claim.above
-    if found is None or bound is None:
+    if value is None or bound is None:
         return "none"
-    if len(found.runs) < 2:
+    if len(value.runs) < 2:
         return "open"
     sign = -1 if claim.above is None else 1
-    ends = [sign * (end - bound) for end in (found.low, found.high, found.t_low, found.t_high) if end is not None]
+    ends = [sign * (end - bound) for end in (value.low, value.high, value.t_low, value.t_high) if end is not None]
     return "holds" if min(ends) > 0 else "fails" if max(ends) < 0 else "open"
 
 

@@ -19,7 +19,7 @@ Key = tuple[int, int | None]
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Estimate:
-    """A figure over runs, and where it lies."""
+    """A metric over runs, with its intervals."""
 
     value: float
     """Mean over runs (of a ratio: ratio of the means)."""
@@ -35,7 +35,7 @@ class Estimate:
 
 @dataclass(slots=True, frozen=True)
 class Column:
-    """One figure of one run."""
+    """One metric of one run."""
 
     value: float
     resampled: Floats
@@ -43,7 +43,7 @@ class Column:
 
 
 Columns = Mapping[Key, Column]
-"""A figure of an arm, by run."""
+"""A metric of an arm, by run."""
 
 
 def estimate(runs: Columns) -> Estimate | None:
@@ -137,49 +137,47 @@ _STUDENT = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646)
 
 @dataclass(slots=True)
 class ResampledMetrics:
-    """The columns of every figure of every arm, the questions of a world resampled once for all of them."""
+    """The columns of every metric of every arm; the questions of a world are resampled once for all of them."""
 
-    _columns: dict[tuple[str, str, str], dict[Key, Column]] = field(
-        default_factory=dict[tuple[str, str, str], dict[Key, Column]]
-    )
+    _columns: dict[tuple[str, str, str], dict[Key, Column]] = field(default_factory=dict)
 
-    def of(self, arm: str, figure: str, point: str) -> Columns:
-        """A figure of an arm, by run; the point counts for those of tests alone. Empty where no run has it."""
-        return self._columns.get((arm, figure, point if figure in QUESTION_MEASURES else ""), {})
+    def of(self, arm: str, metric: str, point: str) -> Columns:
+        """A metric of an arm, by run; `point` matters to metrics of tests alone. Empty where no run has it."""
+        return self._columns.get((arm, metric, point if metric in QUESTION_MEASURES else ""), {})
 
-    def add(self, arm: str, figure: str, point: str, key: Key, column: Column) -> None:
-        """Keep one."""
-        self._columns.setdefault((arm, figure, point), {})[key] = column
+    def add(self, arm: str, metric: str, point: str, key: Key, column: Column) -> None:
+        """Add one run's column."""
+        self._columns.setdefault((arm, metric, point), {})[key] = column
 
 
 def collect_metrics(arms: Sequence[ArmResult]) -> ResampledMetrics:
-    """The figures of all runs, questions resampled."""
-    figures = ResampledMetrics()
+    """The metrics of all runs, questions resampled."""
+    metrics = ResampledMetrics()
     worlds = sorted({run.world for arm in arms for run in arm.runs})
     for index, world in enumerate(worlds):
-        _collect_tests(figures, [(arm.name, run) for arm in arms for run in arm.runs if run.world == world], seed=index + 1)
+        _collect_tests(metrics, [(arm.name, run) for arm in arms for run in arm.runs if run.world == world], seed=index + 1)
     for arm in arms:
         for run in arm.runs:
-            for name, value in (run.training.figures if run.training else {}).items():
+            for name, value in run.training.metrics.items():
                 if value is not None:
                     column = Column(value, np.full(NUM_RESAMPLES, value))
-                    figures.add(arm.name, name, "", (run.world, run.seed), column)
-    return figures
+                    metrics.add(arm.name, name, "", (run.world, run.seed), column)
+    return metrics
 
 
-def _collect_tests(figures: ResampledMetrics, runs: Sequence[tuple[str, RunResult]], seed: int) -> None:
+def _collect_tests(metrics: ResampledMetrics, runs: Sequence[tuple[str, RunResult]], seed: int) -> None:
     """Those of one world."""
-    places: list[tuple[str, str, str, Key]] = []
+    keys: list[tuple[str, str, str, Key]] = []
     answers: list[Floats] = []
     for arm, run in runs:
         for point, test in run.tests.items():
-            for name, values in test.answers.figures.items():
-                places.append((arm, name, point, (run.world, run.seed)))
+            for name, values in test.answers.metrics.items():
+                keys.append((arm, name, point, (run.world, run.seed)))
                 answers.append(values)
     if not answers:
         return
     matrix = np.stack(answers, axis=1)
     num_questions = len(matrix)
     resampled = np.concatenate([counts @ matrix for counts in resample_counts(num_questions, seed)]) / num_questions
-    for place, value, column in zip(places, matrix.mean(axis=0), resampled.T, strict=True):
-        figures.add(*place, Column(float(value), np.ascontiguousarray(column)))
+    for key, value, column in zip(keys, matrix.mean(axis=0), resampled.T, strict=True):
+        metrics.add(*key, Column(float(value), np.ascontiguousarray(column)))

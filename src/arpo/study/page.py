@@ -1,11 +1,12 @@
 """`report.html`: the study as one page that needs no network and no other file."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from arpo.study.charts import TITLES
+from arpo.study.measures import MEASURES
+from arpo.study.results import StudyResults
 from arpo.study.table import lead, notes, tables
 from arpo.viewer import page
 
@@ -18,23 +19,25 @@ _SECTIONS: Sequence[tuple[str, str, Sequence[str], Sequence[str]]] = (
 """(id, heading, pictures, tables) of each part; tables against other arms join accuracy, that of the runs is at the end."""
 
 
-def write_page(path: Path, results: Mapping[str, Any], figures: Sequence[Path]) -> Path:
+def write_page(path: Path, results: StudyResults, charts: Sequence[Path]) -> Path:
     """Write the page, whole or not at all; return `path`.
 
     Args:
         path: The HTML file.
-        results: The content of `results.json`.
-        figures: The pictures of `draw_charts`, which the page holds inline.
+        results: The results of the study.
+        charts: The files of `draw_charts`, which the page holds inline.
     """
-    found = tables(results)
-    against = [name for name in found if name.startswith("against_")]
-    pictures = {file.stem: (TITLES[file.stem], _inline(file)) for file in figures}
+    by_name = tables(results)
+    against = [name for name in by_name if name.startswith("against_")]
+    pictures = {file.stem: (TITLES[file.stem], _inline(file)) for file in charts}
     sections = [
         {
-            "id": part, "title": title, "figures": [pictures[name] for name in names if name in pictures],
-            "tables": [found[name] for name in (*own, *(against if part == "accuracy" else ())) if found[name].rows],
+            "id": part, "title": title, "charts": [pictures[name] for name in chart_names if name in pictures],
+            "tables": [
+                by_name[name] for name in (*table_names, *(against if part == "accuracy" else ())) if by_name[name].rows
+            ],
         }
-        for part, title, names, own in _SECTIONS
+        for part, title, chart_names, table_names in _SECTIONS
     ]  # fmt: skip
     return page.write_page(
         path,
@@ -42,13 +45,13 @@ def write_page(path: Path, results: Mapping[str, Any], figures: Sequence[Path]) 
         title="Study",
         lead=lead(results),
         arms=[
-            (name, arm["about"], f"{arm['runs_trained']} of {arm['runs_planned']} runs")
-            for name, arm in results["arms"].items()
+            (name, summary.arm.about, f"{len(summary.arm.runs)} of {summary.arm.num_planned} runs")
+            for name, summary in results.arms.items()
         ],
-        sections=[section for section in sections if section["figures"] or section["tables"]],
-        runs=found["runs"],
-        notes=notes(results),
-        measures=results["measures"],
+        sections=[section for section in sections if section["charts"] or section["tables"]],
+        runs=by_name["runs"],
+        notes=notes(),
+        measures=MEASURES,
     )
 
 

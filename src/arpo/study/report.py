@@ -1,4 +1,4 @@
-"""What a study found, as files: `results.json`, `questions.parquet`, `table.md`, `report.html`, `figures/`."""
+"""The report of a study, as files: `results.json`, `questions.parquet`, `table.md`, `report.html`, `figures/`."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from arpo.study.charts import draw_charts
 from arpo.study.config import StudyConfig
 from arpo.study.folder import StudyFolder
 from arpo.study.page import write_page
-from arpo.study.results import make_results, write_questions
+from arpo.study.results import make_results, to_json, write_questions
 from arpo.study.table import markdown
 
 
@@ -27,11 +27,11 @@ def report_study(study: StudyConfig, out: Path, into: Path | None = None) -> lis
     into.mkdir(parents=True, exist_ok=True)
     arms = read_study(study, StudyFolder(out))
     results = make_results(study, arms)
-    figures = draw_charts(results, into / "figures")
+    charts = draw_charts(results, into / "figures")
     return [
-        write_json(into / "results.json", results),
+        write_json(into / "results.json", to_json(results)),
         write_questions(into / "questions.parquet", arms),
         write_text(into / "table.md", markdown(results)),
-        write_page(into / "report.html", results, figures),
-        *figures,
+        write_page(into / "report.html", results, charts),
+        *charts,
     ]

@@ -1,4 +1,4 @@
-"""`results.json`: every number behind the tables and figures of a study; and `questions.parquet`: the answers behind those.
+"""The results of a study: what tables, charts and `results.json` show; and `questions.parquet`: the answers behind them.
 
 `results.json` holds (an *estimate* is {value, low, high, t_low, t_high, runs}, see `arpo.study.comparisons.Estimate`):
 
@@ -13,8 +13,8 @@ claims          the claim's own keys, name, estimate, verdict, left_out (why not
 right, num_samples, num_right. A policy that two points share has its rows under both.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -31,32 +31,106 @@ from arpo.study.config import StudyConfig
 from arpo.study.measures import MEASURES, POINTS, QUESTION_MEASURES, RUN_MEASURES
 
 FORMAT = 1
+INTERVAL = {
+    "method": "percentile bootstrap over runs and, within each world, over questions", "confidence": CONFIDENCE,
+    "num_resamples": NUM_RESAMPLES,
+}  # fmt: skip
+"""How the interval of every estimate is made."""
 
-Results = dict[str, Any]
-"""The content of `results.json`."""
+Estimates = Mapping[str, Estimate]
+"""Metric -> its estimate; a metric that no run has is absent."""
 
 
-def make_results(study: StudyConfig, arms: Sequence[ArmResult]) -> Results:
-    """All results of what was found."""
-    figures = collect_metrics(arms)
-    baselines = dict.fromkeys((*study.compare_with, study.budget_arm))
+@dataclass(slots=True, frozen=True, kw_only=True)
+class ArmSummary:
+    """An arm over all of its runs."""
+
+    arm: ArmResult
+    tests: Mapping[str, Estimates]
+    """Point -> estimates of the tests there."""
+    against: Mapping[str, Mapping[str, Estimates]]
+    """Other arm -> point -> estimates of the difference to it."""
+    training: Estimates
+
+    def short_runs(self, point: str) -> list[str]:
+        """Runs that ended before their budget did."""
+        return [run.name for run in self.arm.runs if point in run.tests and run.tests[point].is_short]
+
+    def entropy_by_step(self) -> list[tuple[int, float, int]]:
+        """(step, mean policy entropy over runs in nats, number of runs)."""
+        by_step: dict[int, list[float]] = {}
+        for run in self.arm.runs:
+            for step, value in run.training.entropy_by_step:
+                by_step.setdefault(step, []).append(value)
+        return [(step, fmean(values), len(values)) for step, values in sorted(by_step.items())]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class StudyResults:
+    """A study, as far as it has come."""
+
+    study: StudyConfig
+    baselines: Sequence[str]
+    """Arms that all others are compared with, the budget arm last."""
+    arms: Mapping[str, ArmSummary]
+    """By name; "cold start" first."""
+    claims: Sequence[JudgedClaim]
+
+
+def make_results(study: StudyConfig, arms: Sequence[ArmResult]) -> StudyResults:
+    """Estimate every metric of every arm, and judge the claims."""
+    metrics = collect_metrics(arms)
+    baselines = list(dict.fromkeys((*study.compare_with, study.budget_arm)))
+    return StudyResults(
+        study=study,
+        baselines=baselines,
+        arms={arm.name: _summary(arm, metrics, baselines) for arm in arms},
+        claims=judge(study.claims, metrics),
+    )
+
+
+def _summary(arm: ArmResult, metrics: ResampledMetrics, baselines: Sequence[str]) -> ArmSummary:
+    def tests(point: str) -> Estimates:
+        return _known((name, estimate(metrics.of(arm.name, name, point))) for name in QUESTION_MEASURES)
+
+    def differences(other: str, point: str) -> Estimates:
+        pairs = ((name, metrics.of(arm.name, name, point), metrics.of(other, name, point)) for name in QUESTION_MEASURES)
+        return _known((name, difference(of, against)) for name, of, against in pairs)
+
+    against = {
+        other: {point: known for point in POINTS if (known := differences(other, point))}
+        for other in baselines
+        if other != arm.name
+    }
+    return ArmSummary(
+        arm=arm,
+        tests={point: tests(point) for point in dict.fromkeys(point for run in arm.runs for point in run.tests)},
+        against={other: by_point for other, by_point in against.items() if by_point},
+        training=_known((name, estimate(metrics.of(arm.name, name, ""))) for name in RUN_MEASURES),
+    )
+
+
+def _known(estimates: Iterable[tuple[str, Estimate | None]]) -> Estimates:
+    return {name: value for name, value in estimates if value is not None}
+
+
+def to_json(results: StudyResults) -> dict[str, Any]:
+    """The content of `results.json`."""
+    study = results.study
+    keys = ("num_steps", "budget_arm", "num_test", "num_samples")
     return {
         "format": FORMAT,
         "study": {
-            "runs": [list(run) for run in study.runs], "num_steps": study.num_steps, "budget_arm": study.budget_arm,
-            "num_test": study.num_test, "num_samples": study.num_samples, "compare_with": list(baselines),
+            "runs": study.runs, **{key: getattr(study, key) for key in keys}, "compare_with": results.baselines,
         },
-        "interval": {
-            "method": "percentile bootstrap over runs and, within each world, over questions", "confidence": CONFIDENCE,
-            "num_resamples": NUM_RESAMPLES,
-        },
+        "interval": INTERVAL,
         "measures": {name: asdict(measure) for name, measure in MEASURES.items()},
-        "arms": {arm.name: _arm(arm, figures, [*baselines]) for arm in arms},
-        "claims": [_claim(claim) for claim in judge(study.claims, figures)],
+        "arms": {name: _arm(summary) for name, summary in results.arms.items()},
+        "claims": [_claim(claim) for claim in results.claims],
     }  # fmt: skip
 
 
-def _arm(arm: ArmResult, figures: ResampledMetrics, baselines: Sequence[str]) -> Results:
+def _arm(summary: ArmSummary) -> dict[str, Any]:
     """One arm.
 
     `runs_trained` of `runs_planned` are finished; `learning_rate` is the one chosen, `tried` the validation accuracy of each on
@@ -65,7 +139,7 @@ def _arm(arm: ArmResult, figures: ResampledMetrics, baselines: Sequence[str]) ->
     to it; `training`: figure -> estimate; `entropy_by_step`: [step, mean over runs, number of runs]; `branch_rate_by_turn`: of
     the saved trees of all runs; `runs`: each with its tests and figures.
     """
-    points = [*dict.fromkeys(point for run in arm.runs for point in run.tests)]
+    arm = summary.arm
     return {
         "about": arm.about,
         "runs_planned": arm.num_planned,
@@ -73,53 +147,26 @@ def _arm(arm: ArmResult, figures: ResampledMetrics, baselines: Sequence[str]) ->
         "learning_rate": arm.learning_rate,
         "tried": {f"{rate:g}": accuracy for rate, accuracy in arm.tried.items()},
         "step_seconds": arm.step_seconds,
-        "tests": {point: _tests(arm, figures, point) for point in points},
+        "tests": {p: {"short_runs": summary.short_runs(p)} | _as_dicts(tests) for p, tests in summary.tests.items()},
         "against": {
-            other: found for other in baselines if other != arm.name and (found := _against(arm.name, other, figures))
+            other: {p: _as_dicts(differences) for p, differences in by_point.items()}
+            for other, by_point in summary.against.items()
         },
-        "training": {
-            name: asdict(found) for name in RUN_MEASURES if (found := estimate(figures.of(arm.name, name, ""))) is not None
-        },
-        "entropy_by_step": _entropy_by_step(arm.runs),
+        "training": _as_dicts(summary.training),
+        "entropy_by_step": summary.entropy_by_step(),
         "branch_rate_by_turn": _branch_rates(arm.runs),
         "runs": {run.name: _run(run) for run in arm.runs},
     }  # fmt: skip
 
 
-def _tests(arm: ArmResult, figures: ResampledMetrics, point: str) -> Results:
-    short = [run.name for run in arm.runs if point in run.tests and run.tests[point].is_short]
-    return {"short_runs": short} | _estimates(
-        (name, estimate(figures.of(arm.name, name, point))) for name in QUESTION_MEASURES
-    )  # fmt: skip
+def _as_dicts(estimates: Estimates) -> dict[str, Any]:
+    return {name: asdict(value) for name, value in estimates.items()}
 
 
-def _against(arm: str, other: str, figures: ResampledMetrics) -> Results:
-    found: Results = {}
-    for point in POINTS:
-        differences = _estimates(
-            (name, difference(figures.of(arm, name, point), figures.of(other, name, point))) for name in QUESTION_MEASURES
-        )
-        if differences:
-            found[point] = differences
-    return found
-
-
-def _estimates(found: Iterator[tuple[str, Estimate | None]]) -> Results:
-    return {name: asdict(value) for name, value in found if value is not None}
-
-
-def _entropy_by_step(runs: Sequence[RunResult]) -> list[tuple[int, float, int]]:
-    by_step: dict[int, list[float]] = {}
-    for run in runs:
-        for step, value in run.training.entropy_by_step if run.training else ():
-            by_step.setdefault(step, []).append(value)
-    return [(step, fmean(values), len(values)) for step, values in sorted(by_step.items())]
-
-
-def _branch_rates(runs: Sequence[RunResult]) -> list[Results]:
+def _branch_rates(runs: Sequence[RunResult]) -> list[dict[str, Any]]:
     counts: dict[int, list[int]] = {}
     for run in runs:
-        for row in run.training.branch_rate_by_turn if run.training else ():
+        for row in run.training.branch_rate_by_turn:
             total = counts.setdefault(row["turn"], [0, 0])
             total[0] += row["num_opportunities"]
             total[1] += row["num_branches"]
@@ -129,33 +176,32 @@ def _branch_rates(runs: Sequence[RunResult]) -> list[Results]:
     ]
 
 
-def _run(run: RunResult) -> Results:
+def _run(run: RunResult) -> dict[str, Any]:
     """One run.
 
     `tests`: point -> step, tool calls issued by then, spent, budget, is_short, num_questions and a value per figure;
     `training`: figure -> value; `num_trees`: saved trees behind its figures of trees.
     """
-    training = run.training
     return {
         "world": run.world,
         "seed": run.seed,
         "tests": {point: _test(test) for point, test in run.tests.items()},
-        "training": dict(training.figures) if training else {},
-        "entropy_by_step": list(training.entropy_by_step) if training else [],
-        "branch_rate_by_turn": list(training.branch_rate_by_turn) if training else [],
-        "num_trees": training.num_trees if training else 0,
+        "training": run.training.metrics,
+        "entropy_by_step": run.training.entropy_by_step,
+        "branch_rate_by_turn": run.training.branch_rate_by_turn,
+        "num_trees": run.training.num_trees,
     }
 
 
-def _test(test: PolicyTest) -> Results:
+def _test(test: PolicyTest) -> dict[str, Any]:
     return {
         "step": test.step, "tool_calls": test.tool_calls, "spent": test.spent, "budget": test.budget, "is_short": test.is_short,
         "num_questions": len(test.answers.task_ids),
-        **{name: float(values.mean()) for name, values in test.answers.figures.items()},
+        **{name: float(values.mean()) for name, values in test.answers.metrics.items()},
     }  # fmt: skip
 
 
-def _claim(judged: JudgedClaim) -> Results:
+def _claim(judged: JudgedClaim) -> dict[str, Any]:
     return {
         "name": judged.name,
         **judged.claim.model_dump(),
@@ -182,13 +228,11 @@ _SCHEMA = pa.schema([
 ])  # fmt: skip
 
 
-def _columns(arm: str, run: RunResult, point: str, test: PolicyTest) -> Mapping[str, pa.Array]:
+def _columns(arm: str, run: RunResult, point: str, test: PolicyTest) -> dict[str, list[Any]]:
     answers = test.answers
     size = len(answers.task_ids)
     same = {"arm": arm, "world": run.world, "seed": run.seed, "point": point, "step": test.step}
-    columns: dict[str, list[Any]] = {name: [value] * size for name, value in same.items()}
-    columns |= {
-        "task_id": [*answers.task_ids], "right": [value == 1.0 for value in answers.figures["accuracy"]],
+    return {name: [value] * size for name, value in same.items()} | {
+        "task_id": [*answers.task_ids], "right": [value == 1.0 for value in answers.metrics["accuracy"]],
         "num_samples": [*answers.num_samples], "num_right": [*answers.num_right],
     }  # fmt: skip
-    return {field.name: pa.array(columns[field.name]).cast(field.type) for field in _SCHEMA}

@@ -1,4 +1,4 @@
-"""The figures of one training, from its metrics and saved trees. Torch-free."""
+"""The metrics of one training, from its `metrics.jsonl` and its saved trees. Torch-free."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -22,18 +22,18 @@ _ENDS = 3
 class TrainingMetrics:
     """What a training measured over its first steps."""
 
-    figures: Mapping[str, float | None]
+    metrics: Mapping[str, float | None]
     """By name of `RUN_MEASURES`; None where nothing says it."""
     entropy_by_step: Sequence[tuple[int, float]]
     """(step, policy entropy in nats) of the steps that updated."""
     branch_rate_by_turn: Sequence[Mapping[str, Any]]
     """As `TreeStatistics.summary` has it, of the saved trees."""
     num_trees: int
-    """Saved trees behind the figures of trees."""
+    """Saved trees behind the metrics of trees."""
 
 
 def measure_training(run: Path, num_steps: int) -> TrainingMetrics:
-    """The figures over the first `num_steps` steps; the policy entropy counts in steps that updated, as it is measured there.
+    """Measure the first `num_steps` steps; the policy entropy counts in steps that updated, as it is measured there.
 
     Raises:
         DataError: a file of the run is damaged.
@@ -43,10 +43,16 @@ def measure_training(run: Path, num_steps: int) -> TrainingMetrics:
     entropy = series([row for row in rows if row["train/updates"]], "train/entropy")
     trees = _measure_trees(run, num_steps, config["rollout"]["entropy_window"])
     costs = _costs(rows, config["tasks_per_step"], config["rollout"]["group_size"])
-    figures = {**costs, **_entropies(entropy), **_learning(rows), **trees.entropies}
     return TrainingMetrics(
-        figures=figures, entropy_by_step=entropy, branch_rate_by_turn=trees.rates, num_trees=trees.num_trees
-    )  # fmt: skip
+        metrics={**costs, **_entropies(entropy), **_learning(rows), **trees.entropies},
+        entropy_by_step=entropy,
+        branch_rate_by_turn=trees.rates,
+        num_trees=trees.num_trees,
+    )
+
+
+NO_TRAINING = TrainingMetrics(metrics={}, entropy_by_step=(), branch_rate_by_turn=(), num_trees=0)
+"""Of a run without reinforcement learning."""
 
 
 def _costs(rows: Sequence[Row], tasks_per_step: int, group_size: int) -> dict[str, float | None]:

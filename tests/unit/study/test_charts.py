@@ -1,8 +1,7 @@
 """Pictures and the page of a small study."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -11,23 +10,23 @@ from arpo.study.arm_results import read_study
 from arpo.study.charts import TITLES, draw_charts
 from arpo.study.folder import StudyFolder
 from arpo.study.page import write_page
-from arpo.study.results import make_results
+from arpo.study.results import StudyResults, make_results
 
 from .made_up import study_of, write_test, write_training
 
 
 @pytest.fixture
-def results(tmp_path: Path) -> dict[str, Any]:
-    """Two trained and tested arms, as read back from JSON; nothing is timed."""
+def results(tmp_path: Path) -> StudyResults:
+    """Two trained and tested arms; nothing is timed."""
     study, folder = study_of(), StudyFolder(tmp_path / "study")
     write_test(folder.cold_test(0), [1, 0, 0, 0])
     for arm, calls in (("arpo", [80, 80]), ("grpo", [128, 144, 100])):
         write_training(study, folder, arm, (0, 0), calls)
         write_test(folder.test(arm, (0, 0), 2), [1, 1, 0, 0], [[1, 1], [1, 0], [0, 0], [0, 0]])
-    return json.loads(json.dumps(make_results(study, read_study(study, folder))))
+    return make_results(study, read_study(study, folder))
 
 
-def test_every_picture_is_drawn_and_none_is_blank(results: dict[str, Any], tmp_path: Path) -> None:
+def test_every_picture_is_drawn_and_none_is_blank(results: StudyResults, tmp_path: Path) -> None:
     drawn = draw_charts(results, tmp_path / "figures")
     assert [path.stem for path in drawn] == list(TITLES)
     for path in drawn:
@@ -44,8 +43,10 @@ def test_what_is_not_known_is_not_drawn(tmp_path: Path) -> None:
     assert draw_charts(nothing, tmp_path / "figures") == []
 
 
-def test_the_page_holds_pictures_tables_and_escaped_words(results: dict[str, Any], tmp_path: Path) -> None:
-    results["arms"]["grpo"]["about"] = "<script>alert(1)</script>"
+def test_the_page_holds_pictures_tables_and_escaped_words(results: StudyResults, tmp_path: Path) -> None:
+    grpo = results.arms["grpo"]
+    grpo = replace(grpo, arm=replace(grpo.arm, about="<script>alert(1)</script>"))
+    results = replace(results, arms={**results.arms, "grpo": grpo})
     pictures = draw_charts(results, tmp_path / "figures")
     page = write_page(tmp_path / "report.html", results, pictures).read_text()
     assert page.count("data:image/png;base64,") == len(pictures)

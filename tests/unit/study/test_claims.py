@@ -21,12 +21,12 @@ def claim(**keys: Any) -> ClaimConfig:
 
 def judged(found: ClaimConfig, a: list[float], b: list[float]) -> JudgedClaim:
     """With the figure's values in runs (0, 0), (0, 1), … of both arms, and entropies of a tenth of them."""
-    figures = ResampledMetrics()
+    metrics = ResampledMetrics()
     for arm, values in (("a", a), ("b", b)):
         for seed, value in enumerate(values):
             for name, scaled in (("tool_calls_per_task", value), ("entropy_end", value / 10)):
-                figures.add(arm, name, "", (0, seed), Column(scaled, np.full(NUM_RESAMPLES, scaled)))
-    return judge({"c": found}, figures)[0]
+                metrics.add(arm, name, "", (0, seed), Column(scaled, np.full(NUM_RESAMPLES, scaled)))
+    return judge({"c": found}, metrics)[0]
 
 
 @pytest.mark.parametrize(("below", "verdict"), [(0.7, "holds"), (0.5, "open"), (0.4, "fails")])

@@ -22,10 +22,10 @@ def arm(name: str, right: Mapping[tuple[int, int], Sequence[float]]) -> ArmResul
     for (world, seed), values in right.items():
         ids = tuple(f"q{i}" for i in range(len(values)))
         answers = QuestionAnswers(
-            task_ids=ids, num_samples=[0] * len(ids), num_right=[0] * len(ids), figures={"accuracy": np.array(values)}
+            task_ids=ids, num_samples=[0] * len(ids), num_right=[0] * len(ids), metrics={"accuracy": np.array(values)}
         )
         test = PolicyTest(step=1, spent=None, budget=None, is_short=False, answers=answers)
-        runs.append(RunResult(world=world, seed=seed, tests={"steps": test}, training=None))
+        runs.append(RunResult(world=world, seed=seed, tests={"steps": test}))
     return ArmResult(name=name, about="", num_planned=len(runs), runs=runs, tried={})
 
 
@@ -44,8 +44,8 @@ def test_a_mean_over_two_runs_without_questions() -> None:
 
 def test_one_run_knows_of_its_questions_alone() -> None:
     """100 questions, 30 right: resampled means are Binomial(100, 0.3) / 100, whose middle 95 % is 0.21 to 0.39."""
-    figures = collect_metrics([arm("a", {(0, 0): [1.0] * 30 + [0.0] * 70})])
-    found = estimate(figures.of("a", "accuracy", "steps"))
+    metrics = collect_metrics([arm("a", {(0, 0): [1.0] * 30 + [0.0] * 70})])
+    found = estimate(metrics.of("a", "accuracy", "steps"))
     assert found is not None
     assert (found.value, found.low, found.high) == pytest.approx((0.3, 0.21, 0.39), abs=0.011)
     assert (found.t_low, found.t_high) == (None, None)
@@ -61,8 +61,8 @@ def test_runs_of_a_world_get_the_same_questions() -> None:
     same = collect_metrics([arm("a", {(0, 0): right, (0, 1): right})])
     other = collect_metrics([arm("a", {(0, 0): right, (1, 0): right})])
     widths: list[float] = []
-    for figures in (same, other):
-        found = estimate(figures.of("a", "accuracy", "steps"))
+    for metrics in (same, other):
+        found = estimate(metrics.of("a", "accuracy", "steps"))
         assert found is not None
         widths.append(found.high - found.low)
     assert widths == pytest.approx([0.196, 0.17], abs=0.015)
@@ -72,21 +72,21 @@ def test_a_difference_is_paired_by_run_and_question() -> None:
     """Both arms vary from run to run and question to question, but one is right on exactly one question more everywhere."""
     a = {(0, 0): [1.0] * 11 + [0.0] * 9, (1, 0): [0.0] * 19 + [1.0], (2, 7): [1.0] * 20}
     b = {(0, 0): [1.0] * 10 + [0.0] * 10, (1, 0): [0.0] * 20}
-    figures = collect_metrics([arm("a", a), arm("b", b)])
-    found = difference(figures.of("a", "accuracy", "steps"), figures.of("b", "accuracy", "steps"))
+    metrics = collect_metrics([arm("a", a), arm("b", b)])
+    found = difference(metrics.of("a", "accuracy", "steps"), metrics.of("b", "accuracy", "steps"))
     assert found is not None
     assert found.value == pytest.approx(0.05)
     assert found.runs == pytest.approx({"0-0": 0.05, "1-0": 0.05})  # (2, 7) has no partner
     assert found.t_low == pytest.approx(0.05)  # no variance between runs
-    alone = estimate(figures.of("a", "accuracy", "steps"))
+    alone = estimate(metrics.of("a", "accuracy", "steps"))
     assert alone is not None
     assert found.high - found.low < 0.2 < alone.high - alone.low
 
 
 def test_equal_arms_do_not_differ_at_all() -> None:
     right = {(0, 0): [1.0, 0.0, 1.0], (1, 0): [0.0, 0.0, 1.0]}
-    figures = collect_metrics([arm("a", right), arm("b", right)])
-    found = difference(figures.of("a", "accuracy", "steps"), figures.of("b", "accuracy", "steps"))
+    metrics = collect_metrics([arm("a", right), arm("b", right)])
+    found = difference(metrics.of("a", "accuracy", "steps"), metrics.of("b", "accuracy", "steps"))
     assert found is not None
     assert (found.value, found.low, found.high, found.t_low, found.t_high) == (0, 0, 0, 0, 0)
 

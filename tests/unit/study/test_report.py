@@ -123,9 +123,9 @@ def test_a_run_that_ended_before_its_budget_is_marked(study_folder: StudyFolder)
     """With grpo as budget arm, 272 calls in run 0-0, arpo's 160 after its last step are short of it."""
     study = study_of(budget_arm="grpo")
     results = make_results(study, read_study(study, study_folder))
-    found = results["arms"]["arpo"]
-    assert found["tests"]["tool_calls"]["short_runs"] == ["0-0"]
-    assert "1-0" not in found["tests"]["tool_calls"]["accuracy"]["runs"]  # grpo has no such run yet
+    arpo = results.arms["arpo"]
+    assert arpo.short_runs("tool_calls") == ["0-0"]
+    assert "1-0" not in arpo.tests["tool_calls"]["accuracy"].runs  # grpo has no such run yet
     lines = markdown(results).splitlines()
     assert "] *" in next(line for line in lines if line.startswith("| arpo | 2/2"))
 
