@@ -118,7 +118,7 @@ class Turn:
     """What the protocol read in it."""
     index: int
     """Turns before it on its path."""
-    is_cut: bool = False
+    is_truncated: bool = False
     """True when a token limit ended it, not the policy."""
 
 

@@ -27,7 +27,7 @@ class FixedTurns:
         """As `ToolProtocol.encode_prompt`."""
         return self._prompts[int(task.id)]
 
-    def parse(self, completion: str, *, is_cut: bool = False) -> Parse:
+    def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
         """As `ToolProtocol.parse`."""
         return Parse(calls=(ToolCall(name=TOOL_NAME, arguments={}),))
 

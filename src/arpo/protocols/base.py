@@ -61,12 +61,12 @@ class ToolProtocol(Protocol):
         """Token ids of the whole prompt, up to where the policy begins."""
         ...
 
-    def parse(self, completion: str, *, is_cut: bool = False) -> Parse:
+    def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
         """Read one completion: its calls or answer and its format faults. Text after the first stop string is ignored.
 
         Args:
             completion: What was sampled, as text, without an end-of-sequence token.
-            is_cut: A token limit ended it, not the model.
+            is_truncated: A token limit ended it, not the model.
         """
         ...
 

@@ -93,10 +93,10 @@ class ChatProtocol:
         chat = [{"role": m.role, "content": m.content} for m in messages]
         return self._tokenizer.encode_markup(self._tokenizer.render_chat(chat, self._tools, self._config.template_arguments))
 
-    def parse(self, completion: str, *, is_cut: bool = False) -> Parse:
+    def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
         """Read one completion: its calls, or its answer when it makes none, and its format faults."""
         thoughts, text, faults = split_reasoning(completion)
-        if is_cut:
+        if is_truncated:
             return Parse(num_think_blocks=thoughts, faults=(*faults, "cut_off"))
         reading = self._format.read(text)
         faults += reading.faults

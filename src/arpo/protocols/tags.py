@@ -95,7 +95,7 @@ class TagProtocol:
             messages = (Message(role="system", content=self._system_prompt), *messages)
         return self._tokenizer.encode_chat(messages)
 
-    def parse(self, completion: str, *, is_cut: bool = False) -> Parse:
+    def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
         """Read one completion: its call or answer, and its format faults.
 
         Text after the first stop string is ignored: the token that completed it may carry more. A call is one only when it

@@ -110,8 +110,8 @@ class Path:
         completion = await (self._sample_window(sampling, on_window) if on_window else self._sample(sampling))
         text = completion_text(self._agent.tokenizer, completion.token_ids)
         whole = completion_text(self._agent.tokenizer, kept + completion.token_ids) if kept else text
-        is_cut = completion.stop_reason is StopReason.LENGTH
-        parse = self._agent.protocol.parse(whole, is_cut=is_cut)
+        is_truncated = completion.stop_reason is StopReason.LENGTH
+        parse = self._agent.protocol.parse(whole, is_truncated=is_truncated)
         self.node = self._tree.append(
             self.node, NodeKind.COMPLETION, completion.token_ids, text=text, logprobs=completion.logprobs,
             entropies=completion.entropies, stop_reason=completion.stop_reason, parse=parse, is_branch=self._is_branch,
@@ -121,7 +121,7 @@ class Path:
         self._is_branch = False
         if self._on_completion is not None:
             self._on_completion(self, self._prefix)
-        return Turn(text=whole, parse=parse, index=self.node.turn, is_cut=is_cut)
+        return Turn(text=whole, parse=parse, index=self.node.turn, is_truncated=is_truncated)
 
     async def _sample_window(
         self, sampling: SamplingParams, on_window: Callable[["Path", Completion, PrefixHandle], None]

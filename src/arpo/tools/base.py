@@ -1,4 +1,4 @@
-"""What a tool is: a name, a JSON schema of its arguments, and an asynchronous `run`."""
+"""The protocol of a tool: a name, a JSON schema of its arguments, and an asynchronous `run`."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -8,11 +8,11 @@ from arpo.types import ToolResult
 
 
 class TransientError(ArpoError, RuntimeError):
-    """A call failed for a reason outside the call (connection lost, server busy): the executor tries it again.
+    """A call failed for a reason outside the call (connection lost, server busy): the executor retries it.
 
     Args:
-        message: what the model reads when no try is left.
-        retry_after_s: seconds the server asks to wait; None when it asks for nothing.
+        message: text the model reads when no retry is left.
+        retry_after_s: seconds the server asks to wait; None when it does not ask.
     """
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
@@ -22,10 +22,10 @@ class TransientError(ArpoError, RuntimeError):
 
 @runtime_checkable
 class Tool(Protocol):
-    """One tool. A failed call is a ToolResult that says so; only a failure that may pass is raised, as `TransientError`."""
+    """One tool. A failed call is a ToolResult with status `error`; only a transient failure is raised, as `TransientError`."""
 
     name: str
-    """What the model calls it by; also the tag of the tag protocol."""
+    """Name the model calls the tool by; also the tag of the tag protocol."""
     schema: Mapping[str, Any]
     """JSON schema of the arguments, with `properties` and `required`."""
     version: str
@@ -34,7 +34,7 @@ class Tool(Protocol):
     """True only for a deterministic tool without state."""
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        """Carry out one call.
+        """Run one call.
 
         Raises:
             TransientError: the same call may succeed later.
@@ -45,7 +45,7 @@ class Tool(Protocol):
         """The tool for a branched trajectory: the tool itself when it has no state, else a copy of the state.
 
         Raises:
-            ToolError: the state can be neither copied nor replayed; it is never silently shared.
+            ToolError: the state can be neither copied nor replayed; branches never share it.
         """
         ...
 
@@ -55,10 +55,10 @@ class Tool(Protocol):
 
 
 def is_local(tool: Tool) -> bool:
-    """True for a tool that declares `is_local = True`: it needs no network, so that offline runs may call it."""
+    """True for a tool that declares `is_local = True`: it needs no network, so offline runs may call it."""
     return getattr(tool, "is_local", False) is True
 
 
 def needs_question(tool: Tool) -> bool:
-    """True for a tool that declares `needs_question = True`: its argument `question` is the task's where a call has none."""
+    """True for a tool that declares `needs_question = True`: its argument `question` defaults to the task's question."""
     return getattr(tool, "needs_question", False) is True

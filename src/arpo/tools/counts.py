@@ -1,37 +1,37 @@
-"""What became of tool calls: counted per tool, and as metrics of a step."""
+"""Counts of tool calls by outcome and tool, and the metrics made of them."""
 
 from dataclasses import dataclass, field
 
 from arpo.types import ToolResult
 
 UNKNOWN = "(unknown)"
-"""Calls of tools that do not exist are counted under this name."""
+"""Name under which calls of unknown tools are counted."""
 
 
 @dataclass(slots=True)
 class ToolCounts:
-    """What became of the calls of one tool, or of all."""
+    """Outcomes of the calls of one tool, or of all tools."""
 
     issued: int = 0
-    """Calls the policy made, refused ones included: executed + cached + refused + those of unknown tools."""
+    """Calls of the policy, refused ones included: executed + cached + refused + calls of unknown tools."""
     executed: int = 0
-    """Calls carried out."""
+    """Calls that ran."""
     cached: int = 0
-    """Calls answered by the cache or by an identical call already under way."""
+    """Calls answered by the cache or by an identical call under way."""
     errors: int = 0
     """Results with status `error`, of unknown tools too."""
     timeouts: int = 0
     """Results with status `timeout`."""
     refused: int = 0
-    """Calls over the trajectory's limit."""
+    """Calls beyond the trajectory's limit."""
     truncated: int = 0
     """Results that were cut, by the tool or to `max_result_tokens`."""
     retries: int = 0
-    """Further tries of calls that had failed in a way that may pass."""
+    """Retries after transient failures."""
     seconds: float = 0.0
-    """Wall time of all calls, waiting included."""
+    """Wall time of all calls, waits included."""
     latencies: list[float] = field(default_factory=list[float])
-    """Wall time of each call carried out, in seconds, waiting included."""
+    """Wall time of each call that ran, in seconds, waits included."""
 
     def add(self, result: ToolResult, *, was_executed: bool) -> None:
         """Count one call."""
@@ -49,28 +49,32 @@ class ToolCounts:
 
 @dataclass(slots=True)
 class ExecutorCounts(ToolCounts):
-    """What became of all calls, and of each tool's."""
+    """Outcomes of all calls, and of each tool's calls."""
 
     per_tool: dict[str, ToolCounts] = field(default_factory=dict[str, ToolCounts])
-    """By tool name; calls of tools that do not exist are under `(unknown)`."""
+    """Counts by tool name; calls of unknown tools are under `(unknown)`."""
+
+    def of_call(self, name: str) -> tuple[ToolCounts, ToolCounts]:
+        """The counts that a call of a tool belongs to: those of all calls, and the tool's."""
+        return self, self.per_tool.setdefault(name, ToolCounts())
 
 
 def tool_metrics(counts: ExecutorCounts) -> dict[str, float]:
-    """What `rollout/` metrics say of all calls, and the `tool/<name>/` metrics of tools that were called.
+    """The `rollout/` metrics of all calls, and the `tool/<name>/` metrics of each called tool.
 
     Example:
         {"rollout/tool_calls_issued": 8, ..., "tool/python/calls": 8, "tool/python/success_rate": 0.75, ...}
     """
-    found: dict[str, float] = {
+    metrics: dict[str, float] = {
         "rollout/tool_calls_issued": counts.issued,
         "rollout/tool_calls_executed": counts.executed,
         "rollout/tool_error_rate": (counts.errors + counts.timeouts) / max(1, counts.issued),
         "rollout/refused_rate": counts.refused / max(1, counts.issued),
     }
-    for name, of in sorted(counts.per_tool.items()):
+    for name, tool_counts in sorted(counts.per_tool.items()):
         if name != UNKNOWN:
-            found |= {f"tool/{name}/{metric}": value for metric, value in _metrics(of).items()}
-    return found
+            metrics |= {f"tool/{name}/{metric}": value for metric, value in _metrics(tool_counts).items()}
+    return metrics
 
 
 def _metrics(counts: ToolCounts) -> dict[str, float]:

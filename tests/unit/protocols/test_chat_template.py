@@ -113,7 +113,7 @@ def test_a_turn_without_a_call_is_the_answer(
 
 def test_a_turn_that_a_limit_cut_makes_no_call_and_is_no_answer(hermes: ChatProtocol):
     for text in (HERMES_CALL, "It is \\boxed{3}", "<think> a"):
-        parse = hermes.parse(text, is_cut=True)
+        parse = hermes.parse(text, is_truncated=True)
         assert (parse.calls, parse.answer) == ((), None)
         assert parse.faults[-1] == "cut_off"
 

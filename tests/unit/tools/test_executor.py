@@ -158,8 +158,8 @@ async def test_no_more_calls_at_once_than_configured():
     assert (tool.peak, tool.num_runs) == (3, 10)
 
 
-async def test_waiting_for_a_place_is_not_counted_against_the_time_limit():
-    # One place, five calls of 0.06 s: the last waits 0.24 s, longer than the limit of 0.2 s, and still succeeds.
+async def test_waiting_for_a_slot_is_not_counted_against_the_time_limit():
+    # One slot, five calls of 0.06 s: the last waits 0.24 s, longer than the limit of 0.2 s, and still succeeds.
     tools = executor(Echo(delay=0.06), max_concurrency=1, timeout_s=0.2)
     results = await asyncio.gather(*(tools.open_session().call(say(str(i))) for i in range(5)))
     assert {r.status for r in results} == {"success"}
@@ -394,7 +394,7 @@ async def test_time_limit_holds_for_all_tries_together():
     assert tool.num_runs < 5  # waits of at least 25, 50, 100 ms add up to more than the fourth leaves
 
 
-async def test_waiting_between_tries_keeps_no_place():
+async def test_waiting_between_tries_keeps_no_slot():
     flaky, echo = Flaky(1, name="flaky"), Echo()
     tools = executor(flaky, echo, max_concurrency=1, backoff_s=60)
     waiting = asyncio.create_task(tools.open_session().call(say("x", "flaky")))

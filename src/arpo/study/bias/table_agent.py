@@ -87,7 +87,7 @@ class LetterProtocol:
         """As `ToolProtocol.encode_prompt`."""
         return [self._alphabet.index(PROMPT)]
 
-    def parse(self, completion: str, *, is_cut: bool = False) -> Parse:
+    def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
         """As `ToolProtocol.parse`."""
         if completion.endswith("s"):
             return Parse(calls=(ToolCall(name=TOOL, arguments={"query": completion}),))

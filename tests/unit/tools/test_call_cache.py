@@ -119,7 +119,7 @@ async def test_recorded_run_replays_byte_for_byte_without_the_network(server: Th
     replay = open_executor(port, Cache(path, "replay"))
     assert await run(replay) == recorded
     assert (Page.num_requests, replay.counts.executed, replay.counts.cached) == (num_requests, 0, replay.counts.issued - 1)
-    # What the run was like: equal places gave equal results, others their own, failures and the state of each path are there.
+    # What the run was like: equal call paths gave equal results, failures and the state of each path are there.
     first, second, original, branch = recorded
     assert first[1] != second[1] != second[0]
     assert [status for _, status in first] == ["success"] * 3 + ["error"]
@@ -175,7 +175,7 @@ async def test_offline_and_replayed_imported_results_answer_tools_that_keep_none
     assert await tell(open_executor(server.server_port, Cache(path)).open_session(), "clock now") != [("imported", "success")]
 
 
-async def test_two_processes_that_record_the_same_place_agree_on_one_result(server: ThreadingHTTPServer, tmp_path: Path):
+async def test_two_processes_that_record_the_same_call_path_agree_on_one_result(server: ThreadingHTTPServer, tmp_path: Path):
     path = tmp_path / "cache"
     executors = [open_executor(server.server_port, Cache(path, "record")) for _ in range(2)]  # as two processes would
     results = await asyncio.gather(*(tell(executor.open_session(), "clock now") for executor in executors))
