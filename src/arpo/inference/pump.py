@@ -45,10 +45,9 @@ class Pump:
     async def aclose(self) -> None:
         """End the task for good; whoever still waits gets an EngineError."""
         self._is_closed = True
-        if self._task is not None:
+        if self._task is not None and not self._task.done():  # done: perhaps with its event loop
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
         self._fail(EngineError("it was closed"))
 
     async def _run(self) -> None:
