@@ -297,11 +297,11 @@ def test_the_trees_share_fork_mix_signs_and_clip(trees: list[RolloutTree], make_
     where = batch.packed.targets, batch.packed.positions[batch.packed.predictors] + 1
     old = moved(logprobs, *where, 7, 0.4)
     for name in ("dual", "gspo"):
-        figures = policy_objective(logprobs, entropies, old, old, batch, LOSSES[name], CORRECTIONS["sequence"]).figures
-        for figure in ("clipped_high", "clipped_low", "truncated"):
-            assert 0 < figures[figure] < figures["num_ratios"], (name, figure)
-    figures = policy_objective(logprobs, entropies, old, old, batch, LOSSES["ppo"], CORRECTIONS["token"]).figures
-    assert 0 < figures["truncated"] < figures["num_corrections"]
+        sums = policy_objective(logprobs, entropies, old, old, batch, LOSSES[name], CORRECTIONS["sequence"]).sums
+        for name_of_sum in ("clipped_high", "clipped_low", "truncated"):
+            assert 0 < sums[name_of_sum] < sums["num_ratios"], (name, name_of_sum)
+    sums = policy_objective(logprobs, entropies, old, old, batch, LOSSES["ppo"], CORRECTIONS["token"]).sums
+    assert 0 < sums["truncated"] < sums["num_corrections"]
 
 
 @pytest.mark.parametrize(("loss", "correction"), CASES)

@@ -1,4 +1,4 @@
-"""Bootstrap intervals: how far a figure would move with another draw of as many questions."""
+"""Bootstrap intervals: how far a metric would move with another draw of as many questions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(slots=True, frozen=True)
 class Interval:
-    """A figure and where it lies."""
+    """A metric and where it lies."""
 
     value: float | None
     """None when no question says anything about it."""
@@ -35,16 +35,16 @@ def bootstrap_ratios(numerators: Floats, denominators: Floats, *, seed: int = 0)
     agree, as a resample knows of nothing that was not seen.
 
     Args:
-        numerators: [Q, M], a row per question, a column per figure.
-        denominators: [Q, M]; 0 where a question says nothing about a figure.
-        seed: Names the draws, which all figures share.
+        numerators: [Q, M], a row per question, a column per metric.
+        denominators: [Q, M]; 0 where a question says nothing about a metric.
+        seed: Names the draws, which all metrics share.
 
     Example:
         # right answers 3 and 1, calls 4 and 4: 4 / 8
         bootstrap_ratios(np.array([[3.0], [1.0]]), np.array([[4.0], [4.0]]))[0].value  # -> 0.5
     """
-    num_questions, num_figures = numerators.shape
-    values = np.full((NUM_RESAMPLES, num_figures), np.nan)
+    num_questions, num_metrics = numerators.shape
+    values = np.full((NUM_RESAMPLES, num_metrics), np.nan)
     row = 0
     for counts in resample_counts(num_questions, seed):
         values[row : row + len(counts)] = _divide(counts @ numerators, counts @ denominators)

@@ -10,7 +10,7 @@ import numpy as np
 
 from arpo.errors import DataError
 from arpo.evaluation.bootstrap import CONFIDENCE, Floats, resample_counts
-from arpo.evaluation.figures import FIGURES, Figure, Share, questions_of, sampled_figures
+from arpo.evaluation.metrics import EVAL_METRICS, EvalMetric, Share, questions_of, sampled_metrics
 from arpo.evaluation.paired_tests import holm, mcnemar, swap_test
 from arpo.evaluation.records import TIMES_FILE, Mode, read_records, read_times
 from arpo.evaluation.report import read_results
@@ -19,7 +19,7 @@ ALPHA = 0.05
 """A difference is called real when its corrected p value is below this."""
 
 Shares = dict[tuple[str, str], Share]
-"""(task's id, question) -> the question's part of the figure."""
+"""(task's id, question) -> the question's part of the metric."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class ComparedRun:
     """Its folder's name, or its path where two runs have one name."""
     path: str
     value: float
-    """The figure over all its questions."""
+    """The metric over all its questions."""
     num_questions: int
 
 
@@ -41,9 +41,9 @@ class ComparedPair:
     a: str
     b: str
     num_shared: int
-    """Questions both answered and that say something about the figure in both: what everything below is about."""
+    """Questions both answered and that say something about the metric in both: what everything below is about."""
     num_only_a: int
-    """Questions of a left out, as b has none of that id and text, or nothing of the figure."""
+    """Questions of a left out, as b has none of that id and text, or nothing of the metric."""
     num_only_b: int
     value_a: float
     value_b: float
@@ -66,39 +66,40 @@ class Comparison:
     """All runs, and each pair of them."""
 
     figure: str
+    """Name of the metric that is compared."""
     meaning: str
     mode: Mode
     runs: list[ComparedRun]
     pairs: list[ComparedPair]
 
 
-def compare(paths: Sequence[Path], *, figure: str = "score", mode: Mode | None = None, seed: int = 0) -> Comparison:
+def compare(paths: Sequence[Path], *, metric: str = "score", mode: Mode | None = None, seed: int = 0) -> Comparison:
     """Compare two or more finished evaluations in every pair.
 
     Args:
         paths: Their folders.
-        figure: A name of `figures.FIGURES`, `pass@k` or `maj@k`.
-        mode: Which answers; None: the greedy ones where all runs have them and the figure is not of samples.
+        metric: A name of `metrics.EVAL_METRICS`, `pass@k` or `maj@k`.
+        mode: Which answers; None: the greedy ones where all runs have them and the metric is not of samples.
         seed: Names the draws of intervals and permutations.
 
     Raises:
-        DataError: a run is not finished or lacks the figure, its score is of another grader, or two runs share no question.
+        DataError: a run is not finished or lacks the metric, its score is of another grader, or two runs share no question.
     """
     if len({path.resolve() for path in paths}) < 2:
         raise DataError(f"compare: {len(paths)} run(s) given, of which fewer than two differ; name two or more evaluations")
     results = {path: read_results(path) for path in paths}
-    mode = mode or _common_mode(list(results.values()), figure)
+    mode = mode or _common_mode(list(results.values()), metric)
     graders = {path: found["metric"] for path, found in results.items()}
-    if figure == "score" and len(set(graders.values())) > 1:
+    if metric == "score" and len(set(graders.values())) > 1:
         listed = ", ".join(f"{path}: {name}" for path, name in graders.items())
-        raise DataError(f"compare: the scores are of different graders ({listed}); compare another figure, e.g. accuracy")
-    shares = {path: _shares(path, figure, mode, results[path]["num_samples"]) for path in paths}
+        raise DataError(f"compare: the scores are of different graders ({listed}); compare another metric, e.g. accuracy")
+    shares = {path: _shares(path, metric, mode, results[path]["num_samples"]) for path in paths}
     names = _names(paths)
     pairs = [_pair(names[a], names[b], shares[a], shares[b], seed) for a, b in combinations(paths, 2)]
     corrected = holm([pair.p for pair in pairs])
     return Comparison(
-        figure=figure if figure != "score" else f"score ({next(iter(graders.values()))})",
-        meaning=_figure(figure, min(found["num_samples"] for found in results.values())).meaning,
+        figure=metric if metric != "score" else f"score ({next(iter(graders.values()))})",
+        meaning=_metric(metric, min(found["num_samples"] for found in results.values())).meaning,
         mode=mode,
         runs=[_run(names[path], path, shares[path]) for path in paths],
         pairs=[replace(pair, p_holm=p, is_real=p < ALPHA) for pair, p in zip(pairs, corrected, strict=True)],
@@ -109,26 +110,26 @@ def _run(name: str, path: Path, shares: Shares) -> ComparedRun:
     return ComparedRun(name=name, path=str(path), value=_ratio(name, list(shares.values())), num_questions=len(shares))
 
 
-def _common_mode(results: Sequence[dict[str, Any]], figure: str) -> Mode:
-    is_of_samples = figure.startswith(("pass@", "maj@"))
+def _common_mode(results: Sequence[dict[str, Any]], metric: str) -> Mode:
+    is_of_samples = metric.startswith(("pass@", "maj@"))
     return "greedy" if not is_of_samples and all("greedy" in r["figures"] for r in results) else "sampled"
 
 
-def _figure(name: str, num_samples: int) -> Figure:
-    known = FIGURES | sampled_figures(num_samples)
+def _metric(name: str, num_samples: int) -> EvalMetric:
+    known = EVAL_METRICS | sampled_metrics(num_samples)
     if name not in known:
-        raise DataError(f"compare: there is no figure {name!r} with {num_samples} samples; use one of {', '.join(known)}")
+        raise DataError(f"compare: there is no metric {name!r} with {num_samples} samples; use one of {', '.join(known)}")
     return known[name]
 
 
 def _shares(path: Path, name: str, mode: Mode, num_samples: int) -> Shares:
-    """What each question of a run says about the figure."""
-    figure = _figure(name, num_samples)
+    """What each question of a run says about the metric."""
+    metric = _metric(name, num_samples)
     times = read_times(path) if (path / TIMES_FILE).is_file() else []
     questions = questions_of(read_records(path), mode, times)
-    found = {(q.task_id, q.text): share for q in questions if (share := figure.of(q)) is not None}
+    found = {(q.task_id, q.text): share for q in questions if (share := metric.of(q)) is not None}
     if not found:
-        raise DataError(f"{path}: no {mode} answer has {name!r}; compare another figure or mode")
+        raise DataError(f"{path}: no {mode} answer has {name!r}; compare another metric or mode")
     return found
 
 
@@ -173,6 +174,6 @@ def _ratio(run: str, shares: Sequence[Share]) -> float:
     total = sum(s.den for s in shares)
     if not total:
         raise DataError(
-            f"compare: the figure says nothing of {run} (it divides by 0, tool calls for instance); compare another"
+            f"compare: the metric says nothing of {run} (it divides by 0, tool calls for instance); compare another"
         )
     return sum(s.num for s in shares) / total

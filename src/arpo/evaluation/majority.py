@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from arpo.rewards.answers import normalize
+from arpo.rewards.answer_text import normalize
 
 
 def majority(answers: Sequence[str]) -> int | None:
     """Index of the answer that most of the others agree with; None when all are blank.
 
-    Answers agree when they are equal after `rewards.answers.normalize`, whatever the grader, so that no reference is needed.
-    Blank ones have no vote. Of answers with equally many votes the one given first wins: samples come in random order, so
-    that this is a fair draw, and the same one each time.
+    Answers agree when they are equal after `rewards.answer_text.normalize`, whatever the grader: no reference is needed. Blank
+    ones have no vote. Of answers with equally many votes the first one wins: samples come in random order, so this is a fair
+    draw, and the same one each time.
 
     Example:
         majority(["12", "Kelford", "kelford."])  # -> 1

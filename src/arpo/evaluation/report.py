@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from arpo.errors import DataError
-from arpo.evaluation.figures import FIGURES, sampled_figures
+from arpo.evaluation.metrics import EVAL_METRICS, sampled_metrics
 from arpo.evaluation.records import Mode, Record, read_records
 from arpo.evaluation.results import RESULTS_FILE
 from arpo.files.whole import write_text
@@ -47,7 +47,7 @@ def read_results(run: Path) -> dict[str, Any]:
 
 
 def markdown(name: str, results: Mapping[str, Any], settings: Mapping[str, str]) -> str:
-    """The figures as a page for people who read text."""
+    """The metrics as a page for people who read text."""
     modes = list(results["figures"])
     lines = [f"# Evaluation {name}", "", _lead(results), ""]
     lines += _table(["", *(f"{m}, [95 %]" for m in modes), "meaning"], _markdown_rows(results, modes))
@@ -176,12 +176,12 @@ def _settings(run: Path) -> dict[str, str]:
 
 
 def _meanings(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, figure.meaning) for name, figure in (FIGURES | sampled_figures(results["num_samples"])).items()]
+    return [(name, metric.meaning) for name, metric in (EVAL_METRICS | sampled_metrics(results["num_samples"])).items()]
 
 
 def _markdown_rows(results: Mapping[str, Any], modes: Sequence[str]) -> list[list[str]]:
-    figures = results["figures"]
-    return [[name, *(_with_interval(figures[m].get(name)) for m in modes), meaning] for name, meaning in _meanings(results)]
+    by_mode = results["figures"]
+    return [[name, *(_with_interval(by_mode[m].get(name)) for m in modes), meaning] for name, meaning in _meanings(results)]
 
 
 def _metric_name(results: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`results.json`: every figure of an evaluation with its interval, for programs; and the few that `summary.json` holds."""
+"""`results.json`: every metric of an evaluation with its interval, for programs; and the few that `summary.json` holds."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from arpo.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES
-from arpo.evaluation.figures import FIGURES, Question, measure, questions_of, sampled_figures
+from arpo.evaluation.metrics import EVAL_METRICS, Question, measure, questions_of, sampled_metrics
 from arpo.evaluation.records import AnswerTime, Mode, Record
 
 RESULTS_FILE = "results.json"
@@ -26,8 +26,8 @@ def make_results(records: Sequence[Record], times: Sequence[AnswerTime], *, metr
         if questions := questions_of(records, mode, times):
             by_mode[mode] = questions
     num_samples = min((len(q.answers) for q in by_mode.get("sampled", [])), default=0)
-    figures = {mode: FIGURES | (sampled_figures(num_samples) if mode == "sampled" else {}) for mode in by_mode}
-    measured = {mode: measure(questions, figures[mode], seed) for mode, questions in by_mode.items()}
+    metrics = {mode: EVAL_METRICS | (sampled_metrics(num_samples) if mode == "sampled" else {}) for mode in by_mode}
+    measured = {mode: measure(questions, metrics[mode], seed) for mode, questions in by_mode.items()}
     mode = next(iter(by_mode))
     return {
         "format": FORMAT_VERSION,
@@ -52,7 +52,7 @@ def make_results(records: Sequence[Record], times: Sequence[AnswerTime], *, metr
 
 
 def make_summary(results: dict[str, Any]) -> dict[str, Any]:
-    """The single figures most readers want, by the names they have in every summary of a run.
+    """The single numbers most readers want, by the names they have in every summary of a run.
 
     `accuracy` to `tokens_per_answer` are of the greedy answers, or of the sampled ones when there are no greedy ones;
     `sampled_accuracy`, `sampled_exact_match`, `pass_at_k` and `maj_at_k` are there with k = samples per question when there are
@@ -103,10 +103,10 @@ def _group(by_mode: dict[Mode, list[Question]], key: str, num_samples: int, seed
         parts = {mode: [q for q in questions if q.groups.get(key) == value] for mode, questions in by_mode.items()}
         row: dict[str, Any] = {"num_questions": max(map(len, parts.values()))}
         for mode, questions in parts.items():
-            figures = {"score": FIGURES["score"]}
+            metrics = {"score": EVAL_METRICS["score"]}
             if mode == "sampled":
-                figures[f"pass@{num_samples}"] = sampled_figures(num_samples)[f"pass@{num_samples}"]
-            row[mode] = {name: asdict(interval) for name, interval in measure(questions, figures, seed).items()}
+                metrics[f"pass@{num_samples}"] = sampled_metrics(num_samples)[f"pass@{num_samples}"]
+            row[mode] = {name: asdict(interval) for name, interval in measure(questions, metrics, seed).items()}
         found[value] = row
     return found
 

@@ -13,7 +13,7 @@ from arpo.data.tasks import read_tasks, report_bad_rows
 from arpo.errors import EngineError
 from arpo.evaluation.config import RolloutRun
 from arpo.evaluation.policy import open_agent
-from arpo.rewards.answers import extract_boxed, normalize
+from arpo.rewards.answer_text import extract_boxed, normalize
 from arpo.rewards.build import build_scorer
 from arpo.rewards.scoring import graded_leaves, mean_scores
 from arpo.rollout.runner import RolloutRunner, TreeFailure
@@ -27,7 +27,7 @@ from arpo.types import Task
 MAX_DISTANCE = 40
 
 
-def grow_rollouts(
+def sample_rollouts(
     config: RolloutRun,
     progress: Progress | None = None,
     resume: bool = False,
@@ -61,7 +61,7 @@ def grow_rollouts(
         record = _Record(config, run)
         missing = [task for task in tasks if task.id not in record.task_ids]
         if missing:
-            asyncio.run(_grow(config, missing, len(tasks) - len(missing), record, progress, on_tree))
+            asyncio.run(_sample(config, missing, len(tasks) - len(missing), record, progress, on_tree))
         summary = record.summary() | {"dropped_trees": len(tasks) - len(record.task_ids), "num_bad_rows": len(file.bad_rows)}
         run.write_json("summary.json", summary)
     return summary
@@ -121,7 +121,7 @@ class _Record:
             self._num_graded += len(graded_leaves(tree))
 
 
-async def _grow(
+async def _sample(
     config: RolloutRun,
     tasks: list[Task],
     num_done: int,
@@ -144,9 +144,9 @@ async def _grow(
         runner = RolloutRunner(agent, config.rollout, max_live_groups=live)
         try:
             with progress.phase("rollout", num_done + len(tasks), "task", num_done) as phase:
-                growing = runner.sample(tasks, seed=config.seed, on_failure=report)
-                async with aclosing(scorer.scored(growing) if scorer is not None else growing) as grown:
-                    async for tree in grown:
+                sampling = runner.sample(tasks, seed=config.seed, on_failure=report)
+                async with aclosing(scorer.scored(sampling) if scorer is not None else sampling) as trees:
+                    async for tree in trees:
                         record.add(tree)
                         if on_tree is not None:
                             on_tree(tree)

@@ -145,7 +145,7 @@ class _RunningMean:
 def _report_costs(agent: Agent, scorer: Scorer, progress: Progress) -> dict[str, Any]:
     """Say what was asked of servers since the run was started or resumed."""
     asked = agent.engine.usage
-    counts = {name: found for name, found in (("server", asked), ("judge", scorer.take_judge_counts())) if found is not None}
+    counts = {name: found for name, found in (("server", asked), ("judge", scorer.drain_judge_counts())) if found is not None}
     for found in counts.values():
         progress.line(str(found))
     return {name: asdict(found) for name, found in counts.items()}

@@ -3,7 +3,7 @@ r"""Finding the answer a trajectory gives: the box in its answer block, or the n
 import re
 from dataclasses import dataclass
 
-from arpo.rewards.answers import extract_boxed
+from arpo.rewards.answer_text import extract_boxed
 from arpo.rewards.grading import Extraction
 from arpo.tree import Trajectory
 

@@ -1,6 +1,6 @@
 """Whether a trajectory is well formed, read from the parses of its completions; nothing a tool wrote can change it."""
 
-from arpo.rewards.answers import extract_boxed
+from arpo.rewards.answer_text import extract_boxed
 from arpo.tree import Trajectory
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from arpo.rewards.answers import formula_spelling, parse_number, plain
+from arpo.rewards.answer_text import formula_spelling, parse_number, plain
 from arpo.rewards.maths import Verdict, compare
 
 _OPEN, _CLOSE = "([{", ")]}"

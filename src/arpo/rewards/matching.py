@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from arpo.rewards.answers import is_mathematical, normalize, plain
+from arpo.rewards.answer_text import is_mathematical, normalize, plain
 from arpo.rewards.formulas import compare_formulas
 
 CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from arpo.errors import ConfigError
-from arpo.rewards.answers import extract_boxed
+from arpo.rewards.answer_text import extract_boxed
 from arpo.rewards.format import final_answer, format_faults
 from arpo.rewards.grading import Grade
 from arpo.rewards.matching import Match, match

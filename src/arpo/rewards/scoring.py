@@ -78,13 +78,13 @@ class Scorer:
             leaf = trajectory.leaf
             leaf.reward, leaf.ungraded = (reward, "") if isinstance(reward, Reward) else (None, reward.reason)
 
-    def take_judge_counts(self) -> JudgeCounts | None:
+    def drain_judge_counts(self) -> JudgeCounts | None:
         """What the judge did since the last call; None without one."""
-        return self._judge.take_counts() if self._judge is not None else None
+        return self._judge.drain_counts() if self._judge is not None else None
 
-    def take_judge_metrics(self) -> dict[str, float]:
+    def drain_judge_metrics(self) -> dict[str, float]:
         """The same as the `judge/` metrics of a step; empty without a judge."""
-        counts = self.take_judge_counts()
+        counts = self.drain_judge_counts()
         return judge_metrics(counts) if counts is not None else {}
 
     async def aclose(self) -> None:

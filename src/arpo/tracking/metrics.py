@@ -143,7 +143,7 @@ METRICS: dict[str, Metric] = {
     "sft/tokens_per_s": Metric("tokens/s", "Tokens passed through the model per second, untrained ones included."),
     "sft/epoch": Metric("epochs", "Passes over the conversations so far, fractions included."),
     "time/step_s": Metric("s", "Wall time of the whole step."),
-    "time/grow_s": Metric("s", "Growing the trees: sampling, tools and scoring, which overlap."),
+    "time/rollout_s": Metric("s", "Rollouts: sampling, tools and scoring, which overlap."),
     "time/update_s": Metric("s", "Advantages, packing, forward and backward passes, optimizer."),
     "time/validate_s": Metric("s", "Validation; present on the steps that validated."),
 }

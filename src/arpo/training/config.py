@@ -25,8 +25,8 @@ from arpo.training.algorithm_config import (
     PpoClipLossConfig,
     TaskFilterConfig,
 )
-from arpo.training.effects import inert_terms, require_effects, require_moving_ratio
-from arpo.training.presets import lay_over_preset
+from arpo.training.inert_options import inert_terms, refuse_inert_options, require_moving_ratio
+from arpo.training.presets import apply_preset
 
 
 class OptimizerConfig(Config):
@@ -131,7 +131,7 @@ class RlRun(Config):
     def _apply_preset(cls, data: object) -> object:
         if not isinstance(data, dict):
             return data
-        return {"mismatch": {}} | lay_over_preset(cast(dict[str, Any], data))
+        return {"mismatch": {}} | apply_preset(cast(dict[str, Any], data))
 
     @field_validator("mismatch", mode="before")
     @classmethod
@@ -161,7 +161,7 @@ class RlRun(Config):
                 f"updates_per_step = {self.updates_per_step} exceeds tasks_per_step = {self.tasks_per_step}: "
                 f"a mini-batch holds at least one tree"
             )
-        require_effects(self)
+        refuse_inert_options(self)
         if not self.has_moving_ratio:
             require_moving_ratio(self.algorithm, self.loss, self.advantage.attribution)
         self._check_overlong()

@@ -6,10 +6,10 @@ from arpo.models.loading import load_trained_policy
 from arpo.models.policy import PolicyModel
 from arpo.training.config import RlRun
 from arpo.training.credit import assign_credit
-from arpo.training.measure import measure_shaping, measure_update
 from arpo.training.optimizer import SkippedUpdates, build_optimizer, scheduled_rate
 from arpo.training.reference import Reference
 from arpo.training.shaping import shape_rewards
+from arpo.training.step_metrics import measure_shaping, measure_update
 from arpo.training.update import compute_logprobs, make_minibatches, update_policy
 from arpo.tree import RolloutTree
 

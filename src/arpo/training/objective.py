@@ -30,11 +30,11 @@ class Objective(NamedTuple):
 
     total: Tensor
     """Scalar sum over leaves and tokens, with gradient; to be divided by the denominator of the whole mini-batch."""
-    figures: dict[str, Tensor]
-    """Detached sums; `FIGURES` says of what."""
+    sums: dict[str, Tensor]
+    """Detached, by the names of `SUMS`."""
 
 
-FIGURES = {
+SUMS = {
     "num_tokens": "sampled tokens, each once however often a cut tree computes it",
     "entropy": "nats, over these tokens",
     "mismatch_kl": "nats, engine against trainer, over these tokens",
@@ -45,7 +45,7 @@ FIGURES = {
     "num_corrections": "importance weights of the engine correction: tokens, leaves, or none",
     "truncated": "of these, at the cap",
 }
-"""Name of each figure -> what its sum is over."""
+"""Name of each sum -> what it is over."""
 
 
 def policy_objective(
@@ -75,28 +75,28 @@ def policy_objective(
         raise ValueError("policy_objective: loss.kl.coefficient is above 0, but reference is None; pass its log-probs")
     before = logprobs.detach() if old is None else old
     if isinstance(loss, GspoLossConfig):
-        total, figures = _sequence_term(logprobs, before, batch, loss, correction)
+        total, sums = _sequence_term(logprobs, before, batch, loss, correction)
     else:
-        total, figures = _token_term(logprobs, before, batch, loss, correction)
+        total, sums = _token_term(logprobs, before, batch, loss, correction)
     if loss.kl.is_in_loss or loss.entropy_coefficient:
         weight = batch.token_credit().weight
         if reference is not None:
             kl = kl_estimate(logprobs, reference, loss.kl.estimator)
             total = total + loss.kl.coefficient * (weight * kl).sum()
-            figures["kl"] = kl.detach()[batch.is_first].sum()
+            sums["kl"] = kl.detach()[batch.is_first].sum()
         total = total - loss.entropy_coefficient * (weight * entropies).sum()
-    return Objective(total, _measure(entropies, before, batch) | figures)
+    return Objective(total, _measure(entropies, before, batch) | sums)
 
 
 def _token_term(
     logprobs: Tensor, before: Tensor, batch: PolicyBatch, loss: LossConfig, correction: MismatchConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Losses with a ratio per token, or none: what a token's sharers claim is added up before."""
-    leaf_weights, figures = _leaf_correction(before, batch, correction)
+    leaf_weights, sums = _leaf_correction(before, batch, correction)
     token_weights: Tensor | float = 1.0
     if correction.level == "token":
         token_weights = token_importance_weights(before, batch.rollout_logprobs, correction.cap)
-        figures = _count_truncated(token_weights[batch.is_first], correction.cap)
+        sums = _count_truncated(token_weights[batch.is_first], correction.cap)
     credit = batch.token_credit(leaf_weights)
     result = _token_loss(logprobs, logprobs - before, credit, loss)
     ratios = {
@@ -104,7 +104,7 @@ def _token_term(
         "clipped_high": (result.is_clipped_high & batch.is_first).sum(),
         "clipped_low": (result.is_clipped_low & batch.is_first).sum(),
     }
-    return (result.loss * token_weights).sum(), figures | ratios
+    return (result.loss * token_weights).sum(), sums | ratios
 
 
 def _token_loss(logprobs: Tensor, log_ratio: Tensor, credit: TokenCredit, loss: LossConfig) -> PolicyLoss:
@@ -126,7 +126,7 @@ def _sequence_term(
     logprobs: Tensor, before: Tensor, batch: PolicyBatch, loss: GspoLossConfig, correction: MismatchConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """GSPO: a leaf's ratio is one for its whole path, so that sharers of a token differ."""
-    leaf_weights, figures = _leaf_correction(before, batch, correction)
+    leaf_weights, sums = _leaf_correction(before, batch, correction)
     log_ratio = sequence_log_ratio(batch.leaf_sums(logprobs - before), batch.leaf_lengths)
     advantages = torch.zeros_like(batch.leaf_weights)
     advantages[batch.edge_leaf] = batch.edge_advantages  # the same on every node of a leaf's path
@@ -137,7 +137,7 @@ def _sequence_term(
         "clipped_high": result.is_clipped_high.sum(),
         "clipped_low": result.is_clipped_low.sum(),
     }
-    return (result.loss * weights).sum(), figures | ratios
+    return (result.loss * weights).sum(), sums | ratios
 
 
 def _leaf_correction(before: Tensor, batch: PolicyBatch, correction: MismatchConfig) -> tuple[Tensor | None, dict[str, Tensor]]:
@@ -154,7 +154,7 @@ def _count_truncated(weights: Tensor, cap: float) -> dict[str, Tensor]:
 
 
 def _measure(entropies: Tensor, before: Tensor, batch: PolicyBatch) -> dict[str, Tensor]:
-    """Every figure that no term decides, and 0 for those of terms that may be off."""
+    """The sums that no term decides, and 0 for those of terms that may be off."""
     first, zero = batch.is_first, torch.tensor(0)
     return {
         "num_tokens": first.sum(),

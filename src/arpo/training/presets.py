@@ -71,7 +71,7 @@ def read_preset(name: str) -> Preset:
     return Preset(name, keys.pop("paper"), keys.pop("about"), keys)
 
 
-def lay_over_preset(given: dict[str, Any]) -> dict[str, Any]:
+def apply_preset(given: dict[str, Any]) -> dict[str, Any]:
     """`given` over the keys of the preset that its `algorithm` names (default: arpo), section by section.
 
     A section that names another `type` replaces the preset's, except for keys that every type of loss or of advantage has.

@@ -29,9 +29,9 @@ from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.collector import Collector
 from arpo.training.config import RlRun
 from arpo.training.learner import Learner
-from arpo.training.measure import measure_rollout
 from arpo.training.probe import check_agreement
 from arpo.training.shaping import has_signal
+from arpo.training.step_metrics import measure_rollout
 from arpo.training.summary import live_line, summarize_run
 from arpo.training.task_filter import TaskFilter
 from arpo.training.task_order import TaskOrder
@@ -173,18 +173,18 @@ class RLTrainer:
         """The next step: tasks, scored trees, update, weights to the engine; returns its metrics."""
         state, started = self.state, time.perf_counter()
         rollouts = await self._collector.collect(state.step, state.position, self._filter.filtered)
-        grow_s = time.perf_counter() - started
+        rollout_s = time.perf_counter() - started
         counted = self._agent.environment.drain_metrics()
-        metrics = measure_rollout(rollouts, counted, window=self._config.rollout.entropy_window, seconds=grow_s)
-        metrics |= self._filter.observe(rollouts.trees, rollouts.without_signal) | self._scorer.take_judge_metrics()
+        metrics = measure_rollout(rollouts, counted, window=self._config.rollout.entropy_window, seconds=rollout_s)
+        metrics |= self._filter.observe(rollouts.trees, rollouts.without_signal) | self._scorer.drain_judge_metrics()
         metrics |= self.learner.learn(rollouts.kept)
-        update_s = time.perf_counter() - started - grow_s
+        update_s = time.perf_counter() - started - rollout_s
         await self._update_engine()
         state.step, state.position, state.tasks_digest = state.step + 1, rollouts.position, self._tasks.digest
         state.update, state.skipped_updates = self.learner.num_updates, self.learner.skipped.num_in_a_row
         self._save_trees(rollouts.trees)
         step_s = time.perf_counter() - started
-        return metrics | {"time/step_s": step_s, "time/grow_s": grow_s, "time/update_s": update_s}
+        return metrics | {"time/step_s": step_s, "time/rollout_s": rollout_s, "time/update_s": update_s}
 
     async def _update_engine(self) -> None:
         """Hand the learner's weights to the engine."""

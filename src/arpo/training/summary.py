@@ -9,7 +9,10 @@ from arpo.training.config import RlRun
 
 
 def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What `summary.json` holds, from the run's metrics, so that a resumed run counts as one."""
+    """What `summary.json` holds, from the run's metrics, so that a resumed run counts as one.
+
+    Steps that the former version logged have `time/grow_s` in place of `time/rollout_s`: their `rollout` seconds count as 0.
+    """
 
     def total(name: str) -> float:
         return sum(row.get(name, 0.0) for row in rows)
@@ -39,7 +42,7 @@ def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str
         "tokens_trained_unique": int(total("train/tokens_unique")),
         "tokens_trained_total": int(total("train/tokens_total")),
         "seconds": {
-            "grow": total("time/grow_s"),
+            "rollout": total("time/rollout_s"),
             "update": total("time/update_s"),
             "validate": total("time/validate_s"),
             "total": total("time/step_s") + total("time/validate_s"),

@@ -38,8 +38,8 @@ class UpdateTotals:
     """Sums over the updates of a step."""
 
     loss: float = 0.0
-    figures: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Those of `objective.FIGURES`, and `policy_kl`: nats from the policy before the step to the one now, over its tokens."""
+    sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Those of `objective.SUMS`, and `policy_kl`: nats from the policy before the step to the one now, over its tokens."""
     num_computed: int = 0
     """Tokens that passed forward and backward."""
     num_trajectory_tokens: int = 0
@@ -80,7 +80,7 @@ def compute_logprobs(policy: PolicyModel, batches: Sequence[PolicyBatch]) -> lis
 
 
 def accumulate_gradients(policy: PolicyModel, minibatch: MiniBatch, config: RlRun, totals: UpdateTotals) -> None:
-    """Add the gradient of a mini-batch's loss to the parameters of the policy, and its figures to `totals`."""
+    """Add the gradient of a mini-batch's loss to the parameters of the policy, and its sums to `totals`."""
     for index, batch in enumerate(minibatch.batches):
         logprobs, entropies = policy(batch.packed)
         old = minibatch.old[index] if minibatch.old is not None else None
@@ -90,10 +90,10 @@ def accumulate_gradients(policy: PolicyModel, minibatch: MiniBatch, config: RlRu
         loss.backward()
         totals.loss += float(loss.detach())
         totals.num_computed += len(batch.packed.token_ids)
-        for name, value in objective.figures.items():
-            totals.figures[name] += float(value)
+        for name, value in objective.sums.items():
+            totals.sums[name] += float(value)
         if old is not None:
-            totals.figures["policy_kl"] += float(mismatch_kl(logprobs, old)[batch.is_first].sum())
+            totals.sums["policy_kl"] += float(mismatch_kl(logprobs, old)[batch.is_first].sum())
             totals.ratio_max = max(totals.ratio_max, float((logprobs.detach() - old).max().exp()))
 
 

@@ -64,7 +64,7 @@ class Validation:
         async with aclosing(self._scorer.scored(self._runner.sample(self._tasks, seed=0))) as scored:
             async for tree in scored:
                 trees[tree.task.id] = tree
-        self._scorer.take_judge_metrics()  # they are no metrics of a step
+        self._scorer.drain_judge_metrics()  # they are no metrics of a step
         scores = mean_scores([trees[task.id] for task in self._tasks])
         calls = self._agent.environment.drain_metrics().get("rollout/tool_calls_issued", 0.0)
         return scores | {"tool_calls_per_task": calls / len(self._tasks), "num_tasks": len(self._tasks)}

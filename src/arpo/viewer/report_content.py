@@ -222,7 +222,7 @@ _ROLLOUT_FACTS: tuple[tuple[str, str, Unit], ...] = (
     ("Tokens sampled", "tokens_sampled", ""), ("Tokens trained, each shared one once", "tokens_trained_unique", ""),
     ("Tokens trained leaf by leaf would be", "tokens_trained_total", ""), ("Peak memory, MB", "peak_memory_mb", ""),
 )  # fmt: skip
-_PHASES = ("grow", "update", "sync", "validate", "checkpoint")
+_PHASES = ("rollout", "update", "sync", "validate", "checkpoint")
 
 
 def _metric_chart(rows: Sequence[Mapping[str, Any]], chart: MetricChart) -> Chart | None:

@@ -56,8 +56,8 @@ def test_pairs_see_what_separate_intervals_hide(tmp_path: Path) -> None:
     a, b = (
         write_run(tmp_path / str(n), [record(f"t{i}", "greedy", 0, float(i < n)) for i in range(40)]) for n in (20, 27)
     )  # fmt: skip
-    figures = [json.loads((run / "results.json").read_text())["figures"]["greedy"]["score"] for run in (a, b)]
-    assert figures[0]["high"] > figures[1]["low"]
+    scores = [json.loads((run / "results.json").read_text())["figures"]["greedy"]["score"] for run in (a, b)]
+    assert scores[0]["high"] > scores[1]["low"]
     pair = compare([a, b]).pairs[0]
     assert pair.low > 0
     assert pair.p == pytest.approx(2 / 2**7)
@@ -66,15 +66,15 @@ def test_pairs_see_what_separate_intervals_hide(tmp_path: Path) -> None:
 def test_figures_that_are_no_yes_or_no_are_swapped(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", [record(f"t{i}", "sampled", s, float(s < 1)) for i in range(12) for s in range(4)])
     b = write_run(tmp_path / "b", [record(f"t{i}", "sampled", s, float(s < 3)) for i in range(12) for s in range(4)])
-    found = compare([a, b], figure="pass@2")
+    found = compare([a, b], metric="pass@2")
     assert (found.mode, found.pairs[0].test) == ("sampled", "swap")
     assert found.pairs[0].value_a == pytest.approx(0.5)  # 1 - C(3, 2) / C(4, 2)
     assert found.pairs[0].is_real
     assert compare([a, b]).mode == "sampled", "no run has greedy answers"
     with pytest.raises(DataError, match="divides by 0"):
-        compare([a, b], figure="tool_productivity")
-    with pytest.raises(DataError, match=r"no figure 'pass@5' with 4 samples.*pass@4"):
-        compare([a, b], figure="pass@5")
+        compare([a, b], metric="tool_productivity")
+    with pytest.raises(DataError, match=r"no metric 'pass@5' with 4 samples.*pass@4"):
+        compare([a, b], metric="pass@5")
 
 
 def test_the_same_id_with_another_question_is_no_pair(tmp_path: Path) -> None:

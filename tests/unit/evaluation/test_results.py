@@ -1,10 +1,10 @@
-"""The figures that follow from records alone."""
+"""The metrics that follow from records alone."""
 
 import json
 
 import pytest
 
-from arpo.evaluation.figures import sampled_figures
+from arpo.evaluation.metrics import sampled_metrics
 from arpo.evaluation.records import AnswerTime
 from arpo.evaluation.results import make_results, make_summary
 
@@ -48,7 +48,7 @@ def test_sampled_figures_leave_the_greedy_ones_alone() -> None:
     sampled = results["figures"]["sampled"]
     assert sampled["pass@1"]["value"] == 0.625
     assert sampled["pass@2"]["value"] == (0.5 + 1.0) / 2  # 1 - C(3, 2) / C(4, 2)
-    assert list(sampled_figures(6)) == ["pass@1", "pass@2", "pass@4", "pass@6", "maj@6"]
+    assert list(sampled_metrics(6)) == ["pass@1", "pass@2", "pass@4", "pass@6", "maj@6"]
 
 
 def test_without_greedy_answers_the_sampled_ones_are_the_headline() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arpo.rewards import formulas
-from arpo.rewards.answers import extract_boxed, formula_spelling, is_mathematical, normalize, parse_number, plain
+from arpo.rewards.answer_text import extract_boxed, formula_spelling, is_mathematical, normalize, parse_number, plain
 from arpo.rewards.extraction import extract_answer
 from arpo.rewards.formulas import compare_formulas
 from arpo.rewards.graders import GRADERS

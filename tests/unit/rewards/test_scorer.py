@@ -105,7 +105,7 @@ async def test_the_verdict_takes_the_place_of_f1(serve, replies):
     assert [(reward.value, reward.is_correct) for reward in rewards(tree)] == [(1.0, True)] * 3
     assert [reward.components["exact_match"] for reward in rewards(tree)] == [0.0, 0.0, 1.0], "measured beside it as ever"
     assert [reward.components["rule_grade"] for reward in rewards(tree)] == pytest.approx([2 / 3, 0.0, 1.0])
-    counts = scorer.take_judge_counts()
+    counts = scorer.drain_judge_counts()
     assert counts is not None
     assert (counts.answers, counts.disagreements, counts.disagreement_rate) == (3, 2, pytest.approx(2 / 3))
     await scorer.aclose()
@@ -126,7 +126,7 @@ async def test_an_answer_without_a_verdict_is_ungraded_and_in_no_mean(serve, rep
     assert unknown.ungraded == "the judge said neither Correct nor Incorrect: 'who knows'"
     assert graded_leaves(tree) == [right]
     assert mean_scores([tree])["accuracy"] == 1.0
-    metrics = scorer.take_judge_metrics()
+    metrics = scorer.drain_judge_metrics()
     assert (metrics["judge/answers"], metrics["judge/ungraded"], metrics["judge/correct_rate"]) == (2, 1, 1.0)
     await scorer.aclose()
 

@@ -142,5 +142,5 @@ async def test_a_tree_with_an_ungraded_answer_is_lost_and_reported(make_tree, se
     assert names(grown.kept) == [ORDER[0], ORDER[2]]
     assert grown.num_dropped == 1
     assert lines[0].startswith(f"tree of task {lost_id!r}: dropped: 2 of its 3 answers have no verdict: reward.judge:")
-    assert scorer.take_judge_metrics()["judge/ungraded"] == 2
+    assert scorer.drain_judge_metrics()["judge/ungraded"] == 2
     await scorer.aclose()

@@ -27,7 +27,7 @@ from arpo.training.algorithm_config import (
     ReinforceLossConfig,
 )
 from arpo.training.credit import assign_credit
-from arpo.training.objective import FIGURES, policy_objective
+from arpo.training.objective import SUMS, policy_objective
 from arpo.training.presets import read_preset
 from arpo.tree import NodeKind, RolloutTree
 from arpo.types import Reward
@@ -239,18 +239,18 @@ def test_micro_batches_change_nothing(name: str, aggregation: str, trees: list[R
 
 
 @pytest.mark.parametrize("batching", [BatchingConfig(), BatchingConfig(max_tokens=16), BatchingConfig(packing="flat")])
-def test_figures_count_every_token_once(batching: BatchingConfig, trees: list[RolloutTree]):
+def test_sums_count_every_token_once(batching: BatchingConfig, trees: list[RolloutTree]):
     tokens = Tokens()
     loss = with_terms(LOSSES["ppo"], kl=KlConfig(coefficient=0.3, estimator="k2"))
     credits = assign_credit(trees, OutcomeAdvantageConfig(attribution="hard"), loss)
-    sums = dict.fromkeys(FIGURES, 0.0)
+    sums = dict.fromkeys(SUMS, 0.0)
     for batch in make_policy_batches(trees, credits, batching):
         ids = batch.packed.targets
         arguments = tokens.now[ids], tokens.entropies[ids], tokens.old[ids], tokens.reference[ids], batch, loss
-        figures = policy_objective(*arguments, MismatchConfig(level="token", cap=1.2)).figures
-        assert figures.keys() == FIGURES.keys()
-        assert not any(value.requires_grad for value in figures.values())
-        sums = {key: sums[key] + float(figures[key]) for key in FIGURES}
+        of_batch = policy_objective(*arguments, MismatchConfig(level="token", cap=1.2)).sums
+        assert of_batch.keys() == SUMS.keys()
+        assert not any(value.requires_grad for value in of_batch.values())
+        sums = {key: sums[key] + float(of_batch[key]) for key in SUMS}
     sampled = [node for tree in trees for node in tree.nodes if node.is_sampled]
     ids = torch.tensor([t for node in sampled for t in node.token_ids])
     engine = torch.tensor([x for node in sampled for x in node.logprobs or []], dtype=torch.float64)
@@ -263,17 +263,17 @@ def test_figures_count_every_token_once(batching: BatchingConfig, trees: list[Ro
     assert min(sums["clipped_high"], sums["clipped_low"]) > 0
 
 
-def test_figures_of_a_ratio_per_trajectory(trees: list[RolloutTree]):
+def test_sums_of_a_ratio_per_trajectory(trees: list[RolloutTree]):
     tokens, loss = Tokens(), LOSSES["gspo"]
     credits = assign_credit(trees, OutcomeAdvantageConfig(), loss)
     (batch,) = make_policy_batches(trees, credits, BatchingConfig())
     ids = batch.packed.targets
-    figures = policy_objective(
+    sums = policy_objective(
         tokens.now[ids], tokens.entropies[ids], tokens.old[ids], None, batch, loss, MismatchConfig(level="sequence", cap=1.2)
-    ).figures
-    assert figures["num_ratios"] == figures["num_corrections"] == 3 + 3 + 6
-    assert 0 < figures["clipped_high"] + figures["clipped_low"] < 12
-    assert 0 < figures["truncated"] < 12
+    ).sums
+    assert sums["num_ratios"] == sums["num_corrections"] == 3 + 3 + 6
+    assert 0 < sums["clipped_high"] + sums["clipped_low"] < 12
+    assert 0 < sums["truncated"] < 12
 
 
 def test_a_kl_term_without_the_reference_is_an_error(trees: list[RolloutTree]):

@@ -24,7 +24,7 @@ from arpo.training.algorithm_config import (
     TreeGrpoAdvantageConfig,
 )
 from arpo.training.config import RlRun
-from arpo.training.presets import AlgorithmConfig, lay_over_preset, preset_names, read_preset
+from arpo.training.presets import AlgorithmConfig, apply_preset, preset_names, read_preset
 
 BASE = {"out": "o", "model": {"path": "m"}, "tasks": "t.parquet", "agent": {"tools": {"python": {}}}}
 PPO = PpoClipLossConfig(
@@ -146,7 +146,7 @@ def test_a_preset_sets_only_sections_of_an_algorithm(name: str):
 
 def test_arpo_is_the_default():
     assert run().algorithm == "arpo"
-    assert lay_over_preset({}) == read_preset("arpo").keys
+    assert apply_preset({}) == read_preset("arpo").keys
 
 
 def test_a_preset_is_not_changed_by_what_is_laid_over_it():

@@ -79,7 +79,7 @@ def test_an_update_raises_what_was_rewarded_and_lowers_what_was_not(make_learner
     assert (metrics["train/groups"], metrics["train/groups_zero_advantage"]) == (1, 0)
 
 
-def test_the_figures_of_an_update(make_learner: MakeLearner, make_tree):
+def test_the_metrics_of_an_update(make_learner: MakeLearner, make_tree):
     """Ratio 1 everywhere, so the loss is -(5 * 1 + 9 * -1 + 1 * 0) / 15 and nothing is clipped."""
     learner, tree = make_learner(advantage={"epsilon": 1e-30}), make_tree((1.0, 0.0, 0.5))
     metrics = learner.learn([tree])
@@ -250,9 +250,9 @@ def test_the_ratio_metrics_by_hand(make_learner: MakeLearner, make_tree):
     totals = UpdateTotals()
     accumulate_gradients(learner.policy, minibatch, learner.config, totals)
     assert totals.ratio_max == pytest.approx(math.exp(0.5), rel=1e-5)
-    assert totals.figures["num_tokens"] == totals.figures["num_ratios"] == 12
-    assert totals.figures["policy_kl"] == pytest.approx(12 * (math.exp(0.5) - 1.5), rel=1e-5)
-    assert (totals.figures["clipped_high"], totals.figures["clipped_low"]) == (5, 0)
+    assert totals.sums["num_tokens"] == totals.sums["num_ratios"] == 12
+    assert totals.sums["policy_kl"] == pytest.approx(12 * (math.exp(0.5) - 1.5), rel=1e-5)
+    assert (totals.sums["clipped_high"], totals.sums["clipped_low"]) == (5, 0)
 
 
 def test_the_engine_correction_is_measured(make_learner: MakeLearner, make_tree):

@@ -48,7 +48,7 @@ SUMMARY = {
     "f1_before": 0.51, "f1_after": 0.81, "format_valid_rate_before": 0.93, "format_valid_rate_after": 0.99,
     "entropy_after_tool": 0.52, "entropy_elsewhere": 0.21, "branch_rate": 0.31, "branch_share": 0.37, "leaves_per_group": 8.0,
     "tokens_sampled": 1_204_331, "tokens_trained_unique": 2_310_442, "tokens_trained_total": 4_102_930,
-    "seconds": {"sft": 62.1, "grow": 98.4, "update": 41.0, "sync": 1.2, "validate": 22.5, "total": 231.0},
+    "seconds": {"sft": 62.1, "rollout": 98.4, "update": 41.0, "sync": 1.2, "validate": 22.5, "total": 231.0},
     "peak_memory_mb": 1420, "seed": 7, "versions": {"arpo": "0.1.0", "torch": "2.13.0"},
 }  # fmt: skip
 
@@ -71,7 +71,7 @@ def step_metrics(rng: random.Random, step: int, num_steps: int) -> dict[str, flo
         "train/loss": -0.01 + rng.gauss(0, 0.004), "train/grad_norm": 0.4 + abs(rng.gauss(0, 0.1)),
         "train/entropy": 0.31 - 0.09 * skill, "train/mismatch_kl": abs(rng.gauss(0, 2e-6)), "train/clip_fraction_low": 0.004,
         "train/clip_fraction_high": 0.006, "train/tokens_unique": unique, "train/tokens_total": round(unique * 1.78),
-        "time/step_s": 4.1, "time/grow_s": 2.4, "time/update_s": 1.0,
+        "time/step_s": 4.1, "time/rollout_s": 2.4, "time/update_s": 1.0,
     }  # fmt: skip
 
 

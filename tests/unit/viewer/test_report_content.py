@@ -26,7 +26,7 @@ def test_headlines_of_a_finished_quickstart():
         "accuracy_before": 0.45,
         "accuracy_after": 0.78,
         "demonstrator_accuracy": 0.91,
-        "seconds": {"grow": 50.0, "total": 65.0},
+        "seconds": {"rollout": 50.0, "total": 65.0},
     }
     accuracy, duration = headlines(record(summary=summary))
     assert (accuracy.before, accuracy.value, accuracy.note) == ("45.0%", "78.0%", "+33.0 points, demonstrator 91.0%")
@@ -47,13 +47,13 @@ def test_headlines_of_a_plain_training_run_come_from_its_metrics():
 
 def test_phases_add_up_to_the_total():
     # 10 of 16 s in named phases: the other 6 s are shown, not lost
-    bars = phase_bars(record(summary={"seconds": {"grow": 8.0, "update": 2.0, "total": 16.0}}))
-    assert [(name, percent) for name, percent, _ in bars] == [("grow", 50.0), ("other", 37.5), ("update", 12.5)]
+    bars = phase_bars(record(summary={"seconds": {"rollout": 8.0, "update": 2.0, "total": 16.0}}))
+    assert [(name, percent) for name, percent, _ in bars] == [("rollout", 50.0), ("other", 37.5), ("update", 12.5)]
 
 
 def test_phases_of_a_plain_run_are_summed_over_its_steps():
-    rows = [{"step": s, "time/step_s": 2.0, "time/grow_s": 1.5, "time/update_s": 0.5} for s in (1, 2)]
-    assert phase_bars(record(rows)) == [("grow", 75.0, "3.0 s · 75%"), ("update", 25.0, "1.0 s · 25%")]
+    rows = [{"step": s, "time/step_s": 2.0, "time/rollout_s": 1.5, "time/update_s": 0.5} for s in (1, 2)]
+    assert phase_bars(record(rows)) == [("rollout", 75.0, "3.0 s · 75%"), ("update", 25.0, "1.0 s · 25%")]
 
 
 def test_nothing_recorded_is_nothing_shown():

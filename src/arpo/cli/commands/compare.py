@@ -25,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--metric",
         default="score",
-        help="figure to compare: score, accuracy, exact_match, f1, tool_calls, tool_productivity, tokens, seconds, pass@K, "
+        help="metric to compare: score, accuracy, exact_match, f1, tool_calls, tool_productivity, tokens, seconds, pass@K, "
         "maj@K, for instance (default: %(default)s)",
     )
     parser.add_argument(
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     from arpo.evaluation.compare import compare
 
-    found = compare(args.runs, figure=args.metric, mode=args.mode)
+    found = compare(args.runs, metric=args.metric, mode=args.mode)
     if args.json:
         result_console().out(json.dumps(asdict(found), indent=2, ensure_ascii=False))
     elif args.markdown:

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         console.out(dump_config(config), end="")
         return 0
     from arpo.cli.trees import rollout_tables, tree_picture
-    from arpo.evaluation.rollouts import grow_rollouts
+    from arpo.evaluation.rollouts import sample_rollouts
     from arpo.tree import RolloutTree
 
     shown: list[RolloutTree] = []
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             shown.append(tree)
 
     try:
-        summary = grow_rollouts(config, progress(), resume=args.resume is not None, on_tree=keep)
+        summary = sample_rollouts(config, progress(), resume=args.resume is not None, on_tree=keep)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on with `arpo rollout --resume {config.out}`") from None
     for tree in shown:

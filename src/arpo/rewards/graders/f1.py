@@ -10,7 +10,7 @@ def grade_f1(answer: str, references: Sequence[str]) -> Grade:
     """The largest token F1 over the references, words counted as often as they occur.
 
     The papers' metric for HotpotQA, 2WikiMultihopQA, MuSiQue and Bamboogle. The normal form is SQuAD's without its losses (see
-    `rewards.answers`); yes, no and noanswer, numbers and formulas are right or wrong as a whole.
+    `rewards.answer_text`); yes, no and noanswer, numbers and formulas are right or wrong as a whole.
 
     Example:
         grade_f1("the town of Kelford", ["Kelford"]).score  # town, of, kelford against kelford: 2 * 1 / (3 + 1) = 0.5

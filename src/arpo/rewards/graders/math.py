@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from arpo.rewards.answers import ARTICLES, is_date, normalize, plain
+from arpo.rewards.answer_text import ARTICLES, is_date, normalize, plain
 from arpo.rewards.formulas import Comparison, compare_formulas
 from arpo.rewards.grading import Grade
 from arpo.rewards.quantities import UNITS

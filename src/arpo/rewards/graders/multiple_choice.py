@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from arpo.rewards.answers import normalize, plain
+from arpo.rewards.answer_text import normalize, plain
 from arpo.rewards.grading import Grade
 
 _WORD = r"(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)s?\s*(?:is|are|:)?\s*)?"

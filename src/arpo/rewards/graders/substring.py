@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from arpo.rewards.answers import normalize
+from arpo.rewards.answer_text import normalize
 from arpo.rewards.grading import Grade
 
 

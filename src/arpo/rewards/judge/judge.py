@@ -105,7 +105,7 @@ class Judge:
         self._counts.ungraded += verdict.is_correct is None
         return verdict
 
-    def take_counts(self) -> JudgeCounts:
+    def drain_counts(self) -> JudgeCounts:
         """What was counted since the last call."""
         counts, self._counts = self._counts, self._new_counts()
         return counts

@@ -46,12 +46,12 @@ async def test_good_judge_counts_and_costs(serve, replies):
     judge = make_judge(server.url, prompt_price=3.0, completion_price=9.0)
     assert await judge.judge("who?", ["Bo", "Bo Finch"], "Bo Finch") == CORRECT
     assert await judge.judge("who?", ["Bo", "Bo Finch"], "Ada") == INCORRECT
-    counts = judge.take_counts()
+    counts = judge.drain_counts()
     assert (counts.answers, counts.correct, counts.ungraded, counts.requests, counts.cached) == (2, 1, 0, 2, 0)
     assert (counts.prompt_tokens, counts.completion_tokens, counts.untold) == (200, 4, 0)
     assert counts.cost == pytest.approx(636e-6)
     assert set(judge_metrics(counts)) <= set(METRICS)
-    assert judge.take_counts().answers == 0
+    assert judge.drain_counts().answers == 0
     body = server.received[0].json()
     assert (body["temperature"], body["model"]) == (0, "m")
     await judge.aclose()
@@ -61,7 +61,7 @@ async def test_without_prices_there_is_no_cost_and_untold_tokens_are_counted(ser
     server = await serve(replies.reply(200, says("Correct")))
     judge = make_judge(server.url)
     await judge.judge("q", ["a"], "a")
-    counts = judge.take_counts()
+    counts = judge.drain_counts()
     assert (counts.cost, counts.untold, counts.prompt_tokens) == (None, 1, 0)
     assert "judge/cost" not in judge_metrics(counts)
     await judge.aclose()
@@ -78,7 +78,7 @@ async def test_verdicts_are_kept_by_all_that_matters(serve, replies, tmp_path: P
 
     second = make_judge(server.url, cache=cache)
     assert await second.judge("q", ["a"], "a") == CORRECT
-    assert (len(server.received), second.take_counts().cached) == (1, 1)
+    assert (len(server.received), second.drain_counts().cached) == (1, 1)
     for question, references, answer in (("q2", ["a"], "a"), ("q", ["a", "b"], "a"), ("q", ["a"], "b")):
         await second.judge(question, references, answer)
     assert len(server.received) == 4
@@ -116,7 +116,7 @@ async def test_equal_answers_at_one_time_are_asked_about_once(serve, replies):
     server = await serve(slow)
     judge = make_judge(server.url)
     verdicts = await asyncio.gather(*(judge.judge("q", ["a"], "a") for _ in range(8)))
-    counts = judge.take_counts()
+    counts = judge.drain_counts()
     assert verdicts == [CORRECT] * 8
     assert (len(server.received), counts.answers, counts.correct, counts.cached) == (1, 8, 8, 7)
     await judge.aclose()
@@ -178,10 +178,10 @@ async def test_a_judge_that_fails_leaves_the_answer_ungraded_and_keeps_nothing(n
     verdict = await judge.judge("q", ["a"], "a")
     assert verdict.is_correct is None
     assert verdict.reason
-    counts = judge.take_counts()
+    counts = judge.drain_counts()
     assert (counts.answers, counts.ungraded, counts.correct, counts.graded) == (1, 1, 0, 0)
     assert await judge.judge("q", ["a"], "a") == verdict
-    assert judge.take_counts().cached == 0
+    assert judge.drain_counts().cached == 0
     await judge.aclose()
 
 
@@ -248,11 +248,11 @@ async def test_grades_say_where_rules_disagree(serve, replies, make_trajectory):
     assert isinstance(grade, Grade)
     assert (grade.score, grade.components, grade.extraction) == (1.0, {"judge": 1.0, "rule_grade": 2 / 3}, "boxed")
     assert await judge.grade(path, Grade(score=1.0)) != grade
-    assert judge.take_counts().disagreements == 1
+    assert judge.drain_counts().disagreements == 1
     silent = await judge.grade(make_trajectory(""), Grade(score=0.0))
     assert isinstance(silent, Grade)
     assert (silent.score, silent.reason) == (0.0, "no answer")
-    assert judge.take_counts().answers == 0
+    assert judge.drain_counts().answers == 0
     sent = json.loads(server.received[0].body)["messages"][0]["content"]
     assert "the town Kelford" in sent
     await judge.aclose()

@@ -1,4 +1,4 @@
-"""The figures of an evaluation, each from one number per question, so that all get intervals and can be compared in pairs."""
+"""The metrics of an evaluation, each from one number per question, so that all get intervals and can be compared in pairs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,21 +27,21 @@ class Question:
 
 @dataclass(slots=True, frozen=True)
 class Share:
-    """What one question adds to a figure: sum of `num` over sum of `den`."""
+    """What one question adds to a metric: sum of `num` over sum of `den`."""
 
     num: float
     den: float = 1.0
 
 
 @dataclass(slots=True, frozen=True)
-class Figure:
-    """A figure of an evaluation."""
+class EvalMetric:
+    """A metric of an evaluation."""
 
     unit: str
     """`1` for shares and ratios; `%` is never used."""
     meaning: str
     of: Callable[[Question], Share | None]
-    """A question's part; None when it says nothing about the figure."""
+    """A question's part; None when it says nothing about the metric."""
 
 
 NOTHING = Share(0.0, 0.0)
@@ -70,30 +70,30 @@ def _productivity(question: Question) -> Share | None:
     )
 
 
-FIGURES: dict[str, Figure] = {
-    "score": Figure("1", "the metric's score, mean over samples", mean_of(lambda r: r.score)),
-    "accuracy": Figure("1", "right answers, by the judge, else the grader, else the reward", mean_of(lambda r: r.is_correct)),
-    "exact_match": Figure("1", "the boxed answer equals a reference", mean_of(lambda r: r.exact_match)),
-    "f1": Figure("1", "token F1 of the boxed answer with the best reference", mean_of(lambda r: r.f1)),
-    "reward": Figure("reward", "the reward of training", mean_of(lambda r: r.reward)),
-    "format_valid": Figure("1", "answers without a format fault", mean_of(lambda r: r.format_valid)),
-    "answered": Figure("1", "answers with an answer block", mean_of(lambda r: float(r.answer is not None))),
-    "tool_calls": Figure("count", "tool calls per answer", mean_of(lambda r: r.num_tool_calls)),
-    "tool_productivity": Figure("1", "right answers per tool call", _productivity),
-    "tokens": Figure("tokens", "sampled tokens per answer", mean_of(lambda r: r.num_sampled_tokens)),
-    "seconds": Figure("s", "wall time per question, waiting included", _mean_time("seconds")),
-    "tool_seconds": Figure("s", "wall time of an answer's tool calls", _mean_time("tool_seconds")),
+EVAL_METRICS: dict[str, EvalMetric] = {
+    "score": EvalMetric("1", "the metric's score, mean over samples", mean_of(lambda r: r.score)),
+    "accuracy": EvalMetric("1", "right answers by judge, else grader, else reward", mean_of(lambda r: r.is_correct)),
+    "exact_match": EvalMetric("1", "the boxed answer equals a reference", mean_of(lambda r: r.exact_match)),
+    "f1": EvalMetric("1", "token F1 of the boxed answer with the best reference", mean_of(lambda r: r.f1)),
+    "reward": EvalMetric("reward", "the reward of training", mean_of(lambda r: r.reward)),
+    "format_valid": EvalMetric("1", "answers without a format fault", mean_of(lambda r: r.format_valid)),
+    "answered": EvalMetric("1", "answers with an answer block", mean_of(lambda r: float(r.answer is not None))),
+    "tool_calls": EvalMetric("count", "tool calls per answer", mean_of(lambda r: r.num_tool_calls)),
+    "tool_productivity": EvalMetric("1", "right answers per tool call", _productivity),
+    "tokens": EvalMetric("tokens", "sampled tokens per answer", mean_of(lambda r: r.num_sampled_tokens)),
+    "seconds": EvalMetric("s", "wall time per question, waiting included", _mean_time("seconds")),
+    "tool_seconds": EvalMetric("s", "wall time of an answer's tool calls", _mean_time("tool_seconds")),
 }
 """By name; `pass@k` and `maj@k` join them where there are samples."""
 
 
-def sampled_figures(num_samples: int) -> dict[str, Figure]:
+def sampled_metrics(num_samples: int) -> dict[str, EvalMetric]:
     """`pass@k` for k = 1, 2, 4, … and the number of samples, and `maj@k` for that number."""
     if num_samples < 1:
         return {}
     sizes = sorted({2**i for i in range(num_samples.bit_length())} | {num_samples})
-    passes = {f"pass@{k}": Figure("1", f"a right one among {k} answers, unbiased", _pass_at(k)) for k in sizes}
-    return passes | {f"maj@{num_samples}": Figure("1", f"the score of the majority of {num_samples} answers", _majority)}
+    passes = {f"pass@{k}": EvalMetric("1", f"a right one among {k} answers, unbiased", _pass_at(k)) for k in sizes}
+    return passes | {f"maj@{num_samples}": EvalMetric("1", f"the score of the majority of {num_samples} answers", _majority)}
 
 
 def _pass_at(k: int) -> Callable[[Question], Share | None]:
@@ -126,10 +126,10 @@ def questions_of(records: Sequence[Record], mode: Mode, times: Sequence[AnswerTi
     ]
 
 
-def measure(questions: Sequence[Question], figures: Mapping[str, Figure], seed: int = 0) -> dict[str, Interval]:
-    """The figures over the questions, each with its bootstrap interval."""
-    shares = [[figure.of(question) or NOTHING for figure in figures.values()] for question in questions]
-    size = (len(questions), len(figures))
+def measure(questions: Sequence[Question], metrics: Mapping[str, EvalMetric], seed: int = 0) -> dict[str, Interval]:
+    """The metrics over the questions, each with its bootstrap interval."""
+    shares = [[metric.of(question) or NOTHING for metric in metrics.values()] for question in questions]
+    size = (len(questions), len(metrics))
     numerators = np.array([[s.num for s in row] for row in shares], dtype=np.float64).reshape(size)
     denominators = np.array([[s.den for s in row] for row in shares], dtype=np.float64).reshape(size)
-    return dict(zip(figures, bootstrap_ratios(numerators, denominators, seed=seed), strict=True))
+    return dict(zip(metrics, bootstrap_ratios(numerators, denominators, seed=seed), strict=True))

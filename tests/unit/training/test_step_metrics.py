@@ -3,7 +3,7 @@ import pytest
 from arpo.tools.counts import ExecutorCounts, tool_metrics
 from arpo.tracking.metrics import check_names
 from arpo.training.collector import StepRollouts
-from arpo.training.measure import measure_rollout
+from arpo.training.step_metrics import measure_rollout
 from arpo.types import Reward
 
 

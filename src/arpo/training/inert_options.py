@@ -88,7 +88,7 @@ _NEEDS = (
 )  # fmt: skip
 
 
-def require_effects(run: Config) -> None:
+def refuse_inert_options(run: Config) -> None:
     """Refuse values of a reinforcement-learning run that do nothing, or harm, beside those of another section.
 
     Raises:
@@ -102,7 +102,7 @@ def require_moving_ratio(algorithm: str, loss: LossConfig, attribution: str) -> 
     """Refuse what acts on the ratio alone, in a run with one update per step; the preset's own values are exempt.
 
     Raises:
-        ValueError: as `require_effects`.
+        ValueError: as `refuse_inert_options`.
     """
     if loss.type == "reinforce":
         return

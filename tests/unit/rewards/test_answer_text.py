@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import pytest
 
-from arpo.rewards.answers import extract_boxed, is_mathematical, normalize, parse_number
+from arpo.rewards.answer_text import extract_boxed, is_mathematical, normalize, parse_number
 
 
 @pytest.mark.parametrize(

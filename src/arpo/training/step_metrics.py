@@ -57,10 +57,10 @@ def measure_update(totals: UpdateTotals, credits: Sequence[TreeCredit], config: 
         credits: Of the trees it could learn from.
         config: The run.
     """
-    figures = totals.figures
+    sums = totals.sums
 
     def share(name: str, of: str) -> float:
-        return figures[name] / max(1.0, figures[of])
+        return sums[name] / max(1.0, sums[of])
 
     found = {
         "train/loss": totals.loss / max(1, len(totals.grad_norms)),
