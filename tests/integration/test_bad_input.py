@@ -39,7 +39,7 @@ def fail(arpo, write_toml, tmp_path: Path) -> Callable[..., str]:
         ("--rollout.rule.taus=0.5", ["taus: unknown key", "tau"]),
         ("--rollout.group_size=1", ["rollout.group_size = 1", "set it to 2 or more"]),
         ("--rollout.num_initial_trajectories=9", ["num_initial_trajectories = 9 exceeds group_size = 4", "lower it"]),
-        ("--rollout.num_initial_trajectories=4", ["num_initial_trajectories = 4", "could never branch", "lower it"]),
+        ("--rollout.num_initial_trajectories=4", ["num_initial_trajectories = 4", "could not branch", "lower it"]),
         ("--rollout.temperature=0", ["rollout.temperature = 0", "use a temperature above 0"]),
         ("--updates_per_step=3", ["updates_per_step = 3 exceeds tasks_per_step = 2"]),
         ("--num_steps=0", ["num_steps = 0", "greater than or equal to 1"]),

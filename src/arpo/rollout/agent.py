@@ -1,4 +1,4 @@
-"""What a path needs to act: the engine, the protocol, the environment and the limits. Shared by every path of a runner."""
+"""The engine, protocol, environment and limits of a path; every path of a runner shares them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,5 +17,5 @@ class Agent:
     tokenizer: Tokenizer
     protocol: ToolProtocol
     environment: Environment
-    """Answers its turns."""
+    """Answers the policy's turns."""
     limits: LimitsConfig

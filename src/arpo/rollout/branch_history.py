@@ -1,10 +1,10 @@
-"""What the decisions on one tree leave behind for later ones, in logical order: by turn, then by path."""
+"""The record of past decisions on one tree, in logical order: by turn, then by path."""
 
 from arpo.tree import Node, NodeKind, RolloutTree
 
 
 class BranchHistory:
-    """Counters and window of one tree; a new tree starts with none."""
+    """Past forks and entropies of one tree; a new tree starts with none."""
 
     def __init__(self) -> None:
         self.entropies: list[float] = []
@@ -13,15 +13,15 @@ class BranchHistory:
         self._forked_turns: set[int] = set()
 
     def record_fork(self, node: Node) -> None:
-        """New paths start at an observation."""
+        """Record that new paths start at an observation."""
         self._forked.add(node.id)
         self._forked_turns.add(node.turn)
 
     def consecutive_branches(self, tree: RolloutTree, node: Node) -> int:
-        """Observations in a row above `node`, the nearest first, at which the tree forked.
+        """Number of consecutive observations above `node`, counted from the nearest, at which the tree forked.
 
-        Example: a path with forks at its first, third and fourth result has 2 at its fifth, and so has a path that began as the
-        fork at the fourth.
+        Example: a path with forks at its first, third and fourth result has 2 at its fifth; a path that began as the fork at
+        the fourth has 2 there as well.
         """
         count = 0
         for above in reversed(tree.path(node)[:-1]):
@@ -32,7 +32,7 @@ class BranchHistory:
         return count
 
     def consecutive_turns(self, turn: int) -> int:
-        """Turns in a row before `turn` at which any path forked."""
+        """Number of consecutive turns before `turn` at which any path forked."""
         first = turn
         while first - 1 in self._forked_turns:
             first -= 1

@@ -1,4 +1,4 @@
-"""Assembles the agent a configuration describes around an engine."""
+"""Builds the agent of a configuration around an engine."""
 
 from typing import Any
 
@@ -23,9 +23,9 @@ def build_agent(
 
     Args:
         config: Protocol, tools, limits.
-        engine: Where completions come from.
-        tokenizer: The policy's.
-        extra_tools: Tools of your own by name, besides the configured ones; the protocol must name them too.
+        engine: Samples completions.
+        tokenizer: The policy's tokenizer.
+        extra_tools: Your tools by name, in addition to the configured ones; the protocol must name them too.
 
     Raises:
         ConfigError: the protocol offers a tool that is not configured, or a configured tool is not offered.
@@ -45,9 +45,9 @@ def build_agent(
 def build_executor(
     config: ToolsConfig, offered: tuple[str, ...], tokenizer: Tokenizer, *, extra_tools: dict[str, Tool] | None = None
 ) -> ToolExecutor:
-    """The executor of the configured tools, which must be those the protocol offers; raises as `build_agent`.
+    """The executor of the configured tools, which must equal the tools the protocol offers; raises as `build_agent`.
 
-    In a replay the tools are those of the recording, so that neither index nor server nor sandbox is needed.
+    A replay takes its tools from the recording, so it needs no index, server or sandbox.
     """
     cache = Cache.from_config(config.cache)
     extra_tools = extra_tools or {}
@@ -68,6 +68,6 @@ def _build(config: ToolsConfig, extra_tools: dict[str, Tool]) -> dict[str, Tool]
 def _check_offered(offered: tuple[str, ...], names: set[str]) -> None:
     if names != set(offered):
         raise ConfigError(
-            f"agent.protocol.tools = {sorted(offered)}, but the tools there are: {sorted(names)}; "
+            f"agent.protocol.tools = {sorted(offered)}, but the configured tools are: {sorted(names)}; "
             f"add the missing section below agent.tools, or change agent.protocol.tools"
         )

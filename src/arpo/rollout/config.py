@@ -33,14 +33,14 @@ class ArpoRuleConfig(Config):
 
 
 class ReleasedRuleConfig(Config):
-    """What the rules of the two public code bases share; the defaults are theirs."""
+    """Options shared by the rules of the two public code bases; the defaults are theirs."""
 
     branch_probability: float = Field(default=0.5, ge=0, le=1)
     """Probability of a branch where entropy did not change."""
     entropy_weight: float = 0.2
     """Weight of the entropy change."""
     branch_factor: int = Field(default=1, ge=1)
-    """Tries per opportunity, each for one new path (the public code's `beam_size` less one)."""
+    """Tries per opportunity, each for one new path (the public code's `beam_size` - 1)."""
     lag: bool = True
     """True: look at the completion that made the call, as the public code does; False: at the tokens after the result."""
     sum_over_window: bool = True
@@ -51,14 +51,14 @@ class ArpoReleasedRuleConfig(ReleasedRuleConfig):
     """The rule of the public ARPO code: branch with probability branch_probability + entropy_weight * change."""
 
     type: Literal["arpo_released"] = "arpo_released"
-    """`arpo_released`: a coin that entropy biases."""
+    """`arpo_released`: a coin biased by entropy."""
 
 
 class AepoRuleConfig(Config):
     """AEPO's rule: a probe balances the budget, consecutive branches are penalised (arXiv:2510.14545)."""
 
     type: Literal["aepo"] = "aepo"
-    """`aepo`: as `arpo`, less likely after branches in a row."""
+    """`aepo`: as `arpo`, less likely after consecutive branches."""
     alpha: float = 0.5
     """Base sampling probability."""
     gamma: float = 0.2
@@ -68,9 +68,9 @@ class AepoRuleConfig(Config):
     branch_factor: int = Field(default=1, ge=1)
     """New paths per branch, the original excluded (Z)."""
     penalty_slope: float = Field(default=0.05, ge=0)
-    """Share of the probability taken off per consecutive branch on the path, up to all of it."""
+    """Share of the probability removed per consecutive branch on the path, at most 1."""
     probe_slope: float = 0.5
-    """Slope, per nat, of the sigmoid that turns the probe's entropies into the number of initial trajectories; read when
+    """Slope, per nat, of the sigmoid that maps the probe's entropies to the number of initial trajectories; used when
     num_initial_trajectories is left out."""
 
 
@@ -78,11 +78,11 @@ class AepoReleasedRuleConfig(ReleasedRuleConfig):
     """The rule of the public AEPO code: the coin of `arpo_released`, penalised per task."""
 
     type: Literal["aepo_released"] = "aepo_released"
-    """`aepo_released`: a coin that entropy and the group's branches in a row bias."""
+    """`aepo_released`: a coin biased by entropy and by the group's consecutive branches."""
     penalty_slope: float = Field(default=0.05, ge=0)
-    """Penalty per turn in a row in which the group branched."""
+    """Penalty per consecutive turn in which the group branched."""
     probe_slope: float = 0.5
-    """Slope of the sigmoid that turns the probe's entropies into the number of initial trajectories; read when
+    """Slope of the sigmoid that maps the probe's entropies to the number of initial trajectories; used when
     num_initial_trajectories is left out."""
 
 
@@ -90,13 +90,13 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 class RandomRuleConfig(Config):
-    """The control: branch at a rate, whatever the entropy."""
+    """The control: branch at a fixed rate, whatever the entropy."""
 
     type: Literal["random"] = "random"
     """`random`: branch at random."""
     rate: Rate | Annotated[tuple[Rate, ...], Field(min_length=1)] = 0.5
-    """Probability of a branch after a tool result: one for all, or one per turn, the last going on. A list of the rates another
-    rule was measured to have makes the control that differs in *where* it branches only."""
+    """Probability of a branch after a tool result: one number, or one per turn; the last holds for later turns. The measured
+    rates of another rule make a control that differs only in *where* it branches."""
     branch_factor: int = Field(default=1, ge=1)
     """New paths per branch, the original excluded."""
 
@@ -151,7 +151,7 @@ EntropyEstimator = Literal["exact", "top_k", "surprisal"]
 
 
 class LimitsConfig(Config):
-    """Token limits of one trajectory; the limit on tool calls is the executor's."""
+    """Token limits of one trajectory; the tool executor limits the calls."""
 
     max_turn_tokens: int = Field(default=1024, ge=1)
     """Most tokens of one completion."""
@@ -171,29 +171,29 @@ class AgentConfig(Config):
 
 
 class RolloutConfig(Config):
-    """How the trees of one step grow."""
+    """How the trees of one step are sampled."""
 
     group_size: int = Field(default=16, ge=1)
     """Trajectories per task (M in the ARPO paper)."""
     rule: BranchRuleConfig = ArpoRuleConfig()
     """When to branch."""
     num_initial_trajectories: int | None = Field(default=None, ge=1)
-    """Trajectories started from the prompt before any branch (N). Left out: found by a probe (aepo, aepo_released), else
-    group_size // 2 for a branching rule, and all without one."""
+    """Trajectories started from the prompt before any branch (N). Left out: a probe determines it (aepo, aepo_released); else
+    group_size // 2 with a branching rule, group_size without one."""
     entropy_window: int = Field(default=20, ge=1)
-    """Tokens after a tool result whose entropies are averaged (k); a shorter turn ends the window."""
+    """Tokens after a tool result whose entropies are averaged (k); the window ends with the turn."""
     entropy_normalizer: Literal["log_vocab", "none", "paper"] = "log_vocab"
-    """What entropy_delta is divided by: ln(vocabulary); nothing (nats); `paper`: the k differences summed, over the vocabulary
-    size."""
+    """Divisor of entropy_delta. `log_vocab`: ln(vocabulary size); `none`: 1, so nats; `paper`: the vocabulary size, under the
+    sum of the k differences."""
     entropy_estimator: EntropyEstimator | None = None
     """`exact`: over the full vocabulary; `top_k`: over the most likely tokens only, as the public code; `surprisal`: -log-prob
-    of the token drawn. Left out: top_k for the released rules, else exact. An engine that cannot tell refuses."""
+    of the token drawn. Left out: top_k for the released rules, else exact. An engine without it refuses."""
     entropy_top_k: Annotated[int, only_with(entropy_estimator="top_k")] = Field(default=10, ge=1)
     """Tokens the estimator `top_k` sums over; 10 in the public code."""
     temperature: float = Field(default=1.0, ge=0)
     """Sampling temperature; 0 is greedy."""
     deterministic: bool = True
-    """Fix the composition of the engine's batches, so that two runs grow identical trees whatever the tools' latency."""
+    """Fix the composition of the engine's batches, so that two runs sample identical trees whatever the tools' latency."""
 
     @field_validator("num_initial_trajectories")
     @classmethod
@@ -214,7 +214,7 @@ class RolloutConfig(Config):
         if self.group_size == 1 and self.rule.type != "none":
             raise ValueError(
                 f"rollout.group_size = 1 with rule.type = {self.rule.type!r}: the one trajectory starts at the prompt, so "
-                f"nothing could ever branch; set it to 2 or more, or choose rule.type = 'none'"
+                f"nothing could branch; set it to 2 or more, or choose rule.type = 'none'"
             )
         if initial is not None and initial > self.group_size:
             raise ValueError(f"num_initial_trajectories = {initial} exceeds group_size = {self.group_size}; lower it")
@@ -225,13 +225,13 @@ class RolloutConfig(Config):
             )
         if self.rule.type != "none" and initial == self.group_size:
             raise ValueError(
-                f"num_initial_trajectories = {initial} fills the group of group_size = {initial}, so that rule.type = "
-                f"{self.rule.type!r} could never branch; lower it, or choose rule.type = 'none'"
+                f"num_initial_trajectories = {initial} fills the group of group_size = {initial}, so rule.type = "
+                f"{self.rule.type!r} could not branch; lower it, or choose rule.type = 'none'"
             )
         if isinstance(self.rule, ReleasedRuleConfig) and self.entropy_normalizer == "paper":
             raise ValueError(
-                f"entropy_normalizer = 'paper' has no meaning with rule.type = {self.rule.type!r}, which sums or averages by "
-                f"itself; use 'log_vocab', as the public code does, or 'none'"
+                f"entropy_normalizer = 'paper' has no meaning with rule.type = {self.rule.type!r}, whose option "
+                f"sum_over_window decides instead; use 'log_vocab', as the public code does, or 'none'"
             )
         return self
 
@@ -243,7 +243,7 @@ class RolloutConfig(Config):
             if rule.probe_slope != default:
                 raise ValueError(
                     f"rule.probe_slope = {rule.probe_slope} has no effect with num_initial_trajectories = "
-                    f"{self.num_initial_trajectories}, which leaves nothing for a probe to find; leave one of them out"
+                    f"{self.num_initial_trajectories}, so no probe runs; leave one of them out"
                 )
         if isinstance(rule, ArpoRuleConfig):
             self._check_arpo(rule)
@@ -254,7 +254,7 @@ class RolloutConfig(Config):
         if rule.beta == 0 and rule.alpha <= rule.tau:
             raise ValueError(
                 f"rule.beta = 0 with rule.alpha = {rule.alpha} and rule.tau = {rule.tau}: the probability never exceeds tau, "
-                f"so that nothing could ever branch; set beta above 0, or choose rule.type = 'random' or 'none'"
+                f"so nothing could branch; set beta above 0, or choose rule.type = 'random' or 'none'"
             )
         if rule.alpha != rule.tau:
             return
@@ -266,5 +266,5 @@ class RolloutConfig(Config):
 
     @property
     def top_k(self) -> int | None:
-        """Tokens an entropy is summed over; None: all of the vocabulary."""
+        """Number of most likely tokens in an entropy; None: the full vocabulary."""
         return self.entropy_top_k if self.entropy_estimator == "top_k" else None

@@ -1,7 +1,8 @@
-"""Entropy after a tool result, as the branch rules see it."""
+"""Entropy after a tool result, in the form the branch rules use."""
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Literal
 
 from arpo.errors import ConfigError
@@ -13,39 +14,40 @@ Normalizer = Literal["log_vocab", "none", "paper"]
 
 
 def require_estimator(config: RolloutConfig, available: Sequence[str]) -> None:
-    """Refuse an entropy estimator the engine does not have; one that has any can tell surprisals; `none` needs no entropies.
+    """Refuse an entropy estimator the engine lacks. Any estimator implies `surprisal`; the rule `none` needs no entropies.
 
     Args:
         config: Names the estimator.
         available: The engine's `entropy_estimators`.
 
     Raises:
-        ConfigError: names the estimators there are.
+        ConfigError: lists the available estimators.
     """
-    wanted = config.entropy_estimator
-    if config.rule.type != "none" and not available:
+    if config.rule.type == "none":
+        return
+    if not available:
         raise ConfigError(
-            f"rollout.rule.type = {config.rule.type!r}: this engine tells nothing of the tokens it samples, so that no "
-            f"rule can branch; set it to 'none', or use another engine"
+            f"rollout.rule.type = {config.rule.type!r}: this engine reports neither entropies nor log-probs of the tokens it "
+            f"samples, so no rule can branch; set it to 'none', or use another engine"
         )
-    if config.rule.type != "none" and wanted not in (*available, "surprisal"):
-        choices = " or ".join(repr(name) for name in (*available, "surprisal"))
+    choices = (*available, "surprisal")
+    if config.entropy_estimator not in choices:
         raise ConfigError(
-            f"rollout.entropy_estimator = {wanted!r}: this engine does not see what it takes; set it to {choices} "
-            f"(each is another quantity: alpha, beta and thresholds do not carry over)"
+            f"rollout.entropy_estimator = {config.entropy_estimator!r}: this engine does not compute it; set it to "
+            f"{' or '.join(map(repr, choices))} (each is another quantity: alpha, beta and thresholds do not carry over)"
         )
 
 
 def token_entropies(drawn: Completion | Node, surprisal: bool) -> list[float]:
     """The uncertainty of each sampled token, nats: the entropy the engine reports, or the surprisal -ln p of the token drawn.
 
-    A surprisal's mean over draws is the entropy, and every engine knows it; a single one is noisy.
+    The mean surprisal over draws is the entropy, but a single one is noisy.
     """
     return [-x for x in drawn.logprobs or []] if surprisal else list(drawn.entropies or [])
 
 
 def normalizer_value(normalizer: Normalizer, vocab_size: int) -> float:
-    """What a change of entropy is divided by: ln V, 1 or V.
+    """Divisor of a change of entropy: ln V, 1 or V.
 
     Example: V = 512 gives 6.238 for `log_vocab`, 1 for `none`, 512 for `paper`.
     """
@@ -53,7 +55,7 @@ def normalizer_value(normalizer: Normalizer, vocab_size: int) -> float:
 
 
 def windowed_entropy(entropies: Sequence[float], window: int) -> float:
-    """Mean entropy of the first `window` tokens, nats; of all of them when there are fewer.
+    """Mean entropy of the first `window` tokens, nats; of all tokens when there are fewer.
 
     Source: ARPO, arXiv:2507.19849, section 3 (k tokens after the tool result). Differs from the released code, which sums the
     top 10 log-probs of up to 20 tokens: a mean does not grow with the window, and the full vocabulary is counted.
@@ -66,17 +68,17 @@ def windowed_entropy(entropies: Sequence[float], window: int) -> float:
     first = entropies[:window]
     if not first:
         raise ValueError("windowed_entropy: no tokens were sampled after the tool result")
-    return math.fsum(first) / len(first)
+    return fmean(first)
 
 
 def entropy_delta(
     entropies: Sequence[float], initial_entropies: Sequence[float], *, window: int, normalizer: Normalizer, vocab_size: int
 ) -> float:
-    """Change of the windowed entropy from the baseline, divided by the normaliser; positive means less sure.
+    """Change of the windowed entropy from the baseline, divided by the normaliser; positive: the policy is less sure.
 
     Formula: (H_after - H_initial) / ln V (`log_vocab`), H_after - H_initial (`none`), or
     sum_k (h_after,k - h_initial,k) / V (`paper`: arXiv:2507.19849, section 3, in its words; over the tokens both windows have).
-    The baseline is the same window at the start of the path's initial trajectory. beta has a meaning only with its normaliser.
+    The baseline is the same window at the start of the path's initial trajectory. A value of beta belongs to its normaliser.
 
     Example: after [0.9, 0.7], initial [0.2, 0.4], V = 512: `none` 0.8 - 0.3 = 0.5, `log_vocab` 0.5 / 6.238 = 0.0802,
     `paper` (0.7 + 0.3) / 512 = 0.00195.

@@ -1,4 +1,4 @@
-"""What stands between a path and whatever answers the policy: tools, a game, a simulated user."""
+"""The interface between a path and whatever answers the policy: tools, a game, a simulated user."""
 
 from typing import Protocol
 
@@ -6,32 +6,32 @@ from arpo.types import Message, Step, Task, Turn
 
 
 class Session(Protocol):
-    """One episode: the environment of one path."""
+    """One episode: the environment state of one path."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """Added to the task's prompt when the session is opened; the same for each session of a task and seed."""
+        """Messages added to the task's prompt; equal for every session of a task and seed."""
         ...
 
     async def step(self, turn: Turn) -> Step:
-        """Answer a finished turn of the policy, whether it holds a call or not; never called twice at once."""
+        """Answer a finished turn of the policy, with or without a call; calls never overlap."""
         ...
 
     def fork(self) -> "Session":
-        """A session in the same state for a branch. It never waits, and what either does changes nothing for the other.
+        """A session in the same state for a branch. It never waits; neither session affects the other afterwards.
 
         Raises:
-            ToolError, EnvError: the state cannot be copied; it is never silently shared.
+            ToolError, EnvError: the state cannot be copied. A fork never shares state silently.
         """
         ...
 
     async def aclose(self) -> None:
-        """Free what belongs to this session alone."""
+        """Free the resources of this session alone."""
         ...
 
 
 class Environment(Protocol):
-    """Opens an episode for each trajectory that begins at the prompt; branches fork theirs.
+    """Opens a session for each trajectory that begins at the prompt; branches fork one.
 
     `tools.executor.ToolExecutor` is one: it answers the calls of a turn and ends the episode at a turn without one.
 
@@ -45,7 +45,7 @@ class Environment(Protocol):
     def max_observations(self) -> int | None:
         """Most turns of one path that get an observation; None: no bound is known.
 
-        The group starts a top-up as soon as no branch can take its place. Without a bound that is once no path can branch.
+        The group starts a top-up as soon as no branch can fill its leaf; without a bound, once no path can branch.
         """
         ...
 
@@ -54,14 +54,14 @@ class Environment(Protocol):
 
         Args:
             task: What the episode is about.
-            seed: Of what is random in it: the same for every session of a task in a step, so that they start alike.
+            seed: Seeds the session's random numbers; equal for every session of a task in a step, so that they start alike.
         """
         ...
 
     def drain_metrics(self) -> dict[str, float]:
-        """What was counted since the last time, by the metric's full name, e.g. `environment/wins`; counting starts anew."""
+        """Counts since the last call by the metric's full name, e.g. `environment/wins`; counting restarts at 0."""
         ...
 
     async def aclose(self) -> None:
-        """Free what is held for all sessions."""
+        """Free the resources shared by all sessions."""
         ...

@@ -1,4 +1,4 @@
-"""One path of a tree: complete, let the environment answer, read that, and again, until the end of the episode or a limit."""
+"""One path of a tree: turns of completion, answer of the environment and observation, until a limit or the episode's end."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -7,6 +7,7 @@ from arpo.errors import EngineError, EnvError
 from arpo.inference.base import PrefixHandle
 from arpo.protocols.base import Tokenizer
 from arpo.rollout.agent import Agent
+from arpo.rollout.config import RolloutConfig
 from arpo.rollout.environment import Session
 from arpo.seeds import derive_seed
 from arpo.tree import Node, NodeKind, RolloutTree
@@ -19,16 +20,14 @@ class Path:
     def __init__(
         self,
         agent: Agent,
+        config: RolloutConfig,
         tree: RolloutTree,
         *,
         key: tuple[int, ...],
         start: Node,
         prefix: PrefixHandle,
         session: Session | None,
-        temperature: float,
-        entropy_top_k: int | None,
         seed: int,
-        entropy_window: int,
         on_window: Callable[["Path", Completion, PrefixHandle], None] | None,
         on_completion: Callable[["Path", PrefixHandle], None] | None = None,
     ):
@@ -36,43 +35,40 @@ class Path:
 
         Args:
             agent: Engine, protocol, environment and limits.
-            tree: Where nodes are added.
-            key: Its place among the paths of the tree; also the order of siblings.
+            config: Temperature, entropy window and `top_k`.
+            tree: Gets the path's nodes.
+            key: Names the path in its tree and orders siblings.
             start: The last node of `prefix`.
-            prefix: What to continue; the path's own from now on.
-            session: The environment of this path, its own from now on; None: `run` opens it.
-            temperature: Sampling temperature.
-            entropy_top_k: As in `SamplingParams`.
-            seed: Names its stream of random numbers.
-            entropy_window: Tokens after a tool result that `on_window` wants to see.
-            on_window: Called once that many tokens follow a tool result, or the turn has ended before, with the completion so
-                far and the prefix that ends with the result, for the callee to fork. None: nobody wants to know.
-            on_completion: Called when `node` is a completion just finished, not yet answered, with the prefix that ends
-                with it, for the callee to fork. None as above.
+            prefix: The prefix to continue; the path releases it.
+            session: The environment session of this path, which closes it; None: `run` opens it.
+            seed: Names the path's stream of random numbers.
+            on_window: Called once `entropy_window` tokens follow a tool result, or the turn has ended before, with the
+                completion so far and the prefix that ends with the result; the callee forks what it keeps. None: no call.
+            on_completion: Called when `node` is a finished completion that the environment has not answered, with the prefix
+                that ends with it; the callee forks what it keeps. None: no call.
         """
         self.key = key
         self.node = start
-        self._session = session
         self.node_ids: list[int] = []
+        self._session = session
         self._agent = agent
+        self._config = config
         self._tree = tree
         self._prefix = prefix
-        self._sampling = SamplingParams(temperature=temperature, entropy_top_k=entropy_top_k)
         self._seed = seed
         self._turn_seed, self._position = seed, 0
-        self._entropy_window = entropy_window
         self._on_window = on_window
         self._on_completion = on_completion
         self._is_branch = start.kind is not NodeKind.PROMPT
 
     @property
     def session(self) -> Session:
-        """The environment of this path, as its last turn left it."""
+        """The environment session of this path after its last turn."""
         assert self._session is not None, "it is opened before the first turn"
         return self._session
 
     async def run(self, open_session: Callable[[], Awaitable[Session]]) -> None:
-        """Grow to the leaf; frees what the path holds, also when cancelled. A path without a session opens one first."""
+        """Sample up to the leaf, then free prefix and session, also when cancelled. Opens a session if the path has none."""
         try:
             self._session = self._session or await open_session()
             while await self._take_turn():
@@ -81,13 +77,13 @@ class Path:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Free what the path holds; only for a path that never ran."""
+        """Free prefix and session; only for a path that never ran."""
         self._prefix.release()
         if self._session is not None:
             await self._session.aclose()
 
     async def _take_turn(self) -> bool:
-        """One completion and what the environment says to it; False when the path has ended."""
+        """One completion and the environment's answer; False when the path has ended."""
         turn = await self._complete()
         if turn is None:
             return False
@@ -99,17 +95,18 @@ class Path:
 
     async def _complete(self) -> Turn | None:
         """Sample a completion and add its node; None when there is no room for one."""
-        kept = [t for n in turn_completions(self._tree, self.node) for t in n.token_ids]
-        self._turn_seed, self._position = derive_seed(self._seed, self.node.turn), len(kept)
+        begun = turn_token_ids(self._tree, self.node)
+        self._turn_seed, self._position = derive_seed(self._seed, self.node.turn), len(begun)
         limits = self._agent.limits
-        room = min(limits.max_turn_tokens - len(kept), limits.max_trajectory_tokens - self._prefix.num_tokens)
+        room = min(limits.max_turn_tokens - len(begun), limits.max_trajectory_tokens - self._prefix.num_tokens)
         if room < 1:
             return None
-        sampling = replace(self._sampling, max_tokens=room)
+        config = self._config
+        sampling = SamplingParams(temperature=config.temperature, max_tokens=room, entropy_top_k=config.top_k)
         on_window = self._on_window if self.node.kind is NodeKind.OBSERVATION and not self._is_branch else None
         completion = await (self._sample_window(sampling, on_window) if on_window else self._sample(sampling))
         text = completion_text(self._agent.tokenizer, completion.token_ids)
-        whole = completion_text(self._agent.tokenizer, kept + completion.token_ids) if kept else text
+        whole = completion_text(self._agent.tokenizer, begun + completion.token_ids) if begun else text
         is_truncated = completion.stop_reason is StopReason.LENGTH
         parse = self._agent.protocol.parse(whole, is_truncated=is_truncated)
         self.node = self._tree.append(
@@ -127,11 +124,11 @@ class Path:
         self, sampling: SamplingParams, on_window: Callable[["Path", Completion, PrefixHandle], None]
     ) -> Completion:
         """A completion that pauses after the entropy window, so that a branch can start while this path goes on."""
-        window = replace(sampling, max_tokens=min(self._entropy_window, sampling.max_tokens))
+        window = replace(sampling, max_tokens=min(self._config.entropy_window, sampling.max_tokens))
         observed = self._prefix.fork()
         try:
             first = await self._sample(window)
-            if first.token_ids:  # a policy that ends its text at once leaves nothing to measure
+            if first.token_ids:  # nothing can be measured where the policy ends its text at once
                 on_window(self, first, observed)
         finally:
             observed.release()
@@ -149,16 +146,16 @@ class Path:
         return completion
 
     async def _observe(self, observations: Sequence[Observation]) -> bool:
-        """Add the node that shows some observations; False when it does not leave room for another token.
+        """Add the node that shows some observations; False when no room for another token would be left.
 
         Raises:
-            EnvError: there are more of them on the path than the environment said there can be.
+            EnvError: the path has more observed turns than the environment's `max_observations`.
         """
         bound = self._agent.environment.max_observations
         if bound is not None and self.node.turn >= bound:
             raise EnvError(
-                f"task {self._tree.task.id!r}: its environment answered turn {self.node.turn + 1} of a path, but says "
-                f"max_observations = {bound}, by which top-ups are started; raise that, or set it to None"
+                f"task {self._tree.task.id!r}: its environment answered turn {self.node.turn + 1} of a path, but its "
+                f"max_observations = {bound} decides when top-ups start; raise it, or set it to None"
             )
         token_ids = self._agent.protocol.encode_observation(*observations)
         if self._prefix.num_tokens + len(token_ids) >= self._agent.limits.max_trajectory_tokens:
@@ -177,7 +174,7 @@ class Path:
 
 
 def turn_completions(tree: RolloutTree, node: Node) -> list[Node]:
-    """The completion that ends with `node`, in order: several nodes where it was cut for forks, none if `node` is none."""
+    """The nodes of the completion that ends with `node`, in order: several where forks cut it, none if `node` is none."""
     parts: list[Node] = []
     while node.is_sampled:
         assert node.parent is not None, "a completion has a parent"
@@ -186,8 +183,13 @@ def turn_completions(tree: RolloutTree, node: Node) -> list[Node]:
     return parts[::-1]
 
 
+def turn_token_ids(tree: RolloutTree, node: Node) -> list[int]:
+    """The tokens of the completion that ends with `node`; empty if `node` is no completion."""
+    return [token for part in turn_completions(tree, node) for token in part.token_ids]
+
+
 def _joined(first: Completion, second: Completion) -> Completion:
-    """A paused completion and its rest as one, of one version of the weights, as every node is."""
+    """A paused completion and its rest as one; both must come from one version of the weights."""
     if first.policy_version != second.policy_version:
         raise EngineError(
             f"a completion was begun by version {first.policy_version} of the weights and continued by version "
@@ -202,5 +204,5 @@ def _joined(first: Completion, second: Completion) -> Completion:
 
 
 def completion_text(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
-    """Sampled ids as text, without the end of sequence."""
+    """The text of sampled ids, without the end of sequence."""
     return tokenizer.decode([t for t in token_ids if t not in tokenizer.eos_ids])

@@ -77,7 +77,7 @@ def test_the_estimator_is_resolved() -> None:
     [
         ({"group_size": 4, "num_initial_trajectories": 5}, "exceeds group_size = 4"),
         ({"group_size": 4, "num_initial_trajectories": 2, "rule": {"type": "none"}}, "has no effect"),
-        ({"group_size": 4, "num_initial_trajectories": 4, "rule": {"type": "random"}}, "could never branch"),
+        ({"group_size": 4, "num_initial_trajectories": 4, "rule": {"type": "random"}}, "could not branch"),
         (
             {"rule": {"type": "none", "alpha": 0.5}},
             r"rule\.alpha = 0\.5 has no effect .* set rule\.type = 'arpo' or 'aepo'$",
@@ -94,11 +94,11 @@ def test_the_estimator_is_resolved() -> None:
         ),
         ({"rule": {"type": "threshold", "threshold": 0.5, "num_recent": 9}}, "num_recent = 9 has no effect"),
         ({"rule": {"type": "threshold", "threshold": 0}}, "greater than 0"),
-        ({"group_size": 1}, r"rollout\.group_size = 1 with rule\.type = 'arpo': .* could ever branch; set it to 2 or more"),
+        ({"group_size": 1}, r"rollout\.group_size = 1 with rule\.type = 'arpo': .* could branch; set it to 2 or more"),
         ({"group_size": 1, "rule": {"type": "aepo"}}, r"rollout\.group_size = 1 with rule\.type = 'aepo'"),
         ({"rule": {"type": "arpo", "beta": 0.5}}, r"rule\.beta = 0\.5 has no effect with rule\.alpha = rule\.tau.* tau apart"),
         ({"entropy_normalizer": "none"}, r"entropy_normalizer = 'none' has no effect with rule\.alpha = rule\.tau"),
-        ({"rule": {"type": "arpo", "beta": 0.0}}, r"rule\.beta = 0 .* could ever branch; set beta above 0"),
+        ({"rule": {"type": "arpo", "beta": 0.0}}, r"rule\.beta = 0 .* could branch; set beta above 0"),
         (
             {"num_initial_trajectories": 8, "rule": {"type": "aepo", "probe_slope": 0.4}},
             r"rule\.probe_slope = 0\.4 has no effect with num_initial_trajectories = 8",

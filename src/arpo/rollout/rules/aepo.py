@@ -15,11 +15,11 @@ class AepoRule(BranchRule):
     Formula: N = round(M sigmoid(probe_slope (H_root - H_tool))) in [1, M], from a probe trajectory with windowed entropy H_root
     at the question and mean H_tool after its tool results, nats; a probe without tool calls has H_tool = H_root. Then
     P = (alpha + gamma * entropy_delta) (1 - penalty(l)), penalty(l) = min(1, penalty_slope * l), l = consecutive branches on
-    the path; Branch(Z) iff P > tau. Source: AEPO, arXiv:2510.14545. Stated choices: the probe is kept as a leaf and is one of
-    the N; halves are rounded up; with a configured N there is no probe.
+    the path; Branch(Z) iff P > tau. Source: AEPO, arXiv:2510.14545. Stated choices: the probe stays a leaf and is one of the N;
+    halves are rounded up; a configured N needs no probe.
 
     Example: M = 16, slope 0.5, H_root 0.8, H_tool 1.2: 16 sigmoid(-0.2) = 16 * 0.4502 = 7.2, N = 7. alpha 0.5, gamma 0.2, a
-    delta of 0.4 after two branches in a row: (0.5 + 0.08) * (1 - 0.1) = 0.522 > 0.5, a branch; after three 0.493, none.
+    delta of 0.4 after two branches in a row: (0.5 + 0.08) * (1 - 0.1) = 0.522 > 0.5, a branch; after three 0.493, no branch.
     """
 
     def __init__(self, config: AepoRuleConfig):
@@ -27,7 +27,7 @@ class AepoRule(BranchRule):
         self.max_branches = config.branch_factor
 
     def plan(self, group_size: int, num_initial: int | None, probe: Probe | None) -> int | None:
-        """N from the probe, unless it is configured."""
+        """The configured N, else N from the probe."""
         if num_initial is not None or probe is None:
             return num_initial
         root, *after_tools = [fmean(window) for window in probe.windows]

@@ -12,11 +12,11 @@ class AepoReleasedRule(ReleasedRule):
     """Branch with probability P = clip(1 + w delta - p / (1 - penalty_slope l), 0, 1); p = branch_probability, w = weight.
 
     Source: the public AEPO code, which draws u from U(0, 1) and branches iff (u + w delta) max(0, 1 - penalty_slope l) >= p:
-    not the paper's product, but 0.5 + 0.2 delta at l = 0 all the same. l counts the rounds in a row in which the *group* gained
-    a path. With no configured N, N = min(M, max(1, floor(M sigmoid(probe_slope (H_root - H_mean))) + 1)), H_mean being the mean
-    over all completions of the probe, the first included; the shipped scripts switch that off and set N. Stated exceptions: the
-    baseline is the path's own, as for `arpo_released`; the probe, which the code throws away, is kept as a leaf and is one of
-    the N; top-ups come after the last branch, so that they do not count in l.
+    not the paper's product, but equal to it at l = 0: 0.5 + 0.2 delta. l counts the rounds in a row in which the *group* gained
+    a path. Without a configured N, N = min(M, max(1, floor(M sigmoid(probe_slope (H_root - H_mean))) + 1)), where H_mean is the
+    mean over all completions of the probe, the first included; the shipped scripts switch the probe off and set N. Stated
+    exceptions: the baseline belongs to the path, as for `arpo_released`; the probe, which the code throws away, stays a leaf
+    and is one of the N; top-ups come after the last branch, so l does not count them.
 
     Example: p 0.5, w 0.2, slope 0.05: delta 0.1 and l = 2 give 1 + 0.02 - 0.5 / 0.9 = 0.464.
     """
@@ -27,7 +27,7 @@ class AepoReleasedRule(ReleasedRule):
         self._probe_slope = config.probe_slope
 
     def plan(self, group_size: int, num_initial: int | None, probe: Probe | None) -> int | None:
-        """N from the probe, unless it is configured."""
+        """The configured N, else N from the probe."""
         if num_initial is not None or probe is None:
             return num_initial
         entropies = [self._reduce(window) / probe.normalizer for window in probe.windows]

@@ -11,10 +11,10 @@ class ArpoRule(BranchRule):
     """Branch where entropy rose enough after a tool result.
 
     Formula: P = alpha + beta * entropy_delta; Branch(Z) iff P > tau, else continue. Source: ARPO, arXiv:2507.19849, section 3.
-    Stated choices: Z counts the new paths, the original goes on besides them; when the budget does not suffice for every
-    request of a turn, the largest P comes first.
+    Stated choices: Z counts the new paths without the original; when the budget does not suffice for every request of a turn,
+    the largest P is served first.
 
-    Example: alpha 0.5, beta 0.2, tau 0.5: a delta of +0.08 gives P = 0.516 > 0.5, a branch; -0.01 gives 0.498, none.
+    Example: alpha 0.5, beta 0.2, tau 0.5: a delta of +0.08 gives P = 0.516 > 0.5, a branch; -0.01 gives 0.498, no branch.
     """
 
     def __init__(self, config: ArpoRuleConfig):

@@ -1,39 +1,39 @@
-"""What a branch rule is, and what it may know."""
+"""The interface of a branch rule, and the measurements it sees."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from statistics import fmean
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Probe:
-    """The first trajectory of a group, grown whole before the others start."""
+    """The first trajectory of a group, finished before the others start."""
 
     windows: tuple[tuple[float, ...], ...]
     """Token entropies, nats, of the first k tokens of each of its completions: at the question, then after each tool result."""
     normalizer: float
-    """What entropies are divided by: as in `Opportunity`."""
+    """Divisor of entropies, as in `Opportunity`."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Opportunity:
-    """A place where a path could fork: the observation it has just read, and what led there. Entropies are in nats."""
+    """An observation after which a path could fork, with the measurements before and after it. Entropies are in nats."""
 
     node: int
     """Id of the observation node."""
     turn: int
     """Observations on the path, this one included."""
     entropies: tuple[float, ...]
-    """Of the first k tokens after the tool result, fewer if the turn ended."""
+    """Entropies of the first k tokens after the tool result; fewer if the turn ended."""
     call_entropies: tuple[float, ...]
-    """Of the first k tokens of the completion that made the call: what a rule with a lag of one turn looks at."""
+    """Entropies of the first k tokens of the completion that made the call, for rules with a lag of one turn."""
     initial_entropies: tuple[float, ...]
-    """Of the first k tokens of the path's initial trajectory: the baseline."""
+    """Entropies of the first k tokens of the path's initial trajectory: the baseline."""
     entropy_delta: float
     """Normalised change of the windowed entropy from the baseline."""
     normalizer: float
-    """What a change of entropy is divided by: ln(vocabulary) with `log_vocab`, 1 with `none`, the vocabulary with `paper`."""
+    """Divisor of a change of entropy: ln(vocabulary) with `log_vocab`, 1 with `none`, the vocabulary with `paper`."""
     recent_entropies: tuple[float, ...]
     """Windowed entropies of the tree's tool results before this one, in logical order: by turn, then by path."""
     consecutive_branches: int
@@ -44,7 +44,7 @@ class Opportunity:
     @property
     def entropy(self) -> float:
         """The windowed entropy: the mean over `entropies`, nats."""
-        return math.fsum(self.entropies) / len(self.entropies)
+        return fmean(self.entropies)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -54,12 +54,20 @@ class CompletionView:
     node: int
     """Id of the completion node."""
     entropies: tuple[float, ...]
-    """Of every token, nats."""
+    """Entropy of every token, nats."""
+
+    def forkable(self) -> list[tuple[int, float]]:
+        """Offset and entropy of each token before which a fork is new.
+
+        The first token is excluded: a fork there is a branch after the tool result, or a fresh trajectory. So are tokens of
+        entropy 0, which cannot differ.
+        """
+        return [(offset, entropy) for offset, entropy in enumerate(self.entropies) if offset > 0 and entropy > 0]
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class ForkRequest:
-    """A wish for new paths from a node; granted by priority while the group has leaves left."""
+    """A request for new paths from a node; granted by priority while leaves are missing."""
 
     node: int
     count: int
@@ -73,27 +81,27 @@ class ForkRequest:
 class BranchRule:
     """Decides how many trajectories start at the prompt and where paths fork. Pure: state lives on the tree.
 
-    What a rule does not override means: as many initial trajectories as configured, and no fork.
+    The base class starts the configured number of initial trajectories and never forks.
     """
 
     max_branches: int = 0
-    """Most new paths `decide` asks for at one opportunity; bounds how many leaves branching can still bring."""
+    """Most new paths `decide` requests at one opportunity; bounds the leaves that branching can still bring."""
     forks_inside: bool = False
-    """Whether `decide_inside` is to be asked, for which the prefixes of finished paths are kept."""
+    """Whether the group calls `decide_inside`; it then keeps the prefixes of finished paths."""
 
     def plan(self, group_size: int, num_initial: int | None, probe: Probe | None) -> int | None:
-        """Initial trajectories in all, in [1, group_size].
+        """Number of initial trajectories, in [1, group_size]; None asks for a probe.
 
         Args:
             group_size: Leaves of the group.
-            num_initial: The configured number; None: the rule is to find it.
-            probe: None when first asked. A rule that answers None is asked again with the first trajectory, once it has ended;
-                that trajectory counts.
+            num_initial: The configured number; None: the rule derives it.
+            probe: None in the first call. After None, the rule is called again with the first trajectory once that has ended;
+                the number includes it.
         """
         return num_initial
 
     def score(self, opportunity: Opportunity) -> float | None:
-        """What the rule computes at a place, stored on the node as `branch_score`; None when it computes nothing."""
+        """The value the rule decides by, stored on the node as `branch_score`; None when it computes none."""
         return None
 
     def decide(self, opportunities: Sequence[Opportunity], rng: Random) -> list[ForkRequest]:
@@ -101,8 +109,8 @@ class BranchRule:
         return []
 
     def decide_inside(self, completions: Sequence[CompletionView], num_missing: int, rng: Random) -> list[ForkRequest]:
-        """Fork requests inside completions, asked when every path has ended and `num_missing` leaves are missing.
+        """Fork requests inside completions, once every path has ended and `num_missing` leaves are missing.
 
-        `rng` is seeded by task and by how many are missing.
+        `rng` is seeded by task and `num_missing`.
         """
         return []

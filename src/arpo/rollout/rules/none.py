@@ -1,4 +1,4 @@
-"""No branching: M independent trajectories, as GRPO samples them."""
+"""No branching: M independent trajectories, as in GRPO."""
 
 from arpo.rollout.config import NoBranchingConfig
 from arpo.rollout.rules.base import BranchRule, Probe

@@ -1,4 +1,4 @@
-"""The control: branching that looks at nothing."""
+"""The control: branching at random."""
 
 from collections.abc import Sequence
 from random import Random
@@ -10,8 +10,8 @@ from arpo.rollout.rules.base import BranchRule, ForkRequest, Opportunity
 class RandomRule(BranchRule):
     """Branch with a fixed probability per turn, whatever the entropy.
 
-    Formula: Branch(Z) with probability rate[turn - 1], the last rate going on. Given the rates another rule was measured to
-    have, it tells branching from branching *where the model is unsure*. Requests compete in random order.
+    Formula: Branch(Z) with probability rate[turn - 1]; the last rate holds for later turns. With the measured rates of another
+    rule it separates branching from branching *where the model is unsure*. Requests compete in random order.
 
     Example: rate [0.5, 0.1]: every other first tool result forks, and every tenth later one.
     """
@@ -26,7 +26,7 @@ class RandomRule(BranchRule):
         return rate[min(opportunity.turn, len(rate)) - 1] if isinstance(rate, tuple) else rate
 
     def decide(self, opportunities: Sequence[Opportunity], rng: Random) -> list[ForkRequest]:
-        """Seeded draws; the smaller the number drawn, the earlier served."""
+        """One seeded draw per opportunity; smaller draws are served first."""
         drawn = [(o, rng.random()) for o in opportunities]
         count = self._config.branch_factor
         return [ForkRequest(node=o.node, count=count, priority=-x) for o, x in drawn if x < self.score(o)]

@@ -1,4 +1,4 @@
-"""What the public ARPO code and the public AEPO code measure and draw."""
+"""The measurement and the draw that the public ARPO code and the public AEPO code share."""
 
 import math
 from abc import ABC, abstractmethod
@@ -10,9 +10,9 @@ from arpo.rollout.rules.base import BranchRule, ForkRequest, Opportunity
 
 
 class ReleasedRule(BranchRule, ABC):
-    """Branch with a probability that grows with entropy; a subclass says which, as its `score`.
+    """Branch with a probability that grows with entropy; a subclass computes it in `score`.
 
-    A path gets `branch_factor` tries; opportunities are served in the order of the paths, as the public code serves its rows.
+    A path gets `branch_factor` tries. Opportunities are served in the order of the paths, as rows are in the public code.
     """
 
     def __init__(self, config: ReleasedRuleConfig):
@@ -36,8 +36,8 @@ class ReleasedRule(BranchRule, ABC):
     def _delta(self, opportunity: Opportunity) -> float:
         """Change of the released code's entropy from the baseline, over the normaliser.
 
-        With `lag`, of the completion that ended in the call, so that the result just read has no say and the first turn's
-        change is 0. With `sum_over_window` entropies are summed, not averaged, so that a short turn looks certain.
+        With `lag` it measures the completion that ended in the call: the result just read has no effect, and the change of the
+        first turn is 0. With `sum_over_window` entropies are summed, not averaged, so that a short turn looks certain.
         """
         measured = opportunity.call_entropies if self._config.lag else opportunity.entropies
         return (self._reduce(measured) - self._reduce(opportunity.initial_entropies)) / opportunity.normalizer

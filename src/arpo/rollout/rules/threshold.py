@@ -14,7 +14,7 @@ class ThresholdRule(BranchRule):
 
     Formula: Branch(min(floor(H / bound), max_branches)) iff H > bound, in nats. The bound is `threshold`, or with `adaptive`
     mean + num_std * std (n - 1) over the last `num_recent` tool results of this tree, in logical order; with fewer than two
-    of them there is no branch. The highest H - bound comes first.
+    of them there is no branch. The highest H - bound is served first.
 
     Example: bound 0.5, H 1.3: floor(2.6) = 2 new paths. Recent 0.4, 0.6, 0.5 and num_std 1: the bound is 0.5 + 0.1 = 0.6.
     """
