@@ -86,5 +86,5 @@ async def test_greedy_trees_equal_those_of_the_model_in_the_process(make_world, 
 def test_no_rule_can_branch_on_a_served_model(make_world):
     world = make_world()
     agent = replace(world.agent, engine=OpenAIEngine(OpenAIEngineConfig(base_url="http://h/v1", model="m"), world.tokenizer))
-    with pytest.raises(ConfigError, match=r"rollout\.rule\.type = 'random': this engine reports neither entropies nor log-probs"):
+    with pytest.raises(ConfigError, match=r"rollout\.rule\.type = 'random': this engine reports neither entropies"):
         RolloutRunner(agent, RolloutConfig(rule=RandomRuleConfig(), entropy_estimator="surprisal", deterministic=False))
