@@ -232,9 +232,10 @@ class Group:
         Example: Z = 1, one live path with two opportunities left: 3. With five leaves missing, two top-ups start at once.
         """
         last_turn, factor = self._agent.environment.max_observations, 1 + self._rule.max_branches
-        if self._rule.forks_inside or (last_turn is None and factor > 1):
+        if factor == 1 and not self._rule.forks_inside:
+            return 0
+        if last_turn is None or self._rule.forks_inside:
             return self._config.group_size if self._growing else 0
-        last_turn = last_turn or 0
         live = sum(factor ** (last_turn - turn) - 1 for turn in self._growing.values())
         waiting = sum(len(c) * (factor - 1) * factor ** (last_turn - turn) for turn, c in self._candidates.items())
         return live + waiting

@@ -161,6 +161,25 @@ def test_a_trajectory_comes_back_token_by_token(
     assert mask == trajectory.loss_mask
 
 
+def test_what_a_user_says_between_turns_comes_back_token_by_token(
+    protocol: TagProtocol, tokenizer: PolicyTokenizer, tmp_path: Path
+):
+    task = Task(id="t", messages=(Message(role="user", content="who ?"),), references=("x",), source="s")
+    tree = RolloutTree.from_prompt(task, protocol.encode_prompt(task))
+    call = "<think> t </think> <search> q </search>"
+    node = tree.append(tree.root, NodeKind.COMPLETION, tokenizer.encode_markup(call), text=call)
+    result, said = ToolResult(content="r"), Message(role="user", content="hurry")
+    ids = protocol.encode_observation(Observation(content="r", result=result), Observation(content="hurry", role="user"))
+    node = tree.append(node, NodeKind.OBSERVATION, ids, tool_result=result, messages=(said,))
+    leaf = tree.append(node, NodeKind.COMPLETION, tokenizer.encode_markup(ANSWER), text=ANSWER)
+    conversation = trajectory_to_conversation(tree.trajectory(leaf))
+    assert [turn.role for turn in conversation.turns] == ["assistant", "tool", "user", "assistant"]
+    write_conversations(tmp_path / "c.jsonl", [conversation])
+    (read,) = read_conversations(tmp_path / "c.jsonl").conversations
+    assert read == conversation
+    assert encode_conversation(read, protocol, tokenizer) == (tree.trajectory(leaf).token_ids, tree.trajectory(leaf).loss_mask)
+
+
 def test_an_observation_without_its_result_is_refused():
     task = Task(id="t-9", messages=(Message(role="user", content="who ?"),), references=("x",), source="s")
     tree = RolloutTree.from_prompt(task, [1])

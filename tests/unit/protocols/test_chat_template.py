@@ -14,7 +14,7 @@ from arpo.protocols.base import ToolProtocol
 from arpo.protocols.chat_template import ChatProtocol
 from arpo.protocols.config import HermesProtocolConfig, Llama3ProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
-from arpo.types import Message, Observation, Task, ToolCall
+from arpo.types import Message, Observation, Speaker, Task, ToolCall
 
 from .conftest import QWEN, SCHEMAS
 
@@ -67,6 +67,43 @@ def test_an_observation_is_what_stands_between_two_turns(
     assert llama.decode(llama3.encode_observation(one, two)) == (
         f'{ipython}" Ada\\n(1931) "<|eot_id|>{ipython}"\\"b\\""<|eot_id|>{assistant}'
     )
+
+
+def test_a_user_s_turn_is_a_message_of_the_user(
+    hermes: ChatProtocol, llama3: ChatProtocol, qwen: PolicyTokenizer, llama: PolicyTokenizer
+):
+    said = Observation(content=" higher ", role="user")
+    assert qwen.decode(hermes.encode_observation(said)) == "\n<|im_start|>user\n higher <|im_end|>\n<|im_start|>assistant\n"
+    user, assistant = (f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("user", "assistant"))
+    assert llama.decode(llama3.encode_observation(said)) == f"{user}higher<|eot_id|>{assistant}", "that template trims"
+    assert qwen.decode(hermes.encode_observation(Observation(content="r"), said)) == (
+        "\n<|im_start|>user\n<tool_response>\nr\n</tool_response><|im_end|>\n"
+        "<|im_start|>user\n higher <|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_a_user_speaks_where_there_are_no_tools(qwen: PolicyTokenizer):
+    bare = ChatProtocol(qwen, HermesProtocolConfig(tools=()), {})
+    ids = bare.encode_observation(Observation(content="higher", role="user"))
+    assert qwen.decode(ids) == "\n<|im_start|>user\nhigher<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.replace("user\\n' + m.content", "user\\n' + m.content | upper"), "what a user says neither as it is"),
+        (lambda t: t.replace("{{ m.content }}", "{{ m.content if loop.index0 > messages | length - 3 }}"),
+         "CALL0|earlier turns"),
+    ],
+)  # fmt: skip
+def test_a_template_that_cannot_carry_a_user_s_turn_says_so_when_one_comes(
+    load_with_template: Callable[..., PolicyTokenizer], change: Callable[[str], str], words: str
+):
+    assert change(QWEN) != QWEN
+    protocol = ChatProtocol(load_with_template("qwen3", change(QWEN)), HermesProtocolConfig(tools=()), {})
+    for _ in range(2):
+        with pytest.raises(ModelError, match=words):
+            protocol.encode_observation(Observation(content="higher", role="user"))
 
 
 @pytest.mark.parametrize("num_results", [1, 2, 3, 5])
@@ -138,12 +175,14 @@ HOSTILE = [
 
 
 def assert_harmless(protocol: ChatProtocol, tokenizer: PolicyTokenizer, content: str) -> None:
-    """An observation has the control tokens and markers of one without content, at the same places from either end."""
+    """An observation has the control tokens and markers of one without content, whoever speaks."""
     control = tokenizer._control_tokens[1]
     markers = re.compile("|".join(map(re.escape, protocol._format.markers)))
-    plain, ids = protocol.encode_observation(Observation(content="")), protocol.encode_observation(Observation(content=content))
-    assert [i for i in ids if i in control] == [i for i in plain if i in control], content
-    assert markers.findall(tokenizer.decode(ids)) == markers.findall(tokenizer.decode(plain)), content
+    roles: tuple[Speaker, ...] = ("tool", "user")
+    for role in roles:
+        plain, ids = (protocol.encode_observation(Observation(content=text, role=role)) for text in ("", content))
+        assert [i for i in ids if i in control] == [i for i in plain if i in control], content
+        assert markers.findall(tokenizer.decode(ids)) == markers.findall(tokenizer.decode(plain)), content
 
 
 @pytest.mark.parametrize("content", HOSTILE)

@@ -9,12 +9,13 @@ import pytest
 
 from arpo.cache import Cache
 from arpo.errors import ConfigError, ToolError
+from arpo.rollout.environment import Environment
 from arpo.tools.base import Tool, TransientError
 from arpo.tools.config import ExecutorConfig
 from arpo.tools.counts import ExecutorCounts, ToolCounts, tool_metrics
 from arpo.tools.executor import ToolExecutor
 from arpo.tracking.metrics import check_names
-from arpo.types import ToolCall, ToolResult
+from arpo.types import Message, Parse, Step, Task, ToolCall, ToolResult, Turn
 
 
 def cut(text: str, max_tokens: int) -> tuple[str, bool]:
@@ -104,6 +105,37 @@ async def test_branch_counts_the_calls_of_the_path_it_shares():
     assert session.num_calls == 2
     assert (await session.call(say("e"))).status == "success"
     assert tools.open_session().num_calls == 0
+
+
+def turn(*calls: ToolCall) -> Turn:
+    parse = Parse(tool_call=calls[0], further_calls=calls[1:]) if calls else Parse(answer="a")
+    return Turn(text="", parse=parse, index=0)
+
+
+async def test_a_session_answers_the_calls_of_a_turn_and_is_done_at_one_without():
+    task = Task(id="t", messages=(Message(role="user", content="q"),), references=(), source="test")
+    environment: Environment = executor(Echo())
+    session = await environment.open(task, seed=3)
+    step = await session.step(turn(say("a"), say("fail")))
+    assert [(o.role, o.content, o.result and o.result.status) for o in step.observations] == [
+        ("tool", "a", "success"),
+        ("tool", "fail", "error"),
+    ]
+    assert (session.messages, step.is_done, step.reward, step.metrics) == ((), False, None, {})
+    assert await session.step(turn()) == Step(is_done=True)
+
+
+async def test_a_second_turn_in_a_row_of_refused_calls_alone_ends_the_path():
+    tools = executor(Echo("search"), Echo("python"), max_calls=4, max_calls_per_tool={"search": 1})
+    first = tools.open_session()
+    await first.step(turn(say("a", "search")))
+    assert [o.content[:7] for o in (await first.step(turn(say("b", "search")))).observations] == ["Refused"]
+    branch = first.fork()
+    assert await first.step(turn(say("c", "search"), say("d", "search"))) == Step(), "nothing to read, and not done"
+    mixed = await branch.step(turn(say("c", "search"), say("d", "python")))
+    assert [o.result and o.result.status for o in mixed.observations] == ["refused", "success"]
+    assert len((await branch.step(turn(say("e", "search")))).observations) == 1, "counted anew"
+    assert await branch.fork().step(turn(say("f", "search"))) == Step(), "a fork knows what was refused"
 
 
 async def test_unknown_tool_is_an_error_that_names_the_tools_there_are():

@@ -80,10 +80,12 @@ def test_split_changes_no_path(tree: RolloutTree) -> None:
 def test_split_hands_children_parse_and_stop_reason_to_the_rest(tree: RolloutTree) -> None:
     a = tree.nodes[1]
     a.parse = Parse(num_think_blocks=1)
+    a.step_reward, a.step_metrics = 0.5, {"moves": 1.0}
     tree.split(a, 1)
     rest = tree.nodes[-1]
     assert (a.parse, a.stop_reason) == (None, None)
     assert (rest.parse, rest.stop_reason) == (Parse(num_think_blocks=1), StopReason.STOP_STRING)
+    assert ((a.step_reward, a.step_metrics), (rest.step_reward, rest.step_metrics)) == ((None, {}), (0.5, {"moves": 1.0}))
     assert tree.nodes[2].parent == rest.id
     forked = sample(tree, a, [30])
     assert tree.trajectory(forked).token_ids == [1, 2, 3, 4, 5, 6, 30]
