@@ -32,7 +32,7 @@ def complete_reward(given: object, trajectory: Trajectory, *, source: object, gr
         given: A number or a Reward.
         trajectory: What was scored.
         source: The reward function, named in the error.
-        grade: The judge's, where there is a judge; it says what is right, else exact match does.
+        grade: The judge's, where there is a judge; it says what is right, else exact match does, where there are references.
 
     Raises:
         ConfigError: `given` is neither a finite number nor a Reward with one.
@@ -46,8 +46,8 @@ def complete_reward(given: object, trajectory: Trajectory, *, source: object, gr
     if not {"exact_match", "f1", "format"} <= reward.components.keys():
         reward = replace(reward, components={**measure(trajectory), **reward.components})
     if reward.is_correct is None:
-        is_correct = reward.components["exact_match"] == 1.0 if grade is None else grade.is_correct
-        reward = replace(reward, is_correct=is_correct)
+        by_references = reward.components["exact_match"] == 1.0 if trajectory.task.references else None
+        reward = replace(reward, is_correct=by_references if grade is None else grade.is_correct)
     return reward
 
 

@@ -14,6 +14,7 @@ from arpo.inference.scripted import ScriptedEngine
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.build import build_reward
 from arpo.rewards.config import RewardConfig
+from arpo.rewards.scoring import score_tree
 from arpo.rollout.agent import Agent
 from arpo.rollout.config import LimitsConfig, RandomRuleConfig, RolloutConfig
 from arpo.rollout.environment import Environment, Session
@@ -62,7 +63,7 @@ class LetterGame:
         self.num_games += 1
         return LetterGameSession(self, "abcd"[seed % 4], [])
 
-    def take_metrics(self) -> dict[str, float]:
+    def drain_metrics(self) -> dict[str, float]:
         games, self.num_games = self.num_games, 0
         return {"environment/games": games}
 
@@ -180,7 +181,7 @@ async def test_games_fork_at_what_the_user_says_and_end_with_it(guessing) -> Non
     leaves = [leaf for tree in trees for leaf in tree.leaves()]
     assert {leaf.kind for leaf in leaves} == {NodeKind.COMPLETION, NodeKind.OBSERVATION}
     assert len({secret_of(tree) for tree in trees}) > 2, "the seed is the task's"
-    assert agent.environment.take_metrics() == {"environment/games": sum(len(t.children[0]) for t in trees)}
+    assert agent.environment.drain_metrics() == {"environment/games": sum(len(t.children[0]) for t in trees)}
 
 
 @pytest.mark.parametrize("knows_bound", [False, True])
@@ -223,7 +224,7 @@ async def test_tools_and_the_user_speak_in_one_observation(make_world, tokenizer
 
         def __init__(self, tools: Environment):
             self.tools = tools
-            self.take_metrics, self.aclose = tools.take_metrics, tools.aclose
+            self.drain_metrics, self.aclose = tools.drain_metrics, tools.aclose
 
         async def open(self, task: Task, seed: int) -> "Sitting":
             return Sitting(await self.tools.open(task, seed))
@@ -261,7 +262,7 @@ async def test_tools_and_the_user_speak_in_one_observation(make_world, tokenizer
     assert (answered.parse or Parse()).answer == "a"
     assert (spoken.results, spoken.messages) == ((), (Message(role="user", content="0 left"),))
     assert (called.step_reward, answered.step_reward, last.step_reward, last.is_done) == (None, None, 0.25, True)
-    assert agent.environment.take_metrics()["rollout/tool_calls_issued"] == 4
+    assert agent.environment.drain_metrics()["rollout/tool_calls_issued"] == 4
 
 
 def replace_rate(config: RolloutConfig, rate: float) -> RolloutConfig:
@@ -307,8 +308,8 @@ async def test_a_state_that_cannot_be_forked_ends_the_growth_and_is_never_shared
 
 
 def scored(tree: RolloutTree) -> list[Reward]:
-    reward = build_reward(RewardConfig(rule="environment"))
-    return [reward(trajectory) for trajectory in tree.trajectories()]
+    score_tree(tree, build_reward(RewardConfig(rule="environment")))
+    return [leaf.reward for leaf in tree.leaves() if leaf.reward is not None]
 
 
 async def play(
@@ -331,6 +332,9 @@ async def test_the_reward_is_the_sum_of_the_steps(make_world, tokenizer: PolicyT
     rewards = scored(tree)
     assert [r.value for r in rewards] == [pytest.approx(1.0 - 0.1 * num_wrong)] * 4
     assert all(r.components["wins"] == 1.0 for r in rewards)
+    assert not any(r.is_correct for r in rewards), "no boxed answer matches a reference"
+    tree.task = replace(tree.task, references=())
+    assert [r.is_correct for r in scored(tree)] == [None] * 4, "nothing to compare with"
     lost = scored(await play(make_world, tokenizer, lambda text: "x", LetterGame()))
     assert [r.value for r in lost] == [pytest.approx(-0.4)] * 4
     assert all("wins" not in r.components for r in lost)
