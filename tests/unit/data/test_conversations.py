@@ -170,7 +170,7 @@ def test_what_a_user_says_between_turns_comes_back_token_by_token(
     node = tree.append(tree.root, NodeKind.COMPLETION, tokenizer.encode_markup(call), text=call)
     result, said = ToolResult(content="r"), Message(role="user", content="hurry")
     ids = protocol.encode_observation(Observation(content="r", result=result), Observation(content="hurry", role="user"))
-    node = tree.append(node, NodeKind.OBSERVATION, ids, tool_result=result, messages=(said,))
+    node = tree.append(node, NodeKind.OBSERVATION, ids, results=(result,), messages=(said,))
     leaf = tree.append(node, NodeKind.COMPLETION, tokenizer.encode_markup(ANSWER), text=ANSWER)
     conversation = trajectory_to_conversation(tree.trajectory(leaf))
     assert [turn.role for turn in conversation.turns] == ["assistant", "tool", "user", "assistant"]

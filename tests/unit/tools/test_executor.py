@@ -108,7 +108,7 @@ async def test_branch_counts_the_calls_of_the_path_it_shares():
 
 
 def turn(*calls: ToolCall) -> Turn:
-    parse = Parse(tool_call=calls[0], further_calls=calls[1:]) if calls else Parse(answer="a")
+    parse = Parse(calls=calls) if calls else Parse(answer="a")
     return Turn(text="", parse=parse, index=0)
 
 
