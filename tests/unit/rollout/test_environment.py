@@ -284,7 +284,7 @@ async def test_an_environment_that_answers_more_turns_than_it_said_is_an_error(m
     game = LetterGame(4)
     game.max_observations = 2
     agent = scripted(make_world, tokenizer, lambda text: "x", game)
-    with pytest.raises(EnvError, match=r"task '0': its environment answered turn 3 of a path, but says max_observations = 2"):
+    with pytest.raises(EnvError, match=r"task '0': its environment answered turn 3 of a path, but its max_observations = 2"):
         await grow(agent, [task_named("0")], SMALL)
     assert game.num_open == 0
 
