@@ -1,1 +1,1 @@
-"""How a model writes a tool call and reads a result: the tag protocol, its prompts, and the tokenizer it needs."""
+"""How a model writes tool calls and reads results: tags or its chat template, their prompts, and the tokenizer."""

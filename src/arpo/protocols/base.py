@@ -1,4 +1,4 @@
-"""What a protocol is: how a task becomes a prompt, a completion a parse, and what its environment says an observation."""
+"""The interfaces of a tokenizer and of a protocol, which encodes prompts and observations and parses completions."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -7,11 +7,11 @@ from arpo.types import Message, Observation, Parse, Task
 
 
 class Tokenizer(Protocol):
-    """What the agent loop needs of a tokenizer: `encoding.PolicyTokenizer`, or `text_tokenizer.TextTokenizer` in its place."""
+    """The tokenizer of the agent loop: `encoding.PolicyTokenizer` or `text_tokenizer.TextTokenizer`."""
 
     @property
     def eos_ids(self) -> frozenset[int]:
-        """Any of these ends a completion."""
+        """Ids of which any ends a completion."""
         ...
 
     @property
@@ -20,31 +20,31 @@ class Tokenizer(Protocol):
         ...
 
     def encode_markup(self, text: str) -> list[int]:
-        """Ids of protocol text we wrote ourselves; added tokens may arise, a beginning-of-sequence token never does."""
+        """Ids of the protocol's text; they may hold added tokens, never a beginning-of-sequence token."""
         ...
 
     def encode_untrusted(self, text: str) -> list[int]:
-        """Ids of text from outside; neither special nor other added tokens can arise from it."""
+        """Ids of text from outside; they never hold special or other added tokens."""
         ...
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of some ids, special tokens included."""
+        """The text of token ids, special tokens included."""
         ...
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of a whole prompt, up to where the policy begins to write."""
+        """Ids of a prompt, up to the policy's turn."""
         ...
 
     def cut(self, text: str, max_tokens: int) -> tuple[str, bool]:
-        """The text cut to at most `max_tokens` tokens of untrusted text, and whether it had to be."""
+        """The text cut to at most `max_tokens` tokens of untrusted text, and True when it had to be cut."""
         ...
 
     def defuse(self, text: str) -> str:
-        """The text with a blank put into every added token's text, so that none arises when it is encoded as markup."""
+        """The text with a blank in the text of each added token, so that its markup encoding holds none."""
         ...
 
     def check_round_trip(self, texts: Iterable[str]) -> None:
-        """Make sure that each text, encoded between two others, is decoded to itself; ModelError otherwise."""
+        """Raise ModelError unless each text, encoded between two others, decodes to itself."""
         ...
 
 
@@ -52,24 +52,23 @@ class ToolProtocol(Protocol):
     """How a model writes tool calls and reads their results. Stateless."""
 
     stop_strings: tuple[str, ...]
-    """Sampling stops once one of these has been written."""
+    """Strings of which any ends sampling."""
     turn_end: str
-    """The control token behind every turn of the model, for conversations that are to be trained on; empty when turns end with
-    a stop string instead."""
+    """Control token that ends each turn of a training conversation; empty when turns end with a stop string."""
 
     def encode_prompt(self, task: Task) -> list[int]:
-        """Token ids of the whole prompt, up to where the policy begins."""
+        """Token ids of the prompt, up to the policy's turn."""
         ...
 
     def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
-        """Read one completion: its calls or answer and its format faults. Text after the first stop string is ignored.
+        """Parse one completion: its calls or answer and its format faults. Text after the first stop string is ignored.
 
         Args:
-            completion: What was sampled, as text, without an end-of-sequence token.
-            is_truncated: A token limit ended it, not the model.
+            completion: Sampled text, without an end-of-sequence token.
+            is_truncated: True when a token limit ended it, not the model.
         """
         ...
 
     def encode_observation(self, *observations: Observation) -> list[int]:
-        """Token ids of what is said to a turn: wrappers as markup, contents as untrusted text with markers escaped."""
+        """Token ids of the observations after a turn: wrappers as markup, contents as untrusted text with escaped markers."""
         ...

@@ -1,4 +1,4 @@
-"""The protocol a configuration asks for."""
+"""Builds the protocol of a configuration."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,17 +12,16 @@ from arpo.protocols.tags import TagProtocol
 
 
 def build_protocol(config: ProtocolConfig, tokenizer: Tokenizer, schemas: Mapping[str, Mapping[str, Any]]) -> ToolProtocol:
-    """The configured protocol for a policy's tokenizer and the tools' schemas.
+    """The configured protocol for a tokenizer and the tools' schemas.
 
     Raises:
-        ConfigError: the protocol needs the policy's chat template and the tokenizer is none of a policy; or as its class.
+        ConfigError: the protocol needs a chat template and the tokenizer is not a policy's; or as its class.
         ModelError: as the protocol's class.
     """
     if isinstance(config, TagProtocolConfig):
         return TagProtocol(tokenizer, config, schemas)
     if not isinstance(tokenizer, PolicyTokenizer):
         raise ConfigError(
-            f"agent.protocol.type = {config.type!r} writes the model's own chat template, which is not at hand; "
-            f"set it to 'tags'"
+            f"agent.protocol.type = {config.type!r} needs the model's chat template, which is not available; set it to 'tags'"
         )
     return ChatProtocol(tokenizer, config, schemas)

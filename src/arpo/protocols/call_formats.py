@@ -1,6 +1,6 @@
-"""How chat models write tool calls as JSON: the format of Hermes and Qwen, and that of Llama 3.
+"""Tool calls as JSON: the format of Hermes and Qwen, and the format of Llama 3.
 
-What is malformed is a call too, one that carries its fault: the model reads what was wrong as the call's result.
+A malformed call is a call with a fault, which the model reads as the call's result.
 """
 
 import re
@@ -11,36 +11,37 @@ from arpo.protocols.strict_json import decode_json
 from arpo.types import ToolCall
 
 MALFORMED = "(malformed)"
-"""The name of a call in which none can be read."""
+"""Name of a call without a readable name."""
 
 
 @dataclass(slots=True)
 class Reading:
-    """What a format found in a completion outside its reasoning."""
+    """Content of a completion outside its reasoning."""
 
     calls: list[ToolCall] = field(default_factory=list[ToolCall])
     text: str = ""
-    """Everything but the calls."""
+    """The text without the calls."""
     faults: list[str] = field(default_factory=list[str])
+    """Names of format faults, in order."""
 
 
 class CallFormat(Protocol):
-    """One way to write calls."""
+    """A format of calls."""
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """Texts the model writes or reads as markup: they must survive encoding, and never stand in a result."""
+        """Markup the model writes or reads: it must survive encoding, and a result never contains it."""
         ...
 
     def read(self, text: str) -> Reading:
-        """The calls in the text of a completion, reasoning taken out."""
+        """The calls in the text of a completion without its reasoning."""
         ...
 
 
 class HermesFormat:
     r"""`<tool_call>\n{"name": "search", "arguments": {"query": "Ada Moor"}}\n</tool_call>`, any number of them.
 
-    Faults: `malformed_call`, `result_by_model` (it wrote `<tool_response>` itself; what follows is ignored),
+    Faults: `malformed_call`, `result_by_model` (the model wrote `<tool_response>`; the text after it is ignored),
     `unopened_tool_call`.
     """
 
@@ -48,8 +49,8 @@ class HermesFormat:
 
     def read(self, text: str) -> Reading:
         """As `CallFormat.read`."""
-        text, made_up, _ = text.partition("<tool_response>")
-        reading = Reading(faults=["result_by_model"] if made_up else [])
+        text, result_tag, _ = text.partition("<tool_response>")
+        reading = Reading(faults=["result_by_model"] if result_tag else [])
         position = 0
         while (start := text.find("<tool_call>", position)) >= 0:
             reading.text += text[position:start]
@@ -63,10 +64,10 @@ class HermesFormat:
 
 
 class Llama3Format:
-    r"""A turn that is `{"name": "search", "parameters": {"query": "Ada Moor"}}`, or several such, separated by `;`.
+    r"""A turn that is `{"name": "search", "parameters": {"query": "Ada Moor"}}`, or several of them, separated by `;`.
 
-    A turn is meant as calls when it begins with `<|python_tag|>` or with a JSON object (`{"`). Faults: `malformed_call`,
-    `text_after_call` (which is ignored).
+    A turn holds calls when it begins with `<|python_tag|>` or with a JSON object (`{"`). Faults: `malformed_call`,
+    `text_after_call` (the text is ignored).
     """
 
     markers = ("<think>", "</think>")
@@ -94,7 +95,7 @@ class Llama3Format:
 
 
 def _read_block(text: str, start: int) -> tuple[ToolCall, int]:
-    """The call between `<tool_call>`, which ends at `start`, and its closing tag, and where that ends."""
+    """The call between `<tool_call>`, which ends at `start`, and its closing tag; and the end of the closing tag."""
     call, position = _read_object(text, start, "arguments")
     end = text.find("</tool_call>", position)
     if end < 0:
@@ -105,7 +106,7 @@ def _read_block(text: str, start: int) -> tuple[ToolCall, int]:
 
 
 def _read_object(text: str, start: int, arguments_key: str) -> tuple[ToolCall, int]:
-    """The call in the JSON at `start`, and where the JSON ends; `start` itself when it is none."""
+    """The call in the JSON at `start`, and the end of the JSON, which is `start` when the JSON is invalid."""
     try:
         value, end = decode_json(text, start)
     except ValueError as error:

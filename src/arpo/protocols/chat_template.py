@@ -1,6 +1,6 @@
-r"""Tool calls as the model's own chat template has them: the calls as JSON, the results as messages of their own.
+r"""Tool calls in the model's chat template: calls as JSON, results as separate messages.
 
-With the template of Qwen one trajectory reads, behind the prompt that shows the tools' schemas,
+With Qwen's template a trajectory reads, after the prompt that shows the tools' schemas,
 
     <think> ... </think>
     <tool_call>
@@ -13,15 +13,15 @@ With the template of Qwen one trajectory reads, behind the prompt that shows the
     <|im_start|>assistant
     <think> ... </think> She was born in \boxed{Kelford}.<|im_end|>
 
-A turn ends with an end-of-sequence token, which is sampled; an observation is what the template writes between that token and
-the policy's next; where the environment speaks as the user, it is a message of the user. A turn without a call is the answer,
-unless the environment goes on. What was sampled is never rendered or encoded again.
+A turn ends with a sampled end-of-sequence token. An observation is the template's text between that token and the policy's next
+turn, around messages of the tools or of the user. A turn without a call is the answer, unless the environment goes on. Sampled
+text is never rendered or encoded again.
 
-Format faults, as `Parse.faults` names them, besides those of `reasoning` and `call_formats`:
+Format faults in `Parse.faults`, besides those of `reasoning` and `call_formats`:
 
 | fault | the completion |
 |---|---|
-| `cut_off` | was ended by a token limit: it makes no call and is no answer |
+| `cut_off` | was ended by a token limit: it makes no call and is not an answer |
 | `empty_answer` | holds neither a call nor text outside its reasoning |
 | `answer_without_box` | is an answer without `\boxed{...}` |
 """
@@ -45,7 +45,7 @@ FORMATS: dict[str, CallFormat] = {"hermes": HermesFormat(), "llama3_json": Llama
 
 
 class ChatProtocol:
-    """Tools through the chat template; see the module for the form and the faults. Stateless."""
+    """Tools through the chat template; the module describes the format and the faults. Stateless."""
 
     stop_strings: tuple[str, ...] = ()
 
@@ -55,25 +55,25 @@ class ChatProtocol:
         config: HermesProtocolConfig | Llama3ProtocolConfig,
         schemas: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
-        """Learn from the template how turns are told apart, and make sure that it can carry the protocol.
+        """Learn the template's text between turns, and check that the template can carry the protocol.
 
         Args:
-            tokenizer: The policy's.
-            config: The protocol's; its `type` decides the format of the calls.
-            schemas: JSON schema of the arguments of every tool in `config.tools`, its `description` that of the tool. What
-                control tokens they write is defused.
+            tokenizer: Tokenizer of the policy.
+            config: Configuration of the protocol; its `type` selects the format of the calls.
+            schemas: JSON schema of the arguments of each tool in `config.tools`, with the tool's description as its
+                `description`. Control tokens in them are defused.
 
         Raises:
             ConfigError: the schema of a tool is missing.
-            ModelError: the chat template is missing or does not show the tools, writes calls in another format, rewrites
+            ModelError: the chat template is missing, does not show the tools, writes calls in another format, rewrites
                 earlier turns, or ends a turn with a token that does not end a generation; or a marker of the format does not
                 survive encoding and decoding.
         """
         missing = [name for name in config.tools if name not in schemas]
         if missing:
             raise ConfigError(
-                f"protocol.tools names {missing[0]!r}, whose schema is not known; give the tool its section below `tools`, "
-                "or leave it out"
+                f"protocol.tools names {missing[0]!r}, whose schema is unknown; add the tool's section below `tools`, "
+                "or remove the name"
             )
         self._tokenizer = tokenizer
         self._config = config
@@ -86,7 +86,7 @@ class ChatProtocol:
         self.turn_end = self._turns.end
 
     def encode_prompt(self, task: Task) -> list[int]:
-        """Token ids of the chat up to where the policy begins; the system message is the task's own when it brings one."""
+        """Token ids of the chat, up to the policy's turn; a task's system message replaces the configured one."""
         messages = task.messages
         if self._system_prompt and messages[0].role != "system":
             messages = (Message(role="system", content=self._system_prompt), *messages)
@@ -94,7 +94,7 @@ class ChatProtocol:
         return self._tokenizer.encode_markup(self._tokenizer.render_chat(chat, self._tools, self._config.template_arguments))
 
     def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
-        """Read one completion: its calls, or its answer when it makes none, and its format faults."""
+        """Parse one completion: its calls, or its answer when it makes none, and its format faults."""
         thoughts, text, faults = split_reasoning(completion)
         if is_truncated:
             return Parse(num_think_blocks=thoughts, faults=(*faults, "cut_off"))
@@ -110,20 +110,20 @@ class ChatProtocol:
         return Parse(answer=answer, num_think_blocks=thoughts, faults=tuple(faults))
 
     def encode_observation(self, *observations: Observation) -> list[int]:
-        """Token ids of what the template writes between the end of a turn and the policy's next, observations in order.
+        """Token ids of the template's text between two turns of the policy, with the observations in order.
 
-        Each is a message of its role, `tool` or `user`. No id of its content is an added token, and no marker of the format can
-        be read in it: `</tool_response>` becomes `&lt;/tool_response>`.
+        Each observation is a message of its role, `tool` or `user`. Its content holds no added token and no marker of the
+        format: `</tool_response>` becomes `&lt;/tool_response>`.
 
         Raises:
             ModelError: the template cannot carry messages of these roles.
         """
-        between = self._turns.between(tuple(said.role for said in observations))
+        between = self._turns.between(tuple(observation.role for observation in observations))
         encode = self._tokenizer.encode_markup
         ids: list[int] = []
-        for before, write, said in zip(between.before, between.write, observations, strict=True):
+        for before, write, observation in zip(between.before, between.write, observations, strict=True):
             ids += encode(before)
-            ids += encode_escaped(self._tokenizer, write(said.content), self._markers)
+            ids += encode_escaped(self._tokenizer, write(observation.content), self._markers)
         return ids + encode(between.after)
 
 
@@ -134,7 +134,7 @@ def _as_function(name: str, schema: Mapping[str, Any], tokenizer: PolicyTokenize
 
 
 def _defused(value: Any, tokenizer: PolicyTokenizer) -> Any:
-    """JSON data with every text in it defused."""
+    """JSON data with every string defused."""
     if isinstance(value, str):
         return tokenizer.defuse(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""How protocols are configured."""
+"""Configuration of protocols."""
 
 import re
 from typing import Annotated, Any, Literal, Self, cast
@@ -22,12 +22,12 @@ class TagProtocolConfig(Config):
     tools: tuple[str, ...] = DEFAULT_TOOLS
     """Names of the tools the model may call; each is a tag. Empty: the model reasons and answers without tools."""
     arguments: dict[str, str] = Field(default_factory=dict)
-    """Name of the argument that the text inside a tool's tag fills, by tool. Where this says nothing it is `query` for
-    `search`, `code` for `python`, and for any other tool its only argument or the only one it requires; a tool that requires
-    several takes a JSON object of arguments inside its tag."""
+    """Argument that the text inside a tool's tag fills, by tool. The default is `query` for `search`, `code` for `python`, and
+    the only argument or the only required one for any other tool; a tool that requires several takes a JSON object of
+    arguments inside its tag."""
     system_prompt: str = "paper"
-    """System message of tasks that bring none: the name of a packaged text that explains the tags and their tools (`paper`,
-    `react`, `search_o1`; `direct` without tools); empty means no system message; anything else is used as it is."""
+    """System message of tasks without one: the name of a packaged text that explains the tags and their tools (`paper`,
+    `react`, `search_o1`; `direct` without tools); empty: no system message; anything else is the text itself."""
 
     @model_validator(mode="after")
     def _check_tools(self) -> Self:
@@ -45,20 +45,20 @@ class TagProtocolConfig(Config):
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Every tag of the protocol, opening and closing: `("<think>", "</think>", "<answer>", ...)`."""
+        """All opening and closing tags of the protocol: `("<think>", "</think>", "<answer>", ...)`."""
         return tuple(tag for name in (*RESERVED_TAGS, *self.tools) for tag in (f"<{name}>", f"</{name}>"))
 
 
 class ChatProtocolConfig(Config):
-    """What the protocols that use the model's own chat template share."""
+    """Common keys of the protocols that use the model's chat template."""
 
     tools: tuple[str, ...] = DEFAULT_TOOLS
     """Names of the tools whose schemas the prompt shows. Empty: the model reasons and answers without tools."""
     system_prompt: str = "default"
-    """System message of tasks that bring none: `default` is the packaged text; empty means that the template decides; anything
-    else is used as it is."""
+    """System message of tasks without one: `default`: the packaged text; empty: the template decides; anything else is the
+    text itself."""
     template_arguments: dict[str, bool | int | str] = Field(default_factory=dict)
-    """Values the chat template may ask for, e.g. `{enable_thinking = false}`."""
+    """Variables of the chat template, e.g. `{enable_thinking = false}`."""
 
     @model_validator(mode="after")
     def _check_tools(self) -> Self:
@@ -70,19 +70,19 @@ class ChatProtocolConfig(Config):
 
 
 class HermesProtocolConfig(ChatProtocolConfig):
-    """Calls as the chat templates of Hermes and Qwen have them: `<tool_call>{"name": ..., "arguments": ...}</tool_call>`."""
+    """Calls in the format of Hermes and Qwen: `<tool_call>{"name": ..., "arguments": ...}</tool_call>`."""
 
     type: Literal["hermes"] = "hermes"
     """`hermes`: JSON between `<tool_call>` and `</tool_call>`, any number of them in a turn."""
 
 
 class Llama3ProtocolConfig(ChatProtocolConfig):
-    """Calls as the chat template of Llama 3 has them: a turn that is `{"name": ..., "parameters": ...}`."""
+    """Calls in the format of Llama 3: a turn that is `{"name": ..., "parameters": ...}`."""
 
     type: Literal["llama3_json"] = "llama3_json"
     """`llama3_json`: a turn of JSON objects, several separated by `;`."""
     template_arguments: dict[str, bool | int | str] = Field(default_factory=lambda: {"date_string": "26 Jul 2024"})
-    """Values the chat template may ask for. Llama's prints a date: a fixed one, its own default, keeps runs repeatable."""
+    """Variables of the chat template. Llama's template prints a date; its default date keeps runs repeatable."""
 
 
 def _tags_by_default(section: Any) -> Any:

@@ -1,6 +1,6 @@
-"""The policy's tokenizer: text to ids and back, with text from outside kept apart from the markup we write.
+"""The policy's tokenizer, which encodes text from outside separately from the protocol's markup.
 
-It stands on `tokenizer.json` alone (the `tokenizers` library), so that it needs neither torch nor a model class.
+It needs only `tokenizer.json` (the `tokenizers` library), neither torch nor a model class.
 """
 
 import json
@@ -21,7 +21,7 @@ from arpo.types import Message
 
 TEMPLATE_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 CUT_MARK = " [cut]"
-"""Stands at the end of a text that was cut to a number of tokens."""
+"""End of a text that was cut to a number of tokens."""
 
 
 class PolicyTokenizer:
@@ -44,13 +44,13 @@ class PolicyTokenizer:
         """Wrap a tokenizer; `load` finds the other arguments in a model directory.
 
         Args:
-            tokenizer: The tokenizer as `tokenizer.json` describes it; its padding and truncation are not used.
+            tokenizer: The tokenizer of `tokenizer.json`; its padding and truncation are disabled.
             eos_ids: Ids that end a generation.
-            chat_template: Jinja source; None means the plain form of `encode_chat`.
-            special_tokens: Texts the template may ask for by name, e.g. `{"bos_token": "<|begin_of_text|>"}`.
+            chat_template: Jinja source; None selects the plain form of `encode_chat`.
+            special_tokens: Variables of the template, e.g. `{"bos_token": "<|begin_of_text|>"}`.
 
         Raises:
-            ModelError: the tokenizer is no BPE.
+            ModelError: the tokenizer's model is not BPE.
         """
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -59,7 +59,7 @@ class PolicyTokenizer:
         self._chat_template = chat_template
         self._special_tokens = dict(special_tokens)
         self.eos_ids = frozenset(eos_ids)
-        """Any of these ends a completion."""
+        """Ids of which any ends a completion."""
         self.vocab_size: int = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         """One more than the largest id; a model needs at least as many embeddings."""
 
@@ -95,45 +95,43 @@ class PolicyTokenizer:
         return policy
 
     def encode_markup(self, text: str) -> list[int]:
-        """Ids of text we or the model wrote: added tokens may arise, a beginning-of-sequence token is never put before it."""
+        """Ids of the protocol's or the model's text: they may hold added tokens, never a beginning-of-sequence token."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def encode_untrusted(self, text: str) -> list[int]:
-        """Ids of text from outside: it is read as characters only, so neither special nor other added tokens can arise."""
+        """Ids of text from outside, read as plain characters: they never hold special or other added tokens."""
         return self._plain.encode(text, add_special_tokens=False).ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of some ids, special tokens included, with no clean-up; a character cut in half shows as U+FFFD."""
+        """The text of token ids, special tokens included, without clean-up; a partial character shows as U+FFFD."""
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=False)
 
     def cut(self, text: str, max_tokens: int) -> tuple[str, bool]:
-        """The text cut at a token boundary to at most `max_tokens` tokens of untrusted text, and whether it had to be.
+        """The text cut at a token boundary to at most `max_tokens` tokens of untrusted text, and True when it had to be cut.
 
-        A text that was cut ends with `CUT_MARK`, which counts; where there is no room for more, the mark is all that is left.
+        A cut text ends with `CUT_MARK`, which counts; without room for more, only the mark is left.
         """
-        # this much has more than max_tokens tokens for sure, so the rest of a huge text need not be read
+        # This much text has more than max_tokens tokens, so the rest of a huge text need not be read.
         encoding = self._plain.encode(text[: (max_tokens + 1) * self._most_characters], add_special_tokens=False)
         if len(encoding.ids) <= max_tokens:
             return text, False
-        kept = max(0, max_tokens - len(self.encode_untrusted(CUT_MARK)))
-        # a token may stand for a part of a character: the start of the first token left out never splits one
-        while kept > 0:
-            short = text[: encoding.offsets[kept][0]].rstrip() + CUT_MARK
+        # A token may be a part of a character; the start of the first removed token never splits one.
+        for num_tokens in range(max_tokens - len(self.encode_untrusted(CUT_MARK)), 0, -1):
+            short = text[: encoding.offsets[num_tokens][0]].rstrip() + CUT_MARK
             if len(self.encode_untrusted(short)) <= max_tokens:
                 return short, True
-            kept -= 1
         return CUT_MARK, True
 
     @cached_property
     def _most_characters(self) -> int:
-        """More characters than any token stands for; twice its length, as a normaliser may join characters before."""
+        """More characters than any token covers: twice the longest token, as a normaliser may join characters."""
         return 2 * max(map(len, self._plain.get_vocab()))
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of a whole prompt: the messages in the model's chat template, up to where the policy begins to write.
+        """Ids of a prompt: the messages in the model's chat template, up to the policy's turn.
 
-        A model without a template gets a plain form: its beginning-of-sequence token if it has one, then `System: ...`,
-        `User: ...`, each with an empty line behind it, and `Assistant:` at the end.
+        Without a template the form is plain: the beginning-of-sequence token if there is one, then `System: ...`,
+        `User: ...`, each followed by an empty line, and `Assistant:` at the end.
 
         Raises:
             ModelError: the template refuses these messages.
@@ -149,15 +147,14 @@ class PolicyTokenizer:
         tools: Sequence[Mapping[str, Any]] = (),
         arguments: Mapping[str, Any] = MappingProxyType({}),
     ) -> str:
-        """What the chat template writes for messages and tools, up to where the policy begins.
+        """The text of the chat template for messages and tools, up to the policy's turn.
 
-        A template that opens a reasoning block for the policy (`<think>` at the very end) has that opening taken off, since the
-        protocol lets the policy write it.
+        A `<think>` at the very end is removed, as the protocol lets the policy open its reasoning block.
 
         Args:
-            messages: With `role` and `content`, and whatever else the template reads.
-            tools: As `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`.
-            arguments: Further values the template may ask for.
+            messages: Messages with `role`, `content` and further keys that the template reads.
+            tools: Tools as `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`.
+            arguments: Further variables of the template.
 
         Raises:
             ModelError: there is no template, or it refuses these messages.
@@ -180,19 +177,19 @@ class PolicyTokenizer:
         return tuple(sorted((self.decode([index]) for index in self.eos_ids), key=len, reverse=True))
 
     def defuse(self, text: str) -> str:
-        """The text with a blank put into every added token's text, so that none arises when it is encoded as markup.
+        """The text with a blank in the text of each added token, so that its markup encoding holds none.
 
-        It is for text from outside that a chat template has to print, such as a tool's description: `<|im_end|>` becomes
-        `< |im_end|>`. Added tokens of blanks alone are left, as they control nothing.
+        It is for text from outside that a chat template prints, such as a tool's description: `<|im_end|>` becomes
+        `< |im_end|>`. Added tokens of blanks stay, as they control nothing.
 
         Raises:
-            ModelError: the tokenizer makes an added token all the same, by its normalisation.
+            ModelError: the tokenizer's normalisation makes an added token all the same.
         """
         texts, ids = self._control_tokens
         while texts is not None and texts.search(text):
             text = texts.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text)
         if ids.intersection(self.encode_markup(text)):
-            raise ModelError(f"tokenizer: the text {text!r:.200} from outside becomes a control token; leave its tool out")
+            raise ModelError(f"tokenizer: the text {text!r:.200} from outside becomes a control token; remove its tool")
         return text
 
     @cached_property
@@ -206,25 +203,25 @@ class PolicyTokenizer:
         return re.compile("|".join(map(re.escape, texts))) if texts else None, frozenset(added.values())
 
     def check_round_trip(self, texts: Iterable[str]) -> None:
-        """Make sure that each text, encoded between two other pieces of text, is decoded to itself.
+        """Check that each text, encoded between two others, decodes to itself.
 
         Raises:
-            ModelError: one does not come back; the message names it and what came back.
+            ModelError: a text decodes to another one; the message shows both.
         """
         before, after = self.encode_markup("a"), self.encode_markup("b")
         for text in texts:
             for encode in (self.encode_markup, self.encode_untrusted):
-                read = self.decode([*before, *encode(text), *after])
-                if read != f"a{text}b":
+                decoded = self.decode([*before, *encode(text), *after])
+                if decoded != f"a{text}b":
                     raise ModelError(
-                        f"tokenizer: {text!r} between 'a' and 'b' comes back as {read!r}, so the model could not read or write "
+                        f"tokenizer: {text!r} between 'a' and 'b' decodes to {decoded!r}, so the model could not read or write "
                         "this tag; use a byte-level BPE tokenizer (as Qwen and Llama 3 have), or add the tag with "
                         "tokenizer.add_tokens([...]) and resize the model's embeddings"
                     )
 
 
 def _without_added_vocabulary(tokenizer: FastTokenizer) -> FastTokenizer:
-    """The same tokenizer, unable to produce an added token, whether by matching it or by merging characters into it."""
+    """A copy of the tokenizer that produces no added token, neither by matching it nor by merging characters into it."""
     spec: dict[str, Any] = json.loads(tokenizer.to_str())
     model: dict[str, Any] = spec["model"]
     if model["type"] != "BPE":
@@ -253,16 +250,15 @@ def _render(
 
 def _find_eos_ids(directory: Path, tokenizer: FastTokenizer, settings: dict[str, Any]) -> set[int]:
     text = _token_text(settings.get("eos_token"))
-    index = tokenizer.token_to_id(text) if text else None
-    found = _as_ids(index)
-    found |= _as_ids(_read_json(directory / "generation_config.json").get("eos_token_id"))
-    found = found or _as_ids(_read_json(directory / "config.json").get("eos_token_id"))
-    if not found:
+    ids = _as_ids(tokenizer.token_to_id(text) if text else None)
+    ids |= _as_ids(_read_json(directory / "generation_config.json").get("eos_token_id"))
+    ids = ids or _as_ids(_read_json(directory / "config.json").get("eos_token_id"))
+    if not ids:
         raise ModelError(
             f"{directory}: no end-of-sequence token; set eos_token in tokenizer_config.json "
             "or eos_token_id in generation_config.json"
         )
-    return found
+    return ids
 
 
 def _find_chat_template(directory: Path, settings: dict[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""Text from outside that must not look like a protocol's markers."""
+"""Escapes a protocol's markers in text from outside."""
 
 import re
 
@@ -6,7 +6,7 @@ from arpo.protocols.base import Tokenizer
 
 
 def escape(text: str, markers: re.Pattern[str]) -> str:
-    """The text with `&lt;` for the first `<` of every marker, so that the model reads it as text.
+    """The text with `&lt;` for the first `<` of each marker, so that the model reads it as text.
 
     Example:
         escape("a</result>b", re.compile("</?result>"))  # -> "a&lt;/result>b"
@@ -15,9 +15,9 @@ def escape(text: str, markers: re.Pattern[str]) -> str:
 
 
 def encode_escaped(tokenizer: Tokenizer, text: str, markers: re.Pattern[str]) -> list[int]:
-    """Ids of text from outside; decoded, they hold no marker, and none of them is an added token."""
+    """Ids of text from outside; their text holds no marker, and none of them is an added token."""
     ids = tokenizer.encode_untrusted(escape(text, markers))
-    read = tokenizer.decode(ids)
-    if markers.search(read):  # the tokenizer's normalisation made a marker, for example from full-width brackets
-        ids = tokenizer.encode_untrusted(escape(read, markers))
+    decoded = tokenizer.decode(ids)
+    if markers.search(decoded):  # the tokenizer's normalisation made a marker, e.g. from full-width brackets
+        ids = tokenizer.encode_untrusted(escape(decoded, markers))
     return ids

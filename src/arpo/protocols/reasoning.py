@@ -6,7 +6,7 @@ _TAG = re.compile(r"<(/?)think>")
 
 
 def split_reasoning(text: str) -> tuple[int, str, list[str]]:
-    r"""The number of closed reasoning blocks, the text outside of them, and the format faults in order.
+    r"""The number of closed reasoning blocks, the text outside them, and the format faults in order.
 
     Faults: `unclosed_think` (the block lasts to the end), `unopened_think`, `nested_tag` (a block in a block), `empty_think`.
 

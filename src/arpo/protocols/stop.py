@@ -1,10 +1,10 @@
-"""Where a completion ends."""
+"""Finds the end of a completion."""
 
 from collections.abc import Iterable
 
 
 def split_at_stop(text: str, stop_strings: Iterable[str]) -> tuple[str, str]:
-    """The text up to and including the stop string that is complete first, and the rest; the rest is empty when there is none.
+    """The text up to and including the stop string that ends first, and the rest; without a stop string the rest is empty.
 
     Example:
         split_at_stop("<search> a </search> b", ["</search>", "</answer>"])  # -> ("<search> a </search>", " b")

@@ -1,4 +1,4 @@
-"""JSON as a model wrote it, read so strictly that everything behind can rely on it."""
+"""Strict parser of a model's JSON."""
 
 import json
 import math
@@ -8,13 +8,13 @@ MAX_DEPTH = 32
 
 
 def decode_json(text: str, start: int = 0) -> tuple[Any, int]:
-    """The JSON value that begins at `start`, blanks before it skipped, and where it ends.
+    """The JSON value after blanks at `start`, and its end.
 
-    Refused though Python reads it: `NaN` and infinities, numbers too large for a float, half a surrogate pair, and more than
-    32 levels; none of these could be written to a file and read again.
+    Unlike Python's parser it refuses `NaN` and infinities, numbers too large for a float, lone surrogates, and more than 32
+    levels: such values do not survive a file.
 
     Raises:
-        ValueError: there is none; the message says why, in words for the model.
+        ValueError: there is no valid value; the message tells the model why.
 
     Example:
         decode_json('{"a": 1} rest')  # -> ({"a": 1}, 8)

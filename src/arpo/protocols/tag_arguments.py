@@ -1,4 +1,4 @@
-"""What stands inside a tool's tag: its one argument as text, a JSON object of arguments, or nothing."""
+"""The text inside a tool's tag: one argument as text, a JSON object of arguments, or nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,42 +12,43 @@ from arpo.types import ToolCall
 
 @dataclass(slots=True, frozen=True)
 class TagArguments:
-    """How the text inside one tool's tag becomes arguments."""
+    """Reads the text inside one tool's tag as arguments."""
 
     tool: str
+    """Name of the tool."""
     argument: str | None
-    """The argument the text fills; None: the text is a JSON object of arguments."""
+    """Argument that the text fills; None: the text is a JSON object of arguments."""
     schema: Mapping[str, Any] | None
-    """Of the arguments; None when it is not known."""
+    """JSON schema of the arguments; None when it is unknown."""
 
     @classmethod
     def of(cls, tool: str, config: TagProtocolConfig, schema: Mapping[str, Any] | None) -> Self:
-        """What the configuration says, else the usual argument, else the only one, else the only required one, else JSON.
+        """The configured argument, else the default one, else the only one, else the only required one, else JSON.
 
         Raises:
-            ConfigError: the configuration names an argument the schema does not have.
+            ConfigError: the schema lacks the configured argument.
         """
-        usual = DEFAULT_ARGUMENTS.get(tool)
+        configured, default = config.arguments.get(tool), DEFAULT_ARGUMENTS.get(tool)
         if schema is None:
-            return cls(tool, config.arguments.get(tool) or usual or "input", None)
+            return cls(tool, configured or default or "input", None)
         properties = list(schema.get("properties", {}))
-        required = list(schema.get("required", ()))
-        named = config.arguments.get(tool)
-        if named is not None and named not in properties:
-            raise ConfigError(f"protocol.arguments.{tool} = {named!r}: the tool's arguments are {properties}; name one of them")
-        if usual in properties:
-            return cls(tool, named or usual, schema)
-        alone = properties if len(properties) == 1 else required
-        return cls(tool, named or (alone[0] if len(alone) == 1 else None), schema)
+        if configured is not None and configured not in properties:
+            raise ConfigError(
+                f"protocol.arguments.{tool} = {configured!r}: the tool's arguments are {properties}; name one of them"
+            )
+        if default not in properties:
+            candidates = properties if len(properties) == 1 else list(schema.get("required", ()))
+            default = candidates[0] if len(candidates) == 1 else None
+        return cls(tool, configured or default, schema)
 
     @property
     def has_schema(self) -> bool:
-        """Whether the tool can be explained."""
+        """True when the schema is known, so that the prompt can explain the tool."""
         return self.schema is not None
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing stands inside the tag, as the tool has no arguments."""
+        """True when the tag is empty, as the tool has no arguments."""
         return self.argument is None and not self._properties
 
     @property
@@ -64,7 +65,7 @@ class TagArguments:
         return f"{tags} what stands between them is a JSON object with {arguments}.{about}"
 
     def read(self, text: str) -> ToolCall | None:
-        """The call that the text inside the tag makes; None for an empty tag of a tool that has arguments."""
+        """The call of the text inside the tag; None for an empty tag of a tool with arguments."""
         if self.is_empty and not text:
             return ToolCall(name=self.tool, arguments={})
         if not text:
@@ -82,7 +83,7 @@ class TagArguments:
         return ToolCall(name=self.tool, arguments=cast(dict[str, Any], value))
 
     def _read_text(self, argument: str, text: str) -> ToolCall:
-        """The text itself where the schema takes a text, else the JSON value it is, if it is one."""
+        """The call with the text when the schema takes a string, else with the text's JSON value, if it is valid."""
         kinds = self._properties.get(argument, {}).get("type", "string")
         value: Any = text
         if "string" not in ([kinds] if isinstance(kinds, str) else kinds):
@@ -90,7 +91,7 @@ class TagArguments:
                 value, end = decode_json(text)
                 value = value if end == len(text) else text
             except ValueError:
-                pass  # the tool says what it wants instead
+                pass  # the tool explains what it takes instead
         return ToolCall(name=self.tool, arguments={argument: value})
 
     def _malformed(self, reason: str) -> ToolCall:

@@ -1,16 +1,15 @@
 r"""The tag protocol of the papers: reasoning, tool calls, results and the answer as tags in plain text.
 
-One trajectory reads
+A trajectory reads
 
     <think> ... </think> <search> Ada Moor born </search> <result>
     ...
     </result> <think> ... </think> <answer> \boxed{Kelford} </answer>
 
-Each completion ends with a call or the answer, because sampling stops there; what stands between `<result>` and `</result>`
-comes from the tool and is never sampled. Where the environment speaks as the user, its words stand between `<user>` and
-`</user>` in the same way.
+Sampling stops at a call or the answer. The text between `<result>` and `</result>` comes from the tool and is never sampled,
+like the user's text between `<user>` and `</user>`.
 
-Format faults, as `Parse.faults` names them:
+Format faults in `Parse.faults`:
 
 | fault | the completion holds |
 |---|---|
@@ -20,11 +19,11 @@ Format faults, as `Parse.faults` names them:
 | `result_by_model` | `<result>` or `</result>`, which only the environment may write |
 | `empty_think`, `empty_call`, `empty_answer` | a block with nothing in it |
 | `answer_without_box` | an answer without `\boxed{...}` |
-| `malformed_call` | a call whose arguments should be a JSON object and are none |
+| `malformed_call` | a call whose arguments must be a JSON object and are not |
 
-What stands inside a tool's tag is its one argument as text, whatever tags it could be mistaken for aside; a tool that requires
-several takes `<fetch> {"url": "...", "page": 2} </fetch>`, a tool without arguments an empty tag. `TagProtocolConfig.arguments`
-says otherwise where that is wanted.
+The text inside a tool's tag is its one argument, and may not hold a tag of the protocol. A tool that requires several arguments
+takes `<fetch> {"url": "...", "page": 2} </fetch>`, a tool without arguments an empty tag. `TagProtocolConfig.arguments` can
+select another argument.
 """
 
 import re
@@ -49,7 +48,7 @@ USER_CLOSING = "\n</user>"
 
 
 class TagProtocol:
-    """Tools as tags; see the module for the form and the faults. Stateless.
+    """Tools as tags; the module describes the format and the faults. Stateless.
 
     Example:
         protocol = TagProtocol(tokenizer, TagProtocolConfig())
@@ -68,15 +67,15 @@ class TagProtocol:
         """Check that the tokenizer can carry the tags.
 
         Args:
-            tokenizer: The policy's.
-            config: The tags.
-            schemas: JSON schema of the arguments of tools, by name, its `description` that of the tool. They say what stands
-                inside a tool's tag, and the packaged system message explains by them the tools it does not know.
+            tokenizer: Tokenizer of the policy.
+            config: Configuration of the tags.
+            schemas: JSON schema of the arguments of each tool, with the tool's description as its `description`. They decide
+                the text inside a tool's tag, and explain in a packaged system message the tools it does not know.
 
         Raises:
             ModelError: a tag does not survive encoding and decoding.
-            ConfigError: a packaged `system_prompt` with a tool that neither its text nor a schema explains; `arguments`
-                names an argument the tool's schema does not have.
+            ConfigError: neither the packaged `system_prompt` nor a schema explains a tool; a tool's schema lacks the argument
+                that `arguments` names.
         """
         self._tokenizer = tokenizer
         self._arguments = {name: TagArguments.of(name, config, schemas.get(name)) for name in config.tools}
@@ -84,23 +83,22 @@ class TagProtocol:
         self._tag = re.compile(f"<(/?)({names})>")
         self._tag_or_user = re.compile(f"</?(?:{names}|user)>")
         self.stop_strings: tuple[str, ...] = tuple(f"</{name}>" for name in (*config.tools, "answer"))
-        """A call or the answer ends a completion."""
+        """Closing tags of the calls and the answer, which end a completion."""
         tokenizer.check_round_trip((*config.tags, RESULT_OPENING, RESULT_CLOSING))
         self._system_prompt = self._explain(config)
 
     def encode_prompt(self, task: Task) -> list[int]:
-        """Token ids of the chat up to where the policy begins; the system message is the task's own when it brings one."""
+        """Token ids of the chat, up to the policy's turn; a task's system message replaces the configured one."""
         messages = task.messages
         if self._system_prompt and messages[0].role != "system":
             messages = (Message(role="system", content=self._system_prompt), *messages)
         return self._tokenizer.encode_chat(messages)
 
     def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
-        """Read one completion: its call or answer, and its format faults.
+        """Parse one completion: its call or answer, and its format faults.
 
-        Text after the first stop string is ignored: the token that completed it may carry more. A call is one only when it
-        stands outside a reasoning block and holds no tag. Whether a limit cut the completion need not be told, as a call or an
-        answer ends with its tag.
+        Text after the first stop string is ignored: its last token may carry more. A call counts only outside a reasoning
+        block and without a tag in it. `is_truncated` has no effect: a call or an answer ends with its tag.
         """
         text, _ = split_at_stop(completion, self.stop_strings)
         blocks, faults = self._read_blocks(text)
@@ -116,17 +114,16 @@ class TagProtocol:
         return Parse(calls=(call,) if call is not None else (), answer=answer, num_think_blocks=thoughts, faults=tuple(faults))
 
     def encode_observation(self, *observations: Observation) -> list[int]:
-        """Token ids of ` <result>`, the content, `</result>` for each result; decoded, a content holds no protocol tag.
+        """Token ids of ` <result>`, the content, `</result>` for each result, or of ` <user>` and `</user>` for the user.
 
-        What the user says stands between ` <user>` and `</user>`. A tag in the content is written with `&lt;`, so that the
-        model reads it as text: `</result>` becomes `&lt;/result>`.
+        The content holds no protocol tag: `</result>` becomes `&lt;/result>`, which the model reads as text.
         """
         ids: list[int] = []
-        for said in observations:
-            is_user = said.role == "user"
+        for observation in observations:
+            is_user = observation.role == "user"
             opening, closing = (USER_OPENING, USER_CLOSING) if is_user else (RESULT_OPENING, RESULT_CLOSING)
             ids += self._tokenizer.encode_markup(opening)
-            ids += encode_escaped(self._tokenizer, said.content, self._tag_or_user if is_user else self._tag)
+            ids += encode_escaped(self._tokenizer, observation.content, self._tag_or_user if is_user else self._tag)
             ids += self._tokenizer.encode_markup(closing)
         return ids
 
@@ -142,18 +139,18 @@ class TagProtocol:
         if missing or bool(config.tools) != bool(known):
             raise ConfigError(
                 f"protocol.system_prompt = {prompt!r} explains the tools {sorted(known)}, but protocol.tools = "
-                f"{list(config.tools)}; give your own text, or an empty one when every task brings its system message"
+                f"{list(config.tools)}; give your own text, or an empty one when every task has a system message"
             )
         if not known:
             return "\n".join(lines)
-        told = [known[name] for name in known if name in config.tools]
-        told += [self._plain(self._arguments[name].explanation) for name in config.tools if name not in known]
+        explanations = [known[name] for name in known if name in config.tools]
+        explanations += [self._plain(self._arguments[name].explanation) for name in config.tools if name not in known]
         first = min(lines.index(line) for line in known.values())
         rest = [line for line in lines if line not in known.values()]
-        return "\n".join([*rest[:first], *told, *rest[first:]])
+        return "\n".join([*rest[:first], *explanations, *rest[first:]])
 
     def _plain(self, line: str) -> str:
-        """A tool's line, whose own tags stand at its beginning; what its server wrote behind them brings no tag or token."""
+        """A tool's line, without tags and control tokens in the text after its own tags."""
         tags, colon, words = line.partition(": ")
         return tags + colon + self._tokenizer.defuse(escape(words, self._tag))
 

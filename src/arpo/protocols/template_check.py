@@ -1,7 +1,7 @@
-"""What stands between the turns of a chat template, learned by rendering marked conversations once, and checked.
+"""Learns the text of a chat template between turns by rendering marked conversations, and checks the template.
 
-A policy sees its own tokens and the template's text between them, never a conversation rendered anew. That is the conversation
-the template would have written only if the template leaves earlier turns alone; `learn_turns` makes sure.
+A policy sees its sampled tokens and the template's text between them, never a conversation rendered anew. The two are equal
+only if the template never rewrites earlier turns, which `learn_turns` checks.
 """
 
 import json
@@ -30,66 +30,66 @@ _ADVICE = "use the template the model was trained with tools in, or agent.protoc
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Between:
-    """The text of a chat template between two turns of the policy, around some messages."""
+    """The text of a chat template between two turns of the policy, around messages."""
 
     roles: tuple[Speaker, ...]
-    """Of the messages."""
+    """Roles of the messages."""
     before: tuple[str, ...]
-    """Before each message; the first begins behind the end of the turn: a line break, `<|im_start|>user`, `<tool_response>`."""
+    """Text before each message, the first from the end of the turn on: a line break, `<|im_start|>user`, `<tool_response>`."""
     write: tuple[Callable[[str], str], ...]
     """How the template writes each message's text: as it is, trimmed, or as the inside of a JSON string."""
     after: str
-    """From the last message to where the policy begins."""
+    """Text from the last message to the policy's turn."""
 
     def text(self, *messages: str) -> str:
-        """The whole of it."""
+        """The whole text, with messages of the roles."""
         parts = zip(self.before, self.write, messages, strict=True)
         return "".join(before + write(message) for before, write, message in parts) + self.after
 
 
 class _Conversation:
-    """Renders a fixed question with some turns behind it."""
+    """Renders a fixed question and turns after it."""
 
     def __init__(self, tokenizer: PolicyTokenizer, tools: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]) -> None:
         self._tokenizer, self._tools, self._arguments = tokenizer, tools, arguments
         self.start = self.render()
 
     def render(self, *turns: Mapping[str, Any]) -> str:
-        """The text up to where the policy would go on."""
+        """The text up to the policy's next turn."""
         return self._tokenizer.render_chat([_message("user", "Question"), *turns], self._tools, self._arguments)
 
-    def behind_start(self, *turns: Mapping[str, Any]) -> str:
-        """The text of the turns; an empty reasoning block before a turn of the policy does not count.
+    def after_start(self, *turns: Mapping[str, Any]) -> str:
+        """The text of the turns, without empty reasoning blocks before turns of the policy.
 
-        Some templates write one only where the policy goes on, others only before turns that are past.
+        Some templates write such a block only before the policy's next turn, others only before past turns.
 
         Raises:
-            ModelError: the template rewrites what stands before them.
+            ModelError: the template rewrites the text before the turns.
         """
         text = self.render(*turns)
         start = _EMPTY_REASONING_AT_END.sub("", self.start)
         if not text.startswith(start):
             raise ModelError(
-                f"chat template: it does not keep a prompt as it was once turns follow: {start[-80:]!r} is not in "
+                f"chat template: it rewrites a prompt once turns follow: {start[-80:]!r} is not in "
                 f"{text[: len(start) + 40][-120:]!r}; {_ADVICE}"
             )
         return _EMPTY_REASONING_BEFORE_CALL.sub("", text[len(start) :])
 
 
 class Turns:
-    """What stands between turns, learned from the template when first asked for; `learn_turns` makes it."""
+    """The text between turns, learned from the template on first use; `learn_turns` makes it."""
 
     def __init__(self, conversation: _Conversation, end: str) -> None:
         self.end = end
-        """The token that ends a turn of the policy, sampled by it: `<|im_end|>`."""
+        """The sampled token that ends a turn of the policy: `<|im_end|>`."""
         self._conversation = conversation
         self._known: dict[tuple[Speaker, ...], Between] = {}
 
     def between(self, roles: tuple[Speaker, ...]) -> Between:
-        """What stands between two turns of the policy around messages of these roles.
+        """The text between two turns of the policy around messages of these roles.
 
         Raises:
-            ModelError: the template refuses such messages, alters their text, or writes earlier turns otherwise behind them.
+            ModelError: the template refuses such messages, changes their text, or rewrites earlier turns.
         """
         if roles not in self._known:
             between = Between(**self._pieces(roles), write=tuple(map(self._way_to_write, roles)))
@@ -98,14 +98,14 @@ class Turns:
         return self._known[roles]
 
     def require_stable(self, *rounds: Between) -> None:
-        """Make sure that a conversation with these messages between its turns is what the pieces, put together, say it is."""
+        """Raise ModelError unless the pieces give the text of a whole conversation with these messages between its turns."""
         texts = [[f"{role} {index}" for index, role in enumerate(between.roles)] for between in rounds]
         if not self._predicts(rounds, texts):
-            raise ModelError(f"chat template: it writes earlier turns otherwise once later ones follow; {_ADVICE}")
+            raise ModelError(f"chat template: it rewrites earlier turns once later ones follow; {_ADVICE}")
 
     def _pieces(self, roles: tuple[Speaker, ...]) -> dict[str, Any]:
         messages = [_message(role, f"RESULT{i}") for i, role in enumerate(roles)]
-        after = _cut(self._conversation.behind_start(_message("assistant", "CALL0"), *messages), "CALL0" + self.end)[1]
+        after = _cut(self._conversation.after_start(_message("assistant", "CALL0"), *messages), "CALL0" + self.end)[1]
         before: list[str] = []
         for message in messages:
             piece, after = _cut(after, message["content"])
@@ -122,25 +122,25 @@ class Turns:
         raise ModelError(f"chat template: it writes {what} neither {', nor '.join(_WAYS)}; {_ADVICE}")
 
     def _predicts(self, rounds: Sequence[Between], texts: Sequence[Sequence[str]]) -> bool:
-        """Whether a conversation of turns and messages is what the pieces say it is."""
+        """True when the pieces give the text of the whole conversation."""
         messages: list[dict[str, Any]] = []
         expected = ""
-        for index, (between, said) in enumerate(zip(rounds, texts, strict=True)):
-            messages += [_message("assistant", f"CALL{index}"), *map(_message, between.roles, said)]
-            expected += f"CALL{index}{self.end}{between.text(*said)}"
-        return self._conversation.behind_start(*messages) == _EMPTY_REASONING_BEFORE_CALL.sub("", expected)
+        for index, (between, contents) in enumerate(zip(rounds, texts, strict=True)):
+            messages += [_message("assistant", f"CALL{index}"), *map(_message, between.roles, contents)]
+            expected += f"CALL{index}{self.end}{between.text(*contents)}"
+        return self._conversation.after_start(*messages) == _EMPTY_REASONING_BEFORE_CALL.sub("", expected)
 
 
 def learn_turns(
     tokenizer: PolicyTokenizer, call_format: CallFormat, tools: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]
 ) -> Turns:
-    """What the tokenizer's chat template writes between turns; results of the tools are checked at once.
+    """The text of the tokenizer's chat template between turns; the text around tool results is checked at once.
 
     Raises:
         ModelError: as `ChatProtocol`.
     """
     conversation = _Conversation(tokenizer, tools, arguments)
-    turns = Turns(conversation, _end_of_turn(conversation.behind_start(_message("assistant", "CALL0")), tokenizer))
+    turns = Turns(conversation, _end_of_turn(conversation.after_start(_message("assistant", "CALL0")), tokenizer))
     for tool in tools:
         name = tool["function"]["name"]
         if name not in conversation.start:
@@ -156,19 +156,19 @@ def _message(role: str, content: str) -> dict[str, Any]:
 
 
 def _cut(text: str, mark: str) -> tuple[str, str]:
-    before, found, after = text.partition(mark)
-    if not found:
+    before, separator, after = text.partition(mark)
+    if not separator:
         raise ModelError(f"chat template: {mark!r}, written into a turn, does not come back in {text!r}; {_ADVICE}")
     return before, after
 
 
 def _end_of_turn(turn: str, tokenizer: PolicyTokenizer) -> str:
-    """The end-of-sequence token behind a turn of the policy."""
-    behind = _cut(turn, "CALL0")[1]
-    end = next((text for text in tokenizer.eos_texts if behind.startswith(text)), None)
+    """The end-of-sequence token after a turn of the policy."""
+    after = _cut(turn, "CALL0")[1]
+    end = next((text for text in tokenizer.eos_texts if after.startswith(text)), None)
     if end is None:
         raise ModelError(
-            f"chat template: a turn of the assistant ends with {behind[:20]!r}, but what ends a generation is "
+            f"chat template: a turn of the assistant ends with {after[:20]!r}, but a generation ends with "
             f"{', '.join(map(repr, tokenizer.eos_texts))}; name the template's token in eos_token (tokenizer_config.json) or "
             "eos_token_id (generation_config.json)"
         )
@@ -176,12 +176,12 @@ def _end_of_turn(turn: str, tokenizer: PolicyTokenizer) -> str:
 
 
 def _check_calls(conversation: _Conversation, call_format: CallFormat, name: str, end: str) -> None:
-    """Make sure that the template writes calls as the format reads them."""
+    """Raise ModelError unless the format reads the calls that the template writes."""
     arguments = {"text": 'a "b"'}
     call = {"type": "function", "id": "call00001", "function": {"name": name, "arguments": arguments}}
-    turn = conversation.behind_start({**_message("assistant", ""), "tool_calls": [call]}).partition(end)[0]
-    read = call_format.read(split_reasoning(turn)[1])
-    if [(c.name, c.arguments, c.fault) for c in read.calls] != [(name, arguments, "")]:
+    turn = conversation.after_start({**_message("assistant", ""), "tool_calls": [call]}).partition(end)[0]
+    calls = call_format.read(split_reasoning(turn)[1]).calls
+    if [(c.name, c.arguments, c.fault) for c in calls] != [(name, arguments, "")]:
         raise ModelError(
             f"chat template: it writes a call of {name!r} with the arguments {arguments} as {turn!r}, which is not the format "
             "of agent.protocol.type; choose the type that fits the model ('hermes' for Qwen and Hermes, 'llama3_json' for "

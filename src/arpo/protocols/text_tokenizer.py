@@ -1,4 +1,4 @@
-"""Stands in for the tokenizer of a model that is reached by text alone, as the loop counts and keeps tokens."""
+"""A tokenizer for models that take and return text only, as the loop counts and stores tokens."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,23 +8,23 @@ from arpo.types import Message, Role
 BYTES_PER_TOKEN = 4
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 _END = len(_ROLES)
-"""Id that ends a message; the ids below it begin one, by role."""
+"""Id that ends a message; the lower ids begin a message of each role."""
 
 
 class TextTokenizer:
-    """A token is up to four bytes of UTF-8: about what a token of English text is with the tokenizers of large models.
+    """Tokens of up to four bytes of UTF-8, about the length of an English token of a large model.
 
-    Its ids are no model's. They carry text through the loop and measure it for the limits, and become messages again before
-    they are sent. No text can look like the beginning or the end of a message.
+    The ids belong to no model. They carry text through the loop, measure it for the limits, and become messages again before
+    a request. No text can imitate the beginning or the end of a message.
 
     Example:
         TextTokenizer().encode_markup("Kelford")  # -> two ids: of "Kelf" and of "ord"
     """
 
     eos_ids: frozenset[int] = frozenset()
-    """None: the server says itself that a reply has ended."""
+    """Empty: the server tells when a reply has ended."""
     vocab_size = 2 << 8 * BYTES_PER_TOKEN
-    """One more than the largest id: a one in front of four bytes."""
+    """One more than the largest id, which is a one before four bytes."""
 
     def encode_markup(self, text: str) -> list[int]:
         """Ids of a text."""
@@ -33,45 +33,45 @@ class TextTokenizer:
         return [int.from_bytes(b"\x01" + part) for part in parts]  # the one keeps zero bytes at the beginning
 
     def encode_untrusted(self, text: str) -> list[int]:
-        """As `encode_markup`: there are no added tokens."""
+        """As `encode_markup`, as there are no added tokens."""
         return self.encode_markup(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of some ids; a message shows as `User: ...` and an empty line."""
+        """The text of token ids; a message shows as `User: ...` and an empty line."""
         return b"".join(map(_bytes_of, token_ids)).decode("utf-8", "replace")
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of a whole prompt; the last one begins the policy's message."""
+        """Ids of a prompt; the last id begins the policy's message."""
         ids: list[int] = []
         for message in messages:
             ids += [_ROLES.index(message.role), *self.encode_markup(message.content), _END]
         return [*ids, _ROLES.index("assistant")]
 
     def decode_chat(self, token_ids: Sequence[int]) -> list[Message]:
-        """The messages `encode_chat` was given."""
+        """The messages of `encode_chat`'s ids."""
         messages: list[Message] = []
         start = 0
-        for place, index in enumerate(token_ids):
+        for position, index in enumerate(token_ids):
             if index == _END:
-                content = self.decode(token_ids[start + 1 : place])
+                content = self.decode(token_ids[start + 1 : position])
                 messages.append(Message(role=_ROLES[token_ids[start]], content=content))
-                start = place + 1
+                start = position + 1
         return messages
 
     def cut(self, text: str, max_tokens: int) -> tuple[str, bool]:
-        """As `PolicyTokenizer.cut`: a text that was cut ends with `CUT_MARK`, which counts."""
+        """As `PolicyTokenizer.cut`: a cut text ends with `CUT_MARK`, which counts."""
         data = text.encode("utf-8", "replace")
         if len(data) <= max_tokens * BYTES_PER_TOKEN:
             return text, False
-        kept = max(0, max_tokens * BYTES_PER_TOKEN - len(CUT_MARK))
-        return data[:kept].decode("utf-8", "ignore").rstrip() + CUT_MARK, True
+        num_bytes = max(0, max_tokens * BYTES_PER_TOKEN - len(CUT_MARK))
+        return data[:num_bytes].decode("utf-8", "ignore").rstrip() + CUT_MARK, True
 
     def defuse(self, text: str) -> str:
-        """The text: it holds no added token."""
+        """The text unchanged, as it holds no added token."""
         return text
 
     def check_round_trip(self, texts: Iterable[str]) -> None:
-        """Every text comes back."""
+        """Nothing to check: every text decodes to itself."""
 
 
 def _bytes_of(index: int) -> bytes:

@@ -157,7 +157,7 @@ def test_a_tokenizer_that_drops_characters_is_refused(tmp_path: Path):
     raw.decoder = decoders.Fuse()
     raw.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<eos>"}')
-    with pytest.raises(ModelError, match=r"'<think>' between 'a' and 'b' comes back as 'athinkb'.*byte-level"):
+    with pytest.raises(ModelError, match=r"'<think>' between 'a' and 'b' decodes to 'athinkb'.*byte-level"):
         PolicyTokenizer.load(tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_a_tokenizer_that_puts_a_blank_before_every_piece_is_refused(tmp_path: P
     raw.train_from_iterator(["ab <think> </think>"], trainers.BpeTrainer(special_tokens=["<eos>"], show_progress=False))
     raw.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<eos>"}')
-    with pytest.raises(ModelError, match="'<think>' between 'a' and 'b' comes back as"):
+    with pytest.raises(ModelError, match="'<think>' between 'a' and 'b' decodes to"):
         PolicyTokenizer.load(tmp_path)
 
 
