@@ -1,19 +1,18 @@
-"""Runs the programs of peers in their own virtual environments."""
+"""Runs TRL's rollout in a virtual environment of its own."""
 
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from arpo.bench.programs import run_json
 from arpo.bench.workload import Workload
-from arpo.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrlMeasured:
-    """What TRL took, at its best batch size."""
+    """Times of TRL, at its best batch size."""
 
     serial_seconds: float
     concurrent_seconds: float
@@ -25,7 +24,7 @@ def run_trl(python: Path, model: Path, workload: Workload) -> TrlMeasured:
     """TRL on the workload, by the interpreter `python` of an environment that holds it.
 
     Raises:
-        ModelError: the program failed.
+        RunError: the program failed.
     """
     request = {
         "model": str(model),
@@ -39,10 +38,5 @@ def run_trl(python: Path, model: Path, workload: Workload) -> TrlMeasured:
         "observation_tokens": workload.observation_tokens,
         "num_threads": torch.get_num_threads(),
     }
-    program = Path(__file__).with_name("trl_peer.py")
-    done = subprocess.run([python, program], input=json.dumps(request), capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ModelError(
-            f"{python}: TRL's program failed ({done.stderr.strip().splitlines()[-1:]}); `make bench-peers` sets it up"
-        )
-    return TrlMeasured(**json.loads(done.stdout.strip().splitlines()[-1]))
+    program, remedy = Path(__file__).with_name("trl_peer.py"), "; `make bench-peers` sets it up"
+    return TrlMeasured(**run_json([python, program], f"{python}: TRL's program", remedy=remedy, stdin=json.dumps(request)))

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from arpo.bench.machine import machine
+from arpo.bench.programs import run_json
 from arpo.bench.report import Report
 from arpo.errors import ToolError
 from arpo.tools.search.config import LocalSearchConfig
@@ -68,7 +68,7 @@ def run(options: SearchBenchOptions, progress: Progress) -> dict[str, Any]:
     """Measure every size; what the JSON file holds.
 
     Raises:
-        ToolError: a build failed.
+        RunError: a build failed.
     """
     cases: list[dict[str, Any]] = []
     with progress.phase("bench", total=len(options.sizes), unit="size") as phase:
@@ -143,11 +143,8 @@ def _words() -> np.ndarray:
 
 
 def _build(corpus: Path, out: Path) -> dict[str, float]:
-    """Build in a process of its own: how long it took, and the most memory it held."""
-    done = subprocess.run([sys.executable, "-c", _BUILD, corpus, out], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ToolError(f"arpo bench search: the build failed: {done.stderr.strip().splitlines()[-1:]}")
-    return json.loads(done.stdout)
+    """Build in a process of its own; return its seconds and its peak memory."""
+    return run_json([sys.executable, "-c", _BUILD, corpus, out], "arpo bench search: the build")
 
 
 _BUILD = """

@@ -2,7 +2,6 @@
 
 import json
 import resource
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 import torch
 
 from arpo.batching.config import Packing
+from arpo.bench.programs import run_json
 from arpo.bench.training_data import count_trees
 from arpo.bench.training_models import make_model, model_config
 from arpo.bench.training_steps import RUN, packed
-from arpo.errors import ModelError
 from arpo.models.policy import PolicyModel
 from arpo.training.credit import assign_credit
 from arpo.tree.serialize import read_trees
@@ -38,13 +37,10 @@ def peak_memory_mb(request: MemoryRequest) -> float:
     """Peak memory of a new process that makes the model and takes the step, MB: the GPU's on a GPU, resident memory else.
 
     Raises:
-        ModelError: the process failed.
+        RunError: the process failed.
     """
     command = [sys.executable, "-m", "arpo.bench.training_memory", json.dumps(asdict(request))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ModelError(f"measuring memory failed: {done.stderr.strip().splitlines()[-1:]}")
-    return float(done.stdout.strip().splitlines()[-1])
+    return run_json(command, "measuring memory")
 
 
 def _measure(request: MemoryRequest) -> float:

@@ -12,7 +12,7 @@ import torch
 
 from arpo.batching.rows import LeafRow
 from arpo.bench.training_steps import budgets
-from arpo.errors import ModelError
+from arpo.errors import RunError
 
 
 class TrlTraining:
@@ -22,7 +22,7 @@ class TrlTraining:
         """Start the program by the interpreter `python` of an environment that holds TRL.
 
         Raises:
-            ModelError: the program failed.
+            RunError: the program failed.
         """
         longest = max(len(row.token_ids) for row in rows)
         self.budgets: Sequence[int] = budgets(len(rows) * longest, longest)
@@ -68,4 +68,4 @@ class TrlTraining:
         self._process.wait()
         self._errors.seek(0)
         said = self._errors.read().strip().splitlines()[-1:]
-        raise ModelError(f"{self._python}: TRL's program failed ({said}); `make bench-peers` sets it up")
+        raise RunError(f"{self._python}: TRL's program failed ({said}); `make bench-peers` sets it up")

@@ -5,56 +5,17 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from types import ModuleType
+from importlib import import_module
 
 import arpo
-from arpo.cli.commands import (
-    algorithms,
-    bench,
-    benchmarks,
-    bias,
-    cache,
-    compare,
-    config,
-    data,
-    demos,
-    doctor,
-    evaluate,
-    index,
-    quickstart,
-    rollout,
-    sft,
-    study,
-    tool,
-    train,
-    view,
-    world,
-)
 from arpo.cli.overrides import join_values
 from arpo.errors import ArpoError
 
-COMMANDS: tuple[ModuleType, ...] = (
-    quickstart,
-    world,
-    data,
-    index,
-    demos,
-    sft,
-    train,
-    rollout,
-    evaluate,
-    compare,
-    study,
-    bias,
-    bench,
-    view,
-    tool,
-    cache,
-    doctor,
-    algorithms,
-    benchmarks,
-    config,
-)
+COMMANDS = (
+    "quickstart", "world", "data", "index", "demos", "sft", "train", "rollout", "evaluate", "compare", "study", "bias", "bench",
+    "view", "tool", "cache", "doctor", "algorithms", "benchmarks", "config",
+)  # fmt: skip
+"""Modules of `arpo.cli.commands`, in the order of the help."""
 
 _DESCRIPTION = "Train tool-using LLM agents with reinforcement learning that branches where the model is unsure."
 _EPILOG = """\
@@ -107,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(takes_overrides=False)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        command.add_parser(subparsers)
+        import_module(f"arpo.cli.commands.{command}").add_parser(subparsers)
     return parser
 
 

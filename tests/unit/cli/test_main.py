@@ -32,7 +32,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out == f"arpo {arpo.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [m.__name__.rsplit(".", 1)[-1] for m in cli.COMMANDS])
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_teaches_by_example(command: str, capsys: pytest.CaptureFixture[str]):
     name = {"evaluate": "eval"}.get(command, command)
     with pytest.raises(SystemExit) as stop:

@@ -3,8 +3,9 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from arpo.cli.output import add_command, progress, result_console
@@ -43,6 +44,7 @@ _GRADE_EXAMPLES = """\
   arpo bench grade --answers 2000 --no-hostile
   arpo bench grade --from runs/bench/grade.json --markdown docs/results/graders.md
 """
+_Measure = Callable[[argparse.Namespace], Iterable[dict[str, Any]]]
 _SIZES = ((64, 16), (256, 64), (1024, 256))
 _CURVE = tuple((n, 64) for n in (64, 128, 256, 512, 1024, 2048, 4096))
 
@@ -71,7 +73,7 @@ def _add_rollout(programs: Any) -> None:
     parser.add_argument("--latency", action="append", choices=["0", "long_tailed"], help="repeatable (default: both)")
     parser.add_argument("--curve", action="store_true", help="also ours alone, without latency, from 64 to 4096 trajectories")
     _add_common(parser, repeats=3)
-    parser.set_defaults(run=run_rollout)
+    _add_files(parser, _measure_rollout, "rollout_report:ROLLOUT_REPORT")
 
 
 def _add_train(programs: Any) -> None:
@@ -95,7 +97,7 @@ def _add_train(programs: Any) -> None:
     )
     parser.add_argument("--peak-tflops", type=float, help="of the device in that format, for the model-FLOPs utilisation")
     _add_common(parser, repeats=5)
-    parser.set_defaults(run=run_train)
+    _add_files(parser, _measure_train, "training_report:TRAINING_REPORT")
 
 
 def _add_sandbox(programs: Any) -> None:
@@ -105,8 +107,7 @@ def _add_sandbox(programs: Any) -> None:
     )
     parser.add_argument("--calls", type=int, default=200, help="calls timed per figure (default: 200)")
     parser.add_argument("--leak-calls", type=int, default=0, help="also count what this many calls leave behind")
-    _add_files(parser)
-    parser.set_defaults(run=run_sandbox)
+    _add_files(parser, _measure_sandbox, "sandbox:SANDBOX_REPORT")
 
 
 def _add_search(programs: Any) -> None:
@@ -116,70 +117,34 @@ def _add_search(programs: Any) -> None:
         help="passages of an index, repeatable (default: 10000 100000 1000000)",
     )  # fmt: skip
     parser.add_argument("--queries", type=int, default=2000, help="queries timed per figure (default: 2000)")
-    _add_files(parser)
-    parser.set_defaults(run=run_search)
+    _add_files(parser, _measure_search, "search:SEARCH_REPORT")
 
 
 def _add_grade(programs: Any) -> None:
     parser = add_command(programs, "grade", "grading answers, and what hostile formulas cost", _GRADE_EXAMPLES)
     parser.add_argument("--answers", type=int, default=20_000, help="answers per grader (default: 20000)")
     parser.add_argument("--no-hostile", action="store_true", help="leave out the hostile formulas, which take half a minute")
-    _add_files(parser)
-    parser.set_defaults(run=run_grade)
+    _add_files(parser, _measure_grade, "grade:GRADE_REPORT")
 
 
 def _add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
     parser.add_argument("--repeats", type=int, default=repeats, help=f"runs in turn, the fastest counts (default: {repeats})")
     parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
     parser.add_argument("--trl-python", type=Path, help="interpreter of an environment with TRL; without it TRL is left out")
-    _add_files(parser)
 
 
-def _add_files(parser: argparse.ArgumentParser) -> None:
+def _add_files(parser: argparse.ArgumentParser, measure: _Measure, report: str) -> None:
+    """Let a program write and read files; `report` is `module:name` below `arpo.bench`."""
     parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="show an earlier FILE instead of measuring")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write them as a page for people to FILE")
+    parser.set_defaults(run=run, measure=measure, report=f"arpo.bench.{report}")
 
 
-def run_rollout(args: argparse.Namespace) -> int:
-    """Measure and print rollouts."""
-    from arpo.bench.rollout_report import ROLLOUT_REPORT
-
-    return show_results(
-        args, ROLLOUT_REPORT, [ROLLOUT_REPORT.read_json(args.source)] if args.source else _measure_rollout(args)
-    )
-
-
-def run_train(args: argparse.Namespace) -> int:
-    """Measure and print training."""
-    from arpo.bench.training_report import TRAINING_REPORT
-
-    return show_results(
-        args, TRAINING_REPORT, [TRAINING_REPORT.read_json(args.source)] if args.source else _measure_train(args)
-    )
-
-
-def run_sandbox(args: argparse.Namespace) -> int:
-    """Measure and print calls of the Python tool."""
-    from arpo.bench.sandbox import SANDBOX_REPORT
-
-    return show_results(
-        args, SANDBOX_REPORT, [SANDBOX_REPORT.read_json(args.source)] if args.source else _measure_sandbox(args)
-    )
-
-
-def run_search(args: argparse.Namespace) -> int:
-    """Measure and print searches."""
-    from arpo.bench.search import SEARCH_REPORT
-
-    return show_results(args, SEARCH_REPORT, [SEARCH_REPORT.read_json(args.source)] if args.source else _measure_search(args))
-
-
-def run_grade(args: argparse.Namespace) -> int:
-    """Measure and print graders."""
-    from arpo.bench.grade import GRADE_REPORT
-
-    return show_results(args, GRADE_REPORT, [GRADE_REPORT.read_json(args.source)] if args.source else _measure_grade(args))
+def run(args: argparse.Namespace) -> int:
+    """Measure, or read what was measured before; then show it."""
+    report: Report = resolve_name(args.report)
+    return show_results(args, report, [report.read_json(args.source)] if args.source else args.measure(args))
 
 
 def show_results(args: argparse.Namespace, report: "Report", results: Iterable[dict[str, Any]]) -> int:
@@ -189,17 +154,17 @@ def show_results(args: argparse.Namespace, report: "Report", results: Iterable[d
     from arpo.bench.report import write_json
 
     result: dict[str, Any] = {}
-    for found in results:
-        result = {"command": shlex.join(["arpo", *sys.argv[1:]]), **found}
+    for measured in results:
+        result = {"command": shlex.join(["arpo", *sys.argv[1:]]), **measured}
         if args.json:
             write_json(result, args.json)
     for lines in report.tables(result):
-        has_more_figures = len(lines[0]) >= len(lines)  # then a case per column
-        first, *rest = zip(*lines, strict=True) if has_more_figures else lines
-        shown = Table(*first)
-        for figures in rest:
-            shown.add_row(*figures)
-        result_console().print(shown)
+        is_wide = len(lines[0]) >= len(lines)  # then a case is a column
+        headings, *rows = zip(*lines, strict=True) if is_wide else lines
+        table = Table(*headings)
+        for row in rows:
+            table.add_row(*row)
+        result_console().print(table)
     if args.markdown:
         write_text(args.markdown, report.markdown(result))
     return 0
@@ -247,9 +212,8 @@ def _measure_train(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
 def _measure_sandbox(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
     from arpo.bench.sandbox import ISOLATIONS, SandboxBenchOptions, run
 
-    for option, number, least in (("--calls", args.calls, 1), ("--leak-calls", args.leak_calls, 0)):
-        if number < least:
-            raise ConfigError(f"{option} {number}: must be at least {least}")
+    _require("--calls", args.calls, 1)
+    _require("--leak-calls", args.leak_calls, 0)
     options = SandboxBenchOptions(
         isolations=args.isolation or ISOLATIONS, calls=args.calls, leak_calls=args.leak_calls
     )  # fmt: skip
@@ -260,24 +224,26 @@ def _measure_search(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
     from arpo.bench.search import SearchBenchOptions, run
 
     sizes = args.documents or [10_000, 100_000, 1_000_000]
-    for option, number in (("--queries", args.queries), *(("--documents", size) for size in sizes)):
-        if number < 1:
-            raise ConfigError(f"{option} {number}: must be at least 1")
+    _require("--queries", args.queries, 1)
+    _require("--documents", min(sizes), 1)
     return [run(SearchBenchOptions(sizes=sizes, queries=args.queries), progress())]
 
 
 def _measure_grade(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
     from arpo.bench.grade import GradeBenchOptions, run
 
-    if args.answers < 100:
-        raise ConfigError(f"--answers {args.answers}: must be at least 100")
+    _require("--answers", args.answers, 100)
     return [run(GradeBenchOptions(num_answers=args.answers, has_hostile=not args.no_hostile), progress())]
 
 
 def _prepare(args: argparse.Namespace) -> None:
     import torch
 
-    if args.repeats < 1:
-        raise ConfigError(f"--repeats {args.repeats}: must be at least 1")
+    _require("--repeats", args.repeats, 1)
     if args.threads:
         torch.set_num_threads(args.threads)
+
+
+def _require(option: str, number: int, least: int) -> None:
+    if number < least:
+        raise ConfigError(f"{option} {number}: must be at least {least}")

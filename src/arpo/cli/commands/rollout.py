@@ -1,10 +1,13 @@
 """`arpo rollout`: rollout trees without training."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arpo.cli.output import add_command, progress, result_console
-from arpo.cli.overrides import add_config_arguments, add_resume_argument, load_recipe_or_run
+from arpo.cli.runs import add_run_arguments
+
+if TYPE_CHECKING:
+    from arpo.evaluation.config import RolloutRun
 
 _EXAMPLES = """\
   arpo rollout quickstart                                  the trees that ARPO grows from the cold start
@@ -17,23 +20,13 @@ _EXAMPLES = """\
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
-    parser = add_command(subparsers, "rollout", "grow rollout trees without training, and measure how they branch", _EXAMPLES)
-    add_config_arguments(parser, "rollout")
-    add_resume_argument(parser)
+    parser = add_command(subparsers, "rollout", "sample rollout trees without training, and measure how they branch", _EXAMPLES)
+    add_run_arguments(parser, "rollout", start, resumes=True)
     parser.add_argument("--show", type=int, default=1, metavar="N", help="trees to print (default: %(default)s)")
-    parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Grow the trees, print some of them and the figures of all."""
-    from arpo.config import dump_config
-    from arpo.evaluation.config import RolloutRun
-
-    config = load_recipe_or_run(args, RolloutRun, "rollout")
-    console = result_console()
-    if args.dry_run:
-        console.out(dump_config(config), end="")
-        return 0
+def start(args: argparse.Namespace, config: "RolloutRun") -> None:
+    """Sample the trees; print some of them and the metrics of all."""
     from arpo.cli.trees import rollout_tables, tree_picture
     from arpo.evaluation.rollouts import sample_rollouts
     from arpo.tree import RolloutTree
@@ -44,13 +37,10 @@ def run(args: argparse.Namespace) -> int:
         if len(shown) < args.show:
             shown.append(tree)
 
-    try:
-        summary = sample_rollouts(config, progress(), resume=args.resume is not None, on_tree=keep)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"go on with `arpo rollout --resume {config.out}`") from None
+    summary = sample_rollouts(config, progress(), resume=args.resume is not None, on_tree=keep)
+    console = result_console()
     for tree in shown:
         console.print(tree_picture(tree), soft_wrap=False)
     for table in rollout_tables(summary):
         console.print(table)
     console.print(f"  {config.out / 'summary.json'}\n  `arpo view {config.out}` shows the trees", markup=False, soft_wrap=True)
-    return 0

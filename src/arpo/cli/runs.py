@@ -1,0 +1,65 @@
+"""Commands that run a recipe: `arpo COMMAND RECIPE --section.key=VALUE`, or `arpo COMMAND --resume RUN`."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from arpo.cli.kinds import config_class
+from arpo.cli.output import result_console
+from arpo.cli.overrides import to_overrides
+from arpo.config import dump_config, load_config
+from arpo.errors import ConfigError, RunError
+from arpo.recipes import find_recipe
+
+Start = Callable[[argparse.Namespace, Any], None]
+"""Runs a configuration and prints the result; imports what is heavy when it is called."""
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, kind: str, start: Start, *, resumes: bool = False) -> None:
+    """Make a command run recipes of a kind, a key of `KINDS`; with `resumes` it also goes on with a run."""
+    parser.usage = f"{parser.prog} RECIPE [--dry-run] [--section.key=VALUE ...]"
+    parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="name of a shipped recipe, or a TOML file")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument_group("configuration", f"any key of `arpo config docs {kind}` as --section.key=VALUE, after the recipe")
+    if resumes:
+        parser.usage += f"\n       {parser.prog} --resume RUN"
+        parser.add_argument("--resume", type=Path, metavar="RUN", help="run directory to go on with, by its own configuration")
+    parser.set_defaults(takes_overrides=True, run=run_recipe, kind=kind, start=start)
+
+
+def run_recipe(args: argparse.Namespace) -> int:
+    """Run a recipe or go on with a run; with `--dry-run` print its configuration alone.
+
+    Raises:
+        ConfigError: no recipe is named, keys are set beside `--resume`, or as `load_config`.
+        RunError: the run to go on with is no run directory.
+    """
+    config: Any = _load_configuration(args)
+    if args.dry_run:
+        result_console().out(dump_config(config), end="")
+        return 0
+    try:
+        args.start(args, config)
+    except KeyboardInterrupt:
+        if "resume" not in args:
+            raise
+        raise KeyboardInterrupt(f"go on with `arpo {args.command} --resume {config.out}`") from None
+    return 0
+
+
+def _load_configuration(args: argparse.Namespace) -> Any:
+    """The recipe's configuration with overrides on top, or that of the run to go on with, which may have been moved."""
+    command, cls = f"arpo {args.command}", config_class(args.kind)
+    resumed = getattr(args, "resume", None)
+    if resumed is None:
+        if args.recipe is None:
+            raise ConfigError(f"{command}: name a recipe or a TOML file, e.g. `{command} quickstart`")
+        return load_config(cls, find_recipe(args.recipe, args.kind), to_overrides(args.rest))
+    if args.recipe or args.rest:
+        given = args.recipe or args.rest[0]
+        raise ConfigError(f"{command} --resume: {given!r} has no place here; a resumed run keeps its own configuration")
+    path = resumed / "config.toml"
+    if not path.is_file():
+        raise RunError(f"{resumed}: not a run directory (it has no config.toml)")
+    return load_config(cls, path).model_copy(update={"out": resumed})
