@@ -1,4 +1,4 @@
-"""What an inference engine is: token ids in, sampled token ids out, with prefixes that fork.
+"""The interface of an inference engine: token ids in, sampled token ids out, with prefixes that fork.
 
 An engine knows nothing of text, tasks or tools. It is asynchronous: many requests run at once and share forward passes.
 """
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class PrefixHandle(Protocol):
-    """A prefix the engine keeps ready to be continued; it never changes, continuing it gives a new one."""
+    """A prefix the engine keeps ready; it never changes, and continuing it makes a new one."""
 
     token_ids: tuple[int, ...]
-    """From the first of the prompt to the last of the prefix."""
+    """All ids, from the first of the prompt to the last of the prefix."""
     is_released: bool
 
     @property
@@ -33,26 +33,26 @@ class PrefixHandle(Protocol):
         return self.token_ids[self.num_tokens - count :]
 
     def fork(self) -> Self:
-        """Another handle on the same prefix, to be released on its own; nothing is computed or copied."""
+        """Another handle on the same prefix, released separately; nothing is computed or copied."""
         ...
 
     def truncate(self, num_tokens: int, tail: Sequence[int]) -> Self:
-        """Another handle on the first `num_tokens` tokens of the prefix, to be released on its own.
+        """Another handle on the first `num_tokens` tokens of the prefix, released separately.
 
-        It is continued as a completion cut there: by `generate` with `position` = the tokens of that completion up to the cut.
-        Continuing it computes at most one token again, whose last hidden state was not kept.
+        `generate` continues it as a completion cut there, with `position` = the tokens of that completion up to the cut. That
+        computes at most one token again, as its last hidden state was not kept.
 
         Args:
             num_tokens: Tokens to keep, fewer than `num_tokens` of this handle.
             tail: Tokens of the completion up to the cut, at least one; the kept prefix ends with them.
 
         Raises:
-            EngineError: `require_cut` refuses the cut, or the engine never continues a completion.
+            EngineError: `require_cut` refuses the cut, or the engine cannot continue a completion.
         """
         ...
 
     def release(self) -> None:
-        """Give the memory back; other handles on the prefix stay valid.
+        """Free the memory; other handles on the prefix stay valid.
 
         Raises:
             EngineError: this handle was released before.
@@ -69,18 +69,18 @@ class PrefixHandle(Protocol):
             raise EngineError(f"a released prefix of {self.num_tokens} tokens was used; fork a prefix to keep it")
 
     def require_cut(self, num_tokens: int, tail: Sequence[int]) -> None:
-        """Refuse what is no cut inside a completion; the arguments are those of `truncate`.
+        """Refuse a cut that is not inside a completion; arguments as in `truncate`.
 
         Raises:
-            EngineError: this handle was released before, `num_tokens` is not below its length, or `tail` is empty or not what
-                the kept tokens end with.
+            EngineError: this handle was released before, `num_tokens` is not below its length, or `tail` is empty or not the
+                end of the kept tokens.
         """
         self.require_held()
         is_inside = 1 <= len(tail) <= num_tokens < self.num_tokens
         if not is_inside or self.token_ids[num_tokens - len(tail) : num_tokens] != tuple(tail):
             raise EngineError(
-                f"truncate: a prefix of {self.num_tokens} tokens cannot be cut to {num_tokens} that end with the {len(tail)} "
-                f"given; keep fewer tokens than it has, and give at least one of them, the last ones, as `tail`"
+                f"truncate: a prefix of {self.num_tokens} tokens cannot be cut to {num_tokens} tokens that end with the "
+                f"{len(tail)} of `tail`; keep fewer tokens than the prefix has, and pass at least the last kept one as `tail`"
             )
 
 
@@ -91,22 +91,22 @@ WeightSource: TypeAlias = "Path | Iterable[tuple[str, Tensor]]"
 
 
 class InferenceEngine(Protocol[P]):
-    """Grows token sequences. Every method may be called by many trajectories at once.
+    """Samples token sequences. Many trajectories may call every method at once.
 
-    An engine continues prefixes of its own kind P only; whoever merely passes them on writes `InferenceEngine[Any]`. Continuing
-    a released prefix raises EngineError.
+    An engine continues prefixes of its kind P only; code that only passes them on writes `InferenceEngine[Any]`. Continuing a
+    released prefix raises EngineError.
     """
 
     version: int
     """Optimizer updates behind the weights in use."""
     entropy_estimators: tuple[str, ...]
-    """What `Completion.entropies` can be, the first by default: `exact` (full vocabulary), `top_k` (`entropy_top_k` tokens).
-    Empty: the engine tells neither entropies nor log-probs, never pauses within a completion, and is for evaluation only."""
+    """Estimators of `Completion.entropies`, the default first: `exact` (full vocabulary), `top_k` (`entropy_top_k` tokens).
+    Empty: the engine reports neither entropies nor log-probs, never pauses within a completion, and is for evaluation only."""
     usage: ServerUsage | None = None
-    """What was asked of a server so far; None: there is none."""
+    """Requests to a server so far; None: the engine has no server."""
 
     async def prefill(self, parent: P | None, token_ids: Sequence[int]) -> P:
-        """The prefix `parent` + `token_ids` (from nothing when `parent` is None). Computes the new tokens only."""
+        """The prefix `parent` + `token_ids`; `parent` None: `token_ids` alone. Computes the new tokens only."""
         ...
 
     async def generate(
@@ -115,12 +115,12 @@ class InferenceEngine(Protocol[P]):
         """Sample up to `sampling.max_tokens` tokens after `prefix`; return them and the longer prefix.
 
         The caller keeps `prefix` and owns the returned handle too. Two calls on one prefix are two branches of it: neither
-        computes it again. A request that ended with
-        `StopReason.LENGTH` goes on by a second call on the returned handle, with the same `seed` and `position` = tokens
-        already drawn; the tokens are those of one longer call. A draw depends on (seed, position) and the prefix alone.
+        computes it again. A second call on the returned handle continues a request that ended with `StopReason.LENGTH`, with
+        the same `seed` and `position` = tokens already drawn; the tokens equal those of one longer call. A draw depends on
+        (seed, position) and the prefix alone.
 
         Args:
-            prefix: What to continue.
+            prefix: The prefix to continue.
             sampling: Temperature and token limit.
             seed: Names the stream of random numbers.
             position: Index of the first token to draw within that stream.
@@ -129,24 +129,24 @@ class InferenceEngine(Protocol[P]):
         ...
 
     async def update_weights(self, source: WeightSource, version: int) -> None:
-        """Sample with other weights from now on; returns when every request that follows is answered by them.
+        """Sample with other weights from now on; returns once all later requests use them.
 
-        An update waits for nobody: it is refused while prefixes of the former weights are held or requests run. So one version
-        draws a completion whole, also one that pauses, and the completion says which.
+        An update does not wait: it is refused while prefixes of the former weights are held or requests run. So one version
+        draws a whole completion, also one that pauses; `Completion.policy_version` says which.
 
         Args:
             source: Names and full tensors of every weight (`models.weights.ModelWeights`), or a Hugging Face model directory.
             version: Optimizer updates behind these weights, for `version` and `Completion.policy_version`.
 
         Raises:
-            EngineError: prefixes are held, requests run, the weights are not those of the engine's model, or it takes none.
+            EngineError: prefixes are held, requests run, the weights do not fit the engine's model, or it accepts none.
         """
         ...
 
     def participate(self) -> AbstractContextManager[None]:
-        """Join the callers whose timing must not shape the batches.
+        """Join the batch barrier, so that the caller's timing does not shape the batches.
 
-        While anybody participates, a forward pass starts only when every participant awaits the engine; so the composition
+        While there are participants, a forward pass starts only when every participant awaits the engine; so the composition
         of each batch, and with it the arithmetic, does not depend on how long tools take. A participant makes one request
         at a time.
 
@@ -156,15 +156,15 @@ class InferenceEngine(Protocol[P]):
         ...
 
     async def aclose(self) -> None:
-        """Stop background work and free the cache; further requests are refused with EngineError."""
+        """Stop background work and free the cache; further requests raise EngineError."""
         ...
 
 
 def require_none_held(num_prefixes: int, num_requests: int = 0) -> None:
-    """Refuse an update of weights while something of the former ones is left.
+    """Refuse an update of weights while prefixes or requests of the former weights remain.
 
     Raises:
-        EngineError: prefixes are held, or requests not answered yet.
+        EngineError: prefixes are held, or requests are unfinished.
     """
     if num_prefixes or num_requests:
         raise EngineError(

@@ -1,4 +1,4 @@
-"""Makes the engine a configuration names."""
+"""Builds the engine of a configuration."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from arpo.protocols.base import Tokenizer
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class PolicySource:
-    """Where an engine gets the policy it samples from."""
+    """The policy an engine samples from."""
 
     config: ModelConfig | None
-    """Where the policy is and how its weights are held; None: behind a server."""
+    """Directory, number format and device of the policy; None: it is behind a server."""
     tokenizer: Tokenizer
     max_tokens: int
-    """Longest sequence there will be: `agent.limits.max_trajectory_tokens`."""
+    """Longest sequence: `agent.limits.max_trajectory_tokens`."""
     model: PreTrainedModel | None = None
     """The trainer's model, for an engine that shares it; None: the engine loads its own."""
 
@@ -33,8 +33,8 @@ def build_engine(config: EngineConfig, source: PolicySource) -> InferenceEngine[
     """The engine of a configuration.
 
     Raises:
-        ConfigError: a package it needs is not installed, a key's environment variable not set, or it cannot compute so.
-        EngineError: it cannot be started.
+        ConfigError: a package is not installed, a key's environment variable is not set, or the number format is unsupported.
+        EngineError: the engine cannot start.
         ModelError: the model cannot be loaded.
     """
     return ENGINES[config.type](config, source)
@@ -73,9 +73,9 @@ ENGINES: dict[str, Callable[[Any, PolicySource], InferenceEngine[Any]]] = {
     "vllm": _build_vllm,
     "openai": _build_openai,
 }
-"""Builder of each engine by its `engine.type`."""
+"""`engine.type` -> builder."""
 
 
 def _model_config(source: PolicySource) -> ModelConfig:
-    assert source.config is not None, "a configuration whose engine loads a model names one"
+    assert source.config is not None, "the configuration of an engine that loads a model names one"
     return source.config

@@ -1,4 +1,4 @@
-"""Attention of packed new tokens over the cached sequences they belong to."""
+"""Attention of packed new tokens over their cached sequences."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,37 +26,37 @@ class Segment(NamedTuple):
 
 @dataclass(slots=True)
 class _Block:
-    """Neighbouring rows with equally many new tokens, attended to in one call, in place, up to the longest of them."""
+    """Neighbouring rows with equally many new tokens; one call attends to all of them in place, up to the longest."""
 
     rows: slice
     tokens: slice
     num_new: int
     end: int
     hidden: Tensor | None
-    """[rows or 1, 1, new tokens, room + end] to be added to the scores; None: every token sees everything up to `end`."""
+    """[rows or 1, 1, new tokens, room + end] added to the scores; None: every token sees all positions up to `end`."""
     room: int
-    """Positions the block may still grow by: leading columns of `hidden`, all visible."""
+    """Positions the block can still grow by: leading columns of `hidden`, all visible."""
 
     @property
     def mask(self) -> Tensor | None:
-        """[rows or 1, 1, new tokens, end] view of `hidden`: one more leading column for each position grown."""
+        """[rows or 1, 1, new tokens, end] view of `hidden`: one more leading column per position grown."""
         return None if self.hidden is None else self.hidden[..., self.room :]
 
     def grow(self) -> None:
-        """Become the block of one more token per row, all of which had one."""
+        """Advance by one token per row; every row must have one new token."""
         self.end += 1
         self.room -= 1
 
 
 class CacheLayout:
-    """Writes the keys and values of packed segments into their slots and attends to everything before them.
+    """Writes the keys and values of packed segments into their slots and attends to all positions before them.
 
-    Segments in neighbouring rows of the cache share an attention call when what the shorter ones read too much costs less than
-    another call. Keys and values are read where they lie: gathering them would copy the whole cache in every layer.
+    Segments in neighbouring rows of the cache share an attention call when the excess positions that the shorter ones read cost
+    less than another call. Keys and values are read in place: gathering them would copy the whole cache in every layer.
     """
 
     def __init__(self, cache: ForkableKVCache, segments: Sequence[Segment], device: torch.device):
-        """A layout of `segments`, whose slots are in the ascending order of their rows."""
+        """A layout of `segments`, sorted by the row of their slot."""
         for segment in segments:
             cache.extend(segment.slot, segment.num_tokens)
         self._cache = cache
@@ -69,7 +69,7 @@ class CacheLayout:
         """[segments] index of each segment's last token in the packed sequence."""
         self.positions = torch.from_numpy(positions).to(device)
         """[tokens] position of each token in its own sequence."""
-        self._places = torch.from_numpy(cache.places(slots.repeat(counts), positions)).to(device)
+        self._write_indices = torch.from_numpy(cache.write_indices(slots.repeat(counts), positions)).to(device)
         call_cost = _CALL_BYTES.get(device.type, _CALL_BYTES["cuda"]) // cache.position_bytes
         rows = np.array(cache.rows(slots.tolist()))
         bounds = list(_split(rows.tolist(), starts.tolist(), counts.tolist(), call_cost))
@@ -78,23 +78,23 @@ class CacheLayout:
         self._is_decoding = bool((counts == 1).all())
 
     def advance(self) -> bool:
-        """Become the layout of one more token per segment, all of which had one; False where it takes a new layout.
+        """Advance by one token per segment; False where a new layout is needed, as when a segment had several tokens.
 
-        Cheaper than a new one, and the same: blocks depend on how the lengths differ.
+        Cheaper than a new layout and equal to it, as blocks depend only on the differences of lengths.
         """
         is_current = self._capacity == (self._cache.num_slots, self._cache.num_positions)
         if not (self._is_decoding and is_current and all(block.room for block in self._blocks)):
             return False
         self._cache.extend_each(self._slots)
         self.positions += 1
-        self._places += 1  # positions of one slot and head lie next to each other
+        self._write_indices += 1  # positions of one slot and head are adjacent
         for block in self._blocks:
             block.grow()
         return True
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """As `AttentionLayout.attend`."""
-        self._cache.write(layer, self._places, key, value)
+        self._cache.write(layer, self._write_indices, key, value)
         keys, values = self._cache.layer(layer)
         if len(self._blocks) == 1:
             return _attend(self._blocks[0], query, keys, values, scale)
@@ -114,7 +114,7 @@ class CacheLayout:
 
 
 def _split(rows: list[int], starts: list[int], counts: list[int], call_cost: int) -> Iterator[slice]:
-    """Cut segments into blocks, from left to right, where a block would read more in vain than a call costs, in positions."""
+    """Cut segments into blocks from left to right, where a block would read more excess positions than a call costs."""
     first, longest, waste = 0, starts[0], 0
     for i in range(1, len(rows)):
         higher = max(longest, starts[i])
@@ -138,7 +138,7 @@ def _hidden(starts: np.ndarray, num_new: int, end: int, room: int, cache: Forkab
 
 
 def _attend(block: _Block, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-    """Query heads of one key head become query positions, so that keys are never repeated."""
+    """Attention of a block; query heads of one key head become query positions, so that keys are never repeated."""
     keys, values = (states[block.rows, :, : block.end] for states in (keys, values))
     (rows, kv_heads), (num_heads, dim) = keys.shape[:2], query.shape[1:]
     group = num_heads // kv_heads
@@ -157,8 +157,8 @@ def _attend(block: _Block, query: Tensor, keys: Tensor, values: Tensor, scale: f
 def decode_attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """Attention of one new token per row: query, output [rows, heads, dim], keys, values [rows, kv_heads, positions, dim].
 
-    `mask` [rows, 1, 1, positions] is added to the scores. On a CPU two batched products, which read the cache at the memory's
-    speed: about twice as fast as the fused kernel, made for many queries.
+    `mask` [rows, 1, 1, positions] is added to the scores. A CPU uses two batched products, which read the cache at the speed of
+    memory: about twice as fast as the fused kernel, which is made for many queries.
     """
     (rows, kv_heads, _, dim), num_heads = keys.shape, query.shape[1]
     grouped = query.reshape(rows, kv_heads, num_heads // kv_heads, dim)

@@ -1,4 +1,4 @@
-"""The handle on a prefix whose keys and values lie in a `ForkableKVCache`."""
+"""The handle on a prefix whose keys and values are in a `ForkableKVCache`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,23 +11,23 @@ from arpo.inference.kv_cache import ForkableKVCache
 
 
 class HiddenRow(NamedTuple):
-    """The last hidden state of one sequence, where the forward pass left it."""
+    """The last hidden state of one sequence, as a row of the forward pass that computed it."""
 
     rows: Tensor
-    """[sequences, hidden] of the whole pass."""
+    """[sequences, hidden] last hidden states of the whole pass."""
     row: int
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class CachedPrefix(PrefixHandle):
-    """A prefix in the cache: `length` computed positions of `slot`; the tokens after them are not computed yet."""
+    """A prefix in the cache: `length` computed positions of `slot`, then tokens not computed yet."""
 
     cache: ForkableKVCache
     slot: int
     length: int
     token_ids: tuple[int, ...]
     hidden: HiddenRow | None
-    """Of the last computed token; None while tokens are pending."""
+    """Hidden state of the last computed token; None while tokens are pending."""
     is_released: bool = False
 
     @property
@@ -42,7 +42,7 @@ class CachedPrefix(PrefixHandle):
         return replace(self)
 
     def truncate(self, num_tokens: int, tail: Sequence[int]) -> "CachedPrefix":
-        """As `PrefixHandle.truncate`; the last kept token is computed again."""
+        """As `PrefixHandle.truncate`; continuing it computes the last kept token again."""
         self.require_cut(num_tokens, tail)
         self.cache.retain(self.slot)
         return replace(self, length=num_tokens - 1, token_ids=self.token_ids[:num_tokens], hidden=None)

@@ -9,20 +9,20 @@ from arpo.config import Config
 
 
 class EngineConfigBase(Config):
-    """What is so of each kind of engine: the class attributes say what it can do, and nothing asks for its type."""
+    """The abilities of each kind of engine, as class attributes; other code asks for these, never for the type."""
 
     is_deterministic: ClassVar[bool] = False
     """Whether it can fix the composition of its batches, so that runs repeat to the bit."""
     can_train: ClassVar[bool] = True
-    """Whether it gives ids, log-probs and entropies of the very tokens it sampled, and takes weights."""
+    """Whether it reports ids, log-probs and entropies of the exact tokens it sampled, and accepts weights."""
     shares_model: ClassVar[bool] = False
-    """Whether it runs the trainer's own model, so that its log-probs need no correction."""
+    """Whether it runs the trainer's model, so that its log-probs need no correction."""
     loads_model: ClassVar[bool] = True
-    """Whether it loads the weights in `model.path`; False: at most the tokenizer there is read."""
+    """Whether it loads the weights in `model.path`; False: at most the tokenizer is read from there."""
 
     @property
     def takes_text(self) -> bool:
-        """Whether messages go to it instead of token ids, so that no tokenizer is needed."""
+        """Whether it takes messages instead of token ids, and so needs no tokenizer."""
         return False
 
     def computes_in(self, model_dtype: str) -> str:
@@ -44,13 +44,13 @@ class VllmEngineConfig(EngineConfigBase):
     """vLLM in this process, beside the trainer's model: `pip install 'arpo[vllm]'`."""
 
     type: Literal["vllm"] = "vllm"
-    """`vllm`: paged attention; prefix caching stands in for the fork."""
+    """`vllm`: paged attention; prefix caching replaces the fork."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Number format of its weights; None means `model.dtype`."""
     gpu_memory_utilization: float = Field(default=0.4, gt=0, lt=1)
-    """Share of the device's memory (on a CPU: of the main memory) for its weights and cache; the trainer needs the rest."""
+    """Share of the device's memory (CPU: of main memory) for weights and cache; the trainer needs the rest."""
     enforce_eager: bool = False
-    """Run without compilation and CUDA graphs: starts faster, samples slower."""
+    """True: no compilation and no CUDA graphs; starts faster, samples slower."""
     max_num_seqs: int = Field(default=256, ge=1)
     """Most sequences of one forward pass; more wait."""
 
@@ -60,7 +60,7 @@ class VllmEngineConfig(EngineConfigBase):
 
 
 class OpenAIEngineConfig(EngineConfigBase, ServedModelConfig):
-    """A model behind an OpenAI-compatible server, with the tools on our side. For `arpo eval` only."""
+    """A model behind an OpenAI-compatible server; arpo runs the tools. For `arpo eval` only."""
 
     can_train: ClassVar[bool] = False
     loads_model: ClassVar[bool] = False
@@ -68,14 +68,14 @@ class OpenAIEngineConfig(EngineConfigBase, ServedModelConfig):
     type: Literal["openai"] = "openai"
     """`openai`: a server that speaks the OpenAI protocol (vLLM, SGLang, llama.cpp, hosted ones)."""
     api: Literal["completions", "chat"] = "completions"
-    """`completions`: token ids go out, encoded by the tokenizer in `model.path`, which must be the served model's. `chat`:
-    messages go out, for a model whose tokenizer is not at hand: without `model`, with `agent.protocol.type = "tags"`; four
-    bytes of UTF-8 count as a token in `agent` and in the records."""
+    """`completions`: sends token ids, encoded by the tokenizer in `model.path`, which must be the served model's. `chat`: sends
+    messages, for a model whose tokenizer is unavailable: without `model`, with `agent.protocol.type = "tags"`; four bytes of
+    UTF-8 count as a token in `agent` and in the records."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Further fields of every request, as the server knows them, e.g. `{top_k = -1, repetition_penalty = 1.0}` for a vLLM
-    server that takes other defaults from the model's generation_config.json."""
+    """Further fields of every request, in the server's names, e.g. `{top_k = -1, repetition_penalty = 1.0}` for a vLLM server
+    that takes other defaults from the model's generation_config.json."""
     http: RetryingHttpConfig = RetryingHttpConfig(timeout_s=600.0)
-    """How the server is called."""
+    """Timeout and retries of requests."""
 
     @property
     def takes_text(self) -> bool:
@@ -84,46 +84,57 @@ class OpenAIEngineConfig(EngineConfigBase, ServedModelConfig):
 
     @property
     def api_path(self) -> str:
-        """What follows `base_url` in the address of a request."""
+        """The path after `base_url` in the address of a request."""
         return "completions" if self.api == "completions" else "chat/completions"
 
     @model_validator(mode="after")
     def _check_extra(self) -> Self:
-        taken = sorted(_OWN_FIELDS & set(self.extra_body))
+        taken = sorted(_RESERVED_FIELDS & set(self.extra_body))
         if taken:
-            raise ValueError(f"extra_body.{taken[0]} is what the evaluation sets itself for every request; leave it out")
+            raise ValueError(f"extra_body.{taken[0]}: the evaluation sets this field in every request; leave it out")
         return self
 
 
-_OWN_FIELDS = {"model", "prompt", "messages", "max_tokens", "temperature", "seed", "stop", "n", "stream", "return_token_ids"}
+_RESERVED_FIELDS = {
+    "model",
+    "prompt",
+    "messages",
+    "max_tokens",
+    "temperature",
+    "seed",
+    "stop",
+    "n",
+    "stream",
+    "return_token_ids",
+}
 
 EngineConfig = Annotated[TransformersEngineConfig | VllmEngineConfig | OpenAIEngineConfig, Field(discriminator="type")]
 
 
 def require_deterministic(config: EngineConfig, key: str) -> None:
-    """Refuse an engine that cannot fix the composition of its batches, which the option `key` asks for.
+    """Refuse an engine that cannot fix the composition of its batches, as the option `key` requires.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: the engine cannot.
     """
     if not config.is_deterministic:
         raise ValueError(
-            f"{key} = true with engine.type = {config.type!r}: this engine forms its batches by what has arrived, so their "
-            f"composition, and with it the arithmetic, cannot be fixed; set {key} = false (draws keep their seeds) or "
+            f"{key} = true with engine.type = {config.type!r}: this engine forms its batches from the requests that have "
+            f"arrived, so their composition, and with it the arithmetic, varies; set {key} = false (draws keep their seeds) or "
             f"engine.type = {_types_with('is_deterministic')}"
         )
 
 
 def require_sampled_tokens(config: EngineConfig, purpose: str) -> None:
-    """Refuse an engine that tells less of a token than training needs; `purpose` names the command in the message.
+    """Refuse an engine that reports less of a token than training needs; the message names `purpose`, a command.
 
     Raises:
-        ValueError: it tells less.
+        ValueError: the engine reports less.
     """
     if not config.can_train:
         raise ValueError(
             f"engine.type = {config.type!r} is for `arpo eval` only: {purpose} needs the ids, log-probs and entropies of the "
-            f"very tokens that were sampled, which it does not guarantee; set engine.type to {_types_with('can_train')}"
+            f"exact tokens that were sampled, which this engine does not report; set engine.type to {_types_with('can_train')}"
         )
 
 

@@ -1,10 +1,10 @@
 """A key-value cache whose sequences fork.
 
 A slot holds one sequence's keys and values. Several prefixes may point into one slot: positions are written once and never
-change, so a prefix of length n stays valid while the sequence grows beyond n. Continuing the longest prefix writes on in
-place; continuing a shorter one copies its n positions into a new slot. Nothing is ever computed twice.
+change, so a prefix of length n stays valid while the sequence grows beyond n. Continuing the longest prefix writes in place;
+continuing a shorter one copies its n positions into a new slot. Nothing is computed twice.
 
-A slot keeps its number; the row of memory it lies in may change, so that sequences computed together can lie together.
+A slot keeps its number; its row of memory may change, so that sequences computed together are adjacent.
 """
 
 import heapq
@@ -31,22 +31,22 @@ class ForkableKVCache:
         self.lengths: list[int] = []
         """Positions written per slot."""
         self.num_positions = 0
-        """Positions each slot has memory for."""
+        """Positions of memory per slot."""
         self.num_copied_tokens = 0
-        """Positions copied by forks since the start."""
+        """Positions that forks have copied since the start."""
 
     @property
     def num_slots(self) -> int:
-        """Slots there is memory for."""
+        """Slots in memory, used or not."""
         return self._storage.shape[2]
 
     @property
     def num_used_slots(self) -> int:
-        """Slots at least one prefix points to."""
+        """Slots with at least one prefix."""
         return len(self._references) - len(self._free)
 
     def layer(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer, each [rows, kv_heads, positions, dim]; views, to be written in place."""
+        """Keys and values of a layer, each [rows, kv_heads, positions, dim]: views that are written in place."""
         return self._storage[layer, 0], self._storage[layer, 1]
 
     @property
@@ -56,7 +56,7 @@ class ForkableKVCache:
 
     @property
     def device(self) -> torch.device:
-        """Where keys and values live."""
+        """The device of keys and values."""
         return self._storage.device
 
     @property
@@ -65,43 +65,43 @@ class ForkableKVCache:
         return 2 * self._storage.shape[3] * self._storage.shape[5] * self._storage.element_size()
 
     def rows(self, slots: Sequence[int]) -> list[int]:
-        """Rows of memory the slots lie in now."""
+        """The current rows of memory of the slots."""
         return [self._rows[slot] for slot in slots]
 
     def gather(self, slots: Sequence[int]) -> None:
-        """Let the slots lie in the first rows, in any order; those that do already are not moved.
+        """Move the slots into the first rows, in any order; slots already there stay.
 
-        Example: slots 4 and 2 in rows 7 and 0, slot 9 in row 1: slots 4 and 9 change places.
+        Example: slots 4 and 2 in rows 7 and 0, slot 9 in row 1: slots 4 and 9 exchange their rows.
         """
-        wanted = set(slots)
-        holes = [row for row in range(len(slots)) if self._slot_in[row] not in wanted]
+        gathered = set(slots)
+        holes = [row for row in range(len(slots)) if self._slot_in[row] not in gathered]
         outside = sorted((s for s in slots if self._rows[s] >= len(slots)), key=lambda slot: (self.lengths[slot], slot))
         for slot, row in zip(outside, holes, strict=True):
             self._exchange(slot, self._slot_in[row])
 
     def _exchange(self, slot: int, other: int) -> None:
-        """Exchange the rows of two slots, with what is still needed of their contents."""
+        """Exchange the rows of two slots, with the contents still in use."""
         row, other_row = self._rows[slot], self._rows[other]
         length = self.lengths[slot]
         moved = self._storage[:, :, row, :, :length].clone()
         if self._references[other]:
-            kept = self.lengths[other]
-            self._storage[:, :, row, :, :kept] = self._storage[:, :, other_row, :, :kept]
+            other_length = self.lengths[other]
+            self._storage[:, :, row, :, :other_length] = self._storage[:, :, other_row, :, :other_length]
         self._storage[:, :, other_row, :, :length] = moved
         self._rows[slot], self._rows[other] = other_row, row
         self._slot_in[row], self._slot_in[other_row] = other, slot
 
-    def places(self, slots: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """[tokens * kv_heads] where `write` puts one token each of `slots` at `positions`; valid until rows change."""
+    def write_indices(self, slots: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """[tokens * kv_heads] indices for `write`, one token each of `slots` at `positions`; valid until rows change."""
         _, _, _, heads, capacity, _ = self._storage.shape
         rows = np.array(self._rows)[slots][:, None] * heads + np.arange(heads)
         return (rows * capacity + positions[:, None]).reshape(-1)
 
-    def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Write keys and values [tokens, kv_heads, dim] of one layer to their `places`."""
+    def write(self, layer: int, indices: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Write keys and values [tokens, kv_heads, dim] of one layer at `write_indices`."""
         for storage, states in zip(self.layer(layer), (keys, values), strict=True):
             dim = states.shape[-1]
-            storage.view(-1, dim).index_copy_(0, places, states.reshape(-1, dim))
+            storage.view(-1, dim).index_copy_(0, indices, states.reshape(-1, dim))
 
     def allocate(self) -> int:
         """An empty slot with one reference: the lowest free one, so that the choice does not depend on timing."""
@@ -134,13 +134,13 @@ class ForkableKVCache:
         if self._references[slot] == 0:
             self._writing.discard(slot)
             heapq.heappush(self._free, slot)
-            if not self.num_used_slots:  # an empty cache is as a new one, so that what comes does not depend on what was
+            if not self.num_used_slots:  # an empty cache equals a new one, so that later requests do not depend on earlier ones
                 self._rows, self._slot_in = list(range(len(self._rows))), list(range(len(self._slot_in)))
 
     def claim(self, slot: int, length: int) -> int:
         """A slot that holds the first `length` positions of `slot` and may be extended until `end_writing`.
 
-        It is `slot` itself, with one more reference, when nothing was written beyond `length` and nobody else is extending
+        It is `slot` itself, with one more reference, when nothing is written beyond `length` and no other sequence is extending
         it; otherwise a copy of those positions.
         """
         if self.lengths[slot] == length and slot not in self._writing:
@@ -165,7 +165,7 @@ class ForkableKVCache:
             self._reserve(slots=0, positions=self.lengths[slot])
 
     def extend_each(self, slots: Sequence[int]) -> None:
-        """Claim the next position of every slot; there must be room (`num_positions`)."""
+        """Claim the next position of every slot; all must be below `num_positions`."""
         for slot in slots:
             self.lengths[slot] += 1
 
@@ -179,7 +179,7 @@ class ForkableKVCache:
         if free != set(self._free) or len(self._free) != len(free):
             raise EngineError(f"cache integrity: free list {sorted(self._free)} differs from unreferenced slots {sorted(free)}")
         if [self._slot_in[row] for row in self._rows] != list(range(len(self._rows))):
-            raise EngineError("cache integrity: two slots lie in one row")
+            raise EngineError("cache integrity: two slots share a row")
 
     def _reserve(self, *, slots: int, positions: int) -> None:
         layers, pair, old_slots, heads, old_positions, dim = self._storage.shape
@@ -187,7 +187,7 @@ class ForkableKVCache:
             return
         new_slots = max(slots, 2 * old_slots, 8) if slots > old_slots else old_slots
         new_positions = max(positions, 2 * old_positions, 64) if positions > old_positions else max(old_positions, 64)
-        # zeros, as what was never written is read too, masked
+        # zeros, as positions never written are read too, masked
         grown = self._storage.new_zeros((layers, pair, new_slots, heads, new_positions, dim))
         used = min(max(self.lengths, default=0), old_positions)
         grown[:, :, :old_slots, :, :used] = self._storage[:, :, :, :, :used]

@@ -2,13 +2,13 @@
 
 Two addresses, by `engine.api`:
 
-- `completions`: the prefix goes out as token ids, exactly those of the tree. Sampled ids come back where the server returns
-  them (`return_token_ids`, as vLLM does); where it returns text alone, that text is encoded again, and counted.
-- `chat`: the prefix goes out as messages: the prompt's, then every completion as `assistant` and every tool result as `user`.
-  What comes back is text, and the ids are those of `TextTokenizer`.
+- `completions`: the request holds the prefix as token ids, exactly those of the tree. The server returns sampled ids if it can
+  (`return_token_ids`, as vLLM does); if it returns text alone, the engine encodes that text again, and counts it.
+- `chat`: the request holds the prefix as messages: the prompt's, then every completion as `assistant` and every tool result as
+  `user`. The reply is text, which `TextTokenizer` encodes.
 
-Tokens that were made from text are good enough to be read and graded, and never to be trained on; nor does a server tell the
-log-probability and the entropy of what it sampled. So training and branching refuse this engine.
+Ids made from text can be read and graded, but never trained on, and a server reports neither log-probs nor entropies of the
+tokens it sampled. So training and branching refuse this engine.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,30 +31,30 @@ from arpo.protocols.text_tokenizer import TextTokenizer
 from arpo.types import Completion, Message, SamplingParams, StopReason
 
 ENDS = ("stop", "length", "content_filter")
-"""What a server may give as `finish_reason`; a filtered reply counts as one that ended there."""
-_TOLD_BY = ("stop_reason", "matched_stop")
-"""Where vLLM and SGLang say which stop string ended a reply; null where none did."""
+"""Accepted values of `finish_reason`; a filtered reply counts as ended by the model."""
+_STOP_KEYS = ("stop_reason", "matched_stop")
+"""Keys under which vLLM and SGLang report the stop string that ended a reply; null where none did."""
 
 
 class OpenAIEngine(TokenPrefixEngine):
-    """Continues prefixes by asking a server. Completions carry no log-probs and no entropies: both lists are empty.
+    """Continues prefixes by requests to a server. Completions have no log-probs and no entropies: both lists are empty.
 
-    Seeds go out modulo 2^31; whether the same seed gives the same reply is the server's matter. At temperature 0 requests ask
-    for greedy decoding. A request that a token limit ended cannot be continued.
+    Seeds are sent modulo 2^31; the server decides whether the same seed gives the same reply. Temperature 0 asks for greedy
+    decoding. A request that a token limit ended cannot be continued.
 
     Raises:
         ConfigError: the key's environment variable is not set.
     """
 
     entropy_estimators: tuple[str, ...] = ()
-    """None: a server tells no entropies."""
+    """Empty: a server reports no entropies."""
 
     def __init__(self, config: OpenAIEngineConfig, tokenizer: Tokenizer) -> None:
         """An engine for the served model.
 
         Args:
             config: The server, the model and the address.
-            tokenizer: The served model's for `completions`; a `TextTokenizer` for `chat`.
+            tokenizer: The served model's tokenizer for `completions`; a `TextTokenizer` for `chat`.
         """
         super().__init__()
         self.usage: ServerUsage = ServerUsage()
@@ -68,20 +68,22 @@ class OpenAIEngine(TokenPrefixEngine):
     ) -> tuple[Completion, TokenPrefix]:
         """One reply of the server.
 
-        With `chat`, `sampling.max_tokens` is counted by the server, in its own tokens, so that more ids may come back.
+        With `chat` the server counts `sampling.max_tokens` in its tokens, so more ids may come back.
 
         Raises:
-            EngineError: the server failed, every retry included, its reply cannot be used, `position` is not 0, or the prefix
-                was released.
+            EngineError: the server failed in every retry, its reply is unusable, `position` is not 0, or the prefix was
+                released.
         """
         prefix.require_held()
         if position:
-            raise EngineError(f"engine.type = 'openai': position = {position}, but a server does not go on within a completion")
+            raise EngineError(
+                f"engine.type = 'openai': position = {position}, but a server cannot continue within a completion"
+            )
         body = {
             **self._api.prompt(prefix),
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
-            "top_p": 1.0,  # servers have defaults of their own
+            "top_p": 1.0,  # servers have other defaults
             "seed": seed % 2**31,
             **({"stop": list(stop)} if stop else {}),
             **self._extra,
@@ -93,7 +95,7 @@ class OpenAIEngine(TokenPrefixEngine):
         if choice.data.get("finish_reason") not in ENDS:
             raise EngineError(
                 f"engine.base_url: the server ended a reply with finish_reason = {choice.data.get('finish_reason')!r}; "
-                f"{', '.join(ENDS)} are understood"
+                f"allowed are {', '.join(ENDS)}"
             )
         token_ids, is_stopped, is_tokenized = self._api.read(choice, stop)
         self._count(choice, is_tokenized, prefix)
@@ -134,7 +136,7 @@ class OpenAIEngine(TokenPrefixEngine):
         if isinstance(self._api, _Completions) and choice.usage.prompt_tokens != prefix.num_tokens:
             raise EngineError(
                 f"engine.api = 'completions': the server read {choice.usage.prompt_tokens} prompt tokens where "
-                f"{prefix.num_tokens} were sent, so it does not take token ids as they are; use engine.api = 'chat'"
+                f"{prefix.num_tokens} were sent, so it changes token ids; use engine.api = 'chat'"
             )
 
 
@@ -146,11 +148,11 @@ class _Completions:
         self._finder = StopFinder(tokenizer.decode)
 
     def prompt(self, prefix: TokenPrefix) -> dict[str, Any]:
-        """The request's part that says what to continue."""
+        """The fields of the request that hold the prefix."""
         return {"prompt": list(prefix.token_ids), "return_token_ids": True}
 
     def read(self, choice: Choice, stop: Sequence[str]) -> tuple[list[int], bool, bool]:
-        """Sampled ids; whether a stop string ended them; whether they were made from text."""
+        """Sampled ids; whether a stop string ended them; whether they were encoded from text."""
         ids = choice.data.get("token_ids")
         if _are_ids(ids):
             return *self._cut(cast(list[int], ids), stop), False
@@ -163,11 +165,10 @@ class _Completions:
         return self._tokenizer.encode_markup(text), is_stopped, True
 
     def _cut(self, ids: list[int], stop: Sequence[str]) -> tuple[list[int], bool]:
-        """The ids up to the one that completes a stop string, and whether one does; a server may have gone on for a few."""
-        wanted = tuple(stop)
+        """The ids up to the one that completes a stop string, and whether one does; a server may sample a few more."""
+        stops = tuple(stop)
         for end, token in enumerate(ids, start=1):
-            is_candidate = self._finder.may_end(token, wanted)
-            if is_candidate and self._finder.is_completed(self._finder.tail(ids[:end], wanted), wanted):
+            if self._finder.may_end(token, stops) and self._finder.is_completed(self._finder.tail(ids[:end], stops), stops):
                 return ids[:end], True
         return ids, False
 
@@ -179,7 +180,7 @@ class _Chat:
         self._tokenizer = tokenizer
 
     def prompt(self, prefix: TokenPrefix) -> dict[str, Any]:
-        """The request's part that says what to continue."""
+        """The fields of the request that hold the prefix."""
         turns = groupby(zip(prefix.is_sampled, prefix.token_ids, strict=True), key=itemgetter(0))
         (_, question), *rest = [(is_sampled, [token for _, token in tokens]) for is_sampled, tokens in turns]
         messages = self._tokenizer.decode_chat(question)
@@ -188,7 +189,7 @@ class _Chat:
         return {"messages": as_json(messages)}
 
     def read(self, choice: Choice, stop: Sequence[str]) -> tuple[list[int], bool, bool]:
-        """As `_Completions.read`; a message without content is one that says nothing."""
+        """As `_Completions.read`; a message without content is an empty one."""
         message = choice.data.get("message")
         content = (cast(dict[str, Any], message).get("content") or "") if isinstance(message, dict) else None
         text, is_stopped = _read_text(content, choice.data, stop)
@@ -198,8 +199,8 @@ class _Chat:
 def _read_text(text: Any, choice: Mapping[str, Any], stop: Sequence[str]) -> tuple[str, bool]:
     """A reply's text up to and including its stop string, and whether there is one.
 
-    Most servers leave the stop string out, and not all say which it was: then it is the one that closes the tag left open.
-    Where none is open the reply counts as ended by the model, so that a closing tag without an opening one is a fault not seen.
+    Most servers omit the stop string, and not all report it: then it is the one that closes the last open tag. Without an open
+    tag the reply counts as ended by the model, so a closing tag without an opening one goes unnoticed as a fault.
     """
     if not isinstance(text, str):
         raise EngineError(f"engine.base_url: the reply's choices[0] holds no text: {str(choice)[:200]}")
@@ -208,13 +209,13 @@ def _read_text(text: Any, choice: Mapping[str, Any], stop: Sequence[str]) -> tup
         return text, True
     if choice.get("finish_reason") != "stop":
         return text, False
-    told = [choice[key] for key in _TOLD_BY if key in choice]
-    missing = next((s for s in stop if s in told), "") if told else _open_tag(text, stop)
+    reported = [choice[key] for key in _STOP_KEYS if key in choice]
+    missing = next((s for s in stop if s in reported), "") if reported else _open_tag(text, stop)
     return text + missing, bool(missing)
 
 
 def _open_tag(text: str, stop: Sequence[str]) -> str:
-    """The stop string `</x>` whose `<x>` is the last to be opened in `text`; empty when none is open.
+    """The stop string `</x>` of the last `<x>` opened in `text`; empty when no tag is open.
 
     Example:
         _open_tag("<think> a </think> <search> b ", ["</search>", "</answer>"])  # -> "</search>"

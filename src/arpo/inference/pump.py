@@ -7,17 +7,17 @@ from arpo.errors import EngineError
 
 
 class Pump:
-    """Steps an engine, in a task of the event loop that asks first, whenever it has work; further loops get their own task."""
+    """Steps an engine whenever it has work, in a task of the event loop that starts it; every further loop gets a new task."""
 
     def __init__(
         self, has_work: Callable[[], bool], step: Callable[[], Awaitable[None]], fail: Callable[[Exception], None]
     ) -> None:
-        """A pump that waits to be started.
+        """A pump; `start` starts it.
 
         Args:
             has_work: Whether a step is due.
-            step: One step; what arrives meanwhile waits for the next.
-            fail: Hands the error of a step, or of closing, to every caller that waits.
+            step: Does one step; requests that arrive meanwhile wait for the next.
+            fail: Raises the error of a step, or of closing, in every waiting caller.
         """
         self._has_work = has_work
         self._step = step
@@ -27,7 +27,7 @@ class Pump:
         self._is_closed = False
 
     def start(self) -> None:
-        """Make sure that the task runs; before a request is added.
+        """Make sure that the task runs; call it before a request is added.
 
         Raises:
             EngineError: the engine was closed.
@@ -39,11 +39,11 @@ class Pump:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def wake(self) -> None:
-        """Let the task look for work again."""
+        """Make the task look for work again."""
         self._wake.set()
 
     async def aclose(self) -> None:
-        """End the task for good; whoever still waits gets an EngineError."""
+        """End the task for good; waiting callers get an EngineError."""
         self._is_closed = True
         if self._task is not None and not self._task.done():  # done: perhaps with its event loop
             self._task.cancel()

@@ -1,4 +1,4 @@
-"""Drawing tokens with one random stream per request, so that a draw does not depend on what else is in the batch."""
+"""Drawing tokens with one random stream per request, so that a draw does not depend on the rest of the batch."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 def stream_uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Uniform numbers in [0, 1), one per (seed, position), by the SplitMix64 finaliser (Steele et al., OOPSLA 2014).
 
-    Counter-based: number `position` of stream `seed` is the same however the positions are visited.
+    Counter-based: number `position` of stream `seed` does not depend on the order of the positions.
     """
     with np.errstate(over="ignore"):
         z = seeds.astype(np.uint64) + (positions.astype(np.uint64) + np.uint64(1)) * _GOLDEN
@@ -44,12 +44,12 @@ def draw(
 
 
 def top_k_entropy(log_p: Float[Tensor, "rows vocab"], k: int) -> Float[Tensor, " rows"]:
-    """Entropy summed over the k most likely tokens only, nats: what an engine that reports k log-probs can tell.
+    """Entropy summed over the k most likely tokens only, nats, as an engine that reports k log-probs computes it.
 
-    Formula: -sum over the k largest p of p ln p, the probabilities being those of the full distribution: never more than the
-    entropy. The public ARPO code's estimator, with k = 10.
+    Formula: -sum over the k largest p of p ln p, with probabilities of the full distribution: never more than the entropy. The
+    public ARPO code's estimator, with k = 10.
 
     Example: ln of the probabilities [0.5, 0.25, 0.25] and k = 2 give 0.5 ln 2 + 0.25 ln 4 = 0.693, of an entropy of 1.040.
     """
-    kept = log_p.topk(min(k, log_p.shape[-1]), dim=-1).values
-    return -(kept.exp() * kept).sum(dim=-1)
+    largest = log_p.topk(min(k, log_p.shape[-1]), dim=-1).values
+    return -(largest.exp() * largest).sum(dim=-1)

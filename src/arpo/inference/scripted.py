@@ -1,4 +1,4 @@
-"""An engine whose completions come from a function of the prefix's text: demonstrations and tests grow trees with it."""
+"""An engine whose completions come from a function of the prefix's text, for demonstrations and tests."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,16 +11,16 @@ from arpo.types import Completion, SamplingParams, StopReason
 class ScriptedEngine(TokenPrefixEngine):
     """Writes `script(prefix_text)` after every prefix, with log-probs and entropies of 0.
 
-    A completion ends with STOP_STRING at the first stop string in the script's text, or with EOS (no token stands for it) where
-    the text ends without one. `max_tokens` cuts it with LENGTH; the request goes on by `position`, as with any engine.
+    A completion ends with STOP_STRING at the first stop string in the script's text, or with EOS (without a token for it) where
+    the text ends without one. `max_tokens` cuts it with LENGTH; `position` continues the request, as in any engine.
 
     Example:
-        With `script = lambda text: "<answer> 4</answer>"` and stop `("</answer>",)` every prefix is continued by the ids of
-        "<answer> 4</answer>" and StopReason.STOP_STRING.
+        With `script = lambda text: "<answer> 4</answer>"` and stop `("</answer>",)` every completion is the ids of
+        "<answer> 4</answer>" with StopReason.STOP_STRING.
     """
 
     entropy_estimators: tuple[str, ...] = ("exact", "top_k")
-    """Both: nothing is uncertain."""
+    """Both, as every entropy is 0."""
 
     def __init__(self, script: Callable[[str], str], tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class ScriptedEngine(TokenPrefixEngine):
         """The tokens of the script's completion from `position` on, at most `sampling.max_tokens` of them.
 
         Raises:
-            EngineError: the prefix was released, is shorter than `position`, or was not continued by the script.
+            EngineError: the prefix was released, or its last `position` tokens are not the script's.
         """
         prefix.require_held()
         ids = prefix.token_ids
@@ -42,9 +42,7 @@ class ScriptedEngine(TokenPrefixEngine):
         ends = [text.index(s) + len(s) for s in stop if s in text]
         script = tuple(self._tokenizer.encode_markup(text[: min(ends, default=len(text))]))
         if script[:position] != drawn:
-            raise EngineError(
-                f"scripted engine: position = {position}, but the last tokens of the prefix are not the script's own"
-            )
+            raise EngineError(f"scripted engine: position = {position}, but the last tokens of the prefix are not the script's")
         token_ids = list(script[position : position + sampling.max_tokens])
         reason = StopReason.STOP_STRING if ends else StopReason.EOS
         if position + len(token_ids) < len(script):

@@ -1,4 +1,4 @@
-"""The prefix that is its token ids, and what engines with such prefixes share."""
+"""A prefix that consists of its token ids, and the base class of engines with such prefixes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +10,12 @@ from arpo.inference.base import InferenceEngine, PrefixHandle, WeightSource, req
 
 @dataclass(slots=True, eq=False)
 class TokenPrefix(PrefixHandle):
-    """A prefix that is its ids; the engine finds by them whatever it has computed."""
+    """A prefix that consists of its ids, by which the engine finds earlier computations."""
 
     engine: "TokenPrefixEngine"
     token_ids: tuple[int, ...]
     is_sampled: tuple[bool, ...]
-    """[T] whether the policy wrote the token."""
+    """[T] True on tokens the policy sampled."""
     is_released: bool = False
 
     def __post_init__(self) -> None:
@@ -23,7 +23,7 @@ class TokenPrefix(PrefixHandle):
         self.engine.num_held_prefixes += 1
 
     def extend(self, token_ids: Sequence[int], *, is_sampled: bool) -> "TokenPrefix":
-        """A handle on this prefix and more tokens; `is_sampled`: the policy wrote them."""
+        """A handle on this prefix and more tokens; `is_sampled`: the policy sampled them."""
         self.require_held()
         more = (is_sampled,) * len(token_ids)
         return TokenPrefix(self.engine, (*self.token_ids, *token_ids), (*self.is_sampled, *more))
@@ -37,9 +37,7 @@ class TokenPrefix(PrefixHandle):
         """As `PrefixHandle.truncate`."""
         self.require_cut(num_tokens, tail)
         if not self.engine.entropy_estimators:
-            raise EngineError(
-                "truncate: a completion of this engine cannot be cut and continued; use another one for branching"
-            )
+            raise EngineError("truncate: this engine cannot continue a completion from a cut; use another engine for branching")
         return TokenPrefix(self.engine, self.token_ids[:num_tokens], self.is_sampled[:num_tokens])
 
     def release(self) -> None:
@@ -50,15 +48,15 @@ class TokenPrefix(PrefixHandle):
 
 
 class TokenPrefixEngine(InferenceEngine[TokenPrefix]):
-    """An engine that keeps nothing of a prefix but its ids; as it stands, with nothing to load, to wait for or to free."""
+    """An engine that keeps only the ids of a prefix; the base class loads, awaits and frees nothing."""
 
     def __init__(self) -> None:
         self.version = 0
         self.num_held_prefixes = 0
-        """Handles that were given out and not released yet."""
+        """Handles not released yet."""
 
     async def prefill(self, parent: TokenPrefix | None, token_ids: Sequence[int]) -> TokenPrefix:
-        """As `InferenceEngine.prefill`; nothing is computed before a completion follows."""
+        """As `InferenceEngine.prefill`; the first completion that follows computes the prefix."""
         if parent is not None:
             parent.require_held()
         if not (parent or token_ids):
@@ -68,7 +66,7 @@ class TokenPrefixEngine(InferenceEngine[TokenPrefix]):
         return parent.extend(token_ids, is_sampled=False)
 
     async def update_weights(self, source: WeightSource, version: int) -> None:
-        """As `InferenceEngine.update_weights`: only the version changes.
+        """As `InferenceEngine.update_weights`; sets the version only.
 
         Raises:
             EngineError: prefixes of the former weights are held.
@@ -78,7 +76,7 @@ class TokenPrefixEngine(InferenceEngine[TokenPrefix]):
 
     @contextmanager
     def participate(self) -> Iterator[None]:
-        """As `InferenceEngine.participate`: completions do not depend on one another."""
+        """As `InferenceEngine.participate`; no barrier, as completions do not depend on one another."""
         yield
 
     async def aclose(self) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from arpo.inference.cache_layout import CacheLayout, Segment
 from arpo.inference.cached_prefix import CachedPrefix, HiddenRow
 from arpo.inference.kv_cache import ForkableKVCache
 from arpo.inference.pump import Pump
+from arpo.inference.request import Request
 from arpo.inference.sampling import draw, stream_uniforms
 from arpo.inference.stopping import StopFinder
 from arpo.models.attention import forward_hidden, head_logits, use_layout_attention
@@ -30,49 +31,38 @@ from arpo.models.weights import ModelWeights, copy_weights
 from arpo.types import Completion, SamplingParams
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
-    future: asyncio.Future
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Request(Request):
     parent: CachedPrefix | None
-    given: tuple[int, ...]
+    prefix_ids: tuple[int, ...]
     """All tokens up to the first draw."""
     waiting: list[int]
     """Tokens to compute before the next draw."""
-    max_tokens: int = 0
-    """Tokens to draw; 0 for a prefill."""
-    temperature: float = 1.0
-    seed: int = 0
-    position: int = 0
-    stop: tuple[str, ...] = ()
-    entropy_top_k: int | None = None
+    is_prefill: bool = False
+    """True: nothing is drawn."""
     participates: bool = False
-    before: tuple[int, ...] = ()
-    """Tokens of the same completion that earlier requests drew: `position` of them."""
     slot: int = -1
     hidden: HiddenRow | None = None
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    entropies: list[float] = field(default_factory=list)
 
     def drawing_kind(self) -> tuple[float, int]:
         """Requests of one kind are drawn together."""
-        return self.temperature, self.entropy_top_k or 0
+        return self.sampling.temperature, self.sampling.entropy_top_k or 0
 
     def goes_on(self) -> bool:
-        """Whether it follows another request at once: draws after a prefill, or the rest of a paused completion."""
+        """Whether it directly follows another request: draws after a prefill, or the rest of a paused completion."""
         return self.hidden is not None or self.position > 0
 
     def order(self) -> tuple[int, ...]:
-        """A sort key that does not depend on the time of arrival."""
+        """A sort key independent of the time of arrival."""
         parent = (self.parent.slot, self.parent.length) if self.parent else (-1, 0)
         return (*parent, self.seed, *self.waiting)
 
 
 class TransformersEngine(InferenceEngine[CachedPrefix]):
-    """`InferenceEngine` over a model in this process, on CPU or GPU. The reference for every other engine."""
+    """`InferenceEngine` over a model in this process, on CPU or GPU; the reference for every other engine."""
 
     entropy_estimators: tuple[str, ...] = ("exact", "top_k")
-    """The whole distribution is at hand."""
+    """The engine sees the full distribution."""
 
     def __init__(
         self,
@@ -86,12 +76,12 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
         """An engine over a model.
 
         Args:
-            model: May be shared with a trainer.
-            decode: Text of sampled ids, to find stop strings in.
-            eos_ids: Any of these ends a completion.
+            model: The model; a trainer may share it.
+            decode: Text of sampled ids, searched for stop strings.
+            eos_ids: Ids that end a completion.
             max_batch_tokens: Most tokens of one forward pass, unless a single request needs more.
-            max_width: Most requests that are computed at once; further ones wait in the order they came, but what follows
-                a prefill or a pause comes first. None: no bound.
+            max_width: Most requests computed at once; further ones wait in order of arrival, after those that follow a prefill
+                or a pause. None: no bound.
         """
         config = use_layout_attention(model).config
         self._model = model
@@ -108,7 +98,7 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
         )
         self.version = 0
         self.num_computed_tokens = 0
-        """Tokens that went through the model since the start."""
+        """Tokens the model has computed since the start."""
         self.num_forward_passes = 0
         self._arrived: list[_Request] = []
         self._queue: deque[_Request] = deque()
@@ -123,23 +113,23 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
         waiting = [*(parent.pending if parent else ()), *token_ids]
         if not waiting:
             raise EngineError("prefill: no tokens; give at least one token id")
-        given = (*(parent.token_ids if parent else ()), *token_ids)
-        return await self._submit(_Request(self._future(), parent, given, waiting))
+        prefix_ids = (*(parent.token_ids if parent else ()), *token_ids)
+        return await self._submit(_Request(parent=parent, prefix_ids=prefix_ids, waiting=waiting, is_prefill=True))
 
     async def generate(
         self, prefix: CachedPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
     ) -> tuple[Completion, CachedPrefix]:
         """As `InferenceEngine.generate`."""
         request = _Request(
-            self._future(), prefix, prefix.token_ids, list(prefix.pending), sampling.max_tokens, sampling.temperature, seed,
-            position, tuple(stop), sampling.entropy_top_k, hidden=prefix.hidden, before=prefix.last(position),
+            parent=prefix, prefix_ids=prefix.token_ids, waiting=list(prefix.pending), hidden=prefix.hidden, sampling=sampling,
+            seed=seed, position=position, stop=tuple(stop), before=prefix.last(position),
         )  # fmt: skip
         return await self._submit(request)
 
     async def update_weights(self, source: WeightSource, version: int) -> None:
         """As `InferenceEngine.update_weights`.
 
-        The weights of the engine's own model, shared with a trainer, are in use already; any others are copied into it.
+        If `source` is the engine's model, shared with a trainer, its weights are in use already; others are copied into it.
 
         Raises:
             EngineError: prefixes of the former weights are held, or `source` holds the weights of another architecture.
@@ -168,9 +158,6 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
         """As `InferenceEngine.aclose`."""
         await self._pump.aclose()
 
-    def _future(self) -> asyncio.Future:
-        return asyncio.get_running_loop().create_future()
-
     async def _submit(self, request: _Request) -> Any:
         if request.parent is not None:
             request.parent.require_held()
@@ -186,11 +173,11 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
                 self._withdraw(request)
             elif request.future.exception() is None:  # resolved, but its caller will never see the prefix
                 result = request.future.result()
-                (result[1] if request.max_tokens else result).release()
+                (result if request.is_prefill else result[1]).release()
             raise
 
     def _withdraw(self, request: _Request) -> None:
-        """Forget a request whose caller was cancelled."""
+        """Remove a request whose caller was cancelled."""
         self._num_busy += request.participates
         if request in self._arrived:
             self._arrived.remove(request)
@@ -217,10 +204,10 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
             self._forward(batch)
         drawing: defaultdict[tuple[float, int], list[_Request]] = defaultdict(list)
         for request in [r for r in self._running if not r.waiting]:
-            if request.max_tokens:
-                drawing[request.drawing_kind()].append(request)
-            else:
+            if request.is_prefill:
                 self._resolve(request, self._prefix(request))
+            else:
+                drawing[request.drawing_kind()].append(request)
         for kind in sorted(drawing):
             self._draw(drawing[kind])
 
@@ -256,7 +243,7 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
             request.waiting = []
 
     def _lay_out(self, batch: list[_Request]) -> tuple[list[_Request], CacheLayout]:
-        """The batch in the order of its rows, and its layout: the last one, a token further, when the same requests go on."""
+        """The batch in the order of its rows, and its layout: the last one advanced by a token if the requests are the same."""
         if self._last_pass is not None:
             last_batch, layout = self._last_pass
             is_same = len(batch) == len(last_batch) and set(map(id, batch)) == set(map(id, last_batch))
@@ -274,37 +261,30 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
         logits = head_logits(self._model, hidden)
         seeds = np.array([r.seed for r in requests], dtype=np.uint64)
         positions = np.array([r.position + len(r.tokens) for r in requests])
-        first = requests[0]
-        drawn = draw(logits, first.temperature, stream_uniforms(seeds, positions), first.entropy_top_k)
+        sampling = requests[0].sampling
+        drawn = draw(logits, sampling.temperature, stream_uniforms(seeds, positions), sampling.entropy_top_k)
         for request, token, logprob, entropy in zip(requests, *(column.tolist() for column in drawn), strict=True):
-            request.tokens.append(token)
-            request.logprobs.append(logprob)
-            request.entropies.append(entropy)
             request.waiting = [token]
-            reason = self._stops.reason(request.before, request.tokens, request.stop, request.max_tokens)
+            reason = request.add(token, logprob, entropy, self._stops)
             if reason is not None:
-                completion = Completion(
-                    token_ids=request.tokens, logprobs=request.logprobs, entropies=request.entropies, stop_reason=reason,
-                    policy_version=self.version,
-                )  # fmt: skip
-                self._resolve(request, (completion, self._prefix(request)))
+                self._resolve(request, (request.completion(reason, self.version), self._prefix(request)))
 
     def _prefix(self, request: _Request) -> CachedPrefix:
         return CachedPrefix(
             cache=self.cache, slot=request.slot, length=self.cache.lengths[request.slot],
-            token_ids=(*request.given, *request.tokens), hidden=None if request.waiting else request.hidden,
+            token_ids=(*request.prefix_ids, *request.tokens), hidden=None if request.waiting else request.hidden,
         )  # fmt: skip
 
     def _resolve(self, request: _Request, result: object) -> None:
         if request.future.cancelled():
-            return  # its caller withdraws it as soon as it runs
+            return  # its caller withdraws it when it resumes
         self._running.remove(request)
         self.cache.end_writing(request.slot)
         request.future.set_result(result)
-        self._num_busy += request.participates  # busy from now on, not only once its coroutine is resumed
+        self._num_busy += request.participates  # busy from now on, even before its coroutine resumes
 
     def _fail(self, error: Exception) -> None:
-        """Hand an error of a step to every caller in it and free what they held."""
+        """Raise the error of a step in every caller and free the slots of their requests."""
         requests = [*self._running, *self._queue, *self._arrived]
         self._running, self._arrived = [], []
         self._queue.clear()
@@ -313,15 +293,12 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
             if request.slot >= 0:
                 self.cache.end_writing(request.slot)
                 self.cache.release(request.slot)
-            if not request.future.done():
-                failure = EngineError(f"the inference engine failed: {type(error).__name__}: {error}")
-                failure.__cause__ = error
-                request.future.set_exception(failure)
+            if request.fail(error, "the inference engine"):
                 self._num_busy += request.participates
 
 
 def _gather_hidden(requests: list[_Request]) -> tuple[list[_Request], Tensor]:
-    """The requests, those of one forward pass next to each other, and their hidden states [requests, hidden]."""
+    """The requests, grouped by forward pass, and their hidden states [requests, hidden]."""
     by_pass: dict[int, list[_Request]] = {}
     for request in requests:
         assert request.hidden is not None
@@ -332,5 +309,5 @@ def _gather_hidden(requests: list[_Request]) -> tuple[list[_Request], Tensor]:
 
 
 def _rows_of(states: list[HiddenRow]) -> Tensor:
-    rows, wanted = states[0].rows, [state.row for state in states]
-    return rows if wanted == list(range(len(rows))) else rows[wanted]
+    rows, indices = states[0].rows, [state.row for state in states]
+    return rows if indices == list(range(len(rows))) else rows[indices]

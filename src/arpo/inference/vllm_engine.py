@@ -1,8 +1,8 @@
 """vLLM behind the engine protocol: a prefix is its token ids, and vLLM's prefix cache stands in for the fork.
 
-vLLM computes logits; what is done with them is ours (`StreamSampler`), so that draws, log-probs and entropies are those of
-the in-process engine: by (seed, position), at the sampling temperature, over the full vocabulary. vLLM runs in this process
-and in one thread of its own.
+vLLM computes logits; `StreamSampler` draws from them, so that draws, log-probs and entropies equal those of the in-process
+engine: by (seed, position), at the sampling temperature, over the full vocabulary. vLLM runs in a separate thread of this
+process.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from arpo.errors import EngineError
 from arpo.inference.base import WeightSource, require_none_held
 from arpo.inference.config import VllmEngineConfig
 from arpo.inference.pump import Pump
+from arpo.inference.request import Request
 from arpo.inference.sampling import draw, stream_uniforms
 from arpo.inference.stopping import StopFinder
 from arpo.inference.token_prefix import TokenPrefix, TokenPrefixEngine
 from arpo.types import Completion, SamplingParams, StopReason
 
-# Read by vLLM on import: its second model runner takes another kind of logits processor, and binding threads to cores would
-# bind those of the trainer too.
+# vLLM reads these on import: its second model runner takes another kind of logits processor, and binding its threads to cores
+# would bind those of the trainer too.
 os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
@@ -52,7 +53,7 @@ _NUM_REPORTED = 3
 
 @dataclass(slots=True, frozen=True)
 class _Stream:
-    """How one row of a batch is drawn: what `generate` was asked for, and vLLM's own list of the tokens drawn so far."""
+    """How one row of a batch is drawn: the arguments of `generate`, and vLLM's list of the tokens drawn so far."""
 
     seed: int
     position: int
@@ -62,26 +63,26 @@ class _Stream:
 
 
 class StreamSampler(LogitsProcessor):
-    """Draws each row's token from its own stream of random numbers and reports it through the logits.
+    """Draws each row's token from the row's stream of random numbers and reports it through the logits.
 
-    vLLM then takes the largest logit and returns the three largest as they are (`logprobs_mode = "processed_logits"`). A drawn
+    vLLM then takes the largest logit and returns the three largest unchanged (`logprobs_mode = "processed_logits"`). A drawn
     token d with log-probability l <= 0 and entropy H >= 0 makes the row (indices modulo the vocabulary): d: +inf, d + 1: H,
-    d + 2: l, all else -inf. `read_report` takes the row apart again.
+    d + 2: l, all else -inf. `read_report` reads the row.
     """
 
     def __init__(self, vllm_config: object, device: torch.device, is_pin_memory: bool) -> None:
         self._streams: dict[int, _Stream] = {}
 
     def is_argmax_invariant(self) -> bool:
-        """No: the largest logit is the drawn token."""
+        """False: the largest logit becomes the drawn token."""
         return False
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """Follow the requests that joined, left or moved within the batch."""
+        """Track the requests that joined, left or moved within the batch."""
         process_dict_updates(self._streams, batch_update, _stream)
 
     def apply(self, logits: Tensor) -> Tensor:
-        """The logits with every row of ours replaced by its report."""
+        """The logits with each of our rows replaced by its report."""
         kinds: dict[tuple[float, int], list[int]] = {}
         for row, stream in self._streams.items():
             kinds.setdefault((stream.temperature, stream.entropy_top_k or 0), []).append(row)
@@ -99,8 +100,8 @@ class StreamSampler(LogitsProcessor):
 
 
 def _stream(params: Any, _: list[int] | None, drawn: list[int]) -> _Stream | None:
-    asked = (params.extra_args or {}).get(_EXTRA)
-    return None if asked is None else _Stream(**asked, drawn=drawn)
+    extra = (params.extra_args or {}).get(_EXTRA)
+    return None if extra is None else _Stream(**extra, drawn=drawn)
 
 
 def read_report(token: int, values: dict[int, float], vocab_size: int) -> tuple[float, float]:
@@ -111,32 +112,22 @@ def read_report(token: int, values: dict[int, float], vocab_size: int) -> tuple[
     return values[(token + 2) % vocab_size], values[(token + 1) % vocab_size]
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Request(Request):
     id: str
-    future: asyncio.Future
     prefix: TokenPrefix
-    sampling: SamplingParams
-    seed: int
-    position: int
-    stop: tuple[str, ...]
-    before: tuple[int, ...]
-    """Tokens of the same completion that earlier requests drew: `position` of them."""
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    entropies: list[float] = field(default_factory=list)
 
 
 class VllmEngine(TokenPrefixEngine):
     """`InferenceEngine` over vLLM's engine in this process.
 
-    Requests arrive on the event loop; between two steps they are handed to the one thread in which everything of vLLM runs.
-    A prefix is computed with the first completion that follows it; full blocks of it are found again by whatever follows.
-    The composition of batches depends on timing, so `participate` is refused.
+    Requests arrive on the event loop; between two steps they go to the one thread in which all of vLLM runs. A prefix is
+    computed with the first completion that follows it; later requests find its full blocks in the cache. The composition of
+    batches depends on timing, so `participate` is refused.
     """
 
     entropy_estimators: tuple[str, ...] = ("exact", "top_k")
-    """The whole distribution is at hand, as the in-process engine's is."""
+    """The sampler sees the full distribution, as in the in-process engine."""
 
     def __init__(
         self,
@@ -155,15 +146,15 @@ class VllmEngine(TokenPrefixEngine):
             config: vLLM's options.
             dtype: Number format of its weights, as torch names it.
             max_tokens: Longest sequence, prompt and observations included.
-            decode: Finds stop strings in sampled ids.
+            decode: Text of sampled ids, searched for stop strings.
             eos_ids: Ids that end a completion.
 
         Raises:
-            EngineError: vLLM cannot be started with the model, the options or the memory there is.
+            EngineError: vLLM cannot start with the model, the options or the available memory.
         """
         super().__init__()
         self.num_prefilled_tokens = 0
-        """Tokens of prefixes that went through the model since the start: those no cached block held."""
+        """Tokens of prefixes computed since the start, without those in cached blocks."""
         self._max_tokens = max_tokens
         self._eos_ids = eos_ids
         self._stops = StopFinder(decode, eos_ids)
@@ -180,7 +171,7 @@ class VllmEngine(TokenPrefixEngine):
             raise EngineError(f"vLLM could not start with {path}: {type(error).__name__}: {error}") from error
         self._vocab_size = self._vllm.model_config.get_vocab_size()
         self.block_size: int = self._vllm.vllm_config.cache_config.block_size
-        """Tokens per cached block; the last, incomplete one of a prefix is computed again by each completion that follows."""
+        """Tokens per cached block; each completion computes the last, incomplete block of its prefix again."""
 
     async def generate(
         self, prefix: TokenPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
@@ -188,7 +179,7 @@ class VllmEngine(TokenPrefixEngine):
         """As `InferenceEngine.generate`.
 
         Raises:
-            EngineError: prefix and completion could exceed the longest sequence the engine was made for, or vLLM failed.
+            EngineError: prefix and completion could exceed the engine's longest sequence, or vLLM failed.
         """
         prefix.require_held()
         if prefix.num_tokens + sampling.max_tokens > self._max_tokens:
@@ -196,22 +187,24 @@ class VllmEngine(TokenPrefixEngine):
                 f"a prefix of {prefix.num_tokens} tokens and max_tokens = {sampling.max_tokens} exceed the {self._max_tokens} "
                 f"tokens vLLM was started for; raise agent.limits.max_trajectory_tokens, or lower max_tokens"
             )
-        future = asyncio.get_running_loop().create_future()
-        request = _Request(str(next(self._ids)), future, prefix, sampling, seed, position, tuple(stop), prefix.last(position))
+        request = _Request(
+            id=str(next(self._ids)), prefix=prefix, sampling=sampling, seed=seed, position=position, stop=tuple(stop),
+            before=prefix.last(position),
+        )  # fmt: skip
         self._pump.start()
         self._arrived.append(request)
         self._pump.wake()
         try:
-            completion: Completion = await future
+            completion: Completion = await request.future
         except asyncio.CancelledError:
             self._withdraw(request)
             raise
         return completion, prefix.extend(completion.token_ids, is_sampled=True)
 
     async def update_weights(self, source: WeightSource, version: int) -> None:
-        """As `InferenceEngine.update_weights`, in place; forgets every cached block.
+        """As `InferenceEngine.update_weights`, in place; empties the block cache.
 
-        Requests that arrive meanwhile wait in vLLM's thread, and are answered by the new weights.
+        Requests that arrive meanwhile wait in vLLM's thread, and get the new weights.
 
         Raises:
             EngineError: prefixes of the former weights are held, requests are running, or vLLM failed.
@@ -222,7 +215,7 @@ class VllmEngine(TokenPrefixEngine):
     def participate(self) -> AbstractContextManager[None]:
         """As `InferenceEngine.participate`: always refused."""
         raise EngineError(
-            "rollout.deterministic = true: vLLM forms its batches by what has arrived, so their composition cannot be fixed; "
+            "rollout.deterministic = true: vLLM forms its batches from the requests that have arrived, so it cannot fix them; "
             "set it to false, or engine.type = 'transformers'"
         )
 
@@ -244,7 +237,7 @@ class VllmEngine(TokenPrefixEngine):
             self._take(output)
 
     def _advance(self, arrived: Sequence[_Request], withdrawn: list[str]) -> list[RequestOutput]:
-        """Tell vLLM who left and who came, then one step; in vLLM's thread."""
+        """Withdraw and add requests, then step; runs in vLLM's thread."""
         if withdrawn:
             self._vllm.abort_request(withdrawn)
         for request in arrived:
@@ -264,7 +257,7 @@ class VllmEngine(TokenPrefixEngine):
         )  # fmt: skip
 
     def _take(self, output: RequestOutput) -> None:
-        """Add the tokens of a step to their request; it ends with the first that says so."""
+        """Add the tokens of a step to their request, up to the one that ends it."""
         request = self._running.get(output.request_id)
         if request is None:
             return  # withdrawn while the step ran
@@ -274,10 +267,7 @@ class VllmEngine(TokenPrefixEngine):
         for token, row in zip(part.token_ids, part.logprobs, strict=True):
             values = {key: entry.logprob for key, entry in row.items()}
             logprob, entropy = read_report(token, values, self._vocab_size)
-            request.tokens.append(token)
-            request.logprobs.append(logprob)
-            request.entropies.append(entropy)
-            reason = self._stops.reason(request.before, request.tokens, request.stop, request.sampling.max_tokens)
+            reason = request.add(token, logprob, entropy, self._stops)
             if reason is not None:
                 self._finish(request, reason, has_left=output.finished)
                 return
@@ -287,14 +277,10 @@ class VllmEngine(TokenPrefixEngine):
         if not has_left:
             self._withdrawn.append(request.id)
         if not request.future.done():
-            completion = Completion(
-                token_ids=request.tokens, logprobs=request.logprobs, entropies=request.entropies, stop_reason=reason,
-                policy_version=self.version,
-            )  # fmt: skip
-            request.future.set_result(completion)
+            request.future.set_result(request.completion(reason, self.version))
 
     def _withdraw(self, request: _Request) -> None:
-        """Forget a request whose caller was cancelled."""
+        """Remove a request whose caller was cancelled."""
         if request in self._arrived:
             self._arrived.remove(request)
         elif self._running.pop(request.id, None) is not None:
@@ -302,18 +288,15 @@ class VllmEngine(TokenPrefixEngine):
             self._pump.wake()
 
     def _fail(self, error: Exception) -> None:
-        """Hand an error of a step to every caller."""
+        """Raise the error of a step in every caller."""
         requests = [*self._running.values(), *self._arrived]
         self._withdrawn += self._running
         self._running, self._arrived = {}, []
         for request in requests:
-            if not request.future.done():
-                failure = EngineError(f"vLLM failed: {type(error).__name__}: {error}")
-                failure.__cause__ = error
-                request.future.set_exception(failure)
+            request.fail(error, "vLLM")
 
     def _replace_weights(self, source: WeightSource, version: int) -> None:
-        """In vLLM's thread, the version too: whatever is drawn after this is of the new weights."""
+        """Load the weights; runs in vLLM's thread, which also sets the version, so that later draws are of the new weights."""
         try:
             if self._withdrawn:
                 self._vllm.abort_request(self._withdrawn)
@@ -322,16 +305,16 @@ class VllmEngine(TokenPrefixEngine):
             self._vllm.collective_rpc("reload_weights", kwargs=weights)
             is_reset = self._vllm.reset_prefix_cache()
         except Exception as error:
-            origin = source if isinstance(source, Path) else "the tensors given"
+            origin = source if isinstance(source, Path) else "the given tensors"
             raise EngineError(f"update_weights: vLLM cannot take {origin}: {type(error).__name__}: {error}") from error
         if not is_reset:
-            raise EngineError("update_weights: vLLM did not forget the blocks computed by the former weights")
+            raise EngineError("update_weights: vLLM kept blocks of the former weights in its cache")
         self.version = version
 
 
 def _start(path: Path, config: VllmEngineConfig, dtype: str, max_tokens: int) -> LLMEngine:
     if current_platform.is_cpu():
-        # On a CPU vLLM packs the weights of linear layers away and frees them, after which reloading them does nothing.
+        # On a CPU vLLM packs and frees the weights of linear layers, after which reloading them has no effect.
         vllm_layers.dispatch_cpu_unquantized_gemm = _leave_weights_in_place
     args = EngineArgs(
         model=str(path), skip_tokenizer_init=True, generation_config="vllm", dtype=dtype, max_model_len=max_tokens,
