@@ -1,9 +1,9 @@
-"""What is in files of tasks or conversations, and what is wrong with it, row by row."""
+"""Reports what files of tasks or conversations contain, and what is wrong with them, row by row."""
 
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import ceil
@@ -11,19 +11,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from arpo.data.conversations import Conversation, holds_conversations, scan_conversations
+from arpo.data.conversations import holds_conversations, scan_conversations
 from arpo.data.overlap import OverlapIndex, normalise
 from arpo.data.tasks import scan_tasks
 from arpo.files.rows import shorten
-from arpo.files.sources import BadRow, Source, open_source
-from arpo.types import Message, Task
+from arpo.files.sources import BadRow, ParsedRow, Source, open_source
+from arpo.types import Message
 
 FINDINGS = {
-    "bad_row": "cannot be used and is left out",
+    "bad_row": "cannot be used and is dropped",
     "repaired_box": "\\boxed damaged to a backspace and oxed; repaired on reading",
     "control_character": "a control character in prompt or reference: an escape such as \\f or \\b was lost",
     "replacement_character": "U+FFFD in prompt or reference: text was read in a wrong encoding",
-    "unanswerable": "every reference says that there is no answer, or nothing is left of it in normal form",
+    "unanswerable": "every reference says that there is no answer, or is empty in normal form",
     "duplicate": "the prompt of an earlier row, character for character",
     "near_duplicate": "the question of an earlier row in normal form, other punctuation, case or blanks",
     "contradiction": "the question of an earlier row with other references",
@@ -35,14 +35,14 @@ _NO_ANSWERS = frozenset({
     "", "a", "an", "the", "n / a", "na", "none", "null", "nan", "nil", "unknown", "unanswerable", "no answer", "noanswer",
     "not available", "not given", "not enough information", "cannot be determined", "i don t know",
 })  # fmt: skip
-"""References in normal form that are none; where answers are compared, nothing is left of an article alone."""
+"""References in normal form that are no answer; an article alone is empty where answers are compared."""
 Kind = Literal["tasks", "conversations"]
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 @dataclass(slots=True, frozen=True)
 class Finding:
-    """Something about one row."""
+    """A finding about one row."""
 
     kind: str
     """A key of `FINDINGS`."""
@@ -50,12 +50,12 @@ class Finding:
     row: int
     """Counted from 1; in a JSONL file the line."""
     detail: str
-    """What exactly; never the question."""
+    """Details; never the question."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Lengths:
-    """How long prompts, or whole conversations, are."""
+    """Lengths of prompts, or of whole conversations."""
 
     unit: Literal["tokens", "characters"]
     mean: float
@@ -67,7 +67,7 @@ class Lengths:
 
 @dataclass(slots=True, kw_only=True)
 class CheckReport:
-    """What one source holds."""
+    """Contents and findings of one source."""
 
     path: Path
     kind: Kind
@@ -84,9 +84,9 @@ class CheckReport:
     """None when no row is usable."""
 
     def counts(self) -> dict[str, int]:
-        """Kind of a finding -> how often it was found; kinds that were not are absent."""
-        found = Counter(finding.kind for finding in self.findings)
-        return {kind: found[kind] for kind in FINDINGS if found[kind]}
+        """Kind of finding -> number of them; a kind without any is absent."""
+        counts = Counter(finding.kind for finding in self.findings)
+        return {kind: counts[kind] for kind in FINDINGS if counts[kind]}
 
 
 def check_data(
@@ -97,8 +97,8 @@ def check_data(
     Memory holds a few bytes per row, not the rows.
 
     Args:
-        path: What `arpo.files.sources` takes.
-        evaluation: Questions that training must not hold; None looks for none.
+        path: As `arpo.files.sources` takes it.
+        evaluation: Questions that training must not have; None checks none.
         count_tokens: Tokens of a text; None measures characters.
 
     Raises:
@@ -107,7 +107,7 @@ def check_data(
     source = open_source(path)
     kind: Kind = "conversations" if holds_conversations(source) else "tasks"
     check = _Check(CheckReport(path=path, kind=kind), evaluation, count_tokens or len)
-    (check.read_conversations if kind == "conversations" else check.read_tasks)(source)
+    check.read(source)
     check.report.lengths = measure_lengths(check.lengths, "characters" if count_tokens is None else "tokens")
     return check.report
 
@@ -136,7 +136,7 @@ _QUANTILES = {"min": 0.0, "median": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
 
 class _Check:
-    """What is remembered from row to row."""
+    """Checks row by row, against the rows before."""
 
     def __init__(self, report: CheckReport, evaluation: OverlapIndex | None, measure: Callable[[str], int]):
         self.report = report
@@ -146,107 +146,78 @@ class _Check:
         self._prompts: dict[bytes, int] = {}
         self._questions: dict[bytes, tuple[int, bytes]] = {}
         self._types: dict[str, set[str]] = {}
-        self._rows = 0
 
-    def read_tasks(self, source: Source) -> None:
-        for found in scan_tasks(source):
-            self._rows += 1
-            if isinstance(found, BadRow):
-                self._bad(found)
-                continue
-            task, place = found.task, (source.files[found.file].path, found.row.number)
-            if found.was_repaired:
-                self._note("repaired_box", place, "in the prompt")
-            self._look_at_references(task, place)
-            group = f"{task.source} / {task.ability or '-'}"
-            self._usable(task.messages, [], task.references, place, found.row.value, group)
-        self._finish()
+    def read(self, source: Source) -> None:
+        report = self.report
+        if report.kind == "tasks":
+            for row in scan_tasks(source, self._add_bad_row):
+                task = row.value.task
+                if row.value.was_repaired:
+                    self._note("repaired_box", row, "in the prompt")
+                if all(normalise(reference) in _NO_ANSWERS for reference in task.references):
+                    self._note("unanswerable", row, shorten(list(task.references)))
+                self._check(row, task.messages, (), task.references, group=f"{task.source} / {task.ability or '-'}")
+        else:
+            for row in scan_conversations(source, self._add_bad_row):
+                prompt, turns = row.value.task_messages, row.value.turns
+                num_results = sum(turn.role == "tool" for turn in turns)
+                self._check(row, prompt, turns, (), group=f"{num_results} result{'s' * (num_results != 1)}")
+        report.schema = {key: sorted(types) for key, types in self._types.items()}
+        report.groups = dict(sorted(report.groups.items(), key=lambda item: -item[1]))
 
-    def read_conversations(self, source: Source) -> None:
-        for found in scan_conversations(source):
-            self._rows += 1
-            if isinstance(found, BadRow):
-                self._bad(found)
-                continue
-            conversation, place, row = found.conversation, (found.path, found.row.number), found.row.value
-            self._usable(conversation.task_messages, conversation.turns, (), place, row, _count_turns(conversation))
-        self._finish()
-
-    def _bad(self, bad: BadRow) -> None:
+    def _add_bad_row(self, bad: BadRow) -> None:
+        self.report.num_rows += 1
         self.report.findings.append(Finding("bad_row", bad.path, bad.row, bad.reason))
 
-    def _note(self, kind: str, place: tuple[Path, int], detail: str) -> None:
-        self.report.findings.append(Finding(kind, *place, detail))
+    def _note(self, kind: str, row: ParsedRow[Any], detail: str) -> None:
+        self.report.findings.append(Finding(kind, row.path, row.row.number, detail))
 
-    def _usable(
+    def _check(
         self,
+        row: ParsedRow[Any],
         prompt: Sequence[Message],
         turns: Sequence[Message],
         references: Sequence[str],
-        place: tuple[Path, int],
-        row: Any,
+        *,
         group: str,
     ) -> None:
-        report = self.report
-        report.num_usable += 1
-        report.groups[group] = report.groups.get(group, 0) + 1
-        _add_types(row, "", self._types)
+        self.report.num_rows += 1
+        self.report.num_usable += 1
+        self.report.groups[group] = self.report.groups.get(group, 0) + 1
+        _add_types(row.row.value, "", self._types)
         texts = [message.content for message in (*prompt, *turns)]
         self.lengths.append(sum(map(self._measure, texts)))
-        self._look_at_characters([*texts, *references], place)
-        question = next(m.content for m in reversed(prompt) if m.role == "user")
-        self._look_for_duplicates(prompt, question, references, place)
-        self._look_for_overlap(question, place)
+        self._check_characters(row, [*texts, *references])
+        self._check_duplicates(row, prompt, references)
+        self._check_overlap(row, prompt[-1].content)
 
-    def _look_at_references(self, task: Task, place: tuple[Path, int]) -> None:
-        if all(_is_no_answer(reference) for reference in task.references):
-            self._note("unanswerable", place, shorten(list(task.references)))
-
-    def _look_at_characters(self, texts: Iterable[str], place: tuple[Path, int]) -> None:
+    def _check_characters(self, row: ParsedRow[Any], texts: Sequence[str]) -> None:
         for text in texts:
-            found = _CONTROL.search(text)
-            if found:
-                self._note("control_character", place, f"U+{ord(found[0]):04X} at character {found.start() + 1}")
-                return
+            if control := _CONTROL.search(text):
+                detail = f"U+{ord(control[0]):04X} at character {control.start() + 1}"
+                return self._note("control_character", row, detail)
             if "\ufffd" in text:
-                self._note("replacement_character", place, f"at character {text.index(chr(0xFFFD)) + 1}")
-                return
+                return self._note("replacement_character", row, f"at character {text.index(chr(0xFFFD)) + 1}")
 
-    def _look_for_duplicates(
-        self, prompt: Sequence[Message], question: str, references: Sequence[str], place: tuple[Path, int]
-    ) -> None:
+    def _check_duplicates(self, row: ParsedRow[Any], prompt: Sequence[Message], references: Sequence[str]) -> None:
         exact = _digest(*(part for message in prompt for part in (message.role, message.content)))
-        same, answers = _digest(normalise(question)), _digest(*sorted(map(normalise, references)))
-        first_of_prompt = self._prompts.setdefault(exact, self._rows)
-        first_of_question, first_answers = self._questions.setdefault(same, (self._rows, answers))
-        if first_of_prompt != self._rows:
-            self._note("duplicate", place, f"of row {first_of_prompt}")
-        elif first_of_question != self._rows:
-            self._note("near_duplicate", place, f"of row {first_of_question}")
+        question, answers = _digest(normalise(prompt[-1].content)), _digest(*sorted(map(normalise, references)))
+        first_of_prompt = self._prompts.setdefault(exact, row.number)
+        first_of_question, first_answers = self._questions.setdefault(question, (row.number, answers))
+        if first_of_prompt != row.number:
+            self._note("duplicate", row, f"of row {first_of_prompt}")
+        elif first_of_question != row.number:
+            self._note("near_duplicate", row, f"of row {first_of_question}")
         if first_answers != answers:
-            self._note("contradiction", place, f"to row {first_of_question}")
+            self._note("contradiction", row, f"to row {first_of_question}")
 
-    def _look_for_overlap(self, question: str, place: tuple[Path, int]) -> None:
+    def _check_overlap(self, row: ParsedRow[Any], question: str) -> None:
         overlap = self._evaluation.find(question) if self._evaluation is not None else None
         if overlap is not None:
             kind = "overlap" if overlap.is_exact else "near_overlap"
             counts = self.report.overlaps.setdefault(overlap.path, {})
             counts[kind] = counts.get(kind, 0) + 1
-            self._note(kind, place, f"{overlap.path}, row {overlap.row}: {overlap.containment:.0%}")
-
-    def _finish(self) -> None:
-        self.report.num_rows = self._rows
-        self.report.schema = {key: sorted(types) for key, types in self._types.items()}
-        self.report.groups = dict(sorted(self.report.groups.items(), key=lambda item: -item[1]))
-
-
-def _is_no_answer(reference: str) -> bool:
-    return normalise(reference) in _NO_ANSWERS
-
-
-def _count_turns(conversation: Conversation) -> str:
-    results = sum(turn.role == "tool" for turn in conversation.turns)
-    return f"{results} result{'s' * (results != 1)}"
+            self._note(kind, row, f"{overlap.path}, row {overlap.row}: {overlap.containment:.0%}")
 
 
 def _add_types(value: Any, key: str, types: dict[str, set[str]]) -> None:

@@ -1,6 +1,6 @@
 r"""Conversations for supervised training: whole trajectories as messages.
 
-Two forms of rows are read. OpenAI's, with results as messages of their own:
+Rows have one of two forms. OpenAI's, where a result is a message:
 
     {"messages": [{"role": "user", "content": "Where was Ada Moor born?"},
                   {"role": "assistant", "content": "<think> ... </think> <search> Ada Moor born </search>"},
@@ -16,7 +16,7 @@ Assistant text trains; results never do.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -24,8 +24,8 @@ from typing import Any, cast
 
 from arpo.data.tasks import to_task
 from arpo.errors import DataError
-from arpo.files.rows import BadRowError, ScannedRow, shorten
-from arpo.files.sources import BadRow, Source, open_source
+from arpo.files.rows import BadRowError, shorten
+from arpo.files.sources import BadRow, ParsedRow, Source, no_rows, open_source
 from arpo.files.whole import whole
 from arpo.protocols.base import Tokenizer, ToolProtocol
 from arpo.protocols.stop import split_at_stop
@@ -36,78 +36,59 @@ SHAREGPT_ROLES: dict[str, Role] = {
     "system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
     "tool": "tool", "observation": "tool", "function_response": "tool",
 }  # fmt: skip
-_ROLES = ("system", "user", "assistant", "tool")
+_OPENAI_ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 _INLINE_RESULT = re.compile(r"\s*<result>(.*?)</result>", re.DOTALL)
 
 
 @dataclass(slots=True, frozen=True)
 class Conversation:
-    """A prompt and what followed it."""
+    """A prompt and the turns that follow it."""
 
     task_messages: tuple[Message, ...]
     """The prompt, without the protocol's system message when the data brings none."""
     turns: tuple[Message, ...]
-    """The assistant's messages, the first one first, and between any two the results of the calls of the one before, each a
-    tool message without its wrapper."""
+    """Messages of the assistant, and between any two the results of the calls of the first, each a tool message without its
+    wrapper."""
 
 
 @dataclass(slots=True, frozen=True)
 class ConversationFile:
-    """What a file of conversations held."""
+    """The conversations of a source."""
 
     conversations: list[Conversation]
-    places: list[tuple[Path, int]]
-    """The file and row each conversation stands in, counted from 1; in a JSONL file the line."""
+    rows: list[tuple[Path, int]]
+    """File and row of each conversation, counted from 1; in a JSONL file the line."""
     bad_rows: list[BadRow]
-    """Rows that were left out, in order; for the caller to report."""
+    """Rows that were dropped, in order; the caller reports them."""
 
 
 def read_conversations(path: Path) -> ConversationFile:
-    """The conversations a path stands for (see `arpo.files.sources`), and the rows that are none.
+    """The conversations of a source (see `arpo.files.sources`), and the rows that are none.
 
     Raises:
-        DataError: there is no such source, it is unreadable or of another kind, or holds no usable row.
+        DataError: there is no such source, it is unreadable or of another kind, or it has no usable row.
     """
-    found = ConversationFile([], [], [])
-    for read in scan_conversations(open_source(path)):
-        if isinstance(read, BadRow):
-            found.bad_rows.append(read)
-        else:
-            found.conversations.append(read.conversation)
-            found.places.append((read.path, read.row.number))
-    if not found.conversations:
-        reasons = "; ".join(str(bad) for bad in found.bad_rows[:3]) or "it has no rows"
-        raise DataError(f"{path}: no usable conversation ({reasons})")
-    return found
+    file = ConversationFile([], [], [])
+    for row in scan_conversations(open_source(path), file.bad_rows.append):
+        file.conversations.append(row.value)
+        file.rows.append((row.path, row.row.number))
+    if not file.conversations:
+        raise no_rows(path, "usable conversation", file.bad_rows)
+    return file
 
 
-@dataclass(slots=True, frozen=True)
-class ReadConversation:
-    """A conversation, and where it was read."""
-
-    conversation: Conversation
-    path: Path
-    row: ScannedRow
-
-
-def scan_conversations(source: Source) -> Iterator[ReadConversation | BadRow]:
-    """Every row of a source as a conversation or as the reason why it is none, in order.
+def scan_conversations(source: Source, on_bad_row: Callable[[BadRow], object]) -> Iterator[ParsedRow[Conversation]]:
+    """Every conversation of a source, in order; `on_bad_row` gets the rows that are none.
 
     Raises:
-        DataError: a file of the source cannot be read.
+        DataError: a file cannot be read.
     """
-    for file, row in source.scan():
-        try:
-            if isinstance(row.value, BadRowError):
-                raise row.value
-            yield ReadConversation(_read_conversation(row.value), file.path, row)
-        except BadRowError as error:
-            yield BadRow(file.path, row.number, str(error))
+    return source.parse(lambda row, _: _read_conversation(row), on_bad_row)
 
 
 def holds_conversations(source: Source) -> bool:
-    """Whether the first row that can be read is no task, but has the keys of a conversation."""
-    rows = (row.value for _, row in source.scan() if isinstance(row.value, dict))
+    """Whether the first readable row is no task, but has the keys of a conversation."""
+    rows = (row.value for row in source.scan() if isinstance(row.value, dict))
     first = next(rows, {})
     try:
         to_task(first, "first", source.name)
@@ -117,12 +98,12 @@ def holds_conversations(source: Source) -> bool:
 
 
 def message_rows(conversation: Conversation) -> list[dict[str, str]]:
-    """All its messages in OpenAI's form."""
+    """The messages in OpenAI's form."""
     return [{"role": m.role, "content": m.content} for m in (*conversation.task_messages, *conversation.turns)]
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
-    """Write conversations in OpenAI's form, one a line; the file appears whole or not at all."""
+    """Write conversations in OpenAI's form, one per line, whole or not at all."""
     with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         for conversation in conversations:
             file.write(json.dumps({"messages": message_rows(conversation)}, ensure_ascii=False) + "\n")
@@ -131,14 +112,14 @@ def write_conversations(path: Path, conversations: Iterable[Conversation]) -> No
 def encode_conversation(
     conversation: Conversation, protocol: ToolProtocol, tokenizer: Tokenizer
 ) -> tuple[list[int], list[bool]]:
-    """Token ids and loss mask, encoded as a rollout encodes them: True on assistant text, False on the prompt and on results.
+    """Token ids and loss mask, as in a rollout: True on assistant text, False on the prompt and on results.
 
-    Blanks behind an assistant turn's stop string are left out, as nothing is sampled there. Where turns end with a control
-    token, it is put behind those that lack it, and trains.
+    Blanks after the stop string of an assistant turn are removed, as nothing is sampled there. Where the protocol ends turns
+    with a control token, turns without it get it, and it trains.
 
     Raises:
-        DataError: an assistant turn goes on behind a stop string, which a rollout cannot; or several results follow one that
-            does not make as many calls.
+        DataError: an assistant turn goes on after a stop string, which a rollout cannot; or several results follow a turn with
+            another number of calls.
 
     Example:
         A prompt of 5 tokens, an assistant turn of 3, a result of 4 and a turn of 2 give 14 ids and a mask with 5 True.
@@ -148,15 +129,15 @@ def encode_conversation(
     loss_mask = [False] * len(token_ids)
     completion = ""
     for is_policy, turns in groupby(conversation.turns, key=lambda turn: turn.role == "assistant"):
-        said = list(turns)
+        messages = list(turns)
         if is_policy:
-            completion = _until_stop(said[0].content, protocol.stop_strings).removesuffix(protocol.turn_end)
+            completion = _until_stop(messages[0].content, protocol.stop_strings).removesuffix(protocol.turn_end)
             ids = tokenizer.encode_markup(completion + protocol.turn_end)
         else:
-            num_results = sum(turn.role == "tool" for turn in said)
+            num_results = sum(turn.role == "tool" for turn in messages)
             if num_results > 1 and num_results != len(calls := protocol.parse(completion).calls):
                 raise DataError(f"conversation: {num_results} results follow a turn of the assistant with {len(calls)} calls")
-            ids = protocol.encode_observation(*map(_as_observation, said))
+            ids = protocol.encode_observation(*map(_as_observation, messages))
         token_ids += ids
         loss_mask += [is_policy] * len(ids)
     return token_ids, loss_mask
@@ -167,7 +148,7 @@ def _as_observation(turn: Message) -> Observation:
 
 
 def trajectory_to_conversation(trajectory: Trajectory) -> Conversation:
-    """The conversation a trajectory is: its completions' texts, its tools' results and what was said beside them.
+    """The conversation of a trajectory: texts of its completions, results of its tools, and other messages.
 
     Raises:
         DataError: an observation shows nothing.
@@ -210,10 +191,7 @@ def _read_conversation(row: dict[str, Any]) -> Conversation:
 
 def _read_messages(row: dict[str, Any]) -> list[Message]:
     if "messages" in row:
-        return [
-            _read_message(entry, "role", "content", dict(zip(_ROLES, _ROLES, strict=True)))
-            for entry in _as_list(row, "messages")
-        ]
+        return [_read_message(entry, "role", "content", _OPENAI_ROLES) for entry in _as_list(row, "messages")]
     messages = [_read_message(entry, "from", "value", SHAREGPT_ROLES) for entry in _as_list(row, "conversations")]
     if row.get("system") and messages[0].role != "system":
         messages.insert(0, Message(role="system", content=str(row["system"])))
@@ -237,7 +215,7 @@ def _read_message(entry: Any, role_key: str, text_key: str, roles: dict[str, Rol
 
 
 def _split_results(message: Message) -> list[Message]:
-    """An assistant's text with results in it as turns of its own; any other message as it is."""
+    """The text of the assistant and the results in it as turns; any other message as it is."""
     if message.role != "assistant":
         return [message]
     pieces = _INLINE_RESULT.split(message.content)  # text, result, text, result, ..., text
@@ -248,5 +226,5 @@ def _split_results(message: Message) -> list[Message]:
 def _until_stop(text: str, stop_strings: Iterable[str]) -> str:
     completion, rest = split_at_stop(text, stop_strings)
     if rest.strip():
-        raise DataError(f"conversation: a turn of the assistant goes on behind {completion[-12:]!r}, where sampling stops")
+        raise DataError(f"conversation: a turn of the assistant goes on after {completion[-12:]!r}, where sampling stops")
     return completion

@@ -1,7 +1,8 @@
-"""Any source of tasks or conversations, written in the one schema of each: the public RL schema, and OpenAI's messages."""
+"""Writes any source of tasks in the public RL schema, and any of conversations as OpenAI messages."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,41 +16,41 @@ from arpo.data.overlap import OverlapIndex
 from arpo.data.tasks import scan_tasks
 from arpo.errors import DataError
 from arpo.files.rows import cut, shorten
-from arpo.files.sources import BadRow, Source, open_source
+from arpo.files.sources import BadRow, ParsedRow, Source, no_rows, open_source
 from arpo.files.whole import whole
-from arpo.types import Message, Task
+from arpo.types import Task
 
 ROW_GROUP_ROWS = 1000
-"""Rows of a parquet file's row group: what reading one task of a shuffled order decodes."""
+"""Rows per row group of a parquet file; reading one task of a shuffled order decodes a row group."""
 _REWARD = "reward_model."
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Converted:
-    """What `convert_data` wrote and what it did not."""
+    """Rows that `convert_data` wrote and dropped."""
 
     num_rows: int
     """Rows read."""
     num_written: int
     dropped: list[BadRow]
-    """Rows left out, in order, each with its reason."""
+    """Rows not written, in order, each with its reason."""
 
 
 def convert_data(path: Path, out: Path, without: OverlapIndex | None = None) -> Converted:
-    """Read a source and write its usable rows to `out`, which appears whole or not at all.
+    """Read a source and write its usable rows to `out`, whole or not at all.
 
     Tasks are written as `{data_source, prompt, ability, reward_model: {ground_truth, ...}, extra_info: {...}}`, where
     `ground_truth` is a text when every task of the source has one reference, else a list of texts. Reading `out` gives the same
-    tasks, but for their ids, which name file and row. Conversations are written as `{messages}`.
+    tasks with other ids, which name file and row. Conversations are written as `{messages}`.
 
     Args:
-        path: What `arpo.files.sources` takes; it is read twice where parquet is written, for the types.
+        path: As `arpo.files.sources` takes it; read twice for parquet, first for the types.
         out: A `.parquet` or `.jsonl` file.
-        without: Questions that are left out, and their near-duplicates; None leaves out none.
+        without: Questions that are dropped, with their near-duplicates; None drops none.
 
     Raises:
-        DataError: the source cannot be read or holds no usable row; `out` is of another kind; or extra values fit in no parquet
-            column, which JSONL takes.
+        DataError: the source cannot be read or has no usable row; `out` is of another kind; or extra values fit no parquet
+            column (write JSONL then).
     """
     if out.suffix not in (".parquet", ".jsonl"):
         raise DataError(f"{out}: cannot write files of kind {out.suffix or '(none)'!r}; name a .parquet or .jsonl file")
@@ -61,57 +62,42 @@ def convert_data(path: Path, out: Path, without: OverlapIndex | None = None) -> 
         else:
             _write_parquet(rows, partial, out)
         if not rows.num_written:
-            reasons = "; ".join(str(bad) for bad in rows.dropped[:3]) or "it has no rows"
-            raise DataError(f"{path}: no row to write ({reasons})")
+            raise no_rows(path, "row to write", rows.dropped)
     return Converted(num_rows=rows.num_written + len(rows.dropped), num_written=rows.num_written, dropped=rows.dropped)
 
 
 class _Rows:
-    """The rows to write, from the source anew at each iteration, and what the last one counted."""
+    """The rows to write. Each iteration reads the source anew and counts."""
 
     def __init__(self, source: Source, without: OverlapIndex | None):
         self._source = source
         self._without = without
         self._is_conversations = holds_conversations(source)
         self._has_lists = not self._is_conversations and any(
-            len(found.task.references) > 1 for found in scan_tasks(source) if not isinstance(found, BadRow)
+            len(row.value.task.references) > 1 for row in scan_tasks(source, lambda _: None)
         )
         self.num_written = 0
         self.dropped: list[BadRow] = []
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self.num_written, self.dropped = 0, []
-        for found in self._conversations() if self._is_conversations else self._tasks():
-            if isinstance(found, BadRow):
-                self.dropped.append(found)
+        for source_row, question, row in self._read():
+            overlap = self._without.find(question) if self._without is not None else None
+            if overlap is not None:
+                reason = f"its question overlaps {overlap.containment:.0%} with {overlap.path}, row {overlap.row}"
+                self.dropped.append(BadRow(source_row.path, source_row.row.number, reason))
             else:
                 self.num_written += 1
-                yield found
+                yield row
 
-    def _tasks(self) -> Iterator[dict[str, Any] | BadRow]:
-        for found in scan_tasks(self._source):
-            if isinstance(found, BadRow):
-                yield found
-                continue
-            path = self._source.files[found.file].path
-            yield self._overlap(found.task.messages, path, found.row.number) or task_row(found.task, as_list=self._has_lists)
-
-    def _conversations(self) -> Iterator[dict[str, Any] | BadRow]:
-        for found in scan_conversations(self._source):
-            if isinstance(found, BadRow):
-                yield found
-                continue
-            dropped = self._overlap(found.conversation.task_messages, found.path, found.row.number)
-            yield dropped or {"messages": message_rows(found.conversation)}
-
-    def _overlap(self, prompt: Iterable[Message], path: Path, row: int) -> BadRow | None:
-        if self._without is None:
-            return None
-        question = [message.content for message in prompt if message.role == "user"][-1]
-        overlap = self._without.find(question)
-        if overlap is None:
-            return None
-        return BadRow(path, row, f"its question overlaps {overlap.containment:.0%} with {overlap.path}, row {overlap.row}")
+    def _read(self) -> Iterator[tuple[ParsedRow[Any], str, dict[str, Any]]]:
+        """Each usable row with its question and how it is written."""
+        if self._is_conversations:
+            for row in scan_conversations(self._source, self.dropped.append):
+                yield row, row.value.task_messages[-1].content, {"messages": message_rows(row.value)}
+        else:
+            for row in scan_tasks(self._source, self.dropped.append):
+                yield row, row.value.task.question, task_row(row.value.task, as_list=self._has_lists)
 
 
 def task_row(task: Task, *, as_list: bool) -> dict[str, Any]:
@@ -142,27 +128,31 @@ def _write_parquet(rows: _Rows, partial: Path, out: Path) -> None:
     schema = _find_schema(rows, out)
     if schema is None:
         return
-    with _to_parquet(out, lambda: pq.ParquetWriter(partial, schema)) as writer:
+    with _explained(out):
+        writer = pq.ParquetWriter(partial, schema)
+    with writer:
         for chunk in _chunks(rows):
-            table = _to_parquet(out, lambda chunk=chunk: pa.Table.from_pylist(chunk, schema=schema))
+            with _explained(out):
+                table = pa.Table.from_pylist(chunk, schema=schema)
             for row, back in zip(chunk, table.to_pylist(), strict=True):
                 _check_same(row, back, out)
             writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
 
 
 def _find_schema(rows: _Rows, out: Path) -> pa.Schema | None:
-    """The types of all rows; None of no rows."""
+    """The types of all rows; None without rows."""
     schema: pa.Schema | None = None
     for chunk in _chunks(rows):
-        found = _to_parquet(out, lambda chunk=chunk: pa.Table.from_pylist(chunk)).schema
-        both = [found] if schema is None else [schema, found]
-        schema = _to_parquet(out, lambda both=both: pa.unify_schemas(both, promote_options="permissive"))
+        with _explained(out):
+            of_chunk = pa.Table.from_pylist(chunk).schema
+            schema = pa.unify_schemas([schema or of_chunk, of_chunk], promote_options="permissive")
     return schema
 
 
-def _to_parquet(out: Path, make: Callable[[], Any]) -> Any:
+@contextmanager
+def _explained(out: Path) -> Iterator[None]:
     try:
-        return make()
+        yield
     except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
         raise _no_parquet(out, shorten(error)) from error
 
@@ -178,7 +168,7 @@ def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _check_same(row: Mapping[str, Any], back: Mapping[str, Any], out: Path) -> None:
-    """Compare as JSON, by which 1 and 1.0 differ; keys without a value on the two upper levels are absent, as for readers."""
+    """Compare as JSON, where 1 and 1.0 differ; None on the two upper levels counts as absent, as for readers."""
     for key, value in row.items():
         before, after = (json.dumps(_without_none(v), sort_keys=True, ensure_ascii=False) for v in (value, back[key]))
         if before != after:

@@ -4,21 +4,20 @@ A row of the public RL schema is
 
     {data_source, prompt: [{role, content}, ...], ability, reward_model: {ground_truth}, extra_info: {...}}
 
-and any other row is read as `{question, answer}` (`problem` and `Question` are known too; an answer that ends with `#### n`, as
-GSM8K's do, is `n`). What a path may stand for is told in `arpo.files.sources`.
+and any other row is read as `{question, answer}` (`problem` and `Question` are accepted too; an answer that ends with `#### n`,
+as in GSM8K, is `n`). `arpo.files.sources` says what a path may name.
 """
 
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from arpo.errors import DataError
-from arpo.files.rows import BadRowError, ScannedRow, shorten
-from arpo.files.sources import BadRow, Source, open_source
+from arpo.files.rows import BadRowError, shorten
+from arpo.files.sources import BadRow, ParsedRow, Source, no_rows, open_source
 from arpo.tracking.progress import Progress
 from arpo.types import Message, Task
 
@@ -35,96 +34,76 @@ class TaskFile:
 
     tasks: Sequence[Task]
     bad_rows: list[BadRow]
-    """Rows that were left out, in order; for the caller to report."""
+    """Rows that were dropped, in order; the caller reports them."""
 
 
-@dataclass(slots=True, frozen=True)
-class ReadTask:
-    """A task, and where it was read."""
+class ReadTask(NamedTuple):
+    r"""A task, and whether a damaged `\boxed` in its prompt was repaired."""
 
     task: Task
-    file: int
-    """Which of the source's files."""
-    number: int
-    """Its row, counted from 1 through all files of the source."""
-    row: ScannedRow
-    """Its row in its own file."""
     was_repaired: bool
-    """Whether a damaged `\\boxed` was mended."""
 
 
 def read_tasks(path: Path) -> TaskFile:
-    r"""The tasks a path stands for, all in memory, and the rows that are none; `open_tasks` leaves them on disk.
+    r"""The tasks of a source, all in memory, and the rows that are none; `open_tasks` leaves them on disk.
 
-    Task ids are `<source's name>-<row>`, rows counted from 1 through all files of the source. References are strings; numbers
-    are written out, and blank entries of a list are left out, since no answer could match them. Prompts of the public data sets
-    in which `\boxed` was damaged to a backspace and `oxed` are repaired, with one warning that says how many.
+    Task ids are `<name of the source>-<row>`, rows counted from 1 through all files. References are strings; numbers become
+    text, and blank entries of a list are skipped, as no answer could match them. Public data sets have prompts in which
+    `\boxed` became a backspace and `oxed`: these are repaired, and one warning gives their number.
 
     Raises:
-        DataError: there is no such source, it is unreadable or of another kind, or holds no usable row.
+        DataError: there is no such source, it is unreadable or of another kind, or it has no usable row.
 
     Example:
         read_tasks(Path("valid.parquet")).tasks[0].references  # -> ("Eleanor Of Lancaster",)
     """
     tasks: list[Task] = []
+    return TaskFile(tasks, collect_tasks(path, open_source(path), lambda row: tasks.append(row.value.task)))
+
+
+def collect_tasks(path: Path, source: Source, add: Callable[[ParsedRow[ReadTask]], object]) -> list[BadRow]:
+    """Pass every task of a source to `add`; return the rows that are none. Warns of repaired prompts.
+
+    Args:
+        path: Name of the source, for messages.
+        source: The rows.
+        add: Gets each task with its row, in order.
+
+    Raises:
+        DataError: a file cannot be read, or there is no task.
+    """
     bad_rows: list[BadRow] = []
-    num_repaired = 0
-    for found in scan_tasks(open_source(path)):
-        if isinstance(found, BadRow):
-            bad_rows.append(found)
-        else:
-            tasks.append(found.task)
-            num_repaired += found.was_repaired
-    check_tasks(path, len(tasks), num_repaired, bad_rows)
-    return TaskFile(tasks, bad_rows)
-
-
-def scan_tasks(source: Source) -> Iterator[ReadTask | BadRow]:
-    """Every row of a source as a task or as the reason why it is none, in order.
-
-    Raises:
-        DataError: a file of the source cannot be read.
-    """
-    base = number = 0
-    for index, file in enumerate(source.files):
-        for row in file.scan():
-            number = base + row.number
-            try:
-                if isinstance(row.value, BadRowError):
-                    raise row.value
-                task, was_repaired = to_task(row.value, f"{source.name}-{number}", source.name)
-            except BadRowError as error:
-                yield BadRow(file.path, row.number, str(error))
-            else:
-                yield ReadTask(task, index, number, row, was_repaired)
-        base = number
-
-
-def check_tasks(path: Path, num_tasks: int, num_repaired: int, bad_rows: Sequence[BadRow]) -> None:
-    """Warn of prompts that were repaired.
-
-    Raises:
-        DataError: there is no task.
-    """
+    num_tasks = num_repaired = 0
+    for row in scan_tasks(source, bad_rows.append):
+        add(row)
+        num_tasks += 1
+        num_repaired += row.value.was_repaired
     if num_repaired:
-        warnings.warn(
-            f"{path}: \\boxed was damaged in {num_repaired} of {num_tasks} prompts and has been repaired", stacklevel=3
-        )
+        warnings.warn(f"{path}: \\boxed was damaged in {num_repaired} of {num_tasks} prompts and is repaired", stacklevel=3)
     if not num_tasks:
-        reasons = "; ".join(str(bad) for bad in bad_rows[:3]) or "it has no rows"
-        raise DataError(f"{path}: no usable task ({reasons})")
+        raise no_rows(path, "usable task", bad_rows)
+    return bad_rows
 
 
-def to_task(row: Mapping[str, Any], task_id: str, source: str) -> tuple[Task, bool]:
-    """The task of a row, and whether its prompt had to be repaired.
+def scan_tasks(source: Source, on_bad_row: Callable[[BadRow], object]) -> Iterator[ParsedRow[ReadTask]]:
+    """Every task of a source, in order; `on_bad_row` gets the rows that are none.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    return source.parse(lambda row, number: to_task(row, f"{source.name}-{number}", source.name), on_bad_row)
+
+
+def to_task(row: Mapping[str, Any], task_id: str, source: str) -> ReadTask:
+    """The task of a row.
 
     Args:
         row: As read from a file.
-        task_id: The task's id.
-        source: Its source where the row names none.
+        task_id: Id of the task.
+        source: `Task.source` where the row names none.
 
     Raises:
-        BadRowError: it is none; says why.
+        BadRowError: the row is no task, and why.
     """
     read = _read_rl_row if "prompt" in row else _read_question_row
     try:
@@ -134,11 +113,11 @@ def to_task(row: Mapping[str, Any], task_id: str, source: str) -> tuple[Task, bo
 
 
 def report_bad_rows(bad_rows: Sequence[BadRow], progress: Progress) -> None:
-    """Say how many rows were left out, and of the first few which and why."""
+    """Report the first few dropped rows with the reason, and the number of all."""
     for bad in bad_rows[:_MAX_REPORTED]:
-        progress.line(f"left out: {bad}")
+        progress.line(f"dropped: {bad}")
     if len(bad_rows) > _MAX_REPORTED:
-        progress.line(f"left out: {bad_rows[0].path}: {len(bad_rows)} rows in all, those above being the first")
+        progress.line(f"dropped: {bad_rows[0].path}: {len(bad_rows)} rows in all, of which the first are above")
 
 
 def _read_rl_row(row: Mapping[str, Any], task_id: str, source: str) -> Task:
@@ -208,16 +187,16 @@ def _read_references(value: object, key: str) -> tuple[str, ...]:
     return references
 
 
-def _repair(task: Task) -> tuple[Task, bool]:
-    r"""The task with `\boxed` as it was meant, and whether that changed it."""
+def _repair(task: Task) -> ReadTask:
+    r"""The task with `\boxed` as it was meant."""
     if not any(_DAMAGED_BOX in message.content for message in task.messages):
-        return task, False
+        return ReadTask(task, was_repaired=False)
     messages = tuple(Message(role=m.role, content=m.content.replace(_DAMAGED_BOX, _BOX)) for m in task.messages)
-    return dataclasses.replace(task, messages=messages), True
+    return ReadTask(dataclasses.replace(task, messages=messages), was_repaired=True)
 
 
 def _jsonable(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """What the row carried besides; keys without a value are left out, dates and the like become text."""
+    """The row's other values, as JSON; None is skipped, dates and the like become text."""
     return {str(key): _to_json(value) for key, value in extra.items() if value is not None}
 
 

@@ -7,13 +7,13 @@ from arpo.files.rows import FORMATS, shorten
 
 
 def fetch_dataset(name: Path) -> Path:
-    """Fetch the data files that `hf://datasets/OWNER/NAME[@REVISION][/PATH]` names, and return where they lie.
+    """Fetch the data files that `hf://datasets/OWNER/NAME[@REVISION][/PATH]` names; return their folder.
 
-    What the cache of `huggingface_hub` holds is not fetched again. Its environment variables count: HF_HOME, HF_ENDPOINT,
+    Files in the cache of `huggingface_hub` are not fetched again. Its environment variables hold: HF_HOME, HF_ENDPOINT,
     HF_TOKEN, HF_HUB_OFFLINE.
 
     Raises:
-        DataError: the name is incomplete, or the data set can neither be reached nor is it in the cache.
+        DataError: the name is incomplete, or the data set is neither reachable nor in the cache.
     """
     from huggingface_hub import snapshot_download
 
@@ -26,15 +26,15 @@ def fetch_dataset(name: Path) -> Path:
         folder = snapshot_download(
             f"{owner}/{repository}", repo_type="dataset", revision=revision or None, allow_patterns=patterns
         )
-    except Exception as error:  # the hub's, its HTTP client's and the file system's errors, which have no common base
+    except Exception as error:  # errors of the hub, its HTTP client and the file system have no common base
         raise DataError(
             f"{_spell(name)}: cannot be fetched ({type(error).__name__}: {shorten(error)}); check the name and the network, or "
-            f"fetch it where there is one (`hf download {owner}/{repository} --repo-type dataset --local-dir FOLDER`) and give "
+            f"fetch it elsewhere (`hf download {owner}/{repository} --repo-type dataset --local-dir FOLDER`) and name "
             f"the folder"
         ) from error
     return Path(folder) / path
 
 
 def _spell(name: Path) -> str:
-    """The name as it was written: a path holds no two slashes in a row."""
+    """The name as written; a Path has lost one of its two slashes."""
     return "hf://" + "/".join(name.parts[1:])

@@ -1,4 +1,4 @@
-"""Folders that one process at a time writes to."""
+"""Locks of folders: one process at a time writes."""
 
 import fcntl
 import os
@@ -7,16 +7,16 @@ from pathlib import Path
 from arpo.errors import RunError
 
 LOCK_NAME = ".lock"
-"""The file in the folder that is locked."""
+"""Name of the locked file in the folder."""
 
 
 def take_lock(folder: Path) -> int:
-    """Hold a folder until the returned descriptor is closed or this process dies.
+    """Lock a folder until the returned descriptor is closed or this process dies.
 
-    It is a POSIX record lock: it belongs to this process alone, so a child that outlives a killed process cannot keep it.
+    A POSIX record lock belongs to this process alone: a child that outlives a killed process does not hold it.
 
     Raises:
-        RunError: another process holds the folder.
+        RunError: another process holds the lock.
     """
     lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:

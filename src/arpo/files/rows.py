@@ -1,7 +1,7 @@
-"""Rows of data files, one after the other or any one by its place; no file is held in memory but a JSON array.
+"""Rows of data files: all in order, or one by its offset. Only a JSON array is held in memory.
 
-A file format is a class with two ways in: `scan` yields the rows from a position on, each with its place; `read` takes one row
-from its place. A row that cannot be read is yielded as the error it is; an error of the file itself is a DataError.
+A file format is a class with two methods: `scan` yields the rows from a position on, each with its offset; `read` returns the
+row at an offset. `scan` yields a BadRowError for a row that cannot be read; a file that cannot be read is a DataError.
 """
 
 import codecs
@@ -26,20 +26,20 @@ from arpo.errors import DataError
 MAX_ROW_BYTES = 64 * 2**20
 """A longer line of a JSONL file is a bad row."""
 _CACHED_BYTES = 256 * 2**20
-"""Decoded row groups of a parquet file that are kept for the next row; the last one always is."""
+"""Most bytes of decoded row groups that a parquet file caches; the last one is always cached."""
 _BATCH_ROWS = 64
 _ARROW_FAULTS = (pa.ArrowException, OSError, ValueError, OverflowError, NotImplementedError)
 
 
 class BadRowError(ValueError):
-    """Why a row cannot be used; readers turn it into a BadRow."""
+    """A row cannot be used, and why; readers turn it into a BadRow."""
 
 
 class Position(NamedTuple):
-    """Where a file has been read to: between two rows."""
+    """A position between two rows of a file."""
 
-    place: int
-    """Place of the next row."""
+    offset: int
+    """Offset of the next row."""
     number: int
     """Rows before it; in a JSONL file the lines."""
 
@@ -48,20 +48,20 @@ START = Position(0, 0)
 
 
 class ScannedRow(NamedTuple):
-    """A row and where it stands."""
+    """A row and its position."""
 
     number: int
     """Counted from 1; in a JSONL file the line."""
-    place: int
-    """What `read` takes: a byte offset in a JSONL file, else the rows before it."""
+    offset: int
+    """Argument of `read`: bytes before it in a JSONL file, else rows before it."""
     value: dict[str, Any] | BadRowError
-    next_place: int
+    next_offset: int
     """Place of the row after it."""
 
     @property
     def end(self) -> Position:
-        """The position behind it: `scan` goes on from there with the next row."""
-        return Position(self.next_place, self.number)
+        """The position after it, from which `scan` yields the next row."""
+        return Position(self.next_offset, self.number)
 
 
 class RowFile(ABC):
@@ -70,78 +70,73 @@ class RowFile(ABC):
     def __init__(self, path: Path):
         """A file that exists."""
         self.path = path
-        self._state = _state(path)
+        self._fingerprint = _fingerprint(path)
 
     @abstractmethod
     def scan(self, start: Position = START) -> Iterator[ScannedRow]:
         """The rows from `start` on, in order.
 
         Raises:
-            DataError: the file cannot be read, or not further than the rows yielded.
+            DataError: the file cannot be read, or only as far as the rows yielded.
         """
 
-    def read(self, place: int) -> dict[str, Any]:
-        """The row at a place that `scan` gave.
+    def read(self, offset: int) -> dict[str, Any]:
+        """The row at an offset that `scan` gave.
 
         Raises:
-            DataError: the file is another one than it was when this object was made.
+            DataError: the file has changed since this object was made.
         """
-        if _state(self.path) != self._state:
-            raise DataError(f"{self.path}: it was changed or removed while it was in use; give it back and start again")
-        row = self._read(place)
+        if _fingerprint(self.path) != self._fingerprint:
+            raise DataError(f"{self.path}: it was changed or removed while it was in use; restore it and start again")
+        row = self._read(offset)
         if isinstance(row, BadRowError):
-            raise DataError(f"{self.path}: the row at {place} can no longer be read ({row})")
+            raise DataError(f"{self.path}: the row at {offset} can no longer be read ({row})")
         return row
 
-    @abstractmethod
-    def _read(self, place: int) -> dict[str, Any] | BadRowError: ...
+    def _read(self, offset: int) -> dict[str, Any] | BadRowError:
+        return next(self.scan(Position(offset, offset))).value
 
     def _unreadable(self, kind: str, error: BaseException) -> DataError:
         return DataError(f"{self.path}: not {kind} that can be read ({shorten(error)})")
 
 
 class JsonLinesFile(RowFile):
-    """A JSON object a line, UTF-8; blank lines are passed over."""
+    """One JSON object per line, UTF-8; blank lines are skipped."""
 
     def scan(self, start: Position = START) -> Iterator[ScannedRow]:
         """The rows from `start` on, in order."""
-        place, number = start
+        offset, number = start
         try:
             with self._open() as stream:
-                stream.seek(place)
+                stream.seek(offset)
                 while True:
                     line, length = _read_line(stream)
                     if not length:
                         return
                     number += 1
                     if isinstance(line, BadRowError) or line.strip():
-                        yield ScannedRow(number, place, _parse(line), place + length)
-                    place += length
+                        yield ScannedRow(number, offset, _parse(line), offset + length)
+                    offset += length
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{self.path}: cannot be read beyond row {number} ({error})") from error
 
     def _open(self) -> BinaryIO:
         return self.path.open("rb")
 
-    def _read(self, place: int) -> dict[str, Any] | BadRowError:
-        with self._open() as stream:
-            stream.seek(place)
-            return _parse(_read_line(stream)[0])
-
 
 class GzipJsonLinesFile(JsonLinesFile):
-    """A gzipped JSONL file, whose places are byte offsets in the text; it is unpacked from its beginning to reach one."""
+    """A gzipped JSONL file. Offsets count bytes of the unpacked text; to reach one, the file is unpacked from its start."""
 
     def _open(self) -> BinaryIO:
         return cast(BinaryIO, gzip.open(self.path, "rb"))
 
 
 class JsonFile(RowFile):
-    """A JSON array of objects, as ShareGPT's files are; the one format that is read into memory whole."""
+    """A JSON array of objects, as in ShareGPT's files; the only format that is read into memory whole."""
 
     def scan(self, start: Position = START) -> Iterator[ScannedRow]:
         """The rows from `start` on, in order."""
-        return _number(map(_require_object, self._rows[start.place :]), start.place)
+        return _number(map(_require_object, self._rows[start.offset :]), start.offset)
 
     @cached_property
     def _rows(self) -> list[Any]:
@@ -153,15 +148,15 @@ class JsonFile(RowFile):
             raise DataError(f"{self.path}: not a JSON array of objects; give one, or a .jsonl file with one object a line")
         return cast(list[Any], rows)
 
-    def _read(self, place: int) -> dict[str, Any] | BadRowError:
-        return _require_object(self._rows[place])
+    def _read(self, offset: int) -> dict[str, Any] | BadRowError:
+        return _require_object(self._rows[offset])
 
 
 class ParquetFile(RowFile):
     """A parquet file, read row group by row group."""
 
     def __init__(self, path: Path, keys: Sequence[str] | None = None):
-        """A file that exists; of its columns those named in `keys` are read, None: all."""
+        """A file that exists; `keys`: the columns to read, None: all."""
         super().__init__(path)
         self._keys = keys
         self._groups: OrderedDict[int, pa.Table] = OrderedDict()
@@ -174,19 +169,19 @@ class ParquetFile(RowFile):
 
     def scan(self, start: Position = START) -> Iterator[ScannedRow]:
         """The rows from `start` on, in order."""
-        first = max(bisect_right(self._first_rows, start.place) - 1, 0)
+        first = max(bisect_right(self._first_rows, start.offset) - 1, 0)
         with self._open() as file:
-            try:  # group by group, as a reader of them all keeps what it has read
-                for group, place in enumerate(self._first_rows[first:], start=first):
+            try:  # group by group: a reader of all groups keeps what it has read
+                for group, first_row in enumerate(self._first_rows[first:], start=first):
                     batches = file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=self._keys, use_threads=False)
-                    rows = _convert_all(batches, skip=max(start.place - place, 0))
-                    yield from _number(rows, max(start.place, place))
+                    rows = _convert_all(batches, skip=max(start.offset - first_row, 0))
+                    yield from _number(rows, max(start.offset, first_row))
             except _ARROW_FAULTS as error:
                 raise self._unreadable("a parquet file", error) from error
 
-    def _read(self, place: int) -> dict[str, Any] | BadRowError:
-        group = bisect_right(self._first_rows, place) - 1
-        return _convert(self._group(group), place - self._first_rows[group])
+    def _read(self, offset: int) -> dict[str, Any] | BadRowError:
+        group = bisect_right(self._first_rows, offset) - 1
+        return _convert(self._group(group), offset - self._first_rows[group])
 
     @cached_property
     def _first_rows(self) -> list[int]:
@@ -212,12 +207,12 @@ class ParquetFile(RowFile):
 
 
 class ArrowFile(RowFile):
-    """An Arrow IPC stream, as `datasets.save_to_disk` writes it, or an Arrow IPC file; mapped into memory, not read into it."""
+    """An Arrow IPC stream, as `datasets.save_to_disk` writes it, or an Arrow IPC file; mapped into memory, not read."""
 
     def scan(self, start: Position = START) -> Iterator[ScannedRow]:
         """The rows from `start` on, in order."""
         try:
-            yield from _number(_convert_all(self._table.slice(start.place).to_batches(_BATCH_ROWS)), start.place)
+            yield from _number(_convert_all(self._table.slice(start.offset).to_batches(_BATCH_ROWS)), start.offset)
         except _ARROW_FAULTS as error:
             raise self._unreadable("an Arrow file", error) from error
 
@@ -234,28 +229,28 @@ class ArrowFile(RowFile):
         except _ARROW_FAULTS as error:
             raise self._unreadable("an Arrow file", error) from error
 
-    def _read(self, place: int) -> dict[str, Any] | BadRowError:
-        return _convert(self._table, place)
+    def _read(self, offset: int) -> dict[str, Any] | BadRowError:
+        return _convert(self._table, offset)
 
 
 FORMATS: dict[str, type[RowFile]] = {
     ".parquet": ParquetFile, ".jsonl": JsonLinesFile, ".arrow": ArrowFile, ".json": JsonFile,
 }  # fmt: skip
-"""Ending of a file's name -> how it is read."""
+"""File name ending -> reader."""
 
 
 def shorten(value: object) -> str:
-    """A value as it is written in Python, an error's words, for a message: see `cut`."""
+    """The repr of a value, or the text of an error, as `cut` shortens it for a message."""
     return cut(str(value) if isinstance(value, Exception) else repr(value))
 
 
 def cut(text: str) -> str:
-    """A text on one line, without its middle where it is longer than 200 characters."""
+    """A text on one line; of more than 200 characters, the first and last 100."""
     text = text.replace("\n", " ")
     return text if len(text) <= 200 else f"{text[:100]} … {text[-100:]}"
 
 
-def _state(path: Path) -> tuple[int, int] | None:
+def _fingerprint(path: Path) -> tuple[int, int] | None:
     try:
         stat = path.stat()
     except OSError:
@@ -264,7 +259,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 def _read_line(stream: BinaryIO) -> tuple[bytes | BadRowError, int]:
-    """The next line, or why it is none, and its length in bytes; 0 at the end."""
+    """The next line or its error, and its length in bytes; 0 at the end."""
     line = stream.readline(MAX_ROW_BYTES)
     length = len(line)
     if length < MAX_ROW_BYTES or line.endswith(b"\n"):
@@ -288,7 +283,7 @@ def _require_object(row: Any) -> dict[str, Any] | BadRowError:
 
 
 def _load(data: bytes) -> Any:
-    """What UTF-8 text says as JSON; a BadRowError says why it is none."""
+    """The value of UTF-8 JSON; raises BadRowError where it is none."""
     try:
         text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -307,19 +302,19 @@ def _load(data: bytes) -> Any:
 
 
 def _number(rows: Iterable[dict[str, Any] | BadRowError], first: int) -> Iterator[ScannedRow]:
-    """Rows whose places are the rows before them, of which the first has `first`."""
-    return (ScannedRow(place + 1, place, row, place + 1) for place, row in enumerate(rows, start=first))
+    """Rows whose offset is the number of rows before them; that of the first is `first`."""
+    return (ScannedRow(index + 1, index, row, index + 1) for index, row in enumerate(rows, start=first))
 
 
 def _convert_all(batches: Iterable[pa.RecordBatch], skip: int = 0) -> Iterator[dict[str, Any] | BadRowError]:
     """The rows of batches without the first `skip`."""
     for batch in batches:
-        kept = batch.slice(min(skip, batch.num_rows))
+        remaining = batch.slice(min(skip, batch.num_rows))
         skip = max(skip - batch.num_rows, 0)
         try:
-            rows = kept.to_pylist()
-        except _ARROW_FAULTS:  # one row is enough to spoil a batch
-            rows = [_convert(kept, i) for i in range(kept.num_rows)]
+            rows = remaining.to_pylist()
+        except _ARROW_FAULTS:  # one bad row spoils a batch
+            rows = [_convert(remaining, i) for i in range(remaining.num_rows)]
         yield from rows
 
 

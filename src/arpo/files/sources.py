@@ -1,24 +1,26 @@
 """Where rows come from: a file, a folder as Hugging Face `datasets` or the hub keep them, or a data set of the hub by name.
 
 A folder is one table: the arrow shards of `datasets.save_to_disk`, or one file, or the shards of one, e.g.
-`train-00000-of-00002.parquet` and `train-00001-of-00002.parquet`. Shards are also named by what they share, `folder/train`. A
-folder that holds several tables is refused with their names: training on a test split must not be an accident.
+`train-00000-of-00002.parquet` and `train-00001-of-00002.parquet`. The common part `folder/train` names the shards too. A folder
+with several tables is an error that lists them: nobody trains on a test split by accident.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from arpo.errors import DataError
-from arpo.files.rows import FORMATS, RowFile, ScannedRow
+from arpo.files.rows import FORMATS, BadRowError, RowFile, ScannedRow
 
 HUB = ("hf:", "datasets")
-"""How the name of a data set of the hub begins: `hf://datasets/OWNER/NAME[@REVISION][/PATH]`, as pandas and polars write it."""
+"""First parts of the name of a hub data set: `hf://datasets/OWNER/NAME[@REVISION][/PATH]`, as pandas and polars write it."""
 _SHARD = re.compile(r"(?P<name>.+?)-(?P<index>\d{5,})-of-(?P<count>\d{5,})(-[0-9a-f]+)?")
 _NO_DATA = ("dataset_info.json", "state.json", "dataset_dict.json", "dataset_infos.json")
 _MAX_NAMED = 8
+T = TypeVar("T")
 
 
 @dataclass(slots=True, frozen=True)
@@ -35,29 +37,77 @@ class BadRow:
 
 
 @dataclass(slots=True, frozen=True)
+class ParsedRow(Generic[T]):
+    """A row that could be used."""
+
+    value: T
+    """Its content, parsed."""
+    path: Path
+    """Its file."""
+    file: int
+    """Index of its file in the source."""
+    number: int
+    """Counted from 1 through all files of the source."""
+    row: ScannedRow
+    """The row in its own file."""
+
+
+@dataclass(slots=True, frozen=True)
 class Source:
     """The files of one table, in order."""
 
     name: str
-    """The file's stem, or what the folder, its shards or the data set are called."""
+    """Stem of the file, or name of the folder, the shards or the data set."""
     files: tuple[RowFile, ...]
 
-    def scan(self) -> Iterator[tuple[RowFile, ScannedRow]]:
-        """Every row in order, with the file it stands in.
+    def scan(self) -> Iterator[ScannedRow]:
+        """Every row in order.
 
         Raises:
             DataError: a file cannot be read.
         """
         for file in self.files:
+            yield from file.scan()
+
+    def parse(
+        self, parse: Callable[[dict[str, Any], int], T], on_bad_row: Callable[[BadRow], object]
+    ) -> Iterator[ParsedRow[T]]:
+        """Every row that `parse` accepts, in order.
+
+        Args:
+            parse: Gets a row and its number, counted from 1 through all files; raises BadRowError for a row it cannot use.
+            on_bad_row: Gets each row that cannot be read or used.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        num_before = number = 0
+        for index, file in enumerate(self.files):
             for row in file.scan():
-                yield file, row
+                number = num_before + row.number
+                try:
+                    if isinstance(row.value, BadRowError):
+                        raise row.value
+                    value = parse(row.value, number)
+                except BadRowError as error:
+                    on_bad_row(BadRow(file.path, row.number, str(error)))
+                else:
+                    yield ParsedRow(value, file.path, index, number, row)
+            num_before = number
+
+
+def no_rows(path: Path, wanted: str, bad_rows: Sequence[BadRow]) -> DataError:
+    """The error of a source without one row that can be used; `wanted`: what the rows should be."""
+    reasons = "; ".join(str(bad) for bad in bad_rows[:3]) or "it has no rows"
+    return DataError(f"{path}: no {wanted} ({reasons})")
 
 
 def open_source(path: Path) -> Source:
-    """The files a path stands for.
+    """The files that a path names.
 
     Raises:
-        DataError: there is nothing, several tables, a shard is missing, files of other kinds, or the hub cannot be reached.
+        DataError: the path names no table or several, a shard is missing, the kind of file is unknown, or the hub cannot be
+            reached.
 
     Example:
         open_source(Path("hf://datasets/owner/name/data/train")).files  # the shards data/train-*-of-*.parquet of the hub
@@ -88,7 +138,7 @@ _ACCEPTED = f"a file of {', '.join(FORMATS)}, a folder of such files, or hf://da
 
 
 def _find_tables(folder: Path) -> dict[Path, list[Path]]:
-    """What each table of a folder is called -> its files in order."""
+    """Name of each table of a folder -> its files in order."""
     if (folder / "dataset_dict.json").is_file():
         splits = [split for split in sorted(folder.iterdir()) if (split / "state.json").is_file()]
         return {split: _saved_files(split) for split in splits}
@@ -102,9 +152,9 @@ def _find_tables(folder: Path) -> dict[Path, list[Path]]:
 
 
 def _shards_named(path: Path) -> dict[Path, list[Path]]:
-    """The shards of which `path` is what they share."""
-    found = sorted(p for p in path.parent.glob("*-of-*") if p.suffix in FORMATS and _table_of(p) == path and p.is_file())
-    return {path: found} if found else {}
+    """The shards whose common name is `path`."""
+    shards = sorted(p for p in path.parent.glob("*-of-*") if p.suffix in FORMATS and _table_of(p) == path and p.is_file())
+    return {path: shards} if shards else {}
 
 
 def _table_of(file: Path) -> Path:
@@ -113,12 +163,12 @@ def _table_of(file: Path) -> Path:
 
 
 def _check_shards(table: Path, files: list[Path]) -> None:
-    for place, file in enumerate(files):
+    for index, file in enumerate(files):
         shard = _SHARD.fullmatch(file.stem)
-        if shard and (int(shard["index"]), int(shard["count"])) != (place, len(files)):
+        if shard and (int(shard["index"]), int(shard["count"])) != (index, len(files)):
             raise DataError(
                 f"{table}: the folder holds {len(files)} of its {int(shard['count'])} shards, {file.name} as number "
-                f"{place + 1}; bring in those that are missing"
+                f"{index + 1}; add the missing ones"
             )
 
 

@@ -1,4 +1,4 @@
-"""Writing a file or folder whole or not at all."""
+"""Atomic writes: a file or folder appears whole or not at all."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def whole(path: Path, *, is_resumable: bool = False) -> Iterator[Path]:
 
     Args:
         path: What to write; its parent folders are made.
-        is_resumable: Yield a former attempt's partial as it is, and keep the partial unless an ArpoError says it is no use.
+        is_resumable: Yield the partial of a former attempt as it is, and keep the partial unless the block raises an ArpoError.
 
     Example:
         with whole(Path("a/b.json")) as partial:
@@ -41,12 +41,12 @@ def whole(path: Path, *, is_resumable: bool = False) -> Iterator[Path]:
 
 
 def partial_path(path: Path) -> Path:
-    """Where `whole` lets `path` be written."""
+    """The path that `whole` yields for `path`."""
     return path.with_name(f"{path.name}.partial")
 
 
 def write_json(path: Path, data: Any) -> Path:
-    """Write `data` as indented JSON, whole or not at all; return the path. NaN is refused: no other reader takes it."""
+    """Write `data` as indented JSON, whole or not at all; return the path. NaN raises ValueError: JSON has no NaN."""
     return write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -73,7 +73,7 @@ def _replace(path: Path, partial: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, link or folder as far as possible; what cannot be removed makes the next step fail by name."""
+    """Remove a file, link or folder as far as possible; the next step fails and names what is left."""
     if _is_folder(path):
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -218,6 +218,6 @@ class RLTrainer:
 
 
 def _open_tasks(path: Path, progress: Progress) -> StoredTasks:
-    file = open_tasks(path)
-    report_bad_rows(file.bad_rows, progress)
-    return file.tasks
+    tasks = open_tasks(path)
+    report_bad_rows(tasks.bad_rows, progress)
+    return tasks

@@ -93,7 +93,7 @@ def _encode_all(config: SftRun, tokenizer: PolicyTokenizer, progress: Progress) 
     protocol = build_protocol(config.protocol, tokenizer, tool_schemas(config.tools))
     encoded: list[_Encoded] = []
     bad_rows = list(file.bad_rows)
-    for (path, row), conversation in zip(file.places, file.conversations, strict=True):
+    for (path, row), conversation in zip(file.rows, file.conversations, strict=True):
         try:
             encoded.append(_Encoded(*encode_conversation(conversation, protocol, tokenizer)))
         except DataError as error:

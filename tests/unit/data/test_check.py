@@ -88,6 +88,13 @@ def test_the_first_row_says_what_a_file_holds(tmp_path: Path, row: dict[str, Any
     assert check_data(write(tmp_path / "a.jsonl", row)).kind == kind
 
 
+def test_an_earlier_row_is_named_by_its_line(tmp_path: Path):
+    row = json.dumps(qa("who a ?"))
+    (tmp_path / "a.jsonl").write_text(f"\n\n{row}\n{row}\n")
+    report = check_data(tmp_path / "a.jsonl")
+    assert [(f.kind, f.row, f.detail) for f in report.findings] == [("duplicate", 4, "of row 3")]
+
+
 def test_a_file_without_usable_rows_is_still_reported_on(tmp_path: Path):
     report = check_data(write(tmp_path / "a.jsonl", {"question": "who ?"}))
     assert (report.num_rows, report.num_usable, report.lengths) == (1, 0, None)

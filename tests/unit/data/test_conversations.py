@@ -123,7 +123,7 @@ def test_blanks_behind_the_stop_string_are_left_out(protocol: TagProtocol, token
 
 def test_text_behind_a_stop_string_is_refused(protocol: TagProtocol, tokenizer: PolicyTokenizer):
     talkative = Conversation(CONVERSATION.task_messages, (Message(role="assistant", content=ANSWER + " I hope this helps"),))
-    with pytest.raises(DataError, match="goes on behind"):
+    with pytest.raises(DataError, match="goes on after"):
         encode_conversation(talkative, protocol, tokenizer)
 
 

@@ -15,26 +15,26 @@ def test_stored_tasks_are_those_that_were_read(tmp_path: Path):
     for name, rows in (("train-00000-of-00002", ROWS[:30]), ("train-00001-of-00002", ROWS[30:])):
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet", row_group_size=8)
     read, stored = read_tasks(tmp_path / "train"), open_tasks(tmp_path / "train")
-    assert len(stored.tasks) == len(read.tasks) == 51
-    assert [stored.tasks[i] for i in reversed(range(51))] == list(reversed(read.tasks))
-    assert stored.tasks[-1].id == "train-59"
-    assert stored.tasks[3:5] == read.tasks[3:5]
+    assert len(stored) == len(read.tasks) == 51
+    assert [stored[i] for i in reversed(range(51))] == list(reversed(read.tasks))
+    assert stored[-1].id == "train-59"
+    assert stored[3:5] == read.tasks[3:5]
     assert stored.bad_rows == read.bad_rows
     with pytest.raises(IndexError):
-        stored.tasks[51]
+        stored[51]
 
 
 def test_repairs_hold_for_stored_tasks(tmp_path: Path):
     (tmp_path / "a.jsonl").write_text('\n{"question": "use \\u0008oxed", "answer": "Bo"}\n')
     with pytest.warns(UserWarning, match="1 of 1 prompts"):
-        (task,) = open_tasks(tmp_path / "a.jsonl").tasks
+        (task,) = open_tasks(tmp_path / "a.jsonl")
     assert (task.id, task.question) == ("a-2", "use \\boxed")
 
 
 def test_the_digest_names_these_tasks_in_this_order(tmp_path: Path):
     def digest(*rows: dict[str, str]) -> str:
         pq.write_table(pa.Table.from_pylist(list(rows)), tmp_path / "a.parquet")
-        return open_tasks(tmp_path / "a.parquet").tasks.digest
+        return open_tasks(tmp_path / "a.parquet").digest
 
     first, second = ROWS[:2]
     same = digest(first, second)

@@ -40,12 +40,12 @@ def open_file(path: Path) -> RowFile:
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.json", "a.arrow", "stream.arrow"])
-def test_every_format_gives_its_rows_in_order_and_each_from_its_place(tmp_path: Path, name: str):
+def test_every_format_gives_its_rows_in_order_and_each_from_its_offset(tmp_path: Path, name: str):
     file = open_file(write(tmp_path / name))
     found = list(file.scan())
     assert [row.value for row in found] == ROWS
     assert [row.number for row in found] == list(range(1, 151))
-    assert [file.read(found[i].place) for i in (149, 0, 40, 39, 79, 149)] == [ROWS[i] for i in (149, 0, 40, 39, 79, 149)]
+    assert [file.read(found[i].offset) for i in (149, 0, 40, 39, 79, 149)] == [ROWS[i] for i in (149, 0, 40, 39, 79, 149)]
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.json", "a.arrow", "stream.arrow", "a.jsonl.gz"])
@@ -62,7 +62,7 @@ def test_blank_and_bad_lines_count_as_lines(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
     file = open_file(tmp_path / name)
     found = list(file.scan())
-    assert [(row.number, row.place, row.next_place) for row in found] == [(1, 0, 9), (3, 10, 15), (6, 17, 25)]
+    assert [(row.number, row.offset, row.next_offset) for row in found] == [(1, 0, 9), (3, 10, 15), (6, 17, 25)]
     assert [list(map(str, file.scan(row.end))) for row in found] == [list(map(str, found[n:])) for n in (1, 2, 3)]
     assert [file.read(0), file.read(17)] == [{"a": 1}, {"a": 2}]
 
@@ -85,13 +85,13 @@ def test_a_gzipped_file_that_is_cut_off_says_how_far_it_goes(tmp_path: Path):
 def test_a_file_that_changed_is_not_read_on(tmp_path: Path, name: str):
     path = write(tmp_path / name)
     file = open_file(path)
-    place = list(file.scan())[3].place
+    offset = list(file.scan())[3].offset
     write(path, ROWS[:100])
     with pytest.raises(DataError, match="changed or removed while it was in use"):
-        file.read(place)
+        file.read(offset)
     path.unlink()
     with pytest.raises(DataError, match="changed or removed while it was in use"):
-        file.read(place)
+        file.read(offset)
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.json", "a.arrow"])
@@ -130,7 +130,7 @@ def test_lines_that_are_no_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     reasons = [str(found[i].value) for i in (1, 2, 3, 5)]
     for reason, word in zip(reasons, ["no JSON object", "3000010 bytes; the most is 40", "surrogate", "no JSON"], strict=True):
         assert word in reason
-    assert file.read(found[4].place) == {"a": 2}
+    assert file.read(found[4].offset) == {"a": 2}
 
 
 def test_a_line_nested_too_deeply_is_a_bad_row(tmp_path: Path):
@@ -152,13 +152,13 @@ def held():
 path = Path(sys.argv[1])
 rows._CACHED_BYTES = 4 * 2**20
 file = rows.FORMATS[path.suffix](path)
-places, before = [], 0
+offsets, before = [], 0
 for row in file.scan():
-    places.append(row.place)
-    before = held() if len(places) == 480 else before
-for place in random.Random(0).sample(places, 30):
-    assert len(file.read(place)["question"]) == 10000
-print(len(places), held() - before)
+    offsets.append(row.offset)
+    before = held() if len(offsets) == 480 else before
+for offset in random.Random(0).sample(offsets, 30):
+    assert len(file.read(offset)["question"]) == 10000
+print(len(offsets), held() - before)
 """
 
 

@@ -1,4 +1,4 @@
-"""What the table says of a benchmark, and of the rows of its files."""
+"""The fields of a benchmark in the table, and the forms of the rows of its files."""
 
 import base64
 from collections.abc import Callable, Mapping
@@ -17,36 +17,36 @@ TYPE_NAMES: dict[FieldType, str] = {
     "number": "a text or a number",
     "flag": "true or false",
 }
-"""What a field must be, in words for errors."""
+"""Type of a field -> the words of an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowForm:
-    """How the rows of one kind of file look.
+    """The form of the rows of one kind of file.
 
-    Names of fields stand in lower case here and are found in any; `info.level` is `level` in the struct `info`.
+    Field names are in lower case here and match any case; `info.level` is `level` in the struct `info`.
     """
 
     name: str
     """`reference`: the files of the papers' public code. `hub`: the original. `both` when they look alike."""
     fields: Mapping[str, FieldType]
-    """What every row has; further fields are allowed."""
+    """Fields of every row; further fields are allowed."""
     question: str
     """The field with the question."""
     answer: str = "answer"
     """The field with the answer, or with the solution that holds it."""
     reading: AnswerReading = "whole"
-    r"""Where the answer stands: it is the whole field, what follows `#### `, or the last `\boxed{...}`."""
+    r"""The answer: the whole field, the text after `#### `, or the last `\boxed{...}`."""
     aliases: str | None = None
     """The field with further accepted answers, a list that may be empty."""
     group: str | None = None
     """The field with the row's group; None when this form has none."""
     group_pattern: str = "(.*)"
-    """What of that field is the group: the first group of this regular expression."""
+    """Regular expression whose first group is the group in that field."""
     decode: Callable[[Row], Row] | None = None
-    """Makes a row readable first; raises ValueError when it cannot."""
+    """Decodes a row first; raises ValueError when it cannot."""
     screen: Callable[[Row], str] | None = None
-    """Why a good row cannot be asked (its picture is missing, say), empty when it can; such rows are left out and reported."""
+    """Why a good row cannot be asked, e.g. its picture is missing; empty when it can. Such rows are skipped and reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,25 +67,25 @@ class Benchmark:
     split: str
     """The hub's split with public answers."""
     size: int | None
-    """Questions in the papers' set; None when neither the papers nor their code tell."""
+    """Questions in the papers' set; None when neither the papers nor their code say."""
     hub_size: int
     """Questions in the hub's split."""
     licence: str
     """Licence as the source states it; `not stated` where it states none."""
     protocol: str
-    """How the papers' agent is asked: system prompt, then tools."""
+    """The papers' agent: system prompt, then tools."""
     metric: Literal["accuracy", "f1"]
     """The headline: `f1`, or the share of right answers, pass@1."""
     grader: str
-    """The grader by rules, a name in `arpo.rewards`; decides alone where no judge is configured."""
+    """Name of the grader in `arpo.rewards`; it decides where no judge is configured."""
     has_judge: bool
     """Whether the papers let a model judge the answers (Qwen2.5-72B-Instruct, Correct or Incorrect)."""
     group_key: str | None
-    """What results are broken down by, where the file has it: `level`, `category`, ...; None for no groups."""
+    """Field that splits results, where the file has it: `level`, `category`, ...; None for no groups."""
     forms: tuple[RowForm, ...]
-    """The rows it is read from; the first form whose fields a file's first row has is that of the file."""
+    """Forms of its files; a file has the first form whose fields its first row has."""
     note: str = ""
-    """What else a user must know."""
+    """Further notes for users."""
 
 
 def unlock_xbench(row: Row) -> Row:

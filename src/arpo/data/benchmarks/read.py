@@ -1,4 +1,4 @@
-"""Reading a benchmark's file, which is refused when it is not that benchmark's."""
+"""Reads the file of a benchmark; another file is an error."""
 
 import difflib
 import re
@@ -24,7 +24,7 @@ def find_benchmark(name: str) -> Benchmark:
     """The benchmark of that name.
 
     Raises:
-        ConfigError: there is none; the nearest name is said.
+        ConfigError: there is none; the message has the nearest name.
     """
     if name in BENCHMARKS:
         return BENCHMARKS[name]
@@ -37,24 +37,24 @@ def read_benchmark(name: str, path: Path) -> TaskFile:
     """The questions of a benchmark's file (`.jsonl` or `.parquet`), in the form of the papers' code or of the hub's original.
 
     Task ids are `<benchmark>-<row>`, rows counted from 1, whatever the file is called; `source` is the benchmark's name and
-    `ability` its domain. `extra["group"]` holds the group where the file has one, as text; the row's other plain values are
+    `ability` its domain. `extra["group"]` has the group where the file has one, as text; the row's other plain values are
     in `extra` too, lists and structs (paragraphs, annotations) are not.
 
-    Rows that fit but cannot be asked (GAIA with a file, HLE with an image, unanswerable ones of MuSiQue-Full) are left out and
-    listed in `bad_rows`. A row that does not fit refuses the file: it is then another file than it is taken for.
+    Rows that fit but cannot be asked (GAIA with a file, HLE with an image, unanswerable ones of MuSiQue-Full) are skipped and
+    listed in `bad_rows`. A row that does not fit is an error: the file is another one.
 
     Raises:
         ConfigError: there is no such benchmark.
-        DataError: the file cannot be read, or a row does not fit: the file, row, field and what is there are named.
+        DataError: the file cannot be read, or a row does not fit; the message has file, row, field and value.
 
     Example:
         read_benchmark("gaia", Path("gaia/test.jsonl")).tasks[0].extra["group"]  # -> "1", its level
     """
     benchmark = find_benchmark(name)
     tasks: list[Task] = []
-    left_out: list[BadRow] = []
+    skipped: list[BadRow] = []
     form: RowForm | None = None
-    for _, scanned in open_source(path).scan():
+    for scanned in open_source(path).scan():
         number = scanned.number
         try:
             if isinstance(scanned.value, BadRowError):
@@ -67,22 +67,22 @@ def read_benchmark(name: str, path: Path) -> TaskFile:
                 _check_fields(form, row)
             reason = form.screen(row) if form.screen else ""
             if reason:
-                left_out.append(BadRow(path, number, reason))
+                skipped.append(BadRow(path, number, reason))
             else:
                 tasks.append(_read_task(benchmark, form, row, number))
         except ValueError as error:
             raise DataError(f"{path}, row {number}: {error}; this is no file of {benchmark.title}") from None
     if not tasks:
-        raise DataError(f"{path}: no question of {benchmark.title} ({left_out[0] if left_out else 'it has no rows'})")
-    return TaskFile(tasks, left_out)
+        raise DataError(f"{path}: no question of {benchmark.title} ({skipped[0] if skipped else 'it has no rows'})")
+    return TaskFile(tasks, skipped)
 
 
 def _find_form(benchmark: Benchmark, row: Row) -> RowForm:
-    """The form a file's first row has; where it has the fields of one but not their types, that one, for the error to name."""
+    """The form of a file's first row; where only the fields fit and not their types, that form, for the error to name."""
     named = [form for form in benchmark.forms if all(_has(row, field) for field in form.fields)]
     if not named:
-        wanted = " or ".join(f"{', '.join(form.fields)} ({form.name})" for form in benchmark.forms)
-        raise BadRowError(f"its fields are {', '.join(sorted(row))}; wanted are {wanted}")
+        forms = " or ".join(f"{', '.join(form.fields)} ({form.name})" for form in benchmark.forms)
+        raise BadRowError(f"its fields are {', '.join(sorted(row))}; wanted are {forms}")
     return next((form for form in named if not any(_faults(form, row))), named[0])
 
 
@@ -124,15 +124,15 @@ def _read_answers(form: RowForm, row: Row) -> list[str]:
         return [str(text).strip() for text in cast(list[object], value)]
     text = str(value).strip()
     if form.reading == "after_hashes":
-        _, found, text = text.rpartition("#### ")
-        if not found or not text.strip():
+        _, hashes, text = text.rpartition("#### ")
+        if not hashes or not text.strip():
             raise BadRowError(f"{form.answer} = {_show(value)} does not end with `#### ` and the answer")
         return [text.strip()]
     return [_last_box(text, form.answer)] if form.reading == "last_box" else [text]
 
 
 def _last_box(solution: str, field: str) -> str:
-    r"""What the last `\boxed{...}` of a solution holds; the `\boxed 5` that some solutions of MATH write is read as well."""
+    r"""The content of the last `\boxed{...}` of a solution; some solutions of MATH write `\boxed 5`."""
     starts = [match.end() for match in _BOX.finditer(solution)]
     if not starts:
         bare = re.findall(r"\\boxed\s+([^\s$.]+)", solution)
@@ -151,14 +151,14 @@ def _read_group(form: RowForm, row: Row) -> str:
     if form.group is None:
         return ""
     value = str(_get(row, form.group))
-    found = re.search(form.group_pattern, value)
-    if found is None:
+    match = re.search(form.group_pattern, value)
+    if match is None:
         raise BadRowError(f"{form.group} = {_show(value)} does not name the question's group")
-    return found[1].strip()
+    return match[1].strip()
 
 
 def _lower_names(row: Row) -> dict[str, Any]:
-    """The row with the names of its fields in lower case: copies of one data set differ in that."""
+    """The row with field names in lower case: copies of one data set differ in case."""
     return {
         name.lower(): _lower_names(cast(Row, value)) if isinstance(value, Mapping) else value for name, value in row.items()
     }
@@ -203,14 +203,10 @@ def _is_number(value: object) -> bool:
     return _is_text(value) or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _is_flag(value: object) -> bool:
-    return isinstance(value, bool)
-
-
 _IS_OF_TYPE: dict[FieldType, Callable[[object], bool]] = {
     "text": _is_text,
     "texts": _is_texts,
     "integer": _is_integer,
     "number": _is_number,
-    "flag": _is_flag,
+    "flag": lambda value: isinstance(value, bool),
 }
