@@ -9,7 +9,7 @@ stand for. That depends on the decisions alone, not on the time at which it beco
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 
 from arpo.errors import DataError, EnvError
@@ -17,28 +17,13 @@ from arpo.inference.base import PrefixHandle
 from arpo.rollout.agent import Agent
 from arpo.rollout.branch_history import BranchHistory
 from arpo.rollout.config import RolloutConfig
-from arpo.rollout.entropy import entropy_delta, normalizer_value, token_entropies
 from arpo.rollout.environment import Session
-from arpo.rollout.path import Path, completion_text, turn_completions, turn_token_ids
-from arpo.rollout.rules import BranchRule, CompletionView, ForkRequest, Opportunity, Probe
+from arpo.rollout.opportunities import EntropyReader, ForkPoint
+from arpo.rollout.path import Path, completion_text, turn_token_ids
+from arpo.rollout.rules import BranchRule, ForkRequest, Opportunity
 from arpo.seeds import derive_seed
 from arpo.tree import Node, RolloutTree
 from arpo.types import Completion, Message, Task
-
-
-@dataclass(slots=True, frozen=True)
-class _ForkPoint:
-    """An observation after which, or a finished completion inside which, paths may fork."""
-
-    node: Node
-    key: tuple[int, ...]
-    """Of the path that added the node."""
-    session: Session
-    """The state after the observation, or during the completion."""
-    prefix: PrefixHandle
-    """Ends with the node, or later."""
-    entropies: tuple[float, ...] = ()
-    """Of the first tokens after an observation; empty for a completion."""
 
 
 class Group:
@@ -83,9 +68,9 @@ class Group:
         """Live paths that may branch -> turns whose result has been measured."""
         self._topups: set[Path] = set()
         """Live paths that fill the group."""
-        self._candidates: defaultdict[int, list[_ForkPoint]] = defaultdict(list)
+        self._candidates: defaultdict[int, list[ForkPoint]] = defaultdict(list)
         """Turn -> observations that wait for the decision."""
-        self._completions: list[_ForkPoint] = []
+        self._completions: list[ForkPoint] = []
         """Finished completions, for a rule that forks inside them."""
         self._root: PrefixHandle | None = None
         self._messages: tuple[Message, ...] | None = None
@@ -134,6 +119,7 @@ class Group:
                 f"raise the limit or drop the task"
             )
         self._tree = RolloutTree.from_prompt(task, prompt, self._agent.tokenizer.decode(prompt))
+        self._entropies = EntropyReader(self._config, self._tree, self._agent.tokenizer.vocab_size)
         self._root = await self._agent.engine.prefill(None, prompt)
         self._num_initial = self._rule.plan(self._config.group_size, self._config.num_initial_trajectories, None)
         self._start_fresh(self._num_initial or 1)
@@ -200,7 +186,7 @@ class Group:
         self._keys.update(dict.fromkeys(path.node_ids, path.key))
         if self._num_initial is None:
             self._num_initial = self._rule.plan(
-                self._config.group_size, self._config.num_initial_trajectories, self._probe(path)
+                self._config.group_size, self._config.num_initial_trajectories, self._entropies.probe(path.node)
             )
             assert self._num_initial is not None, "a rule that asked for a probe plans with it"
             self._start_fresh(self._num_initial - 1)
@@ -242,17 +228,13 @@ class Group:
 
     def _measure(self, path: Path, completion: Completion, observed: PrefixHandle) -> None:
         """Compare the window after a tool result with the baseline, and keep the observation as a candidate for a branch."""
-        node, window = path.node, self._config.entropy_window
-        entropies = self._window(completion)
-        node.entropy_delta = entropy_delta(
-            entropies, self._initial_window(node), window=window,
-            normalizer=self._config.entropy_normalizer, vocab_size=self._agent.tokenizer.vocab_size,
-        )  # fmt: skip
+        node, entropies = path.node, self._entropies.window(completion)
+        node.entropy_delta = self._entropies.delta(node, entropies)
         if path in self._topups:
             return
         self._growing[path] = node.turn
-        if self._num_missing > 0:
-            self._candidates[node.turn].append(_ForkPoint(node, path.key, path.session.fork(), observed.fork(), entropies))
+        if self._num_missing > 0 and node.entropy_delta is not None:
+            self._candidates[node.turn].append(ForkPoint(node, path.key, path.session.fork(), observed.fork(), entropies))
         self._settle()
 
     def _decide_ripe_turns(self) -> None:
@@ -263,9 +245,13 @@ class Group:
                 self._decide(turn, candidates)
             self._release(candidates)
 
-    def _decide(self, turn: int, candidates: list[_ForkPoint]) -> None:
+    def _decide(self, turn: int, candidates: list[ForkPoint]) -> None:
         """Grant the rule's requests for one turn by priority, ties in the order of the paths, while leaves are missing."""
-        opportunities = [self._opportunity(c) for c in candidates]
+        opportunities: list[Opportunity] = []
+        for candidate in candidates:
+            opportunities.append(self._entropies.opportunity(candidate, self._history))
+            self._history.entropies.append(opportunities[-1].entropy)
+            candidate.node.branch_score = self._rule.score(opportunities[-1])
         rng = Random(derive_seed(self._seed, self._task.id, "branch", turn))
         by_node = {c.node.id: c for c in candidates}
         for request, count in self._grant(self._rule.decide(opportunities, rng)):
@@ -286,55 +272,16 @@ class Group:
                 granted.append((request, count))
         return granted
 
-    def _opportunity(self, candidate: _ForkPoint) -> Opportunity:
-        """The rule's view of a candidate; writes the rule's score on the node and the entropy into the history."""
-        node = candidate.node
-        assert node.entropy_delta is not None and node.parent is not None, "an observation that was measured"  # noqa: PT018
-        opportunity = Opportunity(
-            node=node.id,
-            turn=node.turn,
-            entropies=candidate.entropies,
-            call_entropies=self._window(*turn_completions(self._tree, self._tree.nodes[node.parent])),
-            initial_entropies=self._initial_window(node),
-            entropy_delta=node.entropy_delta,
-            normalizer=self._normalizer,
-            recent_entropies=tuple(self._history.entropies),
-            consecutive_branches=self._history.consecutive_branches(self._tree, node),
-            consecutive_turns=self._history.consecutive_turns(node.turn),
-        )
-        self._history.entropies.append(opportunity.entropy)
-        node.branch_score = self._rule.score(opportunity)
-        return opportunity
-
-    def _probe(self, path: Path) -> Probe:
-        completions = [n for n in self._tree.path(path.node) if n.is_sampled]
-        return Probe(windows=tuple(self._window(n) for n in completions), normalizer=self._normalizer)
-
-    def _initial_window(self, node: Node) -> tuple[float, ...]:
-        """The window at the start of the initial trajectory that `node` descends from."""
-        return self._window(*(n for n in self._tree.path(node) if n.is_sampled and n.turn == 0))
-
-    def _window(self, *parts: Completion | Node) -> tuple[float, ...]:
-        return self._entropies(*parts)[: self._config.entropy_window]
-
-    def _entropies(self, *parts: Completion | Node) -> tuple[float, ...]:
-        is_surprisal = self._config.entropy_estimator == "surprisal"
-        return tuple(x for part in parts for x in token_entropies(part, is_surprisal))
-
-    @property
-    def _normalizer(self) -> float:
-        return normalizer_value(self._config.entropy_normalizer, self._agent.tokenizer.vocab_size)
-
     def _keep(self, path: Path, prefix: PrefixHandle) -> None:
         """Keep the completion just finished, to fork inside it later."""
         if self._num_missing > 0:
-            self._completions.append(_ForkPoint(path.node, path.key, path.session.fork(), prefix.fork()))
+            self._completions.append(ForkPoint(path.node, path.key, path.session.fork(), prefix.fork()))
 
     def _fork_inside(self) -> None:
         """Let the rule fork the completions of the paths that have ended, while leaves are missing."""
         if self._num_missing > 0:
             self._completions.sort(key=lambda c: (c.key, self._num_tokens_before(c.node)))
-            views = [CompletionView(node=c.node.id, entropies=self._entropies(c.node)) for c in self._completions]
+            views = [self._entropies.completion(c.node) for c in self._completions]
             rng = Random(derive_seed(self._seed, self._task.id, "inside", self._num_missing))
             granted = self._grant(self._rule.decide_inside(views, self._num_missing, rng))
             for completion in list(self._completions):
@@ -342,7 +289,7 @@ class Group:
         if self._num_missing == 0:
             self._release(self._completions)
 
-    def _cut(self, completion: _ForkPoint, counts: dict[int, int]) -> None:
+    def _cut(self, completion: ForkPoint, counts: dict[int, int]) -> None:
         """Cut a completion at some offsets and start new paths at each cut: offset -> number of paths."""
         done = 0
         for offset in sorted(counts):
@@ -376,7 +323,7 @@ class Group:
             "entropy_normalizer": config.entropy_normalizer,
         }
 
-    def _release(self, points: list[_ForkPoint]) -> None:
+    def _release(self, points: list[ForkPoint]) -> None:
         while points:
             point = points.pop()
             point.prefix.release()

@@ -204,16 +204,19 @@ def scripted(make_world, tokenizer: PolicyTokenizer, script: Callable[[str], str
 SMALL = RolloutConfig(group_size=4, num_initial_trajectories=1, rule=RandomRuleConfig(rate=1.0), entropy_window=1)
 
 
-async def test_a_policy_that_says_nothing_keeps_no_branch_waiting(make_world, tokenizer: PolicyTokenizer) -> None:
-    """Nothing is measured after the first answer, as the second turn is empty; the group branches at the second one."""
+@pytest.mark.parametrize(("silent", "forks_at"), [(1, [2]), (0, [])])
+async def test_a_policy_that_says_nothing_keeps_no_branch_waiting(
+    make_world, tokenizer: PolicyTokenizer, silent: int, forks_at: list[int]
+) -> None:
+    """Nothing is measured where a turn is empty: the group branches behind the next one, and nowhere without a baseline."""
 
     def script(text: str) -> str:
-        return "" if text.count("<user>") == 1 else "x"
+        return "" if text.count("<user>") == silent else "x"
 
     agent = scripted(make_world, tokenizer, script, LetterGame(3, knows_bound=False))
     (tree,) = await grow(agent, [task_named("0")], SMALL)
     assert len(tree.leaves()) == 4
-    assert [tree.nodes[n.parent or 0].turn for n in tree.nodes if n.is_branch] == [2]
+    assert [tree.nodes[n.parent or 0].turn for n in tree.nodes if n.is_branch] == forks_at
 
 
 async def test_tools_and_the_user_speak_in_one_observation(make_world, tokenizer: PolicyTokenizer) -> None:
