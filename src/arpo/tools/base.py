@@ -1,7 +1,7 @@
 """The protocol of a tool: a name, a JSON schema of its arguments, and an asynchronous `run`."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from arpo.errors import ArpoError
 from arpo.types import ToolResult
@@ -52,6 +52,17 @@ class Tool(Protocol):
     async def aclose(self) -> None:
         """Free processes and files; calling it twice is harmless."""
         ...
+
+
+class StatelessTool:
+    """Base class of tools without state, which branches share."""
+
+    def fork(self) -> Self:
+        """The tool itself."""
+        return self
+
+    async def aclose(self) -> None:
+        """Nothing to free."""
 
 
 def is_local(tool: Tool) -> bool:

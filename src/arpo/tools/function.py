@@ -14,14 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
 from arpo.errors import ToolError
-from arpo.tools.base import TransientError
+from arpo.tools.base import StatelessTool, TransientError
 from arpo.tools.version import make_version
 from arpo.types import ToolResult
 
 Function = Callable[..., Any]
 
 
-class FunctionTool:
+class FunctionTool(StatelessTool):
     """A plain or asynchronous function as a tool: hints and docstring give the schema, the value is the result's text.
 
     The function must keep no state: branches share it. A plain function runs in a new thread; after a timeout the thread goes
@@ -83,13 +83,6 @@ class FunctionTool:
         except Exception as error:
             return ToolResult(content=_as_text(f"{type(error).__name__}: {error}"), status="error")
         return value if isinstance(value, ToolResult) else ToolResult(content=_as_text(value))
-
-    def fork(self) -> "FunctionTool":
-        """The tool itself: it has no state."""
-        return self
-
-    async def aclose(self) -> None:
-        """Nothing to free."""
 
 
 @overload

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from arpo.cache import Cache
-from arpo.tools.base import Tool
+from arpo.tools.base import StatelessTool, Tool
 from arpo.types import ToolResult
 
 
-class RecordedTool:
-    """A tool whose every result comes from the recording (`cache.mode = "replay"`); it cannot run."""
+class RecordedTool(StatelessTool):
+    """A tool whose results come from the recording (`cache.mode = "replay"`), a branch's too; it cannot run."""
 
     is_cacheable = False
 
@@ -21,13 +21,6 @@ class RecordedTool:
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
         """An error: only the recording has results."""
         return ToolResult(content=f"{self.name}: this tool is known from a recording only and cannot run.", status="error")
-
-    def fork(self) -> "RecordedTool":
-        """The tool itself: the recording holds a branch's results under its call paths."""
-        return self
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
 
 
 def record_tools(cache: Cache, tools: Mapping[str, Tool]) -> None:

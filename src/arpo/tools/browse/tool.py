@@ -3,9 +3,10 @@
 import asyncio
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from arpo.clients.http import HttpError
+from arpo.tools.base import StatelessTool
 from arpo.tools.browse.config import BrowseConfig
 from arpo.tools.browse.extract import PageText
 from arpo.tools.browse.passages import Span, cut_pages, find_snippet, widen
@@ -16,7 +17,7 @@ from arpo.tools.version import make_version
 from arpo.types import ToolResult
 
 
-class BrowseTool:
+class BrowseTool(StatelessTool):
     """Returns the part of a page around a snippet, its parts by number, or a summary for the question.
 
     Raises:
@@ -25,7 +26,6 @@ class BrowseTool:
     """
 
     name = "browse"
-    is_local = False
 
     def __init__(self, config: BrowseConfig) -> None:
         self._config = config
@@ -49,10 +49,6 @@ class BrowseTool:
             return http_failure(error)
         except ValueError as error:
             return ToolResult(content=f"Error: {error}", status="error")
-
-    def fork(self) -> Self:
-        """The tool itself: it has no state."""
-        return self
 
     async def aclose(self) -> None:
         """Close the connections."""

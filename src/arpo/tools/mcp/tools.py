@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from arpo.errors import ConfigError, ToolError
-from arpo.tools.base import Tool
+from arpo.tools.base import StatelessTool, Tool
 from arpo.tools.mcp.config import McpServerConfig
 from arpo.tools.mcp.session import Session
 from arpo.types import ToolResult
@@ -20,7 +20,7 @@ T = TypeVar("T")
 _CLOSE_S = 15.0
 
 
-class McpTool:
+class McpTool(StatelessTool):
     """One tool of a server. The server must keep no state between calls: trajectories and branches share it."""
 
     def __init__(
@@ -36,10 +36,6 @@ class McpTool:
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
         """Send one call to the server, after checking its arguments by the tool's schema."""
         return await self._server.call(self._remote_name, arguments)
-
-    def fork(self) -> "McpTool":
-        """The tool itself: it has no state."""
-        return self
 
     async def aclose(self) -> None:
         """Close the server, and with it its other tools."""

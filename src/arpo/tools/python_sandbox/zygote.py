@@ -133,7 +133,8 @@ class Zygote:
             ToolError: it cannot start here; the message says why and what to do.
         """
         self._max_bytes = config.max_output_bytes
-        self._scratch_root: str | None = None
+        self.scratch_folder: str | None = None
+        """Folder of the programs' scratch folders; None when other processes cannot see them."""
         self._has_died = False
         self._process: subprocess.Popen[bytes] | None = None
         self._errors = os.memfd_create("errors")
@@ -143,8 +144,8 @@ class Zygote:
                 if mechanism == "bubblewrap":
                     command = launch.bubblewrap_command(config, theirs.fileno())
                 else:
-                    self._scratch_root = tempfile.mkdtemp(prefix="arpo-python-")
-                    command = launch.landlock_command(config, theirs.fileno(), self._scratch_root)
+                    self.scratch_folder = tempfile.mkdtemp(prefix="arpo-python-")
+                    command = launch.landlock_command(config, theirs.fileno(), self.scratch_folder)
                 self._process = subprocess.Popen(
                     command,
                     env=launch.ENVIRONMENT,
@@ -163,11 +164,6 @@ class Zygote:
     def is_alive(self) -> bool:
         """False once the zygote has ended."""
         return not self._has_died and self._process is not None and self._process.poll() is None
-
-    @property
-    def scratch_folder(self) -> str | None:
-        """Folder of the programs' scratch folders; None when other processes cannot see them."""
-        return self._scratch_root
 
     def processes(self) -> list[int]:
         """Process ids, parents before children: bubblewrap's, the zygote's, then its programs'."""
@@ -217,8 +213,8 @@ class Zygote:
         if self._errors >= 0:
             os.close(self._errors)
             self._errors = -1
-        if self._scratch_root is not None:
-            shutil.rmtree(self._scratch_root, ignore_errors=True)
+        if self.scratch_folder is not None:
+            shutil.rmtree(self.scratch_folder, ignore_errors=True)
 
     def _await_ready(self, mechanism: str) -> int:
         self._control.settimeout(_START_S)

@@ -1,11 +1,11 @@
 """Search whose results a model condenses to what helps with the question."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from arpo.clients.config import ChatConfig
 from arpo.clients.http import HttpError
-from arpo.tools.base import Tool
+from arpo.tools.base import StatelessTool, Tool
 from arpo.tools.browse.summary import Summarizer
 from arpo.tools.failures import http_failure
 from arpo.tools.search.hits import NO_RESULTS
@@ -14,7 +14,7 @@ from arpo.tools.version import make_version
 from arpo.types import ToolResult
 
 
-class SummarizedSearch:
+class SummarizedSearch(StatelessTool):
     """A search tool whose pages a model condenses for the question; failures and empty results pass unchanged.
 
     It is the reason-in-documents step of Search-o1 (arXiv:2501.05366) and the summary of the papers' deep search. Those give
@@ -29,7 +29,6 @@ class SummarizedSearch:
     """
 
     name = "search"
-    is_local = False
     needs_question = True
     schema: Mapping[str, Any] = {
         "type": "object",
@@ -57,10 +56,6 @@ class SummarizedSearch:
         except HttpError as error:
             return http_failure(error, SEARCH_FAILED)
         return ToolResult(content=reply.text.strip(), truncated=reply.is_truncated)
-
-    def fork(self) -> Self:
-        """The tool itself: it has no state."""
-        return self
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from arpo.clients.http import HttpError
+from arpo.tools.base import StatelessTool
 from arpo.tools.failures import http_failure
 from arpo.tools.search.config import ResultConfig
 from arpo.tools.search.hits import Hit, render
@@ -42,7 +43,7 @@ class SearchSource(Protocol):
         ...
 
 
-class SearchTool:
+class SearchTool(StatelessTool):
     """Returns the hits of a source for `query`, in the configured format."""
 
     name = "search"
@@ -64,10 +65,6 @@ class SearchTool:
             return render(await self._source.find(query, self._config.top_k), self._config)
         except HttpError as error:
             return http_failure(error, SEARCH_FAILED)
-
-    def fork(self) -> "SearchTool":
-        """The tool itself: it has no state."""
-        return self
 
     async def aclose(self) -> None:
         """Close the source."""

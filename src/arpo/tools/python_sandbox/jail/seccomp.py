@@ -131,9 +131,6 @@ def _argument_lacks_bits(number: int, index: int, bits: int) -> list[bytes]:
 def _reads_own_limits() -> list[bytes]:
     """`prlimit64(0, …, NULL, …)`: a process may read its limits, not set one or read another process's."""
     halves = (16, 32, 36)  # pid; both halves of the pointer to new limits
-    zero = [i for offset in halves for i in (_instruction(_LOAD, offset), *_unless_zero([_instruction(_RETURN, _EPERM)]))]
-    return _when(_PRLIMIT64, [*zero, _instruction(_RETURN, _ALLOW)])
-
-
-def _unless_zero(body: list[bytes]) -> list[bytes]:
-    return [_instruction(_JUMP_EQUAL, 0, len(body), 0), *body]
+    refuse_unless_zero = [_instruction(_JUMP_EQUAL, 0, 1, 0), _instruction(_RETURN, _EPERM)]
+    tests = [i for offset in halves for i in (_instruction(_LOAD, offset), *refuse_unless_zero)]
+    return _when(_PRLIMIT64, [*tests, _instruction(_RETURN, _ALLOW)])
