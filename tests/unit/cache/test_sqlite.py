@@ -25,14 +25,14 @@ class Clock:
 def test_key_ignores_the_order_of_arguments_and_nothing_else():
     first = cache_key("search", "1", {"query": "x", "k": 3})
     assert first.digest == cache_key("search", "1", {"k": 3, "query": "x"}).digest
-    others = [
+    different = [
         cache_key("browse", "1", {"query": "x", "k": 3}),
         cache_key("search", "2", {"query": "x", "k": 3}),
         cache_key("search", "1", {"query": "x ", "k": 3}),
         cache_key("search", "1", {"query": "x", "k": "3"}),
         cache_key("search", "1", {"query": "x"}),
     ]
-    assert len({k.digest for k in (first, *others)}) == 6
+    assert len({k.digest for k in (first, *different)}) == 6
 
 
 def test_call_path_tells_apart_the_calls_before():
@@ -109,12 +109,12 @@ def test_statistics_are_by_tool_and_hits_are_of_all_runs(tmp_path: Path):
     first.put(key("a"), 1)
     first.put(key("b"), 22)
     first.put(key("a", tool="u"), 3)
-    first.record("place", key("a", tool="v"), {})
+    first.record("call path", key("a", tool="v"), {})
     for _ in range(2):
         first.get(key("a"))
     Cache(path).get(key("b"))
-    found = Cache(path).statistics()
-    assert {n: (s.entries, s.bytes, s.hits, s.recorded) for n, s in found.items()} == {
+    statistics = Cache(path).statistics()
+    assert {n: (s.entries, s.bytes, s.hits, s.recorded) for n, s in statistics.items()} == {
         "t": (2, 2 * 9 + 1 + 2, 3, 0),
         "u": (1, 10, 0, 0),
         "v": (0, 0, 0, 1),

@@ -49,8 +49,8 @@ def test_the_prompt_shows_the_tools_and_ends_where_the_policy_begins(hermes: Cha
 
 
 def test_a_system_message_of_the_task_or_none_is_kept(qwen: PolicyTokenizer):
-    own = Task(id="t", messages=(Message(role="system", content="be good"), *TASK.messages), references=(), source="s")
-    assert "be good\n\n# Tools" in qwen.decode(ChatProtocol(qwen, HermesProtocolConfig(), SCHEMAS).encode_prompt(own))
+    task = Task(id="t", messages=(Message(role="system", content="be good"), *TASK.messages), references=(), source="s")
+    assert "be good\n\n# Tools" in qwen.decode(ChatProtocol(qwen, HermesProtocolConfig(), SCHEMAS).encode_prompt(task))
     bare = ChatProtocol(qwen, HermesProtocolConfig(system_prompt=""), SCHEMAS)
     assert qwen.decode(bare.encode_prompt(TASK)).startswith("<|im_start|>system\n# Tools")
 
@@ -203,16 +203,16 @@ def test_no_combination_becomes_one_either(
 
 
 @pytest.mark.parametrize("hostile", [text for text in HOSTILE if "＜" not in text and "\u0338" not in text])
-@pytest.mark.parametrize("place", ["description", "argument", "name of an argument", "choice"])
-def test_a_schema_brings_no_control_token_into_the_prompt(qwen: PolicyTokenizer, hostile: str, place: str):
+@pytest.mark.parametrize("field", ["description", "argument", "name of an argument", "choice"])
+def test_a_schema_brings_no_control_token_into_the_prompt(qwen: PolicyTokenizer, hostile: str, field: str):
     def schema(text: str) -> dict[str, Any]:
         about = {
             "type": "string",
-            "description": text if place == "argument" else "",
-            "enum": [text if place == "choice" else ""],
+            "description": text if field == "argument" else "",
+            "enum": [text if field == "choice" else ""],
         }
-        name = text if place == "name of an argument" else "query"
-        return {"type": "object", "description": text if place == "description" else "", "properties": {name: about}}
+        name = text if field == "name of an argument" else "query"
+        return {"type": "object", "description": text if field == "description" else "", "properties": {name: about}}
 
     control = qwen._control_tokens[1]
     config = HermesProtocolConfig(tools=("search",))

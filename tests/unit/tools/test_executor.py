@@ -333,9 +333,9 @@ async def test_closing_a_session_closes_only_its_own_tools():
     shared, stateful = Echo("echo"), Counter("counter")
     tools = executor(shared, stateful)
     session = tools.open_session()
-    own = session._tools["counter"]
+    fork = session._tools["counter"]
     await session.aclose()
-    assert (own.is_closed, stateful.is_closed, shared.is_closed) == (True, False, False)  # type: ignore[attr-defined]
+    assert (fork.is_closed, stateful.is_closed, shared.is_closed) == (True, False, False)  # type: ignore[attr-defined]
     await tools.aclose()
     assert (stateful.is_closed, shared.is_closed) == (True, True)
 
@@ -476,7 +476,7 @@ async def test_metrics_of_each_tool(tmp_path: Path):
     for text, name in [("a", "good"), ("a", "good"), ("b", "good"), ("a " * 9, "good"), ("a", "bad"), ("a", "flaky"),
                        ("a", "slow"), ("a", "slow"), ("a", "none")]:  # fmt: skip
         await session.call(say(text, name))
-    found = tools.drain_metrics()
+    metrics = tools.drain_metrics()
     # good: 4 calls, of which one came from the cache and one was cut; slow: one timeout, one refused
     expected = {
         "good": {"calls": 4, "success_rate": 1, "cached_rate": 0.25, "truncated_rate": 0.25, "retries": 0},
@@ -484,15 +484,15 @@ async def test_metrics_of_each_tool(tmp_path: Path):
         "slow": {"calls": 2, "success_rate": 0, "error_rate": 0, "timeout_rate": 0.5},
         "flaky": {"calls": 1, "success_rate": 1, "retries": 1},
     }
-    for name, metrics in expected.items():
-        assert {metric: found[f"tool/{name}/{metric}"] for metric in metrics} == metrics
-        assert found[f"tool/{name}/latency_p95_s"] >= found[f"tool/{name}/latency_mean_s"] > 0
-    assert {name.split("/")[1] for name in found if name.startswith("tool/")} == set(expected)
-    check_names(found)
+    for name, values in expected.items():
+        assert {metric: metrics[f"tool/{name}/{metric}"] for metric in values} == values
+        assert metrics[f"tool/{name}/latency_p95_s"] >= metrics[f"tool/{name}/latency_mean_s"] > 0
+    assert {name.split("/")[1] for name in metrics if name.startswith("tool/")} == set(expected)
+    check_names(metrics)
 
 
 def test_latency_of_the_95th_percentile():
     counts = ExecutorCounts(issued=40, per_tool={"t": ToolCounts(issued=40, latencies=[float(i) for i in range(40, 0, -1)])})
     # 38 of 40 calls, 95 %, took 38 s or less; the mean of 1 ... 40 is 20.5
-    found = tool_metrics(counts)
-    assert (found["tool/t/latency_p95_s"], found["tool/t/latency_mean_s"]) == (38.0, 20.5)
+    metrics = tool_metrics(counts)
+    assert (metrics["tool/t/latency_p95_s"], metrics["tool/t/latency_mean_s"]) == (38.0, 20.5)

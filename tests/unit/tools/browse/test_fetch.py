@@ -107,8 +107,8 @@ async def test_the_name_is_what_the_server_is_asked_for_though_the_address_is_co
 
 async def test_another_address_of_a_host_is_tried_when_one_is_down(serve, replies, monkeypatch: pytest.MonkeyPatch):
     server = await serve(replies.reply(200, b"x"))
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, server.port)) for a in ("127.0.0.2", "127.0.0.1")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)  # 127.0.0.2: nobody listens there
+    infos = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, server.port)) for a in ("127.0.0.2", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: infos)  # 127.0.0.2: nobody listens there
     assert (await fetcher(allowed_hosts=("two.example",)).fetch(f"http://two.example:{server.port}/")).body == b"x"
 
 
@@ -131,8 +131,8 @@ async def test_a_certificate_must_be_the_name_s(monkeypatch: pytest.MonkeyPatch,
     server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     monkeypatch.setattr("arpo.tools.browse.fetch.tls", lambda: ssl.create_default_context(cafile=str(certificate)))
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    infos = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: infos)
     pages = fetcher(allowed_hosts=("right.example", "wrong.example"))
     assert (await pages.fetch(f"https://right.example:{port}/")).body == b"x"
     with pytest.raises(HttpError, match=r"wrong\.example"):

@@ -42,14 +42,14 @@ def test_the_sliding_count_is_that_of_each_window_counted_anew():
     rng = random.Random(0)
     for _ in range(200):
         words = [rng.choice("abcde") for _ in range(30)]
-        wanted = [rng.choice("abcdef") for _ in range(rng.randint(1, 6))]
+        snippet = [rng.choice("abcdef") for _ in range(rng.randint(1, 6))]
 
-        def overlap(window: list[str], wanted: list[str] = wanted) -> int:
-            return sum(min(window.count(w), wanted.count(w)) for w in set(wanted))
+        def overlap(window: list[str], snippet: list[str] = snippet) -> int:
+            return sum(min(window.count(w), snippet.count(w)) for w in set(snippet))
 
-        best = max(overlap(words[i : i + len(wanted)]) for i in range(30 - len(wanted) + 1))
-        span = find_snippet(" ".join(words), " ".join(wanted))
-        if best < 0.5 * len(wanted):
+        best = max(overlap(words[i : i + len(snippet)]) for i in range(30 - len(snippet) + 1))
+        span = find_snippet(" ".join(words), " ".join(snippet))
+        if best < 0.5 * len(snippet):
             assert span is None
         else:
             assert span is not None

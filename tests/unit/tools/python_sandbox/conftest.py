@@ -33,11 +33,11 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[PythonSandbox]:
 
 def descendants(pid: int) -> list[int]:
     """A process and all below it, parents before children."""
-    found = [pid]
-    for parent in found:
+    pids = [pid]
+    for parent in pids:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            found += [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-    return found
+            pids += [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    return pids
 
 
 def processes_of(sandbox: PythonSandbox) -> list[int]:
@@ -51,7 +51,7 @@ def zygote_of(sandbox: PythonSandbox) -> int:
 
 
 def count_leftovers(sandbox: PythonSandbox) -> dict[str, int]:
-    """What programs could leave behind. Processes that wait for a program, and places for them, are none of it."""
+    """Counts of possible leftovers of programs, without waiting processes and their scratch folders."""
     zygote = zygote_of(sandbox)
     folders = [Path(root, f) for root in (sandbox.host.zygote.scratch_folder or f"/proc/{zygote}/root/scratch",)
                for f in os.listdir(root)]  # fmt: skip
@@ -65,16 +65,16 @@ def count_leftovers(sandbox: PythonSandbox) -> dict[str, int]:
 
 
 async def leftovers(sandbox: PythonSandbox, before: dict[str, int] | None = None) -> dict[str, int]:
-    """What there is once the zygote has made and cleared up what it was told to: `before`, where that comes within 10 s."""
+    """Counts once the zygote is idle: waits up to 10 s until they equal `before`."""
     idle = 3 if sandbox.host.isolation == "bubblewrap" else 1
     earlier: dict[str, int] | None = None
     for _ in range(100):
         await asyncio.sleep(0.1)
-        found = count_leftovers(sandbox)
-        if found == before or (before is None and found == earlier and found["processes"] == idle):
+        counts = count_leftovers(sandbox)
+        if counts == before or (before is None and counts == earlier and counts["processes"] == idle):
             break
-        earlier = found
-    return found
+        earlier = counts
+    return counts
 
 
 @pytest.fixture(scope="module")

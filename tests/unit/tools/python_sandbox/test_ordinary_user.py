@@ -58,11 +58,11 @@ def _opened(wanted: Path, keep: Path) -> list[str]:
     closed = next((p for p in reversed(wanted.parents) if not p.stat().st_mode & 0o001), None)
     if closed is None:
         return []
-    kept, wanted_text, closed_text = (shlex.quote(str(p)) for p in (keep / wanted.name, wanted, closed))
+    keep_text, wanted_text, closed_text = (shlex.quote(str(p)) for p in (keep / wanted.name, wanted, closed))
     return [
-        f"mkdir {kept}",
-        f"mount --rbind {wanted_text} {kept}",
+        f"mkdir {keep_text}",
+        f"mount --rbind {wanted_text} {keep_text}",
         f"mount -t tmpfs -o mode=755 tmpfs {closed_text}",
         f"mkdir -p {wanted_text}",
-        f"mount --rbind {kept} {wanted_text}",
+        f"mount --rbind {keep_text} {wanted_text}",
     ]

@@ -24,12 +24,12 @@ async def world(serve, replies) -> Any:
         await replies.reply(200 if good else 404, page, content_type="text/html")(request, writer)
 
     pages = await serve(site)
-    found = [
+    hits = [
         {"title": "Kelford", "content": "... Ada Moor founded Kelford ...", "url": f"{pages.url}/kelford"},
         {"title": "Gone", "content": "A lost page.", "url": f"{pages.url}/gone"},
         {"title": "Router", "content": "Admin page.", "url": f"http://localhost:{pages.port}/admin"},
     ]
-    service = await serve(replies.reply(200, {"results": found}))
+    service = await serve(replies.reply(200, {"results": hits}))
     return service, pages
 
 

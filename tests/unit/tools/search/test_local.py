@@ -117,9 +117,9 @@ async def test_many_queries_at_a_time_find_what_each_finds_alone_on_as_many_thre
     index = LocalIndex(LocalSearchConfig(index=tmp_path / "index"))
     queries = ["Mira Tolvan born", "Kelford", "Ada Moor birthday", "zebra"] * 25
     before = set(threading.enumerate())
-    found = await asyncio.gather(*(index.find(query, 3) for query in queries))
+    results = await asyncio.gather(*(index.find(query, 3) for query in queries))
     started = set(threading.enumerate()) - before
-    assert found == [index.find_now(query, 3) for query in queries]
+    assert results == [index.find_now(query, 3) for query in queries]
     assert 1 <= len(started) <= (os.cpu_count() or 1)
     await index.aclose()
     assert not any(thread.is_alive() for thread in started)

@@ -145,8 +145,8 @@ async def test_no_file_log_or_text_holds_the_key(
     assert any(SECRET in v for v in server.received[0].headers.values())
     assert cache is not None
     cache.close()
-    kept = b"".join(p.read_bytes() for p in tmp_path.iterdir())
-    assert b"T0" in kept, "the result was kept"
+    files = b"".join(p.read_bytes() for p in tmp_path.iterdir())
+    assert b"T0" in files, "the result was cached"
     config = WebSearchConfig(provider=name, zone="z1" if name == "brightdata" else None)
     for text in (*(r.content for r in results), caplog.text, dump_config(config), search.version, repr(search), str(kept)):
         assert SECRET not in text
