@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from arpo.errors import ConfigError
+from arpo.tools.base import is_local
 from arpo.tools.build import build_tools
 from arpo.tools.config import ToolsConfig
 from arpo.tools.search.hits import NO_RESULTS
@@ -35,7 +36,7 @@ async def test_the_model_gets_the_question_the_query_and_the_pages(section: dict
         "Question: Where was Ada Moor born?\n\nJust now they looked for: ada moor\n\n"
         "Documents:\n\nPage 1: Ada Moor: Born in Kelford."
     )
-    assert not tool.is_local, "its results come from a model elsewhere"
+    assert not is_local(tool), "its results come from a model elsewhere"
     plain = build_tools(ToolsConfig.model_validate({"search": section}))["search"]
     assert tool.version != plain.version != search(section, model.url, model="other").version
     await tool.aclose()
