@@ -22,7 +22,7 @@ from arpo.algorithms.attribution import attribute
 from arpo.batching.policy_batch import TreeCredit
 from arpo.errors import DataError
 from arpo.training.algorithm_config import AdvantageConfig, GigpoAdvantageConfig, LossConfig, TreeGrpoAdvantageConfig
-from arpo.tree import Node, RolloutTree
+from arpo.tree import Node, NodeCredit, RolloutTree
 
 
 def assign_credit(
@@ -36,7 +36,7 @@ def assign_credit(
     """The credit of all trees of a step, each with what it adds to the denominator of the loss.
 
     Baseline and scale make advantages per leaf and node; attribution says what a leaf claims on shared tokens; aggregation
-    weighs the leaves. Every node gets the sum of the weights below it as `weight`, their weighted mean claim as `advantage`.
+    weighs the leaves.
 
     Args:
         trees: All of the step: `batch_std` and `entropy_scale` compare across trees.
@@ -63,9 +63,18 @@ def assign_credit(
     for group, own, factor in zip(groups, advantages, factors, strict=True):
         weight, denominator = _weigh(group, loss, max_tokens)
         claims = attribute(own, weight, group.below, advantage.attribution, advantage.mix)
-        _write_on_nodes(group, weight, claims)
         credits.append(TreeCredit(weight, claims * (group.num_tokens > 0), denominator, factor))
     return credits
+
+
+def node_credit(tree: RolloutTree, credit: TreeCredit) -> NodeCredit:
+    """The weight and the weighted mean advantage below every node, for viewers."""
+    passing = credit.leaf_weights[:, None] * _below(tree)
+    totals = passing.sum(dim=0)
+    means = ((passing * credit.advantages).sum(dim=0) / totals).tolist()
+    has_tokens = [node.is_sampled and bool(node.token_ids) for node in tree.nodes]
+    advantages = [mean if has else None for mean, has in zip(means, has_tokens, strict=True)]
+    return NodeCredit(weights=totals.tolist(), advantages=advantages)
 
 
 def leaf_rewards(tree: RolloutTree) -> Tensor:
@@ -97,10 +106,7 @@ class _Group:
 
     @classmethod
     def of(cls, tree: RolloutTree, advantage: AdvantageConfig) -> "_Group":
-        leaves = tree.leaves()
-        below = torch.zeros(len(leaves), len(tree.nodes), dtype=torch.bool)
-        for row, leaf in enumerate(leaves):
-            below[row, [node.id for node in tree.path(leaf)]] = True
+        leaves, below = tree.leaves(), _below(tree)
         num_tokens = torch.tensor([len(node.token_ids) * node.is_sampled for node in tree.nodes])
         shares = _inverse_branching_shares(tree, below) if advantage.leaf_weighting == "inverse_branching" else None
         return cls(tree, leaves, below, num_tokens, shares)
@@ -114,6 +120,15 @@ class _Group:
     def passed(self) -> Tensor:
         """[L, n] True where leaf i passes node n and n was sampled."""
         return self.below & (self.num_tokens > 0)
+
+
+def _below(tree: RolloutTree) -> Tensor:
+    """[L, n] True where leaf i passes node n."""
+    leaves = tree.leaves()
+    below = torch.zeros(len(leaves), len(tree.nodes), dtype=torch.bool)
+    for row, leaf in enumerate(leaves):
+        below[row, [node.id for node in tree.path(leaf)]] = True
+    return below
 
 
 def _inverse_branching_shares(tree: RolloutTree, below: Tensor) -> Tensor:
@@ -225,12 +240,3 @@ def _entropy_factors(trees: Sequence[RolloutTree], config: AdvantageConfig) -> l
     factors = entropy_scale(entropies, a, epsilon=config.epsilon)
     pieces = iter(factors.split([len(node.token_ids) for node in sampled]))
     return [[next(pieces) if node.is_sampled else None for node in tree.nodes] for tree in trees]
-
-
-def _write_on_nodes(group: _Group, weights: Tensor, claims: Tensor) -> None:
-    """For viewers: the weight and the mean claim below every node."""
-    passing = weights[:, None] * group.below
-    totals = passing.sum(dim=0)
-    means = (passing * claims).sum(dim=0) / totals
-    for node, weight, mean in zip(group.tree.nodes, totals.tolist(), means.tolist(), strict=True):
-        node.weight, node.advantage = weight, mean

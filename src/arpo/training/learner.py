@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from arpo.models.loading import load_trained_policy
 from arpo.models.policy import PolicyModel
 from arpo.training.config import RlRun
-from arpo.training.credit import assign_credit
+from arpo.training.credit import assign_credit, node_credit
 from arpo.training.optimizer import SkippedUpdates, build_optimizer, scheduled_rate
 from arpo.training.reference import Reference
 from arpo.training.shaping import shape_rewards
@@ -38,8 +38,8 @@ class Learner:
     def learn(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
         """Move the policy by scored trees; return the `train/` metrics.
 
-        Advantages per leaf and node, packed batches, old and reference log-probs, then `updates_per_step` times
-        `epochs_per_step` optimizer updates.
+        Advantages per leaf and node (each tree's `credit` says what became of them), packed batches, old and reference
+        log-probs, then `updates_per_step` times `epochs_per_step` optimizer updates.
 
         Raises:
             TrainingError: ten updates in a row had a gradient that is not finite.
@@ -49,6 +49,8 @@ class Learner:
         kl_sums = reward_kl.leaf_sums if reward_kl is not None else None
         rewards = shape_rewards(trees, config.overlong, config.loss.kl, max_tokens=longest, kl_sums=kl_sums)
         credits = assign_credit(trees, config.advantage, config.loss, rewards=rewards, max_tokens=longest)
+        for tree, credit in zip(trees, credits, strict=True):
+            tree.credit = node_credit(tree, credit)
         minibatches = make_minibatches(trees, credits, config, self.policy.device)
         rates = self._next_rates()
         for minibatch in minibatches:

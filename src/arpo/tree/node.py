@@ -66,10 +66,6 @@ class Node:
     """On a leaf, after scoring; None before, and where the judge gave no verdict."""
     ungraded: str = ""
     """On a leaf, after scoring: why the judge gave no verdict; empty when it gave one or there is none."""
-    advantage: float | None = None
-    """After credit: weighted mean advantage of the leaves below; None (not 0) before."""
-    weight: float | None = None
-    """After credit: sum of the weights of the leaves below; None before."""
 
     @property
     def is_correct(self) -> bool | None:

@@ -11,6 +11,7 @@ import zstandard
 
 from arpo.errors import DataError
 from arpo.files.whole import whole
+from arpo.tree.credit import NodeCredit
 from arpo.tree.node import Node, NodeKind
 from arpo.tree.tree import RolloutTree
 from arpo.types import Message, Parse, Reward, StopReason, Task, ToolCall, ToolResult
@@ -24,7 +25,10 @@ def tree_to_dict(tree: RolloutTree) -> dict[str, Any]:
     data: dict[str, Any] = {"version": FORMAT_VERSION, "task": asdict(tree.task), "settings": tree.settings}
     if tree.seconds is not None:
         data["seconds"] = tree.seconds
-    return data | {"nodes": [_node_to_dict(n) for n in tree.nodes]}
+    data["nodes"] = [_node_to_dict(n) for n in tree.nodes]
+    if tree.credit is not None:
+        data["credit"] = asdict(tree.credit)
+    return data
 
 
 def tree_from_dict(data: Any) -> RolloutTree:
@@ -46,6 +50,7 @@ def tree_from_dict(data: Any) -> RolloutTree:
         nodes = [_node_from_dict(n) for n in data["nodes"]]
         tree = _connect(Task(**task), nodes, dict(data.get("settings", {})))
         tree.seconds = data.get("seconds")
+        tree.credit = _read_credit(data["credit"], len(nodes)) if "credit" in data else None
         return tree
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"rollout tree: malformed record ({error}); was the file written by another program?") from error
@@ -145,6 +150,13 @@ def _connect(task: Task, nodes: list[Node], settings: dict[str, Any]) -> Rollout
     return tree
 
 
+def _read_credit(data: dict[str, Any], num_nodes: int) -> NodeCredit:
+    credit = NodeCredit(**data)
+    if not len(credit.weights) == len(credit.advantages) == num_nodes:
+        raise ValueError(f"credit of {len(credit.weights)} and {len(credit.advantages)} nodes in a tree of {num_nodes}")
+    return credit
+
+
 _DEFAULTS = {f.name: f.default for f in fields(Node)}
 
 
@@ -181,16 +193,22 @@ def _node_from_dict(data: dict[str, Any]) -> Node:
 def _upgrade(data: dict[str, Any]) -> dict[str, Any]:
     """A tree of format 1 in format 2.
 
-    Format 1 kept the first call and result of a turn apart from the further ones, a reward in three fields of the node, said
-    nowhere whether an answer was right or who ended an episode, and said of a result whether its failure might pass.
+    Format 1 kept the first call and result of a turn apart from the further ones, and reward and credit in single fields of the
+    node. It did not say whether an answer was right or who ended an episode, and said of a failure whether it might pass.
     """
-    nodes = [_upgrade_node(dict(node)) for node in data["nodes"]]
+    nodes = [dict(node) for node in data["nodes"]]
+    weights, advantages = ([node.pop(name, None) for node in nodes] for name in ("weight", "advantage"))
+    nodes = [_upgrade_node(node) for node in nodes]
     parents = {node.get("parent") for node in nodes}
     for node in nodes:
         is_answered = node["kind"] == NodeKind.COMPLETION and node.get("stop_reason") != StopReason.LENGTH
         if node["id"] not in parents and is_answered and not node.get("parse", {}).get("calls"):
             node["is_done"] = True
-    return data | {"nodes": nodes}
+    if None in weights:
+        return data | {"nodes": nodes}
+    kinds = [node["kind"] for node in nodes]
+    advantages = [a if kind == NodeKind.COMPLETION else None for a, kind in zip(advantages, kinds, strict=True)]
+    return data | {"nodes": nodes, "credit": {"weights": weights, "advantages": advantages}}
 
 
 def _upgrade_node(node: dict[str, Any]) -> dict[str, Any]:

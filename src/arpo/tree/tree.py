@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from arpo.tree.credit import NodeCredit
 from arpo.tree.node import Node, NodeKind
 from arpo.types import Parse, Task, ToolResult
 
@@ -29,6 +30,8 @@ class RolloutTree:
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
     """How the tree was grown, JSON-serialisable: `rule`, `num_initial`, `temperature`, `entropy_estimator`, `entropy_window`
     and so on; empty when nobody said."""
+    credit: NodeCredit | None = None
+    """Of the nodes as they are numbered; None before credit is assigned, and where nothing was learned from the tree."""
     seconds: float | None = None
     """Wall time of its growth, waiting for others included; None when nobody took it."""
 
@@ -116,11 +119,14 @@ class RolloutTree:
         """A copy whose nodes are numbered depth-first with siblings sorted by `order`: independent of who finished first."""
         tree = RolloutTree(self.task, settings=self.settings, seconds=self.seconds)
         stack: list[tuple[Node, int | None]] = [(self.root, None)]
+        ids: list[int] = []
         while stack:
             node, parent = stack.pop()
+            ids.append(node.id)
             copy = tree._add(replace(node, id=len(tree.nodes), parent=parent))
             children = sorted((self.nodes[c] for c in self.children[node.id]), key=order)
             stack.extend((child, copy.id) for child in reversed(children))
+        tree.credit = self.credit.of_nodes(ids) if self.credit is not None else None
         return tree
 
     @property

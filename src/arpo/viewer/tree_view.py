@@ -70,7 +70,7 @@ def tree_view(shown: ShownTree, decode: Decoder | None) -> TreeView:
     tree = shown.tree
     places = _places(tree)
     leaf_counts = _leaf_counts(tree)
-    largest = max((abs(n.advantage) for n in tree.nodes if n.advantage is not None), default=0.0)
+    largest = max((abs(a) for a in tree.credit.advantages if a is not None), default=0.0) if tree.credit is not None else 0.0
     cards = [_card(tree, n, places[n.id], leaf_counts[n.id], largest) for n in tree.depth_first()]
     wires = [(_wire(tree, n, places), n.is_branch) for n in tree.nodes[1:]]
     completions = [n for n in tree.depth_first() if n.is_sampled]
@@ -84,7 +84,7 @@ def tree_view(shown: ShownTree, decode: Decoder | None) -> TreeView:
         height=max(max(y for _, y in places) + _ROW, _PROMPT_HEIGHT + 2 * _MARGIN),
         wires=sorted(wires, key=lambda wire: wire[1]),
         cards=cards,
-        details={n.id: _details(n, leaf_counts[n.id], decode) for n in tree.nodes},
+        details={n.id: _details(tree, n, leaf_counts[n.id], decode) for n in tree.nodes},
         max_entropy=max((h for n in tree.nodes for h in n.entropies or []), default=0.0),
         first=first,
     )
@@ -126,6 +126,7 @@ def _leaf_counts(tree: RolloutTree) -> list[int]:
 
 def _card(tree: RolloutTree, node: Node, place: tuple[int, int], leaves: int, largest: float) -> Card:
     chip, title = _headline(tree, node)
+    advantage = _advantage(tree, node)
     is_leaf = node.parent is not None and not tree.children[node.id]
     return Card(
         id=node.id,
@@ -136,9 +137,9 @@ def _card(tree: RolloutTree, node: Node, place: tuple[int, int], leaves: int, la
         title=title,
         chip=chip,
         excerpt=" ".join(_TAG.sub(" ", node.text).split())[:240],
-        facts=_card_facts(node, leaves),
-        tone=_tone(node),
-        strength=round(abs(node.advantage or 0.0) / largest, 3) if largest else 0.0,
+        facts=_card_facts(node, leaves, advantage),
+        tone=_tone(node, advantage),
+        strength=round(abs(advantage or 0.0) / largest, 3) if largest else 0.0,
         is_branch=node.is_branch,
         fork=_fork_facts(tree, node),
         reward="" if not is_leaf or node.reward is None else f"{node.reward.value:.3g}",
@@ -166,14 +167,18 @@ def _question(tree: RolloutTree) -> str:
     return next((m.content for m in reversed(tree.task.messages) if m.role == "user"), "")
 
 
-def _card_facts(node: Node, leaves: int) -> list[str]:
+def _advantage(tree: RolloutTree, node: Node) -> float | None:
+    return tree.credit.advantages[node.id] if tree.credit is not None else None
+
+
+def _card_facts(node: Node, leaves: int, advantage: float | None) -> list[str]:
     facts = [f"{len(node.token_ids):,} tok"]
     if node.entropies:
         facts.append(f"H {sum(node.entropies) / len(node.entropies):.2f}")
     if node.is_sampled and leaves > 1:
         facts.append(f"×{leaves}")
-    if node.advantage is not None and node.is_sampled:
-        facts.append(f"A {node.advantage:+.2f}")
+    if advantage is not None:
+        facts.append(f"A {advantage:+.2f}")
     return facts
 
 
@@ -193,12 +198,12 @@ def _branches(count: int) -> str:
     return f"{count} branch" + "es" * (count != 1)
 
 
-def _tone(node: Node) -> str:
+def _tone(node: Node, advantage: float | None) -> str:
     if any(result.status != "success" for result in node.results):
         return "failed"
-    if not node.is_sampled or not node.advantage:
+    if not advantage:
         return ""
-    return "positive" if node.advantage > 0 else "negative"
+    return "positive" if advantage > 0 else "negative"
 
 
 def _tree_facts(tree: RolloutTree) -> list[str]:
@@ -213,8 +218,8 @@ def _tree_facts(tree: RolloutTree) -> list[str]:
     return [*facts, f"{unique:,} tokens stored for {total:,} in trajectories ({total / max(unique, 1):.1f}×)"]
 
 
-def _details(node: Node, leaves: int, decode: Decoder | None) -> dict[str, Any]:
-    details: dict[str, Any] = {"kind": node.kind.value, "facts": _detail_facts(node, leaves), "text": node.text}
+def _details(tree: RolloutTree, node: Node, leaves: int, decode: Decoder | None) -> dict[str, Any]:
+    details: dict[str, Any] = {"kind": node.kind.value, "facts": _detail_facts(tree, node, leaves), "text": node.text}
     if node.results or node.messages:
         details["text"] = "\n\n".join(said.content for said in (*node.results, *node.messages))
     if node.is_sampled and node.entropies and decode:
@@ -227,10 +232,10 @@ def _details(node: Node, leaves: int, decode: Decoder | None) -> dict[str, Any]:
     return details
 
 
-def _detail_facts(node: Node, leaves: int) -> list[str]:
-    facts = _card_facts(node, leaves)
-    if node.weight is not None and node.is_sampled:
-        facts.append(f"weight {node.weight:.3g}")
+def _detail_facts(tree: RolloutTree, node: Node, leaves: int) -> list[str]:
+    facts = _card_facts(node, leaves, _advantage(tree, node))
+    if tree.credit is not None and node.is_sampled:
+        facts.append(f"weight {tree.credit.weights[node.id]:.3g}")
     if node.is_sampled:
         facts.append(f"policy version {node.policy_version}")
     if node.stop_reason:

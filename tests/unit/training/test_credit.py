@@ -6,6 +6,7 @@ from statistics import mean, stdev
 import pytest
 import torch
 
+from arpo.batching.policy_batch import TreeCredit
 from arpo.errors import DataError
 from arpo.training.algorithm_config import (
     AdvantageConfig,
@@ -15,7 +16,7 @@ from arpo.training.algorithm_config import (
     PpoClipLossConfig,
     TreeGrpoAdvantageConfig,
 )
-from arpo.training.credit import assign_credit
+from arpo.training.credit import assign_credit, node_credit
 from arpo.tree import NodeKind, RolloutTree
 from arpo.types import Reward
 
@@ -26,9 +27,16 @@ SEQUENCE_MEAN = PpoClipLossConfig(aggregation="sequence_mean")
 NAMES = ("prompt", "a", "observation", "b", "c", "d")
 
 
-def credit_of(tree: RolloutTree) -> dict[str, tuple[float, float]]:
+def on_nodes(tree: RolloutTree, credit: TreeCredit) -> dict[str, tuple[float, float | None]]:
     """(weight, advantage) of the nodes by name, in depth-first order."""
-    return {name: (node.weight, node.advantage) for name, node in zip(NAMES, tree.nodes, strict=True)}  # pyright: ignore
+    found = node_credit(tree, credit)
+    return dict(zip(NAMES, zip(found.weights, found.advantages, strict=True), strict=True))
+
+
+def of_leaves(tree: RolloutTree, credit: TreeCredit) -> list[float | None]:
+    """The advantage of each leaf's own node."""
+    found = node_credit(tree, credit)
+    return [found.advantages[leaf.id] for leaf in tree.leaves()]
 
 
 def claims_of(tree: RolloutTree, advantage: AdvantageConfig, loss: LossConfig = TOKEN_MEAN) -> dict[str, float]:
@@ -49,21 +57,23 @@ def test_every_token_counts_alike(make_tree):
     assert credit.denominator == 15
     assert credit.leaf_weights.tolist() == [1, 1, 1]
     assert credit.token_scale is None
-    expected = {"prompt": (3, 0), "a": (2, 0), "observation": (2, 0), "b": (1, 1), "c": (1, -1), "d": (1, 0)}
-    found = credit_of(tree)
-    assert all(found[name] == pytest.approx(expected[name], abs=1e-15) for name in NAMES)
+    found = on_nodes(tree, credit)
+    assert (found.pop("prompt"), found.pop("observation")) == ((3, None), (2, None)), "nothing was sampled there"
+    expected = {"a": (2, 0), "b": (1, 1), "c": (1, -1), "d": (1, 0)}
+    assert all(found[name] == pytest.approx(expected[name], abs=1e-15) for name in expected)
 
 
 def test_every_trajectory_counts_alike(make_tree):
-    """Weights 1/5, 1/9, 1. On a: weight 14/45, advantage (1/5 - 1/9) / (14/45) = 4/14. On the prompt: (4/45) / (59/45)."""
+    """Weights 1/5, 1/9, 1. On a: weight 14/45, advantage (1/5 - 1/9) / (14/45) = 4/14. On the prompt: weight 59/45."""
     tree = make_tree((1.0, 0.0, 0.5))
-    assert assign_credit([tree], EXACT, SEQUENCE_MEAN)[0].denominator == 3
-    found = credit_of(tree)
+    (credit,) = assign_credit([tree], EXACT, SEQUENCE_MEAN)
+    assert credit.denominator == 3
+    found = on_nodes(tree, credit)
     assert found["b"] == pytest.approx((1 / 5, 1))
     assert found["c"] == pytest.approx((1 / 9, -1))
     assert found["d"] == pytest.approx((1, 0))
-    assert found["a"] == found["observation"] == pytest.approx((14 / 45, 4 / 14))
-    assert found["prompt"] == pytest.approx((59 / 45, 4 / 59))
+    assert found["a"] == pytest.approx((14 / 45, 4 / 14))
+    assert (found["observation"][0], found["prompt"][0]) == pytest.approx((14 / 45, 59 / 45))
 
 
 def test_no_length_counts(make_tree):
@@ -80,8 +90,8 @@ def test_inverse_branching_divides_at_forks(make_tree):
     advantage = OutcomeAdvantageConfig(scale="none", leaf_weighting="inverse_branching")
     (credit,) = assign_credit([tree], advantage, TOKEN_MEAN)
     assert (credit.leaf_weights.tolist(), credit.denominator) == ([0.5, 0.5, 1.0], 8)
-    assert [leaf.advantage for leaf in tree.leaves()] == [0.5, -0.5, 0.0]
-    assert credit_of(tree)["a"] == (1, 0)
+    assert of_leaves(tree, credit) == [0.5, -0.5, 0.0]
+    assert on_nodes(tree, credit)["a"] == (1, 0)
     assert assign_credit([tree], advantage, SEQUENCE_MEAN)[0].denominator == 2, "as many as initial trajectories"
 
 
@@ -117,8 +127,8 @@ def test_the_scale_of_the_whole_batch(make_tree):
     trees = [make_tree((1.0, 0.0, 0.5)), make_tree((3.0, 2.0, 1.0), first_id=60, name="u")]
     tokens = [1.0] * 5 + [0.0] * 9 + [0.5] + [3.0] * 5 + [2.0] * 9 + [1.0]
     config = OutcomeAdvantageConfig(baseline="none", scale="batch_std", epsilon=1e-30)
-    assign_credit(trees, config, TOKEN_MEAN)
-    found = [leaf.advantage for tree in trees for leaf in tree.leaves()]
+    credits = assign_credit(trees, config, TOKEN_MEAN)
+    found = [a for tree, credit in zip(trees, credits, strict=True) for a in of_leaves(tree, credit)]
     assert found == pytest.approx([(r - mean(tokens)) / stdev(tokens) for r in (1.0, 0.0, 0.5, 3.0, 2.0, 1.0)])
 
 
@@ -199,15 +209,16 @@ def test_an_unscored_leaf_is_named(make_tree):
 
 def test_without_the_standard_deviation(make_tree):
     tree = make_tree((1.0, 0.0, 0.5))
-    assign_credit([tree], PLAIN, TOKEN_MEAN)
-    assert [leaf.advantage for leaf in tree.leaves()] == [0.5, -0.5, 0.0]
+    (credit,) = assign_credit([tree], PLAIN, TOKEN_MEAN)
+    assert of_leaves(tree, credit) == [0.5, -0.5, 0.0]
 
 
 def test_groups_are_normalised_apart_and_share_one_denominator(make_tree):
     """The second group's rewards are 10 times the first's plus 3: the same advantages."""
     first, second = make_tree((1.0, 0.0, 0.5)), make_tree((13.0, 3.0, 8.0), name="u")
-    assert [credit.denominator for credit in assign_credit([first, second], EXACT, TOKEN_MEAN)] == [15, 15]
-    assert [leaf.advantage for leaf in second.leaves()] == pytest.approx([leaf.advantage for leaf in first.leaves()])
+    of_first, of_second = assign_credit([first, second], EXACT, TOKEN_MEAN)
+    assert of_first.denominator == of_second.denominator == 15
+    assert of_leaves(second, of_second) == pytest.approx(of_leaves(first, of_first))
 
 
 @pytest.mark.parametrize(("aggregation", "expected"), [("token_mean", 8), ("sequence_mean", 2), ("constant", 80)])
@@ -223,8 +234,8 @@ def test_a_tree_adds_the_same_to_the_denominator_whatever_is_beside_it(aggregati
 
 def test_shaped_rewards_replace_the_leaves_own(make_tree):
     tree = make_tree((1.0, 0.0, 0.5))
-    assign_credit([tree], PLAIN, TOKEN_MEAN, rewards=[torch.tensor([0.0, 3.0, 0.0], dtype=torch.float64)])
-    assert [leaf.advantage for leaf in tree.leaves()] == [-1.0, 2.0, -1.0]
+    (credit,) = assign_credit([tree], PLAIN, TOKEN_MEAN, rewards=[torch.tensor([0.0, 3.0, 0.0], dtype=torch.float64)])
+    assert of_leaves(tree, credit) == [-1.0, 2.0, -1.0]
     assert [leaf.reward.value for leaf in tree.leaves()] == [1.0, 0.0, 0.5]
 
 
@@ -250,9 +261,8 @@ def test_without_a_baseline_equal_rewards_teach(make_tree):
     assert not any(credit.is_zero for credit in credits)
 
 
-def test_credit_is_assigned_anew(make_tree):
+def test_assigning_credit_leaves_the_tree_as_it_is(make_tree):
     tree = make_tree()
-    assign_credit([tree], OutcomeAdvantageConfig(), TOKEN_MEAN)
-    before = credit_of(tree)
-    assign_credit([tree], OutcomeAdvantageConfig(), TOKEN_MEAN)
-    assert credit_of(tree) == before
+    first, again = (assign_credit([tree], OutcomeAdvantageConfig(), TOKEN_MEAN)[0] for _ in range(2))
+    assert tree == make_tree()
+    assert on_nodes(tree, first) == on_nodes(tree, again)

@@ -146,7 +146,7 @@ def test_kl_in_the_reward_by_hand(make_learner: MakeLearner, make_tree):
     check_names(metrics)
     assert metrics["train/reward_shaping"] == pytest.approx(-0.5 * sum(paid) / 3, rel=1e-5)
     assert metrics["train/kl"] == pytest.approx(sum(of.values()) / 12, rel=1e-5)
-    advantages = [leaf.advantage for leaf in tree.leaves()]
+    advantages = [tree.credit.advantages[leaf.id] for leaf in tree.leaves()]
     shaped = [-0.5 * p for p in paid]
     mean, std = sum(shaped) / 3, torch.tensor(shaped, dtype=torch.float64).std().item()
     assert advantages == pytest.approx([(s - mean) / (std + 1e-6) for s in shaped], rel=1e-4)

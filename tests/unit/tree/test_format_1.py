@@ -32,6 +32,9 @@ def test_a_real_file_is_read():
     assert [(call.name, call.arguments) for call in tree.nodes[1].calls] == [("search", {"query": "Sogu Solum born"})]
     assert (right.calls, right.parse.answer) == ((), "\\boxed{ Borwell}")
     assert [node.is_done for node in tree.nodes] == [False, False, False, True, True]
+    assert tree.credit is not None
+    assert (tree.credit.weights, tree.credit.advantages[0]) == ([16.0, 2.0, 2.0, 1.0, 1.0], None), "no advantage of a prompt"
+    assert tree.credit.advantages[3:] == [0.24999900000400002, -3.74998500006]
     assert tree.seconds == 0.5221
     assert tree.settings["rule"] == "arpo"
 
@@ -86,3 +89,10 @@ def test_an_episode_that_a_limit_ended_is_not_done():
     assert [leaf.is_done for leaf in read(stop_reason="length").leaves()] == [False, True]
     called = {"tool_call": {"name": "search", "arguments": {}, "fault": ""}, "further_calls": [], "answer": None}
     assert [leaf.is_done for leaf in read(parse=called | {"num_think_blocks": 0, "faults": []}).leaves()] == [False, True]
+
+
+def test_a_tree_nothing_was_learned_from_has_no_credit():
+    data = json.loads(FILE.read_text())
+    for node in data["nodes"]:
+        del node["weight"], node["advantage"]
+    assert tree_from_dict(data).credit is None

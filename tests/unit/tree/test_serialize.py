@@ -7,7 +7,17 @@ import pytest
 import zstandard
 
 from arpo.errors import DataError
-from arpo.tree import NodeKind, RolloutTree, append_tree, drop_torn_tree, read_trees, tree_from_dict, tree_to_dict, write_trees
+from arpo.tree import (
+    NodeCredit,
+    NodeKind,
+    RolloutTree,
+    append_tree,
+    drop_torn_tree,
+    read_trees,
+    tree_from_dict,
+    tree_to_dict,
+    write_trees,
+)  # fmt: skip
 from arpo.types import Message, Parse, Reward, StopReason, Task, ToolCall, ToolResult
 
 
@@ -33,7 +43,7 @@ def make_tree(name: str) -> RolloutTree:
     )  # fmt: skip
     tree.append(seen, NodeKind.COMPLETION, [7], logprobs=[-1.0], entropies=[0.5], stop_reason=StopReason.LENGTH)
     leaf.reward = Reward(value=0.0, is_correct=False, components={"f1": 0.0}, reason="wrong")
-    leaf.advantage, leaf.weight = 0.0, 0.5
+    tree.credit = NodeCredit(weights=[1.0, 1.0, 1.0, 0.5, 0.5], advantages=[None, 0.0, None, 0.1 + 0.2, -0.3])
     return tree
 
 
@@ -49,7 +59,7 @@ def test_round_trip_is_exact(tmp_path: Path, name: str) -> None:
 def test_only_what_differs_from_the_default_is_written() -> None:
     nodes = tree_to_dict(make_tree("t"))["nodes"]
     assert nodes[0] == {"id": 0, "parent": None, "kind": "prompt", "token_ids": [1, 2], "text": "prompt"}
-    assert nodes[3]["reward"]["value"] == nodes[3]["advantage"] == 0.0  # scored 0 is not the same as not scored
+    assert nodes[3]["reward"]["value"] == 0.0  # scored 0 is not the same as not scored
     assert "reward" not in nodes[4]
 
 
@@ -98,6 +108,8 @@ def with_node(index: int, **fields: object) -> str:
         (with_node(2, parent=None), "parent None"),
         (with_node(1, parse={"answer": "a"}), "calls"),
         (with_node(1, stop_reason="tired"), "tired"),
+        (changed(credit={"weights": [1.0], "advantages": [0.0]}), "credit of 1 and 1 nodes in a tree of 5"),
+        (changed(credit={"weights": [1.0] * 5}), "advantages"),
     ],
 )
 def test_a_malformed_line_is_named(tmp_path: Path, line: str, said: str) -> None:

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from arpo.tree import Node, NodeKind, RolloutTree
+from arpo.tree import Node, NodeCredit, NodeKind, RolloutTree
 from arpo.types import Message, Parse, StopReason, Task, ToolResult
 
 COMPLETION, OBSERVATION = NodeKind.COMPLETION, NodeKind.OBSERVATION
@@ -123,3 +123,13 @@ def test_renumbering_forgets_the_order_of_creation(seed: int) -> None:
     assert trees[0] == trees[1]
     assert [n.id for n in trees[0].depth_first()] == list(range(8))
     assert [leaf.token_ids for leaf in trees[0].leaves()] == [[2, 0, 0], [3, 0, 1, 0], [3, 0, 1, 1], [2, 1, 0]]
+
+
+def test_credit_goes_with_its_node_when_nodes_are_renumbered() -> None:
+    tree = RolloutTree.from_prompt(TASK, [0])
+    for token in (3, 1, 2):
+        sample(tree, tree.root, [token])
+    tree.credit = NodeCredit(weights=[6.0, 3.0, 1.0, 2.0], advantages=[None, 0.3, 0.1, 0.2])
+    sorted_tree = tree.renumbered(lambda node: (node.token_ids[0],))
+    assert [node.token_ids for node in sorted_tree.nodes] == [[0], [1], [2], [3]]
+    assert sorted_tree.credit == NodeCredit(weights=[6.0, 1.0, 2.0, 3.0], advantages=[None, 0.1, 0.2, 0.3])

@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
 from arpo.tracking import Tracker, TrackingConfig
-from arpo.tree import Node, NodeKind, RolloutTree, write_trees
+from arpo.tree import Node, NodeCredit, NodeKind, RolloutTree, write_trees
 from arpo.types import Message, Parse, Reward, StopReason, Task, ToolCall, ToolResult
 
 PEOPLE = ["Ada Moor", "Tomas Velden", "Ruth Callow", "Ivo Brandt", "Mina Sorel", "Emil Haas"]
@@ -140,9 +140,9 @@ def credit(tree: RolloutTree) -> None:
     leaves = tree.leaves()
     rewards = [leaf.reward.value for leaf in leaves if leaf.reward]
     mean = sum(rewards) / len(leaves)
+    below: list[list[float]] = [[] for _ in tree.nodes]
     for leaf, reward in zip(leaves, rewards, strict=True):
         for node in tree.path(leaf):
-            node.weight = (node.weight or 0.0) + 1 / len(leaves)
-            node.advantage = (node.advantage or 0.0) + (reward - mean) / len(leaves)
-    for node in tree.nodes:
-        node.advantage = (node.advantage or 0.0) / (node.weight or 1.0)
+            below[node.id].append(reward - mean)
+    advantages = [sum(b) / len(b) if node.is_sampled else None for node, b in zip(tree.nodes, below, strict=True)]
+    tree.credit = NodeCredit(weights=[len(b) / len(leaves) for b in below], advantages=advantages)

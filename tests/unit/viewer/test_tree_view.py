@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from arpo.errors import DataError
-from arpo.tree import NodeKind, RolloutTree, read_trees
+from arpo.tree import NodeCredit, NodeKind, RolloutTree, read_trees
 from arpo.types import Message, Parse, Reward, Task, ToolCall, ToolResult
 from arpo.viewer.run import ShownTree
 from arpo.viewer.tokens import find_decoder, token_pieces
@@ -17,14 +17,14 @@ def forked_tree() -> RolloutTree:
     tree = RolloutTree.from_prompt(TASK, [1, 2, 3], "Where?")
     call = Parse(calls=(ToolCall(name="search", arguments={"query": "Ada Moor"}),))
     asked = tree.append(tree.root, NodeKind.COMPLETION, [4, 5], text="<think> hm </think>", entropies=[0.2, 0.4], parse=call)
-    asked.advantage, asked.weight = 0.0, 1.0
     result = ToolResult(content="found", status="error", cached=True)
     found = tree.append(asked, NodeKind.OBSERVATION, [6], text="<result>found</result>", results=(result,))
     found.entropy_delta, found.branch_score = 0.125, 0.7
     right = tree.append(found, NodeKind.COMPLETION, [7, 8], parse=Parse(answer="Kelford"))
-    right.reward, right.advantage = Reward(value=1.0, is_correct=True, components={"exact_match": 1.0}), 0.5
+    right.reward = Reward(value=1.0, is_correct=True, components={"exact_match": 1.0})
     wrong = tree.append(found, NodeKind.COMPLETION, [9], parse=Parse(), is_branch=True)
-    wrong.reward, wrong.advantage = Reward(value=0.0, is_correct=False), -1.0
+    wrong.reward = Reward(value=0.0, is_correct=False)
+    tree.credit = NodeCredit(weights=[1.0, 1.0, 1.0, 0.5, 0.5], advantages=[None, 0.0, None, 0.5, -1.0])
     return tree
 
 

@@ -1,0 +1,21 @@
+"""What a tree's nodes got in training, for those who look at it afterwards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class NodeCredit:
+    """Weight and advantage below each node; the index is the node's id.
+
+    Example: leaves b and c of weight 1, advantages 0.5 and -0.5, that share a completion give it weight 2 and advantage 0.
+    """
+
+    weights: list[float]
+    """[n] sum of the weights of the leaves below."""
+    advantages: list[float | None]
+    """[n] weighted mean advantage of the leaves below; None where no token was sampled."""
+
+    def of_nodes(self, ids: Sequence[int]) -> "NodeCredit":
+        """The same of some nodes, in that order."""
+        return NodeCredit(weights=[self.weights[i] for i in ids], advantages=[self.advantages[i] for i in ids])
