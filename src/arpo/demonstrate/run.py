@@ -15,7 +15,7 @@ from arpo.inference.scripted import ScriptedEngine
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.composite import CompositeReward
 from arpo.rewards.config import RewardConfig
-from arpo.rewards.scoring import mean_scores, score_tree
+from arpo.rewards.scoring import mean_scores, rewards_of, score_tree
 from arpo.rollout.build import build_agent
 from arpo.rollout.config import NoBranchingConfig, RolloutConfig
 from arpo.rollout.runner import RolloutRunner
@@ -41,7 +41,7 @@ def write_demos(config: DemosRun, progress: Progress | None = None) -> dict[str,
         started = time.perf_counter()
         trees = asyncio.run(_demonstrate(config, tasks, progress))
         write_conversations(run.path / "conversations.jsonl", (trajectory_to_conversation(t.trajectories()[0]) for t in trees))
-        scores = mean_scores(trees)
+        scores = mean_scores(rewards_of(trees))
         summary = {
             "num_conversations": len(trees),
             **scores,

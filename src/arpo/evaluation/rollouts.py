@@ -15,14 +15,14 @@ from arpo.evaluation.config import RolloutRun
 from arpo.evaluation.policy import open_agent
 from arpo.rewards.answer_text import extract_boxed, normalize
 from arpo.rewards.build import build_scorer
-from arpo.rewards.scoring import graded_leaves, mean_scores
+from arpo.rewards.scoring import mean_scores, rewards_of
 from arpo.rollout.runner import RolloutRunner, TreeFailure
 from arpo.tracking.progress import Progress, SilentProgress
 from arpo.tracking.run_directory import RunDirectory
 from arpo.tree import RolloutTree, read_trees, write_trees
 from arpo.tree.entropy import EntropyByDistance
 from arpo.tree.statistics import TreeStatistics
-from arpo.types import Task
+from arpo.types import Reward, Task
 
 MAX_DISTANCE = 40
 
@@ -78,8 +78,7 @@ class _Record:
         self._waiting: list[RolloutTree] = []
         self._statistics = TreeStatistics(window=config.rollout.entropy_window, read_answer=_read_answer)
         self._entropy = EntropyByDistance(MAX_DISTANCE)
-        self._scores: dict[str, float] = {}
-        self._num_graded = 0
+        self._rewards: list[Reward] = []
         parts = sorted((run.path / "rollouts").glob("part_*.jsonl.zst"))
         self._num_parts = len(parts)
         for part in parts:
@@ -108,17 +107,14 @@ class _Record:
     def summary(self) -> dict[str, Any]:
         """The figures of all trees."""
         found = self._statistics.summary()
-        scores = {name: total / max(1, self._num_graded) for name, total in self._scores.items()}
+        scores = mean_scores(self._rewards) if self._config.reward is not None else {}
         return {"seed": self._config.seed, **found, **scores, "entropy_by_distance": asdict(self._entropy.profile())}
 
     def _count(self, tree: RolloutTree) -> None:
         self.task_ids.add(tree.task.id)
         self._statistics.add(tree)
         self._entropy.add(tree)
-        if self._config.reward is not None:
-            for name, mean in mean_scores([tree]).items():
-                self._scores[name] = self._scores.get(name, 0.0) + mean * len(graded_leaves(tree))
-            self._num_graded += len(graded_leaves(tree))
+        self._rewards += rewards_of([tree])
 
 
 async def _sample(

@@ -1,7 +1,7 @@
 """Writes rewards on the leaves of finished trees, beside the event loop in which others grow."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
@@ -15,7 +15,7 @@ from arpo.rewards.grading import Grade, Grader
 from arpo.rewards.judge.counts import JudgeCounts, judge_metrics
 from arpo.rewards.judge.judge import Judge, Verdict
 from arpo.rewards.measure import complete_reward
-from arpo.tree import Node, RolloutTree, Trajectory
+from arpo.tree import RolloutTree, Trajectory
 from arpo.types import Reward
 
 T = TypeVar("T")
@@ -139,18 +139,17 @@ def score_tree(tree: RolloutTree, reward_fn: RewardFn) -> None:
         trajectory.leaf.reward = complete_reward(reward_fn(trajectory), trajectory, source=reward_fn)
 
 
-def graded_leaves(tree: RolloutTree) -> list[Node]:
-    """The leaves of a scored tree that have a reward: all of them, but those a judge gave no verdict on."""
-    return [leaf for leaf in tree.leaves() if leaf.reward is not None]
+def rewards_of(trees: Iterable[RolloutTree]) -> list[Reward]:
+    """The rewards of the leaves of scored trees; a leaf the judge gave no verdict on has none."""
+    return [leaf.reward for tree in trees for leaf in tree.leaves() if leaf.reward is not None]
 
 
-def mean_scores(trees: Sequence[RolloutTree]) -> dict[str, float]:
-    """Means over the graded leaves of scored trees: `reward_mean`, `accuracy`, `exact_match`, `f1`, `format_valid_rate`.
+def mean_scores(rewards: Sequence[Reward]) -> dict[str, float]:
+    """Means over rewards: `reward_mean`, `accuracy`, `exact_match`, `f1`, `format_valid_rate`.
 
     `accuracy` is the share of right answers (`Reward.is_correct`) among those somebody graded; `exact_match` the share of boxed
     answers that equal a reference, whoever grades. A component that is missing counts as 0, and so does the mean of nothing.
     """
-    rewards = [leaf.reward for tree in trees for leaf in tree.leaves() if leaf.reward is not None]
     graded = [reward.is_correct for reward in rewards if reward.is_correct is not None]
 
     def mean(name: str) -> float:

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from arpo.errors import ArpoError, JudgeError
-from arpo.rewards.scoring import Scorer, graded_leaves
+from arpo.rewards.scoring import Scorer, rewards_of
 from arpo.rollout.runner import RolloutRunner, TreeFailure
 from arpo.seeds import derive_seed
 from arpo.training.task_order import TaskOrder
@@ -124,7 +124,7 @@ class Collector:
         growing = self._runner.sample(tasks, seed=seed, on_failure=on_failure)
         async with aclosing(self._scorer.scored(growing)) as scored:
             async for tree in scored:
-                if len(graded_leaves(tree)) == len(tree.leaves()):
+                if len(rewards_of([tree])) == len(tree.leaves()):
                     trees[tree.task.id] = tree
                 else:
                     errors.append(_ungraded(tree))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from arpo.batching.policy_batch import TreeCredit
-from arpo.rewards.scoring import mean_scores
+from arpo.rewards.scoring import mean_scores, rewards_of
 from arpo.training.collector import StepRollouts
 from arpo.training.config import RlRun
 from arpo.training.credit import leaf_rewards
@@ -35,7 +35,7 @@ def measure_rollout(
     calls = [len(t.tool_results) for tree in trees for t in tree.trajectories()]
     found = measure_trees(trees, window=window)
     return {
-        **{f"rollout/{name}": value for name, value in mean_scores(trees).items()},
+        **{f"rollout/{name}": value for name, value in mean_scores(rewards_of(trees)).items()},
         **{f"rollout/{name}": found[name] or 0.0 for name in _GROWN},
         "rollout/reward_std": stdev(rewards) if len(rewards) > 1 else 0.0,
         "rollout/dropped_trees": rollouts.num_dropped,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from arpo.rewards.scoring import Scorer, mean_scores
+from arpo.rewards.scoring import Scorer, mean_scores, rewards_of
 from arpo.rollout.agent import Agent
 from arpo.rollout.config import NoBranchingConfig, RolloutConfig
 from arpo.rollout.environment import Environment
@@ -65,7 +65,7 @@ class Validation:
             async for tree in scored:
                 trees[tree.task.id] = tree
         self._scorer.drain_judge_metrics()  # they are no metrics of a step
-        scores = mean_scores([trees[task.id] for task in self._tasks])
+        scores = mean_scores(rewards_of(trees[task.id] for task in self._tasks))
         calls = self._agent.environment.drain_metrics().get("rollout/tool_calls_issued", 0.0)
         return scores | {"tool_calls_per_task": calls / len(self._tasks), "num_tasks": len(self._tasks)}
 

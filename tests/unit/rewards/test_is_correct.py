@@ -9,7 +9,7 @@ from arpo.evaluation.records import make_record
 from arpo.rewards.build import build_scorer
 from arpo.rewards.config import RewardConfig
 from arpo.rewards.graders import GRADERS
-from arpo.rewards.scoring import mean_scores
+from arpo.rewards.scoring import mean_scores, rewards_of
 from arpo.study.job_actions import right_answers
 from arpo.training.checkpoint import TrainerState
 from arpo.training.task_filter import TaskFilter
@@ -34,7 +34,7 @@ def readings(tree: RolloutTree) -> dict[str, bool | None]:
     record = make_record(tree.trajectory(leaf), "greedy", 0)
     return {
         "leaf": leaf.is_correct,
-        "metric and best": {1.0: True, 0.0: False}[mean_scores([tree])["accuracy"]],
+        "metric and best": {1.0: True, 0.0: False}[mean_scores(rewards_of([tree]))["accuracy"]],
         "task filter": state.streaks[tree.task.id] == 1,
         "study": bool(right_answers(tree)),
         "page": tree_view(ShownTree("", tree), None).cards[-1].is_right,

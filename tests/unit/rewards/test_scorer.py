@@ -12,7 +12,7 @@ from arpo.errors import ConfigError, EngineError
 from arpo.rewards.build import build_reward, build_scorer
 from arpo.rewards.config import RewardConfig
 from arpo.rewards.graders import GRADERS
-from arpo.rewards.scoring import Scorer, graded_leaves, mean_scores, score_tree
+from arpo.rewards.scoring import Scorer, mean_scores, rewards_of, score_tree
 from arpo.tree import NodeKind, RolloutTree, Trajectory
 from arpo.types import Message, Parse, Reward, Task
 
@@ -41,10 +41,6 @@ async def collect(scorer: Scorer, grown: AsyncGenerator[RolloutTree, None]) -> l
         return [tree async for tree in scored]
 
 
-def rewards(tree: RolloutTree) -> list[Reward | None]:
-    return [leaf.reward for leaf in tree.leaves()]
-
-
 def judged(url: str, **settings: Any) -> RewardConfig:
     http = {"max_retries": 0, "timeout_s": 5.0}
     return RewardConfig.model_validate({"judge": {"base_url": f"{url}/v1", "model": "m", "http": http} | settings})
@@ -57,7 +53,7 @@ async def test_it_gives_what_scoring_at_once_gives():
         score_tree(tree, build_reward(RewardConfig()))
     scorer = build_scorer(RewardConfig())
     trees = await collect(scorer, grow(*(make_tree(str(i), *answers) for i, answers in enumerate(names))))
-    assert {t.task.id: rewards(t) for t in trees} == {t.task.id: rewards(t) for t in alone}
+    assert {t.task.id: rewards_of([t]) for t in trees} == {t.task.id: rewards_of([t]) for t in alone}
     await scorer.aclose()
 
 
@@ -93,7 +89,7 @@ async def test_trees_are_judged_while_others_grow(serve, replies):
     a, b = (found.leaves()[0].reward for found in sorted(trees, key=lambda t: t.task.id))
     assert (a.value, a.is_correct, a.components["judge"], a.reason) == (1.0, True, 1.0, "judged correct")
     assert (b.value, b.is_correct, b.components["grade"]) == (0.0, False, 0.0)
-    assert mean_scores(trees)["accuracy"] == 0.5
+    assert mean_scores(rewards_of(trees))["accuracy"] == 0.5
     await scorer.aclose()
 
 
@@ -102,9 +98,9 @@ async def test_the_verdict_takes_the_place_of_f1(serve, replies):
     server = await serve(replies.reply(200, {"choices": [{"message": {"content": "Correct"}}]}))
     scorer = build_scorer(judged(server.url))
     (tree,) = await collect(scorer, grow(make_tree("a", "Kelford town", "Keltic", "Kelford")))
-    assert [(reward.value, reward.is_correct) for reward in rewards(tree)] == [(1.0, True)] * 3
-    assert [reward.components["exact_match"] for reward in rewards(tree)] == [0.0, 0.0, 1.0], "measured beside it as ever"
-    assert [reward.components["rule_grade"] for reward in rewards(tree)] == pytest.approx([2 / 3, 0.0, 1.0])
+    assert [(reward.value, reward.is_correct) for reward in rewards_of([tree])] == [(1.0, True)] * 3
+    assert [reward.components["exact_match"] for reward in rewards_of([tree])] == [0.0, 0.0, 1.0], "measured beside it as ever"
+    assert [reward.components["rule_grade"] for reward in rewards_of([tree])] == pytest.approx([2 / 3, 0.0, 1.0])
     counts = scorer.drain_judge_counts()
     assert counts is not None
     assert (counts.answers, counts.disagreements, counts.disagreement_rate) == (3, 2, pytest.approx(2 / 3))
@@ -124,8 +120,8 @@ async def test_an_answer_without_a_verdict_is_ungraded_and_in_no_mean(serve, rep
     assert (right.reward.value, right.ungraded) == (1.0, "")
     assert (unknown.reward, unknown.is_correct) == (None, None)
     assert unknown.ungraded == "the judge said neither Correct nor Incorrect: 'who knows'"
-    assert graded_leaves(tree) == [right]
-    assert mean_scores([tree])["accuracy"] == 1.0
+    assert rewards_of([tree]) == [right.reward]
+    assert mean_scores(rewards_of([tree]))["accuracy"] == 1.0
     metrics = scorer.drain_judge_metrics()
     assert (metrics["judge/answers"], metrics["judge/ungraded"], metrics["judge/correct_rate"]) == (2, 1, 1.0)
     await scorer.aclose()
@@ -134,7 +130,7 @@ async def test_an_answer_without_a_verdict_is_ungraded_and_in_no_mean(serve, rep
 async def test_further_measures_stand_beside_the_reward():
     scorer = build_scorer(RewardConfig(), measures={"substring": GRADERS["substring"]})
     (tree,) = await collect(scorer, grow(make_tree("a", "Kelford town")))
-    (reward,) = rewards(tree)
+    (reward,) = rewards_of([tree])
     assert reward.value == pytest.approx(2 / 3)
     assert (reward.components["substring"], reward.components["exact_match"]) == (1.0, 0.0)
     assert (reward.is_correct, reward.reason) == (True, "contains 'Kelford'"), "the last of them says what is right"

@@ -1,6 +1,6 @@
 import pytest
 
-from arpo.rewards.scoring import mean_scores, score_tree
+from arpo.rewards.scoring import mean_scores, rewards_of, score_tree
 from arpo.tree import NodeKind, RolloutTree, Trajectory
 from arpo.types import Message, Reward, Task
 
@@ -33,7 +33,7 @@ def test_means_are_over_leaves_not_over_trees():
     trees = [make_tree(3), make_tree(1)]
     for tree in trees:
         score_tree(tree, by_text)
-    assert mean_scores(trees) == pytest.approx(
+    assert mean_scores(rewards_of(trees)) == pytest.approx(
         {"reward_mean": 0.75, "accuracy": 0.25, "exact_match": 0.25, "f1": 0.375, "format_valid_rate": 0.0}
     )
 
@@ -43,11 +43,11 @@ def test_right_and_exact_are_two_means():
     tree = make_tree(5)
     for leaf, is_correct in zip(tree.leaves(), (True, True, False, None), strict=False):
         leaf.reward = Reward(value=0.5, is_correct=is_correct, components={"exact_match": 0.0, "format": 1.0})
-    assert mean_scores([tree]) == {
+    assert mean_scores(rewards_of([tree])) == {
         "reward_mean": 0.5, "accuracy": 2 / 3, "exact_match": 0.0, "f1": 0.0, "format_valid_rate": 1.0,
     }  # fmt: skip
 
 
 def test_the_mean_of_nothing_is_0():
     names = ("reward_mean", "accuracy", "exact_match", "f1", "format_valid_rate")
-    assert mean_scores([]) == mean_scores([make_tree(2)]) == dict.fromkeys(names, 0.0)
+    assert mean_scores(rewards_of([])) == mean_scores(rewards_of([make_tree(2)])) == dict.fromkeys(names, 0.0)
