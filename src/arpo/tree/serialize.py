@@ -201,9 +201,8 @@ def _upgrade(data: dict[str, Any]) -> dict[str, Any]:
     nodes = [_upgrade_node(node) for node in nodes]
     parents = {node.get("parent") for node in nodes}
     for node in nodes:
-        is_answered = node["kind"] == NodeKind.COMPLETION and node.get("stop_reason") != StopReason.LENGTH
-        if node["id"] not in parents and is_answered and not node.get("parse", {}).get("calls"):
-            node["is_done"] = True
+        if node["id"] not in parents and node["kind"] == NodeKind.COMPLETION:
+            node["is_done"] = not node.get("parse", {}).get("calls")
     if None in weights:
         return data | {"nodes": nodes}
     kinds = [node["kind"] for node in nodes]

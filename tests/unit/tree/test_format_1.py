@@ -85,8 +85,7 @@ def test_several_calls_and_results_of_a_turn_keep_their_order():
     assert [result.content[:6] for result in tree.nodes[2].results] == ["Page 1", "2", "3"]
 
 
-def test_an_episode_that_a_limit_ended_is_not_done():
-    assert [leaf.is_done for leaf in read(stop_reason="length").leaves()] == [False, True]
+def test_an_episode_that_ends_with_a_call_is_not_done():
     called = {"tool_call": {"name": "search", "arguments": {}, "fault": ""}, "further_calls": [], "answer": None}
     assert [leaf.is_done for leaf in read(parse=called | {"num_think_blocks": 0, "faults": []}).leaves()] == [False, True]
 
