@@ -1,7 +1,7 @@
 """One error class per boundary a user can hit; the command line turns each into a message and exit code 2.
 
-A failed tool call, a malformed call or an exhausted budget is *data* on a tree node, not an exception. What raises is what a
-person has to mend. Every message names the key or object, the value received, what is allowed, and what to do.
+A failed tool call, a malformed call or an exhausted budget is *data* on a tree node, not an exception. An exception reports
+what a person has to mend. Every message names the key or object, the value received, what is allowed, and what to do.
 """
 
 
@@ -30,11 +30,11 @@ class ToolError(ArpoError, RuntimeError):
 
 
 class TrainingError(ArpoError, RuntimeError):
-    """Training cannot go on: updates in a row have a gradient that is not finite (a single one is skipped and counted)."""
+    """Training cannot go on: several consecutive gradients are not finite (a single one is skipped and counted)."""
 
 
 class EnvError(ArpoError, RuntimeError):
-    """An environment broke its contract: its sessions start differently, or it gives no reward where one is asked for."""
+    """An environment broke its contract: its sessions start differently, or it gives no reward where one is required."""
 
 
 class CheckpointError(ArpoError, RuntimeError):
@@ -42,8 +42,8 @@ class CheckpointError(ArpoError, RuntimeError):
 
 
 class RunError(ArpoError, RuntimeError):
-    """A run directory, or an index that is built, is in use; or a run directory is already filled, or none."""
+    """A run directory or an index being built is in use; or a run directory already holds files, or is none."""
 
 
 class JudgeError(ArpoError, RuntimeError):
-    """The judge gave no verdict on any answer there was to learn from (a single one without is counted, not raised)."""
+    """The judge gave no verdict on any answer of a step (a single missing verdict is counted, not raised)."""

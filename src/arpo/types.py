@@ -1,6 +1,6 @@
-"""The records every layer shares: messages, tasks, tool calls and results, parses, sampling parameters.
+"""The records that all layers share: messages, tasks, tool calls and results, parses, sampling parameters.
 
-Plain data without behaviour beyond derived properties; no torch, no I/O.
+Plain data with derived properties only; no torch, no I/O.
 """
 
 from collections.abc import Mapping
@@ -29,17 +29,17 @@ class Task:
     """
 
     id: str
-    """Unique within a file set; seeds, caches and records refer to it."""
+    """Unique within the files of a run; seeds, caches and records refer to it."""
     messages: tuple[Message, ...]
-    """The prompt, without the protocol's system message when the data brings none."""
+    """The prompt; it holds a system message only if the data does."""
     references: tuple[str, ...]
-    """Accepted answers; any one of them counts."""
+    """Accepted answers; any of them counts as right."""
     source: str
-    """Where the task comes from: the `data_source` of the public schema, or the file's name."""
+    """Origin of the task: the `data_source` of the public schema, or the file's name."""
     ability: str | None = None
-    """`math`, `qa`, ... as the data says; None when it says nothing."""
+    """`math`, `qa`, ... from the data; None when it has no such field."""
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Everything else the row carried, JSON-serialisable."""
+    """All other fields of the row, JSON-serialisable."""
 
     @property
     def question(self) -> str:
@@ -56,7 +56,7 @@ class ToolCall:
     arguments: Mapping[str, Any]
     """Arguments by the tool's JSON schema, e.g. `{"query": "Ada Moor born"}`."""
     fault: str = ""
-    """Why it cannot be carried out, in words for the model (its JSON is malformed, say); empty when it can."""
+    """Why the call cannot run, in words for the model (malformed JSON, for example); empty when it can."""
 
 
 ToolStatus = Literal["success", "error", "timeout", "refused"]
@@ -64,14 +64,14 @@ ToolStatus = Literal["success", "error", "timeout", "refused"]
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class ToolResult:
-    """What a tool call gave back; a failure is a result too, never an exception."""
+    """The result of a tool call; a failure is a result too, never an exception."""
 
     content: str
     """The text the model will read, before the protocol wraps and escapes it."""
     status: ToolStatus = "success"
-    """`error`: the tool or the program failed; `timeout`: stopped by the executor; `refused`: a limit forbade the call."""
+    """`error`: the tool or the program failed; `timeout`: the executor stopped it; `refused`: a limit forbade the call."""
     cached: bool = False
-    """True when the result came from the cache, so that the call was issued but not executed."""
+    """True when the result came from the cache: the call was issued but not executed."""
     truncated: bool = False
     """True when `content` was cut to the configured size."""
     seconds: float = 0.0
@@ -91,7 +91,7 @@ class StopReason(StrEnum):
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Parse:
-    """What a protocol read in one completion. Rewards read this; they never parse text again.
+    """A protocol's parse of one completion. Rewards read it; they never parse the text again.
 
     Example:
         "<think> look it up </think> <search> Ada Moor born </search>" gives
@@ -110,20 +110,20 @@ class Parse:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Turn:
-    """One finished turn of the policy, as an environment sees it."""
+    """One finished turn of the policy, as passed to an environment."""
 
     text: str
-    """What it wrote, without the end of sequence."""
+    """The sampled text, without the end of sequence."""
     parse: Parse
-    """What the protocol read in it."""
+    """The protocol's parse of the text."""
     index: int
-    """Turns before it on its path."""
+    """Number of earlier turns on the path."""
     is_truncated: bool = False
     """True when a token limit ended it, not the policy."""
 
 
 Speaker = Literal["tool", "user"]
-"""Who may speak between two turns of the policy."""
+"""Roles that may speak between two turns of the policy."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -131,31 +131,31 @@ class Observation:
     """One message the policy reads between two of its turns."""
 
     content: str
-    """Its text, before the protocol wraps and escapes it."""
+    """The text, before the protocol wraps and escapes it."""
     role: Speaker = "tool"
-    """Who speaks."""
+    """The speaker."""
     result: ToolResult | None = None
-    """The result of the call it answers, whose content it shows; None where no tool gave it."""
+    """The tool result whose content it shows; None for any other message."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Step:
-    """What an environment says to one turn of the policy.
+    """An environment's answer to one turn of the policy.
 
-    A step that is not done and shows nothing ends the path too: a limit of the environment cut the episode off.
+    A step without observations ends the path even if it is not done: a limit of the environment ended the episode.
 
     Example:
         Step(observations=(Observation(role="user", content="higher"),), reward=-0.1)
     """
 
     observations: tuple[Observation, ...] = ()
-    """What the policy reads next, in order."""
+    """The messages the policy reads next, in order."""
     is_done: bool = False
     """True ends the episode; observations may still be shown."""
     reward: float | None = None
-    """What the turn earned; None: nothing is said of it."""
+    """Reward of the turn; None: the environment gives none."""
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Numbers by name, summed over the trajectory into components of the reward `environment`."""
+    """Numbers by name; the reward `environment` sums them over the trajectory into components."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -163,14 +163,14 @@ class SamplingParams:
     """How tokens are drawn."""
 
     temperature: float = 1.0
-    """Logits are divided by this; 0 means greedy. Log-probs and entropies are those at this temperature (1 when greedy)."""
+    """Divisor of the logits; 0 means greedy. Log-probs and entropies are measured at this temperature (1 when greedy)."""
     max_tokens: int = 256
     """Most tokens one request may sample."""
     entropy_top_k: int | None = None
-    """Entropies are summed over this many most likely tokens only; None: over all the engine can see."""
+    """Number of most likely tokens over which entropies are summed; None: all tokens the engine sees."""
 
     def __post_init__(self) -> None:
-        """Refuse values no engine can honour."""
+        """Refuse values out of range."""
         if self.temperature < 0 or self.max_tokens < 1:
             raise ValueError(
                 f"SamplingParams: temperature={self.temperature} must be >= 0 and max_tokens={self.max_tokens} >= 1"
@@ -181,7 +181,7 @@ class SamplingParams:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Completion:
-    """Tokens sampled in one engine request, with what the engine knows of each.
+    """Tokens sampled in one engine request, with the log-prob and entropy of each.
 
     Example:
         Completion(
@@ -190,15 +190,15 @@ class Completion:
     """
 
     token_ids: list[int]
-    """[T] sampled ids, the end-of-sequence token included when it was sampled."""
+    """[T] sampled ids, including a sampled end-of-sequence token."""
     logprobs: list[float]
     """[T] natural log-probabilities at the sampling temperature; empty from an engine that has no `entropy_estimators`."""
     entropies: list[float]
-    """[T] entropy of the distribution each token was drawn from, nats; over the full vocabulary unless the engine or
-    `SamplingParams.entropy_top_k` says otherwise; empty as `logprobs`."""
+    """[T] entropy of the distribution of each token, nats; over the full vocabulary, or as the engine's estimator and
+    `SamplingParams.entropy_top_k` say; empty like `logprobs`."""
     stop_reason: StopReason
     policy_version: int
-    """Optimizer updates behind the weights that drew the tokens, by the engine's own count."""
+    """Optimizer updates behind the weights that drew the tokens, as passed to the engine."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -210,11 +210,11 @@ class Reward:
     """
 
     value: float
-    """What training maximises."""
+    """The number that training maximises."""
     is_correct: bool | None = None
     """Whether the answer is right, by whoever graded it: the judge, else the configured grader, else exact match. This alone
     says what is right. None: nobody graded it."""
     components: Mapping[str, float] = field(default_factory=dict[str, float])
     """Named parts, e.g. `{"grade": 1.0, "format": 1.0, "multi_tool_bonus": 0.1, "exact_match": 1.0}`."""
     reason: str = ""
-    """Why, in a few words a person can read."""
+    """The reason, in a few words for people."""

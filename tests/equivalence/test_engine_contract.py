@@ -333,7 +333,9 @@ async def test_a_prefill_of_nothing_is_refused(engine) -> None:
 async def test_what_cuts_no_completion_is_refused(engine, num_tokens: int, tail: list[int]) -> None:
     """Of a prefix 6, 7, 8, 9: an empty tail, nothing kept, nothing cut, and tails that are not the kept tokens' last ones."""
     prefix = await engine.prefill(None, [6, 7, 8, 9])
-    with pytest.raises(EngineError, match=f"a prefix of 4 tokens cannot be cut to {num_tokens} that end with the {len(tail)}"):
+    with pytest.raises(
+        EngineError, match=f"a prefix of 4 tokens cannot be cut to {num_tokens} tokens that end with the {len(tail)}"
+    ):
         prefix.truncate(num_tokens, tail)
     prefix.release()
 

@@ -10,12 +10,11 @@ Packing = Literal["tree", "flat"]
 
 
 class BatchingConfig(Config):
-    """What one forward and backward pass of the trainer holds."""
+    """Contents of one forward and backward pass of the trainer."""
 
     packing: Packing = "tree"
-    """`tree`: a token that trajectories share passes the model once; the gradient is that of training each trajectory. `flat`:
-    every trajectory on its own, one behind the other without padding: the reference, and for models whose attention cannot
-    take a tree's mask."""
+    """`tree`: the model computes a shared token once, with the gradient of training each trajectory. `flat`: every trajectory
+    separately, one after the other without padding: the reference, and for models whose attention cannot take a tree's mask."""
     max_tokens: int = Field(default=8192, ge=1)
-    """Packed tokens per pass, prompts and observations included. Larger trees are cut at forks, and what the parts share is
-    computed in each. At least agent.limits.max_trajectory_tokens."""
+    """Packed tokens per pass, prompts and observations included. Larger trees are cut at forks, and each part
+    computes the shared tokens. At least agent.limits.max_trajectory_tokens."""

@@ -9,14 +9,14 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import pad
 
 BLOCK_SIZE = 128
-"""Queries, and keys, that FlexAttention's kernels treat as one tile of the mask."""
+"""Queries, and keys, per tile of FlexAttention's mask."""
 
 
 class TreeMask:
-    """The mask `j <= i < ends[j]` of a pack, filled up to whole tiles with tokens that see nothing but each other."""
+    """The mask `j <= i < ends[j]` of a pack, padded to whole tiles with tokens that see only each other."""
 
     def __init__(self, ends: Tensor):
-        """A mask on the device of `ends` [T], which says where the subtree of each token's node ends."""
+        """A mask on the device of `ends` [T], the end of the subtree of each token's node."""
         self.num_tokens = len(ends)
         self.num_padding = -len(ends) % BLOCK_SIZE
         self.blocks = _block_mask(pad(ends, (0, self.num_padding), value=len(ends) + self.num_padding))
@@ -34,7 +34,7 @@ def flex_tree_attention(query: Tensor, key: Tensor, value: Tensor, mask: TreeMas
 
 
 def _block_mask(ends: Tensor) -> BlockMask:
-    """From the largest and smallest end in each tile of keys: no mask of single tokens is ever built."""
+    """The mask per tile, from the largest and smallest end in each tile of keys; never built per token."""
 
     def is_visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (key <= query) & (query < ends[key])
@@ -49,10 +49,10 @@ def _block_mask(ends: Tensor) -> BlockMask:
     return BlockMask.from_kv_blocks(*tiles, BLOCK_SIZE=BLOCK_SIZE, mask_mod=is_visible, seq_lengths=(len(ends), len(ends)))
 
 
-def _counts_and_indices(is_wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Per row of tiles, how many are wanted and their columns, those first: [1, 1, tiles] and [1, 1, tiles, tiles]."""
-    columns = is_wanted.int().argsort(dim=1, descending=True, stable=True)
-    return is_wanted.sum(1, dtype=torch.int32)[None, None], columns.int()[None, None]
+def _counts_and_indices(is_set: Tensor) -> tuple[Tensor, Tensor]:
+    """Per row of tiles, the number of set tiles, and the columns with set ones first: [1, 1, tiles], [1, 1, tiles, tiles]."""
+    columns = is_set.int().argsort(dim=1, descending=True, stable=True)
+    return is_set.sum(1, dtype=torch.int32)[None, None], columns.int()[None, None]
 
 
 @cache

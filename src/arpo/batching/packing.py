@@ -1,8 +1,8 @@
 """Packs trees into one sequence in which each token occurs once.
 
-Nodes lie in depth-first order, so that the tokens below a node follow it without a gap. A token's position is its depth; token
-j is visible to token i where `j <= i < end[j]`, `end[j]` being where the subtree of j's node ends. A conversation is a tree
-with one leaf.
+Nodes are in depth-first order, so that the tokens below a node follow it without a gap. A token's position is its depth; token
+j is visible to token i where `j <= i < end[j]`, with `end[j]` the end of the subtree of j's node. A conversation is a tree with
+one leaf.
 
 Example: prompt P (2 tokens) with children a (3) and b (1) packs to [P P a a a b]; positions 0 1 2 3 4 2; ends 6 6 5 5 5 6; the
 first token of b is predicted by the last token of P.
@@ -26,7 +26,7 @@ class PackNode:
     """Index of the parent in the tree's list; None for the root. Parents come before children, in depth-first order."""
     token_ids: Sequence[int]
     loss_mask: Sequence[bool]
-    """True on the tokens whose log-prob is wanted."""
+    """True on the targets: tokens whose log-prob is computed."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -38,9 +38,9 @@ class PackedTokens:
     positions: Tensor
     """[T] depth of each token in its tree."""
     targets: Tensor
-    """[N] ids whose log-prob is wanted, in packing order."""
+    """[N] ids whose log-prob is computed, in packing order."""
     predictors: Tensor
-    """[N] index of the packed token whose output predicts each target: the one before it on its path."""
+    """[N] index of the packed token whose output predicts each target: the previous one on its path."""
     layout: TreeLayout
     """Which keys each token sees."""
 
@@ -51,14 +51,13 @@ class PackedTokens:
 
 
 def pack_trees(trees: Sequence[Sequence[PackNode]]) -> PackedTokens:
-    """The packed form of some trees; see the module for the order and an example.
+    """The packed form of trees; the module describes the order with an example.
 
     Raises:
-        ValueError: a node comes before its parent, out of depth-first order, without tokens, or wants its tree's first token
-            predicted.
+        ValueError: a node is out of depth-first order or has no tokens, or a tree's first token is a target.
     """
     token_ids: list[int] = []
-    wanted: list[bool] = []
+    is_target: list[bool] = []
     nodes: list[NodeRange] = []
     depths: list[int] = []
     for tree in trees:
@@ -72,14 +71,14 @@ def pack_trees(trees: Sequence[Sequence[PackNode]]) -> PackedTokens:
             start, parent = len(token_ids), -1 if node.parent is None else root + node.parent
             depths.append(0 if parent < 0 else depths[parent] + nodes[parent].stop - nodes[parent].start)
             token_ids.extend(node.token_ids)
-            wanted.extend(node.loss_mask)
+            is_target.extend(node.loss_mask)
             nodes.append(NodeRange(start, len(token_ids), parent))
     starts = np.array([node.start for node in nodes])
     indices = np.arange(len(token_ids))
     before = indices - 1
     before[starts] = [nodes[node.parent].stop - 1 for node in nodes]
     positions = indices - np.repeat(starts - depths, [node.stop - node.start for node in nodes])
-    targets = np.flatnonzero(wanted)
+    targets = np.flatnonzero(is_target)
     ids = torch.tensor(token_ids)
     return PackedTokens(
         ids, torch.as_tensor(positions), ids[torch.as_tensor(targets)], torch.as_tensor(before[targets]), TreeLayout(nodes)
@@ -92,11 +91,11 @@ def _check(node: PackNode, index: int, open_path: list[int]) -> None:
     if not node.token_ids or len(node.loss_mask) != len(node.token_ids):
         raise ValueError(f"pack_trees: node {index} has {len(node.token_ids)} tokens and a mask of {len(node.loss_mask)}")
     if index == 0 and node.loss_mask[0]:
-        raise ValueError("pack_trees: nothing comes before a tree's first token, so nothing predicts it")
+        raise ValueError("pack_trees: a tree's first token cannot be a target, as no token predicts it")
 
 
 def split_by_tokens(sizes: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Indices of consecutive items in batches of at most `max_tokens`; an item larger than that has a batch of its own.
+    """Indices of consecutive items in batches of at most `max_tokens`; a larger item gets a separate batch.
 
     Example: sizes [5, 4, 9, 20, 1] and max_tokens 10 give [[0, 1], [2], [3], [4]].
     """

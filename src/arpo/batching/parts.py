@@ -1,4 +1,4 @@
-"""Which trajectories of a tree pass the model together."""
+"""Cuts a tree into parts, the trajectories of one forward pass."""
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -11,13 +11,13 @@ from arpo.tree import Node, RolloutTree
 def part_leaves(tree: RolloutTree, paths: Sequence[Sequence[Node]], config: BatchingConfig) -> list[range]:
     """The leaves of each part of a tree, as rows of `paths`; every leaf is in one part.
 
-    A part is some of a tree's leaves with every node on their paths; what two parts share is computed in both, with gradient,
-    so that cutting changes no gradient. With `packing = "flat"` each leaf is a part. Otherwise a tree of at most `max_tokens`
-    is one part, and a larger one is cut between neighbouring leaves so that the parts hold as few tokens as possible.
+    A part is some of a tree's leaves with every node on their paths; both parts compute the nodes they share, with gradient, so
+    that cutting changes no gradient. With `packing = "flat"` each leaf is a part. Otherwise a tree of at most `max_tokens` is
+    one part, and a larger one is cut between neighbouring leaves so that the parts hold as few tokens as possible.
 
     Args:
-        tree: Named in errors.
-        paths: Of each leaf in depth-first order, from the prompt on.
+        tree: The tree; errors name its task.
+        paths: The path of each leaf from the prompt, in depth-first order.
         config: The packing and its budget.
 
     Raises:
@@ -41,7 +41,7 @@ def part_leaves(tree: RolloutTree, paths: Sequence[Sequence[Node]], config: Batc
 
 
 def _num_shared(before: Sequence[Node], path: Sequence[Node]) -> int:
-    """Tokens of a path that the path before it has too."""
+    """Number of tokens that a path shares with the path before it."""
     return sum(len(b.token_ids) for a, b in zip(before, path, strict=False) if a is b)
 
 
@@ -50,12 +50,12 @@ def _cheapest_cut(lengths: Sequence[int], shared: Sequence[int], max_tokens: int
 
     `best[j]` is that sum for the first j leaves: the smallest over the start i of the part that ends before j.
     """
-    own = list(accumulate((n - s for n, s in zip(lengths, shared, strict=True)), initial=0))
+    new_tokens = list(accumulate((n - s for n, s in zip(lengths, shared, strict=True)), initial=0))
     best, starts = [0], [0]
     for end in range(1, len(lengths) + 1):
         options: list[tuple[int, int]] = []
         for start in range(end - 1, -1, -1):
-            size = shared[start] + own[end] - own[start]
+            size = shared[start] + new_tokens[end] - new_tokens[start]
             if size > max_tokens:
                 break
             options.append((best[start] + size, start))

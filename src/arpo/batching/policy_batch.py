@@ -1,4 +1,4 @@
-"""Packed trees with what a policy loss needs of each trained token and of each trajectory."""
+"""Packed trees with the inputs of a policy loss per trained token and per trajectory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,16 +15,16 @@ from arpo.tree import Node, RolloutTree
 
 @dataclass(slots=True, frozen=True)
 class TreeCredit:
-    """What the L trajectories of one tree claim; leaves in the order of `tree.leaves()`. All in float64."""
+    """Weights and advantages of the L trajectories of one tree, in the order of `tree.leaves()`; all in float64."""
 
     leaf_weights: Tensor
     """[L] weight of every token of each leaf's trajectory in the loss, >= 0."""
     advantages: Tensor
-    """[L, nodes] what leaf i claims on the tokens of node n, by node id; read where n is a sampled node on leaf i's path."""
+    """[L, nodes] advantage of leaf i on the tokens of node n, by node id; used where n is a sampled node on leaf i's path."""
     denominator: float
-    """What the tree adds to the denominator of its mini-batch's loss."""
+    """The tree's part of the denominator of its mini-batch's loss."""
     token_scale: Sequence[Tensor | None] | None = None
-    """By node id: [T] factor on the advantage of each token of a sampled node; None: 1 on all of them, on the node's or all."""
+    """By node id: [T] factor on the advantage of each token of a sampled node; a None, of a node or of all, means 1."""
 
     @property
     def is_zero(self) -> bool:
@@ -33,7 +33,7 @@ class TreeCredit:
 
 
 class TokenCredit(NamedTuple):
-    """What the leaves through each token claim together."""
+    """The summed advantages of the leaves that share each token."""
 
     positive: Tensor
     """[N] S+ = sum of w_i max(f A_i, 0) over the leaves i through the token, f being its `token_scale`."""
@@ -52,7 +52,7 @@ class PolicyBatch:
     """
 
     packed: PackedTokens
-    """What passes the model; its targets are the sampled tokens."""
+    """The model's input; its targets are the sampled tokens."""
     num_nodes: int
     """Sampled nodes."""
     node_of: Tensor
@@ -62,7 +62,7 @@ class PolicyBatch:
     edge_node: Tensor
     """[E] row of a sampled node on that leaf's path."""
     edge_advantages: Tensor
-    """[E] advantage the leaf claims on the node's tokens."""
+    """[E] advantage of the leaf on the node's tokens."""
     leaf_weights: Tensor
     """[L] weight of each token of the leaf's trajectory."""
     leaf_lengths: Tensor
@@ -72,7 +72,7 @@ class PolicyBatch:
     token_scale: Tensor
     """[N] factor on the advantages of each token."""
     is_first: Tensor
-    """[N] False where an earlier part of the same tree holds the token too; metrics count the others."""
+    """[N] False where an earlier part of the same tree holds the token too; metrics count the True ones."""
 
     def to(self, device: torch.device) -> "PolicyBatch":
         """The same on another device."""
@@ -82,18 +82,18 @@ class PolicyBatch:
         return PolicyBatch(**moved)
 
     def token_credit(self, leaf_scale: Tensor | None = None) -> TokenCredit:
-        """Signed sums of what the leaves claim on each token; `leaf_scale` [L], >= 0, multiplies the leaves' weights.
+        """Signed sums of the leaves' advantages on each token; `leaf_scale` [L], >= 0, multiplies the leaves' weights.
 
         For every leaf i, min(rho A_i, clip(rho) A_i) is a function of rho times max(A_i, 0) plus another times min(A_i, 0), so
-        these sums are all a token-level loss needs of the leaves. A negative `token_scale` swaps the signs.
+        a token-level loss needs only these sums of the leaves. A negative `token_scale` swaps the signs.
 
         Example: leaves of weight 1 and advantages +1 and -0.5 share a completion: on its tokens S+ = 1, S- = -0.5, weight 2; on
         each leaf's own tokens one of the two is 0 and the weight 1.
         """
         weights = self.leaf_weights if leaf_scale is None else self.leaf_weights * leaf_scale
         weights = weights[self.edge_leaf]
-        claims = weights * self.edge_advantages
-        on_edges = torch.stack([claims.clamp(min=0), claims.clamp(max=0), weights])
+        weighted = weights * self.edge_advantages
+        on_edges = torch.stack([weighted.clamp(min=0), weighted.clamp(max=0), weights])
         on_nodes = on_edges.new_zeros(3, self.num_nodes).index_add(1, self.edge_node, on_edges)
         gains, losses, weight = on_nodes[:, self.node_of]
         is_swapped = self.token_scale < 0
@@ -112,7 +112,7 @@ class PolicyBatch:
 def make_policy_batches(
     trees: Sequence[RolloutTree], credits: Sequence[TreeCredit], config: BatchingConfig
 ) -> list[PolicyBatch]:
-    """The trees as batches of at most `max_tokens` packed tokens, in their order; see `part_leaves` for the larger ones.
+    """The trees as batches of at most `max_tokens` packed tokens, in their order; `part_leaves` cuts larger ones.
 
     Any loss that is a sum over leaves is the sum over the batches, whatever the packing and the budget.
 
@@ -131,10 +131,10 @@ class _Part:
     credit: TreeCredit
     leaves: range
     paths: list[list[Node]]
-    """Of its leaves."""
+    """The paths of its leaves."""
     nodes: list[Node]
     is_first: list[bool]
-    """Of its nodes: no earlier part holds the node."""
+    """Per node: True where no earlier part holds it."""
 
     @property
     def num_tokens(self) -> int:
@@ -145,8 +145,8 @@ def _cut(tree: RolloutTree, credit: TreeCredit, config: BatchingConfig) -> list[
     paths = [tree.path(leaf) for leaf in tree.leaves()]
     if credit.leaf_weights.shape != (len(paths),) or credit.advantages.shape != (len(paths), len(tree.nodes)):
         raise ValueError(
-            f"make_policy_batches: task {tree.task.id!r} has {len(paths)} leaves and {len(tree.nodes)} nodes, its credit "
-            f"{tuple(credit.leaf_weights.shape)} weights and {tuple(credit.advantages.shape)} advantages"
+            f"make_policy_batches: task {tree.task.id!r} has {len(paths)} leaves and {len(tree.nodes)} nodes, but its credit "
+            f"has {tuple(credit.leaf_weights.shape)} weights and {tuple(credit.advantages.shape)} advantages"
         )
     parts: list[_Part] = []
     seen: set[int] = set()
@@ -168,8 +168,8 @@ def _make_batch(parts: Sequence[_Part]) -> PolicyBatch:
     leaf_lengths: list[int] = []
     scales: list[Tensor] = []
     for part in parts:
-        places = {node.id: place for place, node in enumerate(part.nodes)}
-        packs.append([_pack_node(node, places) for node in part.nodes])
+        indices = {node.id: index for index, node in enumerate(part.nodes)}
+        packs.append([_pack_node(node, indices) for node in part.nodes])
         rows: dict[int, int] = {}
         for node, first in zip(part.nodes, part.is_first, strict=True):
             if node.is_sampled:
@@ -199,8 +199,8 @@ def _make_batch(parts: Sequence[_Part]) -> PolicyBatch:
     )
 
 
-def _pack_node(node: Node, places: dict[int, int]) -> PackNode:
-    parent = None if node.parent is None else places[node.parent]
+def _pack_node(node: Node, indices: dict[int, int]) -> PackNode:
+    parent = None if node.parent is None else indices[node.parent]
     return PackNode(parent, node.token_ids, [node.is_sampled] * len(node.token_ids))
 
 

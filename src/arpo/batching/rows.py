@@ -1,4 +1,4 @@
-"""Credited trees as the flat rows that trainers without trees know (TRL, verl): one row per trajectory."""
+"""Credited trees as flat rows, one per trajectory, for trainers without trees (TRL, verl)."""
 
 from dataclasses import dataclass
 from itertools import chain
@@ -11,8 +11,8 @@ from arpo.tree import Node, RolloutTree
 class LeafRow:
     """One trajectory; lists over the completion have one entry per token of `completion_ids`.
 
-    A policy loss with these weights and advantages, summed over rows, is the loss `objective` computes on the tree, which
-    computes a token shared by d rows once instead of d times.
+    A policy loss with these weights and advantages, summed over rows, equals the loss that `objective` computes on the tree,
+    where a token shared by d rows is computed once instead of d times.
     """
 
     prompt_ids: list[int]
@@ -26,13 +26,13 @@ class LeafRow:
     advantages: list[float]
     """Advantage of each token for this trajectory; 0 where not sampled."""
     weight: float
-    """Weight of every token of the trajectory in the loss; to be divided by the sum of the trees' `TreeCredit.denominator`."""
+    """Weight of every token of the trajectory in the loss; divide it by the sum of the trees' `TreeCredit.denominator`."""
     reward: float | None
     """Reward of the trajectory; None where it was not scored or has no verdict."""
     tree_id: str
     """Id of the task; rows of one tree are one group."""
     branch_parent: int | None
-    """Row of the tree, by index, from which this trajectory forked last; None for one that began at the prompt."""
+    """Index of the tree's row from which this trajectory forked last; None for one that began at the prompt."""
 
     @property
     def token_ids(self) -> list[int]:
@@ -45,7 +45,7 @@ def leaf_rows(tree: RolloutTree, credit: TreeCredit) -> list[LeafRow]:
 
     Args:
         tree: A rollout tree.
-        credit: Of the tree, from `assign_credit`.
+        credit: The tree's credit, from `assign_credit`.
 
     Example: a prompt of 2 tokens with a completion of 3 that two leaves of 2 and 6 tokens share gives two rows whose
     completions have 5 and 9 tokens; the second, a branch of the first, has `branch_parent` 0.
@@ -80,7 +80,7 @@ def _advantages(credit: TreeCredit, row: int, node: Node) -> list[float]:
 
 
 def _branch_parent(tree: RolloutTree, nodes: list[Node], row_of: dict[int, int]) -> int | None:
-    """The row of the trajectory that goes on where the last fork on a path began."""
+    """The row of the trajectory from which a path forked last."""
     forked = next((node for node in reversed(nodes) if node.is_branch), None)
     if forked is None or forked.parent is None:
         return None

@@ -26,7 +26,7 @@ class TreeLayout:
         """A layout of the nodes of one or more trees, each in depth-first order and without gaps."""
         lengths = torch.tensor([node.stop - node.start for node in nodes])
         self.ends = torch.tensor(_subtree_ends(nodes)).repeat_interleave(lengths)
-        """[T] where the subtree of each token's node ends: token j is visible to token i where j <= i < ends[j]."""
+        """[T] end of the subtree of each token's node: token j is visible to token i where j <= i < ends[j]."""
         self._paths = PathAttention(_chains(nodes))
         self._mask: TreeMask | None = None
 
@@ -57,7 +57,7 @@ def _subtree_ends(nodes: Sequence[NodeRange]) -> list[int]:
 
 
 def _chains(nodes: Sequence[NodeRange]) -> list[Chain]:
-    """Each node with its first child, that one's first child and so on; a later child begins a chain of its own."""
+    """The chains of the nodes; every later child begins a new chain."""
     chains: list[Chain] = []
     depths: list[int] = []  # of each node's end
     for index, (start, stop, parent) in enumerate(nodes):

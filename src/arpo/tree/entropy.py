@@ -1,4 +1,4 @@
-"""Token entropy by distance from the last tool result: the observation ARPO rests on, from any set of rollout trees."""
+"""Token entropy by distance from the last tool result, the observation behind ARPO, over any set of rollout trees."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,14 @@ class EntropyCurve:
     mean: list[float]
     """[D] nats."""
     standard_error: list[float | None]
-    """[D] nats, clustered by tree as the tokens of one tree share their task; None where fewer than two trees count."""
+    """[D] nats, clustered by tree, as the tokens of one tree share their task; None for fewer than two trees."""
     count: list[int]
     """[D] tokens averaged; a token that several trajectories share counts once."""
 
     def common(self, min_share: float) -> "EntropyCurve":
-        """The curve up to the first distance that less than `min_share` of the tokens at distance 0 reach.
+        """The curve up to the first distance with fewer tokens than `min_share` of those at distance 0.
 
-        Far from a result only a few odd turns are left, whose mean says nothing of the others.
+        Far from a result only a few long turns remain, and their mean does not represent the others.
 
         Example: counts [200, 180, 9] and 0.05: the third is below 10, so two distances remain.
         """
@@ -41,7 +41,7 @@ class EntropyCurve:
 
 @dataclass(slots=True, frozen=True)
 class EntropyProfile:
-    """Entropy curves by what the policy read last."""
+    """Entropy curves by the last text the policy read."""
 
     before_tools: EntropyCurve
     """Tokens with no tool result before them, by distance from the prompt's end."""
@@ -70,7 +70,7 @@ class EntropyByDistance:
         self._by_tool: dict[str, _Sums] = {}
 
     def add(self, tree: RolloutTree) -> None:
-        """Count the tokens of a tree; those that several trajectories share count once."""
+        """Count the tokens of a tree; a token that several trajectories share counts once."""
         for node, source, start in sampled_nodes(tree):
             parts = [self._before]
             if source is not None:
@@ -88,7 +88,7 @@ class EntropyByDistance:
 
 
 def entropy_by_distance(trees: Iterable[RolloutTree], max_distance: int) -> EntropyProfile:
-    """The curves of `EntropyByDistance` over some trees."""
+    """The curves of `EntropyByDistance` over the trees."""
     entropy = EntropyByDistance(max_distance)
     for tree in trees:
         entropy.add(tree)
@@ -113,7 +113,7 @@ def _tool_name(tree: RolloutTree, observation: Node) -> str:
 
 @dataclass(slots=True)
 class _Sums:
-    """Per distance and tree: number and sum of entropies."""
+    """Number and sum of entropies per distance and tree."""
 
     cells: dict[int, dict[int, tuple[int, float]]] = field(default_factory=dict[int, dict[int, tuple[int, float]]])
 

@@ -1,4 +1,4 @@
-"""One node of a rollout tree: the tokens it adds and what is known of them."""
+"""One node of a rollout tree: the tokens it adds, and their measurements."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -39,28 +39,28 @@ class Node:
     stop_reason: StopReason | None = None
     """Why sampling ended; None unless sampled."""
     parse: Parse | None = None
-    """What the protocol read in a completion; None unless sampled and complete."""
+    """The protocol's parse of a completion; None unless sampled and complete."""
     results: tuple[ToolResult, ...] = ()
     """On an observation: the results its tokens show, one per call of the turn before, in their order."""
     messages: tuple[Message, ...] = ()
-    """On an observation: what was said beside the results of tools, by whom, in order."""
+    """On an observation: messages other than tool results, in order."""
     step_reward: float | None = None
-    """On a completion: what the environment gave for the turn it ends; None when it gave nothing."""
+    """On a completion: the environment's reward for the turn it ends; None when it gave none."""
     step_metrics: dict[str, float] = field(default_factory=dict[str, float])
-    """On a completion: the numbers by name the environment gave with its answer."""
+    """On a completion: the environment's metrics for the turn, by name."""
     is_done: bool = False
-    """On a leaf: True where the environment ended the episode, False where a limit did."""
+    """On a leaf: True where the environment ended the episode; False where a limit did."""
     policy_version: int = 0
     """Number of optimizer updates behind the weights that sampled this node."""
 
     turn: int = 0
     """Observations on the path up to and including this node."""
     is_branch: bool = False
-    """True on the first completion of a forked path: the tree would have gone on without it."""
+    """True on the first completion of a forked path."""
     branch_score: float | None = None
-    """On an observation: what the branch rule computed there; None when it computed nothing."""
+    """On an observation: the branch rule's score; None when it computed none."""
     entropy_delta: float | None = None
-    """On an observation: normalised change of the windowed entropy from the baseline, positive = less sure."""
+    """On an observation: normalised change of the windowed entropy from the baseline; positive: the policy is less sure."""
 
     reward: Reward | None = None
     """On a leaf, after scoring; None before, and where the judge gave no verdict."""
@@ -69,7 +69,7 @@ class Node:
 
     @property
     def is_correct(self) -> bool | None:
-        """Whether the answer of a scored leaf is right; None where nobody graded it."""
+        """Whether the answer of a scored leaf is right; None where it was not graded."""
         return self.reward.is_correct if self.reward is not None else None
 
     @property
@@ -79,5 +79,5 @@ class Node:
 
     @property
     def is_sampled(self) -> bool:
-        """True when every token of the node was drawn from the policy, so that it may train."""
+        """True when the policy sampled every token of the node, so that it may train."""
         return self.kind is NodeKind.COMPLETION

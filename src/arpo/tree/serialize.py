@@ -32,13 +32,13 @@ def tree_to_dict(tree: RolloutTree) -> dict[str, Any]:
 
 
 def tree_from_dict(data: Any) -> RolloutTree:
-    """The tree that `tree_to_dict` wrote, here or in format 1.
+    """The tree that `tree_to_dict` wrote, in format 1 or 2.
 
     Raises:
-        DataError: not such a record, another format version, keys that are missing or unknown, or nodes out of order.
+        DataError: not a tree record, an unknown format version, missing or unknown keys, or nodes out of order.
     """
     if not isinstance(data, dict):
-        raise DataError(f"rollout tree: a record is a JSON object, not {data!r:.40}")
+        raise DataError(f"rollout tree: a record must be a JSON object, not {data!r:.40}")
     data = cast(dict[str, Any], data)
     if data.get("version") not in (1, FORMAT_VERSION):
         raise DataError(f"rollout tree: version {data.get('version')!r} cannot be read, this arpo reads 1 and {FORMAT_VERSION}")
@@ -65,9 +65,9 @@ def write_trees(path: Path, trees: Iterable[RolloutTree]) -> None:
 
 
 def append_tree(path: Path, tree: RolloutTree) -> None:
-    """Add a tree to the `.zst` file at `path` as a frame of its own, so that a kill costs at most this tree.
+    """Append a tree to the `.zst` file at `path` as a separate frame, so that a kill loses at most this tree.
 
-    After a kill `drop_torn_tree` makes the file whole again.
+    After a kill `drop_torn_tree` restores the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     frame = zstandard.compress(_line(tree))
@@ -76,10 +76,10 @@ def append_tree(path: Path, tree: RolloutTree) -> None:
 
 
 def drop_torn_tree(path: Path) -> None:
-    """Cut off a `.zst` file's last frame if it is not whole, as a kill amid `append_tree` leaves it; no file, nothing to do.
+    """Remove an incomplete last frame from a `.zst` file, as a kill during `append_tree` leaves it; ignores a missing file.
 
     Raises:
-        DataError: what precedes the end is damaged too.
+        DataError: the file is damaged before its last frame.
     """
     if path.is_file():
         end = max((end for _, end in _frames(path)), default=0)
@@ -90,10 +90,10 @@ def drop_torn_tree(path: Path) -> None:
 
 
 def read_trees(path: Path) -> Iterator[RolloutTree]:
-    """Yield the trees of a file, one at a time; of a compressed one, at most a frame is in memory.
+    """Yield the trees of a file one at a time; of a compressed file at most one frame is in memory.
 
     Raises:
-        DataError: the file is missing or cut off, or a line is not a tree (named by its number).
+        DataError: the file is missing or truncated, or a line is not a tree (the message has its number).
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file of rollout trees")
@@ -120,10 +120,10 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _frames(path: Path) -> Iterator[tuple[bytes, int]]:
-    """(content, position of its end) of each whole zstandard frame, in order.
+    """(content, byte offset of its end) of each complete zstandard frame, in order.
 
     Raises:
-        DataError: something is no such frame.
+        DataError: the data is not a zstandard frame.
     """
     with path.open("rb") as file:
         data = b""
@@ -166,7 +166,7 @@ def _node_to_dict(node: Node) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A record, or a tuple of records, as JSON-serialisable data; anything else as it is."""
+    """A record or a tuple of records as JSON-serialisable data; other values unchanged."""
     if isinstance(value, tuple):
         return [asdict(record) for record in cast(tuple[Any, ...], value)]
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
@@ -193,8 +193,8 @@ def _node_from_dict(data: dict[str, Any]) -> Node:
 def _upgrade(data: dict[str, Any]) -> dict[str, Any]:
     """A tree of format 1 in format 2.
 
-    Format 1 kept the first call and result of a turn apart from the further ones, and reward and credit in single fields of the
-    node. It did not say whether an answer was right or who ended an episode, and said of a failure whether it might pass.
+    Format 1 stored the first call and result of a turn apart from the others, and reward and credit in single fields of the
+    node; it had neither `is_correct` nor `is_done`, but a field `may_pass` on results.
     """
     nodes = [dict(node) for node in data["nodes"]]
     weights, advantages = ([node.pop(name, None) for node in nodes] for name in ("weight", "advantage"))

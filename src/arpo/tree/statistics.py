@@ -1,4 +1,4 @@
-"""How some trees grew: branches, answers, tool calls and tokens, beside what independent trajectories would have cost."""
+"""Statistics of trees: branches, answers, tool calls and tokens, and the cost of independent trajectories for comparison."""
 
 import json
 from collections import Counter
@@ -11,9 +11,9 @@ from arpo.tree.tree import RolloutTree, Trajectory
 
 
 class TreeStatistics:
-    """Figures over any number of trees, added one by one; holds counts only.
+    """Statistics over any number of trees, added one by one; holds counts only.
 
-    *Independent* trajectories are the same leaves grown one by one: a token or a tool call that d of them share counts d times.
+    *Independent* trajectories are the same leaves sampled one by one: a token or tool call that d of them share counts d times.
 
     Example: a call, its result, and two leaves that go on from there are 1 tool call issued, 2 independent ones.
     """
@@ -22,8 +22,8 @@ class TreeStatistics:
         """No trees yet.
 
         Args:
-            window: Sampled tokens after a tool result that count as near it.
-            read_answer: The form in which answers are compared.
+            window: Number of sampled tokens after a tool result that count as near it.
+            read_answer: Normalises answers before they are compared.
         """
         self._window = window
         self._read_answer = read_answer
@@ -45,18 +45,18 @@ class TreeStatistics:
         self._distinct_calls.append(len({_call_sequence(t) for t in tree.trajectories()}))
 
     def summary(self) -> dict[str, Any]:
-        """The figures, JSON-serialisable; a mean of nothing is None.
+        """The statistics, JSON-serialisable; an empty mean is None.
 
-        `num_opportunities`: tool results at which the rule had a score to decide by, as leaves were missing; `num_branches`:
-        new paths, the originals excluded; `branch_rate`: branches per opportunity, and `branch_rate_by_turn` the same by turn
-        (0: inside the first completion). `num_initial` and `num_topups`: trajectories from the prompt, planned and besides;
-        `leaves_per_initial_trajectory`: number of leaves -> how many trajectories from the prompt, top-ups too, came to it.
-        `tool_calls_issued` = executed + cached + refused + without_result (no room was left for it, or the limit refused
-        again); `tool_errors` counts results with status error or timeout.
-        `tokens_sampled`, `tokens_unique` (prompts and results included), and both for independent trajectories.
+        `num_opportunities`: tool results that got a score from the rule, as leaves were missing; `num_branches`: new paths, the
+        originals excluded; `branch_rate`: branches per opportunity, and `branch_rate_by_turn` the same by turn
+        (0: inside the first completion). `num_initial` and `num_topups`: planned and further trajectories from the prompt;
+        `leaves_per_initial_trajectory`: number of leaves -> number of trajectories from the prompt, top-ups included, with it.
+        `tool_calls_issued` = executed + cached + refused + without_result (no room for the result, or refused by the
+        limit again); `tool_errors` counts results with status error or timeout.
+        `tokens_sampled` and `tokens_unique` (prompts and results included), each also for independent trajectories.
         `distinct_call_sequences_per_task`: different sequences of tool calls among a tree's trajectories, arguments as
-        written; `distinct_answers_per_task`: different answers of a tree; `answer_agreement`: chance that two of a tree's
-        answers, drawn without replacement, are the same; `no_answer_rate`: share of leaves without one.
+        written; `distinct_answers_per_task`: different answers of a tree; `answer_agreement`: probability that two of a tree's
+        answers, drawn without replacement, are equal; `no_answer_rate`: share of leaves without one.
         """
         counts, num_trees = self._counts, self._counts["trees"]
         near, far = counts["tokens_after_tool"], counts["tokens_elsewhere"]
@@ -131,17 +131,17 @@ class TreeStatistics:
 
     def _compare_answers(self, tree: RolloutTree) -> None:
         parses = [trajectory.final_parse for trajectory in tree.trajectories()]
-        given = [parse.answer for parse in parses if parse is not None and parse.answer is not None]
-        self._counts["no_answer"] += len(parses) - len(given)
-        answers = Counter(self._read_answer(answer) for answer in given)
-        self._distinct.append(len(answers))
-        if len(given) > 1:
-            pairs = len(given) * (len(given) - 1)
-            self._agreement.append(sum(n * (n - 1) for n in answers.values()) / pairs)
+        answers = [parse.answer for parse in parses if parse is not None and parse.answer is not None]
+        self._counts["no_answer"] += len(parses) - len(answers)
+        counts = Counter(self._read_answer(answer) for answer in answers)
+        self._distinct.append(len(counts))
+        if len(answers) > 1:
+            pairs = len(answers) * (len(answers) - 1)
+            self._agreement.append(sum(n * (n - 1) for n in counts.values()) / pairs)
 
 
 def measure_trees(trees: Sequence[RolloutTree], *, window: int) -> dict[str, Any]:
-    """The figures of `TreeStatistics.summary` over some trees."""
+    """`TreeStatistics.summary` over the trees."""
     statistics = TreeStatistics(window=window)
     for tree in trees:
         statistics.add(tree)
@@ -149,7 +149,7 @@ def measure_trees(trees: Sequence[RolloutTree], *, window: int) -> dict[str, Any
 
 
 def split_entropies(trees: Iterable[RolloutTree], window: int) -> tuple[list[float], list[float]]:
-    """Entropies of sampled tokens among the first `window` after a tool result, and of all others; shared tokens once."""
+    """Entropies of the first `window` sampled tokens after a tool result, and of all others; shared tokens count once."""
     after_tool: list[float] = []
     elsewhere: list[float] = []
     for tree in trees:

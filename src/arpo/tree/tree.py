@@ -1,6 +1,6 @@
 """The rollout tree of one task.
 
-A tree is a list of nodes; each stores only the tokens it adds. Concatenating `token_ids` from the root to a node gives exactly
+A tree is a list of nodes; each stores only the tokens it adds. The concatenated `token_ids` from the root to a node are exactly
 the ids the model saw there. The root is the prompt; its children are the initial trajectories and top-ups; a branch is a later
 child of a node that already had one. A trajectory is a view: the path from the root to a leaf.
 """
@@ -28,16 +28,16 @@ class RolloutTree:
     children: list[list[int]] = field(default_factory=list[list[int]])
     """Ids of each node's children in order of creation; derived, not stored on disk."""
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
-    """How the tree was grown, JSON-serialisable: `rule`, `num_initial`, `temperature`, `entropy_estimator`, `entropy_window`
-    and so on; empty when nobody said."""
+    """How the tree was sampled, JSON-serialisable: `rule`, `num_initial`, `temperature`, `entropy_estimator`, `entropy_window`
+    and so on; empty when unknown."""
     credit: NodeCredit | None = None
-    """Of the nodes as they are numbered; None before credit is assigned, and where nothing was learned from the tree."""
+    """Credit by node id; None before credit is assigned, and for a tree that was not trained on."""
     seconds: float | None = None
-    """Wall time of its growth, waiting for others included; None when nobody took it."""
+    """Wall time of sampling, waits included; None when not measured."""
 
     @classmethod
     def from_prompt(cls, task: Task, token_ids: list[int], text: str = "") -> "RolloutTree":
-        """A tree that holds the prompt and nothing else."""
+        """A tree that holds the prompt alone."""
         tree = cls(task)
         tree._add(Node(id=0, parent=None, kind=NodeKind.PROMPT, token_ids=token_ids, text=text))
         return tree
@@ -62,8 +62,7 @@ class RolloutTree:
         """Cut a completion after `offset` tokens so that a fork can start there; return the first part.
 
         The first part keeps the node's id and parent; the rest becomes its only child and takes over its children, parse, stop
-        reason and what the environment gave for the turn. Concatenated token ids, log-probs and entropies of every path stay
-        what they were.
+        reason, step reward and step metrics. Concatenated token ids, log-probs and entropies of every path do not change.
 
         Raises:
             ValueError: not a completion, or `offset` not strictly inside it.
@@ -96,7 +95,7 @@ class RolloutTree:
         return nodes[::-1]
 
     def leaves(self) -> list[Node]:
-        """Nodes without children, in depth-first order; the bare prompt is no leaf."""
+        """Nodes without children, in depth-first order; a prompt alone is no leaf."""
         return [n for n in self.depth_first() if not self.children[n.id] and n.parent is not None]
 
     def trajectory(self, leaf: Node) -> "Trajectory":
@@ -116,7 +115,7 @@ class RolloutTree:
             stack.extend(reversed(self.children[index]))
 
     def renumbered(self, order: Callable[[Node], tuple[int, ...]]) -> "RolloutTree":
-        """A copy whose nodes are numbered depth-first with siblings sorted by `order`: independent of who finished first."""
+        """A copy numbered depth-first with siblings sorted by `order`, so independent of the order in which paths finished."""
         tree = RolloutTree(self.task, settings=self.settings, seconds=self.seconds)
         stack: list[tuple[Node, int | None]] = [(self.root, None)]
         ids: list[int] = []
@@ -149,7 +148,7 @@ class RolloutTree:
 
 @dataclass(slots=True, frozen=True)
 class Trajectory:
-    """A root-to-leaf view of a tree; owns nothing."""
+    """A root-to-leaf view of a tree, without data of its own."""
 
     tree: RolloutTree
     nodes: list[Node]
@@ -167,7 +166,7 @@ class Trajectory:
 
     @property
     def token_ids(self) -> list[int]:
-        """[T] every id from the first prompt token to the last sampled one."""
+        """[T] every id from the first prompt token to the last token of the leaf."""
         return [t for n in self.nodes for t in n.token_ids]
 
     @property
@@ -182,19 +181,19 @@ class Trajectory:
 
     @property
     def final_parse(self) -> Parse | None:
-        """The parse of the completion it ends with, also where the environment ended the episode with words of its own."""
+        """The parse of the last completion; None where a limit ended the trajectory at an observation."""
         if self.leaf.is_sampled:
             return self.leaf.parse
         return self.completions[-1].parse if self.leaf.is_done else None
 
     @property
     def tool_results(self) -> list[ToolResult]:
-        """The results of its calls, in order."""
+        """The results of all calls, in order."""
         return [result for node in self.observations for result in node.results]
 
     @property
     def observations(self) -> list[Node]:
-        """The tool results in order."""
+        """The observations, in order."""
         return [n for n in self.nodes if n.kind is NodeKind.OBSERVATION]
 
     @property
@@ -204,5 +203,5 @@ class Trajectory:
 
     @property
     def response_text(self) -> str:
-        """Everything after the prompt, for people and graders' reports."""
+        """The text after the prompt, for people and graders' reports."""
         return "".join(n.text for n in self.nodes[1:])
