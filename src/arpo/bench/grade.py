@@ -1,4 +1,4 @@
-"""`arpo bench grade`: answers each grader grades per second, and what hostile formulas cost."""
+"""`arpo bench grade`: answers per second of each grader, and the cost of hostile formulas."""
 
 import random
 import time
@@ -44,13 +44,13 @@ class GradeBenchOptions:
     """What to measure."""
 
     num_answers: int = 20_000
-    """Answers per grader that are decided by looking; a hundredth of it needs algebra."""
+    """Answers per grader; those that need algebra are a hundredth of it."""
     has_hostile: bool = True
-    """Whether hostile formulas are measured, which takes about half a minute."""
+    """Whether to measure hostile formulas, which takes about half a minute."""
 
 
 def run(options: GradeBenchOptions, progress: Progress) -> dict[str, Any]:
-    """Measure every grader; what the JSON file holds."""
+    """Measure every grader; return the content of the JSON file."""
     rng = random.Random(0)
     cases = [
         *((name, "names", _names) for name in ("exact_match", "f1", "substring", "released_f1")),

@@ -1,4 +1,4 @@
-"""How long the synthetic tools of the benchmark take."""
+"""The latencies of the synthetic tools."""
 
 from dataclasses import dataclass
 from math import inf, log
@@ -18,7 +18,7 @@ class ToolLatency:
     median: float = 0.0
     p99: float = 0.0
     limit: float = inf
-    """No call takes longer: the time limit tools have."""
+    """Longest call in seconds, as the time limit of tools."""
 
     def sample(self, shape: tuple[int, ...], seed: int) -> np.ndarray:
         """Latencies in seconds; the same for the same shape and seed."""

@@ -1,7 +1,7 @@
-"""The bare limit: what the model can do when nothing but forward passes and draws is left.
+"""The bare limit: forward passes and draws of the model, and nothing else.
 
-All trajectories of a batch are in lockstep, so that decoding is static: one preallocated cache, no masks, no padding, no stop
-checks, no log-probs, no results. Each token is computed once, each prompt once per task.
+All trajectories of a batch run in lockstep, so that decoding is static: one preallocated cache, no masks, no padding, no stop
+checks, no log-probs, no results. The model computes each token once, each prompt once per task.
 """
 
 import time
@@ -18,7 +18,7 @@ from arpo.models.attention import forward_hidden, head_logits
 
 
 def static_cache(model: PreTrainedModel, rows: int, positions: int) -> Tensor:
-    """Room for the keys and values of `rows` sequences."""
+    """A cache for the keys and values of `rows` sequences."""
     config = model.config
     shape = (config.num_hidden_layers, 2, rows, config.num_key_value_heads, positions, config.head_dim)
     return torch.zeros(shape, dtype=model.dtype, device=model.device)
@@ -35,7 +35,7 @@ class StaticLayout:
         self.rows = rows
 
     def repeat_rows(self, times: int) -> None:
-        """Let each of the first `rows` sequences be continued `times` times."""
+        """Fork each of the first `rows` sequences into `times`."""
         used = self._cache[:, :, : self.rows, :, : self.length]
         self.rows *= times
         self._cache[:, :, : self.rows, :, : self.length] = used.repeat_interleave(times, dim=2)
@@ -67,20 +67,20 @@ class BareModel:
 
     @torch.inference_mode()
     def run(self) -> None:
-        """Grow every trajectory."""
+        """Sample every trajectory."""
         for prompts in self._prompts.split(self._tasks_at_once):
-            self._grow(prompts)
+            self._sample(prompts)
 
-    def _grow(self, prompts: Tensor) -> None:
+    def _sample(self, prompts: Tensor) -> None:
         work = self._workload
         rows = len(prompts) * work.group_size
         layout = StaticLayout(self._model, self._cache, len(prompts))
         hidden = self._forward(layout, prompts).repeat_interleave(work.group_size, dim=0)
         layout.repeat_rows(work.group_size)
         for turn in range(work.num_turns):
-            tokens = _sample(head_logits(self._model, hidden))
+            tokens = _draw(head_logits(self._model, hidden))
             for _ in range(work.turn_tokens - 1):
-                tokens = _sample(head_logits(self._model, self._forward(layout, tokens)))
+                tokens = _draw(head_logits(self._model, self._forward(layout, tokens)))
             if turn < work.num_calls:
                 hidden = self._forward(layout, torch.cat([tokens, self._observation.expand(rows, -1)], dim=1))
 
@@ -93,7 +93,7 @@ class BareModel:
         return hidden.view(layout.rows, num_new, -1)[:, -1]
 
 
-def _sample(logits: Tensor) -> Tensor:
+def _draw(logits: Tensor) -> Tensor:
     """One token per row, [rows, 1]: where the cumulative distribution exceeds a uniform number (cheaper than `multinomial`)."""
     cumulative = torch.softmax(logits, dim=-1).cumsum(dim=-1)
     threshold = torch.rand(len(logits), 1, device=logits.device) * cumulative[:, -1:]
@@ -101,7 +101,7 @@ def _sample(logits: Tensor) -> Tensor:
 
 
 def candidate_widths(workload: Workload) -> Iterator[int]:
-    """Batch widths the limit may choose from: the slots, and halves of them down to one task's group."""
+    """Possible batch widths of the limit: the slots, and halves of them down to one task's group."""
     width = min(workload.width, workload.num_trajectories)
     while width >= workload.group_size and width % workload.group_size == 0:
         yield width

@@ -1,4 +1,4 @@
-"""Where a speed program ran."""
+"""The machine that a speed program runs on, and the memory of processes."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ import torch
 
 
 def machine() -> dict[str, Any]:
-    """Where it was measured."""
+    """The machine, for the results."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -19,8 +19,20 @@ def machine() -> dict[str, Any]:
     }
 
 
+def process_mb(key: str, pid: int | str = "self") -> float | None:
+    """A size in /proc/PID/status, e.g. `VmRSS`, in MiB; None where the system does not say."""
+    text = _value(Path(f"/proc/{pid}/status"), key)
+    return int(text.split()[0]) / 1024 if text else None
+
+
 def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] \
-        if info.is_file() else []  # fmt: skip
-    return names[0] if names else platform.processor()
+    return _value(Path("/proc/cpuinfo"), "model name") or platform.processor()
+
+
+def _value(file: Path, key: str) -> str | None:
+    """The first value of a key in a file of `key: value` lines; None where there is none."""
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), None)

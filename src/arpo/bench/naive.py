@@ -1,4 +1,4 @@
-"""The naive rollout: batch after batch, turn after turn, everything is computed again and everybody waits for the slowest."""
+"""The naive rollout: batch by batch, turn by turn; each turn recomputes everything and waits for its slowest call."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from arpo.bench.workload import Workload
 
 @torch.inference_mode()
 def naive_seconds(model: PreTrainedModel, workload: Workload) -> float:
-    """Seconds for the workload by the model's own `generate`, `width` trajectories at a time.
+    """Seconds of the workload with the model's `generate`, `width` trajectories at a time.
 
     With a single turn this is plain `generate`.
     """

@@ -1,4 +1,4 @@
-"""Our rollout: the runner, the agent loop and the engine exactly as training uses them."""
+"""Our rollout: runner, agent loop and engine exactly as in training."""
 
 import asyncio
 import time
@@ -24,25 +24,25 @@ class OursMeasured:
 
     seconds: float
     prefill_tokens: int
-    """Given tokens that went through the model; recomputation of sampled ones would count too."""
+    """Given tokens that the model computed; recomputed sampled tokens would count too."""
 
 
 class Ours:
-    """Our engine on a model; kept between runs, as in training, so that its cache is there from the second run on."""
+    """Our engine on a model; it serves all runs, as in training, so that its cache is allocated from the second run on."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PolicyTokenizer, width: int):
         self._tokenizer = tokenizer
         self._engine = TransformersEngine(model, decode=tokenizer.decode, eos_ids=frozenset(), max_width=width)
 
     def run(self, workload: Workload) -> OursMeasured:
-        """Grow every trajectory of the workload, without branching."""
+        """Sample every trajectory of the workload, without branching."""
         runner = RolloutRunner(
             self._agent(workload),
             RolloutConfig(group_size=workload.group_size, rule=NoBranchingConfig(), deterministic=False),
         )
         computed_before = self._engine.num_computed_tokens
         start = time.perf_counter()
-        sampled = asyncio.run(_grow(runner, workload))
+        sampled = asyncio.run(_sample(runner, workload))
         seconds = time.perf_counter() - start
         if sampled != workload.sampled_tokens:
             raise AssertionError(f"{sampled} tokens were sampled, the workload has {workload.sampled_tokens}")
@@ -63,8 +63,8 @@ class Ours:
         )  # fmt: skip
 
 
-async def _grow(runner: RolloutRunner, workload: Workload) -> int:
-    """Grow all trees; how many tokens they sampled."""
+async def _sample(runner: RolloutRunner, workload: Workload) -> int:
+    """Sample all trees; return the number of sampled tokens."""
     sampled = 0
     async for tree in runner.sample(tasks(workload), seed=workload.seed):
         sampled += sum(len(node.token_ids) for node in tree.nodes if node.kind is NodeKind.COMPLETION)

@@ -1,4 +1,4 @@
-"""The random policies the benchmarks run: the quickstart's, and one of 20 M parameters."""
+"""The random policies of the benchmarks: the quickstart's, and one of 20 M parameters."""
 
 from pathlib import Path
 from random import Random

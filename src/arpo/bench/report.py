@@ -1,4 +1,4 @@
-"""The figures of a speed program for machines and for people."""
+"""The results of a speed program as JSON, as a page and on the terminal."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,22 +8,23 @@ from typing import Any
 
 from arpo.errors import DataError
 from arpo.files.whole import write_text
+from arpo.viewer.markdown import markdown_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """How the results of one speed program are read and shown."""
+    """Reads and shows the results of one speed program."""
 
     command: str
-    """What measures them."""
+    """The command that measures them."""
     title: str
     explanation: str
     """What the columns mean."""
     columns: Mapping[str, Mapping[str, str]]
-    """Of each table in the results: what people want to see of a row, with its heading."""
+    """Table of the results -> column to show -> its heading."""
 
     def read_json(self, file: Path) -> dict[str, Any]:
-        """The results `write_json` wrote.
+        """Read the results that `write_json` wrote.
 
         Raises:
             DataError: the file does not hold them.
@@ -37,7 +38,7 @@ class Report:
         return read
 
     def tables(self, result: Mapping[str, Any]) -> Iterator[list[list[str]]]:
-        """The tables as text, a heading and rows each; without the empty ones."""
+        """Each table that has rows, as text: the headings, then the rows."""
         for key, columns in self.columns.items():
             if result[key]:
                 yield [list(columns.values()), *([_text(row[c]) for c in columns] for row in result[key])]
@@ -47,7 +48,7 @@ class Report:
         where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
         parts = [f"# {self.title}", f"Measured by `{result['command']}` on: {where}.", self.explanation]
         for heading, *rows in self.tables(result):
-            parts.append("\n".join(f"| {' | '.join(line)} |" for line in [heading, ["---"] * len(heading), *rows]))
+            parts.append(markdown_table(heading, rows))
         return "\n\n".join(parts) + "\n"
 
 
@@ -59,10 +60,6 @@ def write_json(result: Mapping[str, Any], file: Path) -> None:
 def _text(value: float | int | str | None) -> str:
     if value is None:
         return ""
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float) and value < 1000
-        else f"{value:.0f}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+    return str(value)

@@ -29,7 +29,7 @@ GROUP_SIZE = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What one row of the results is about."""
+    """The case of one row of the results."""
 
     model: str
     trajectories: int
@@ -37,7 +37,7 @@ class Case:
     tool_latency: str
 
     def workload(self) -> Workload:
-        """The work of this row."""
+        """The work of the case."""
         return Workload(
             num_tasks=self.trajectories // GROUP_SIZE, group_size=GROUP_SIZE, width=self.width,
             latency=LATENCIES[self.tool_latency],
@@ -52,9 +52,9 @@ class BenchOptions:
     trl_python: Path | None = None
     """Interpreter of the environment TRL is installed in; None leaves TRL out."""
     curve: Sequence[Case] = ()
-    """Measured for ours alone, to show how cost grows."""
+    """Cases measured for ours alone, which show how the cost grows."""
     repeats: int = 3
-    """Times ours and the limit are measured, in turn; the fastest counts. The other contenders run once."""
+    """Runs of ours and of the limit, in turn; the fastest counts. The other contenders run once."""
 
 
 def make_cases(models: Sequence[str], sizes: Sequence[tuple[int, int]], latencies: Sequence[str]) -> list[Case]:
@@ -76,21 +76,17 @@ def make_cases(models: Sequence[str], sizes: Sequence[tuple[int, int]], latencie
 
 
 def run(options: BenchOptions, progress: Progress) -> Iterator[dict[str, Any]]:
-    """Measure case by case; yield after each what the JSON file holds so far."""
+    """Measure case by case; after each yield the content of the JSON file so far."""
     where = machine()
-    rows: list[dict[str, Any]] = []
-    curve: list[dict[str, Any]] = []
-    total = len(options.cases) + len(options.curve)
-    with tempfile.TemporaryDirectory() as folder, progress.phase("bench", total=total, unit="case") as phase:
-        for case in options.cases:
-            policy = _policy(case.model, Path(folder))
-            rows.append({**asdict(case), **compare(case.workload(), policy, options)})
-            phase.advance(ratio_to_bound=rows[-1]["ratio_to_bound"])
-            yield {"machine": where, "cases": rows, "curve": curve}
-        for case in options.curve:
-            curve.append({**asdict(case), **measure_ours(case.workload(), _policy(case.model, Path(folder)), options)})
-            phase.advance(tokens_per_s=curve[-1]["ours_tokens_per_s"])
-            yield {"machine": where, "cases": rows, "curve": curve}
+    rows: dict[str, list[dict[str, Any]]] = {"cases": [], "curve": []}
+    work = [("cases", case, compare, "ratio_to_bound") for case in options.cases]
+    work += [("curve", case, measure_ours, "ours_tokens_per_s") for case in options.curve]
+    with tempfile.TemporaryDirectory() as folder, progress.phase("bench", total=len(work), unit="case") as phase:
+        for table, case, measure, shown in work:
+            row = {**asdict(case), **measure(case.workload(), _policy(case.model, Path(folder)), options)}
+            rows[table].append(row)
+            phase.advance(**{shown: row[shown]})
+            yield {"machine": where, **rows}
 
 
 def measure_ours(workload: Workload, policy: Path, options: BenchOptions) -> dict[str, Any]:
@@ -102,7 +98,7 @@ def measure_ours(workload: Workload, policy: Path, options: BenchOptions) -> dic
 
 
 def compare(workload: Workload, policy: Path, options: BenchOptions) -> dict[str, Any]:
-    """What every contender took on a workload, and the ratios."""
+    """Seconds of every contender on a workload, and ratios."""
     model, tokenizer = use_layout_attention(load_policy(policy)), PolicyTokenizer.load(policy)
     engine, ours, limits = _warm_engine(model, tokenizer, workload), [], []
     for _ in range(options.repeats):
@@ -145,7 +141,7 @@ def longest_trajectory_seconds(model: PreTrainedModel, workload: Workload) -> fl
 
 
 def _one_turn(model: PreTrainedModel, stock: PreTrainedModel, workload: Workload) -> dict[str, float]:
-    """That the limit is one: its decoding against `generate`, a single turn of as many tokens on `width` prompts."""
+    """The limit's decoding beside `generate`, which it must beat: one turn of as many tokens on `width` prompts."""
     turn_tokens = workload.num_turns * workload.turn_tokens
     one = replace(workload, num_tasks=workload.width, group_size=1, num_turns=1, turn_tokens=turn_tokens, latency=NO_LATENCY)
     limit = min(timed(BareModel(model, one, one.width)) for _ in range(2))
@@ -154,7 +150,7 @@ def _one_turn(model: PreTrainedModel, stock: PreTrainedModel, workload: Workload
 
 
 def _warm_engine(model: PreTrainedModel, tokenizer: PolicyTokenizer, workload: Workload) -> Ours:
-    """Our engine after a run that is not timed: its cache is there, as the limit's is and as in training."""
+    """Our engine after an untimed run, so that its cache is allocated, as the limit's is and as in training."""
     engine = Ours(model, tokenizer, workload.width)
     engine.run(replace(workload, latency=NO_LATENCY))
     return engine

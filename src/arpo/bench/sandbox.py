@@ -1,17 +1,14 @@
-"""`arpo bench sandbox`: what a call of the Python tool costs, and what many calls leave behind."""
+"""`arpo bench sandbox`: the cost of a call of the Python tool, and what many calls leave behind."""
 
 import asyncio
-import contextlib
 import os
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from arpo.bench.machine import machine
+from arpo.bench.machine import machine, process_mb
 from arpo.bench.report import Report
 from arpo.errors import ToolError
 from arpo.tools.base import Tool
@@ -63,15 +60,15 @@ class SandboxBenchOptions:
     """What to measure and how often."""
 
     isolations: Sequence[Isolation] = ISOLATIONS
-    """Those that do not work here are left out."""
+    """Isolations to measure; one that does not work here is left out."""
     calls: int = 200
-    """Calls that are timed, per figure."""
+    """Timed calls per number."""
     leak_calls: int = 0
-    """Calls after which what they left behind is counted; 0 leaves that out."""
+    """Calls after which leftovers are counted; 0: they are not counted."""
 
 
 def run(options: SandboxBenchOptions, progress: Progress) -> dict[str, Any]:
-    """Measure every isolation that works here; what the JSON file holds.
+    """Measure every isolation that works here; return the content of the JSON file.
 
     Raises:
         ToolError: none of them works.
@@ -118,7 +115,7 @@ async def _measure(isolation: Isolation, calls: int) -> dict[str, Any]:
 
 
 async def _measure_sessions(isolation: Isolation, calls: int) -> tuple[list[float], list[float]]:
-    """Seconds of programs that follow one another, and of the first programs of branches."""
+    """Seconds of later programs of a session, and of the first programs of branches."""
     sandbox = PythonSandbox(PythonSandboxConfig(mode="session", isolation=isolation))
     following: list[float] = []
     branching: list[float] = []
@@ -168,13 +165,13 @@ async def _timed(tool: Tool, n: int) -> float:
 
 
 async def _settled(sandbox: PythonSandbox, expected: dict[str, float] | None) -> dict[str, float]:
-    """What there is once the zygote has had time to clear up after its last reply."""
+    """The resources in use once the zygote has cleaned up after its last reply, or its time for that is over."""
     deadline = time.monotonic() + _SETTLE_S
     while True:
         await asyncio.sleep(0.2)
-        found = _resources(sandbox)
-        if expected is None or all(found[k] <= expected[k] for k in _COUNTED) or time.monotonic() > deadline:
-            return found
+        resources = _resources(sandbox)
+        if expected is None or all(resources[k] <= expected[k] for k in _COUNTED) or time.monotonic() > deadline:
+            return resources
 
 
 def _resources(sandbox: PythonSandbox) -> dict[str, float]:
@@ -185,13 +182,6 @@ def _resources(sandbox: PythonSandbox) -> dict[str, float]:
         "processes": len(processes),
         "descriptors": len(os.listdir("/proc/self/fd")) + len(os.listdir(f"/proc/{zygote}/fd")),
         "folders": len(os.listdir(scratch)),
-        "arpo_mb": _resident_mb(os.getpid()),
-        "zygote_mb": _resident_mb(zygote),
+        "arpo_mb": process_mb("VmRSS") or 0.0,
+        "zygote_mb": process_mb("VmRSS", zygote) or 0.0,
     }
-
-
-def _resident_mb(pid: int) -> float:
-    with contextlib.suppress(OSError):
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-        return int(found.group(1)) / 1024 if found else 0.0
-    return 0.0

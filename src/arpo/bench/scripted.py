@@ -1,4 +1,4 @@
-"""The agent's seams filled so that every turn does fixed work whatever a random model samples."""
+"""A protocol and a tool that give every turn fixed work, whatever a random model samples."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ TOOL_NAME = "wait"
 class FixedTurns:
     """A `ToolProtocol` that reads a tool call in every completion and answers each with the workload's observation.
 
-    The stop string is one a random model does not write, so that looking for it costs what it costs and never succeeds.
+    A random model does not write the stop string, so that the engine looks for it and never finds it.
     """
 
     stop_strings: tuple[str, ...] = ("</benchmark-tool-call>",)
@@ -37,7 +37,7 @@ class FixedTurns:
 
 
 class WaitingTool:
-    """A `Tool` that takes as long as the workload says; each fork is the tool of the next trajectory."""
+    """A `Tool` with the delays of the workload; each fork is the tool of the next trajectory."""
 
     name = TOOL_NAME
     schema: Mapping[str, Any] = {"type": "object", "properties": {}, "required": []}

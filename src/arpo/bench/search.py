@@ -1,4 +1,4 @@
-"""`arpo bench search`: building an index of synthetic passages, and asking it."""
+"""`arpo bench search`: building an index of synthetic passages, and searching it."""
 
 import asyncio
 import json
@@ -59,13 +59,13 @@ class SearchBenchOptions:
     """What to measure and how often."""
 
     sizes: Sequence[int]
-    """Passages of each index."""
+    """Passages per index."""
     queries: int = 2000
-    """Queries that are timed, per figure."""
+    """Timed queries per number."""
 
 
 def run(options: SearchBenchOptions, progress: Progress) -> dict[str, Any]:
-    """Measure every size; what the JSON file holds.
+    """Measure every size; return the content of the JSON file.
 
     Raises:
         RunError: a build failed.
@@ -107,7 +107,7 @@ def _measure(size: int, num_queries: int, folder: Path) -> dict[str, Any]:
 
 
 def make_passages(number: int) -> Iterator[dict[str, str]]:
-    """Passages, the same ones each time; a larger number begins with those of a smaller one."""
+    """Passages, the same on every call; a larger number begins with those of a smaller one."""
     words = _words()
     for start in range(0, number, _BLOCK):
         drawn = words[_draw((_BLOCK, _TITLE_WORDS + _PASSAGE_WORDS), seed=start)]
@@ -117,7 +117,7 @@ def make_passages(number: int) -> Iterator[dict[str, str]]:
 
 
 def make_queries(number: int, num_passages: int) -> list[str]:
-    """Queries, each of words that stand together in one of the passages."""
+    """Queries; the words of each come from one passage."""
     words, rng = _words(), np.random.default_rng([_SEED, number])
     starts = rng.integers(-(-num_passages // _BLOCK), size=_QUERY_BLOCKS) * _BLOCK
     blocks = {start: _draw((_BLOCK, _TITLE_WORDS + _PASSAGE_WORDS), seed=start) for start in starts}
@@ -129,7 +129,7 @@ def make_queries(number: int, num_passages: int) -> list[str]:
 
 
 def _draw(shape: tuple[int, int], seed: int) -> np.ndarray:
-    """Numbers of words: the r-th has a chance in proportion to r to the minus `_ZIPF`."""
+    """Indices of words; the probability of the r-th word is proportional to r to the minus `_ZIPF`."""
     chances = np.cumsum(np.arange(1, _NUM_WORDS + 1) ** -_ZIPF)
     return np.searchsorted(chances, np.random.default_rng([_SEED, seed]).random(shape) * chances[-1])
 

@@ -32,7 +32,7 @@ from arpo.tree import RolloutTree
 from arpo.tree.serialize import read_trees, write_trees
 
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float64": 1e-10}
-"""Largest difference of contenders' losses and gradients, by the model's number format."""
+"""Number format of the model -> largest difference of contenders' losses and gradients."""
 PACKINGS: tuple[Packing, ...] = ("tree", "flat")
 CONTENDERS = (*PACKINGS, "padded", "limit", "trl")
 _RATIO_NOISE = 0.05
@@ -41,7 +41,7 @@ _RATIO_NOISE = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingCase:
-    """What one row of the results is about."""
+    """The case of one row of the results."""
 
     model: str
     trees: str
@@ -49,7 +49,7 @@ class TrainingCase:
     leaf_length: int = 0
     """Tokens of a synthetic tree's leaves."""
     sharing: float = 0.0
-    """Total over unique tokens a synthetic tree is made for."""
+    """Total over unique tokens of a synthetic tree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +62,13 @@ class TrainingBenchOptions:
     trl_python: Path | None = None
     """Interpreter of the environment TRL is installed in; None leaves TRL out."""
     repeats: int = 5
-    """Times each contender is measured, in turn; the fastest counts."""
+    """Runs of each contender, in turn; the fastest counts."""
     device: str = "cpu"
     """As torch names it."""
     dtype: str = "float32"
     """Number format of the weights."""
     peak_tflops: float | None = None
-    """What the device can do, for the model-FLOPs utilisation; None leaves it out."""
+    """Peak of the device, for the model-FLOPs utilisation; None leaves that out."""
 
 
 def make_training_cases(
@@ -101,7 +101,7 @@ def make_training_cases(
 
 
 def run(options: TrainingBenchOptions, progress: Progress) -> Iterator[dict[str, Any]]:
-    """Measure case by case; yield after each what the JSON file holds so far."""
+    """Measure case by case; after each yield the content of the JSON file so far."""
     where = {**machine(), "device": _device_name(options.device), "dtype": options.dtype}
     rows: list[dict[str, Any]] = []
     with progress.phase("bench", total=len(options.cases), unit="case") as phase:
@@ -112,7 +112,7 @@ def run(options: TrainingBenchOptions, progress: Progress) -> Iterator[dict[str,
 
 
 def compare(case: TrainingCase, options: TrainingBenchOptions) -> dict[str, Any]:
-    """What every contender took on a case, and the ratios."""
+    """Seconds of every contender on a case, and ratios."""
     trees = make_trees(case, options)
     num_ids = 1 + max(token for tree in trees for node in tree.nodes for token in node.token_ids)
     config = model_config(case.model, num_ids)
@@ -146,7 +146,7 @@ def compare(case: TrainingCase, options: TrainingBenchOptions) -> dict[str, Any]
     tflop = training_flops(config, counts) / 1e12
     utilisation = {f"mfu_{name}": tflop / timed[name].seconds / (options.peak_tflops or nan) for name in ("tree", "limit")}
     return {
-        **figures(counts, {name: best.seconds for name, best in timed.items()}),
+        **case_row(counts, {name: best.seconds for name, best in timed.items()}),
         **memory,
         **{f"batch_tokens_{name}": best.budget for name, best in timed.items()},
         "num_leaves": counts.num_leaves,
@@ -158,27 +158,27 @@ def compare(case: TrainingCase, options: TrainingBenchOptions) -> dict[str, Any]
     }
 
 
-def figures(counts: TreeCounts, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """Sizes, times and ratios; None where a contender was left out, or where no batch fits its device's memory.
+def case_row(counts: TreeCounts, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Sizes, times and ratios; None for a contender that is absent, or whose smallest batch exceeds the device's memory.
 
     Args:
         counts: The sizes.
-        seconds: Of `tree`, `flat`, `padded`, `limit` and perhaps `trl`.
+        seconds: By contender: `tree`, `flat`, `padded`, `limit` and perhaps `trl`.
 
     Example: sharing 2 with 1.0 s for the tree and 1.8 s for flat packing is a speed-up of 1.8, a fraction 0.9 of the ideal.
     """
 
     def ratio(one: str, other: str) -> float | None:
-        return taken[one] / taken[other] if taken[one] and taken[other] else None  # pyright: ignore[reportOperatorIssue]
+        return known[one] / known[other] if known[one] and known[other] else None  # pyright: ignore[reportOperatorIssue]
 
-    taken = {name: seconds[name] if isfinite(seconds.get(name, inf)) else None for name in CONTENDERS}
+    known = {name: seconds[name] if isfinite(seconds.get(name, inf)) else None for name in CONTENDERS}
     speedup = ratio("flat", "tree")
     return {
         "leaf_length": counts.leaf_length,
         "sharing": counts.sharing,
         "unique_tokens": counts.unique_tokens,
         "total_tokens": counts.total_tokens,
-        **{f"seconds_{name}": value for name, value in taken.items()},
+        **{f"seconds_{name}": value for name, value in known.items()},
         "speedup_vs_flat": speedup,
         "speedup_vs_padded": ratio("padded", "tree"),
         "speedup_vs_trl": ratio("trl", "tree"),
@@ -207,9 +207,9 @@ def make_trees(case: TrainingCase, options: TrainingBenchOptions) -> list[Rollou
 
 
 def draw_old_logprobs(model: PreTrainedModel, trees: Sequence[RolloutTree], seed: int = 0) -> None:
-    """Give each sampled node the model's own log-probs, moved a little, as those before the step; leaf by leaf.
+    """Give each sampled node the model's log-probs plus a little noise, as those before the step; leaf by leaf.
 
-    The log-probs in the file are another policy's: with them every ratio would be clipped.
+    The log-probs in the file come from another policy and would clip every ratio.
     """
     rng = np.random.default_rng(seed)
     for trajectory in (t for tree in trees for t in tree.trajectories()):
@@ -232,11 +232,11 @@ def _row_logprobs(model: PreTrainedModel, token_ids: Sequence[int]) -> list[floa
 def check_agreement(packings: Mapping[str, InProcess], reference: InProcess, tolerance: float) -> dict[str, float]:
     """Differences of our losses and gradients from the padded batch's.
 
-    Losses are compared as they are: they are sums of advantages, of order 1, that nearly cancel. Gradients are compared by the
-    norm of their difference over the norm.
+    The difference of losses is absolute, as they are sums of advantages of order 1 that nearly cancel. That of gradients is the
+    norm of the difference over the norm.
 
     Raises:
-        AssertionError: some packing does not compute the same, so that comparing times would mean nothing.
+        AssertionError: a packing computes something else, so that a comparison of times would mean nothing.
     """
     reference.measure(reference.budgets[0])
     losses: dict[str, float] = {}
@@ -249,7 +249,7 @@ def check_agreement(packings: Mapping[str, InProcess], reference: InProcess, tol
 
 
 def check_trl(trl: TrlTraining, reference: InProcess, tolerance: float) -> dict[str, float]:
-    """As `check_agreement` for TRL, of whose gradient only the norm is known here."""
+    """As `check_agreement` for TRL, which gives only the norm of its gradient."""
     reference.measure(reference.budgets[0])
     norm = gradient_norm(reference.model)
     trl.measure(trl.budgets[0])
@@ -266,21 +266,21 @@ def _within(differences: dict[str, float], tolerance: float) -> dict[str, float]
 
 
 def _difference(value: float | None, reference: float | None) -> float:
-    if value is None or reference is None:  # the device's memory did not hold the smallest batch
+    if value is None or reference is None:  # the smallest batch exceeded the device's memory
         return nan
     return abs(value - reference)
 
 
 @dataclass(slots=True)
 class Timed:
-    """A contender's best."""
+    """A contender's fastest step."""
 
     budget: int
     seconds: float
 
 
 def fastest(contenders: Mapping[str, Contender], repeats: int) -> dict[str, Timed]:
-    """Each contender at the budget that suits it: the fastest of `repeats` steps, contenders taking turns."""
+    """Each contender at its best budget: the fastest of `repeats` steps, contenders in turn."""
     best: dict[str, Timed] = {}
     for name, contender in contenders.items():
         contender.measure(contender.budgets[-1])  # warms up

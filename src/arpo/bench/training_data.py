@@ -13,9 +13,9 @@ NUM_LEAVES = 16
 _FORK_LEVELS = 4
 """Forks on the way to each of them: 2^4 leaves."""
 _ROOT_SHARE = 0.5
-"""Part of what leaves share that lies in the prompt; the rest is spread evenly over the levels below it."""
+"""Part of the shared tokens that lies in the prompt; the levels below share the rest evenly."""
 _COMPLETION_SHARE = 0.25
-"""Part of a turn that is sampled, the rest being its observation: as in the quickstart."""
+"""Sampled part of a turn; its observation is the rest, as in the quickstart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class TreeCounts:
 
     @property
     def sharing(self) -> float:
-        """Total over unique tokens: how many times less a tree is than its leaves."""
+        """Total over unique tokens."""
         return self.total_tokens / self.unique_tokens
 
 
@@ -52,9 +52,9 @@ def count_trees(trees: Sequence[RolloutTree]) -> TreeCounts:
     for tree in trees:
         ends: dict[int, int] = {}
         for node in tree.depth_first():
-            before, own = ends.get(node.parent, 0) if node.parent is not None else 0, len(node.token_ids)
-            ends[node.id] = before + own
-            pairs += own * before + own * (own + 1) // 2
+            before, size = ends.get(node.parent, 0) if node.parent is not None else 0, len(node.token_ids)
+            ends[node.id] = before + size
+            pairs += size * before + size * (size + 1) // 2
     return TreeCounts(
         num_leaves=len(lengths),
         unique_tokens=sum(tree.num_unique_tokens for tree in trees),
@@ -66,7 +66,7 @@ def count_trees(trees: Sequence[RolloutTree]) -> TreeCounts:
 
 
 def synthetic_tree(leaf_length: int, sharing: float, num_ids: int, seed: int = 0) -> RolloutTree:
-    """A tree of 16 leaves of `leaf_length` tokens each that shares as asked: a prompt, then forks in two at four levels.
+    """A tree of 16 leaves of `leaf_length` tokens each with a given sharing: a prompt, then forks in two at four levels.
 
     With a shared part x of each leaf, half of it in the prompt and a sixth in each inner level, the unique tokens are
     x (1/2 + (2 + 4 + 8) / 6) + 16 (L - x) = 16 L - 79/6 x, so that x = 96/79 L (1 - 1/sharing). Every turn is a completion and
@@ -74,7 +74,7 @@ def synthetic_tree(leaf_length: int, sharing: float, num_ids: int, seed: int = 0
 
     Args:
         leaf_length: Tokens of each trajectory; at least 64.
-        sharing: Total over unique tokens wanted, from 1 to 4. At 1 the leaves share the prompt's single token.
+        sharing: Total over unique tokens, from 1 to 4. At 1 the leaves share the prompt's single token.
         num_ids: Token ids are drawn below this.
         seed: Of the token ids.
 
@@ -90,9 +90,9 @@ def synthetic_tree(leaf_length: int, sharing: float, num_ids: int, seed: int = 0
         ends = [_add_turn(tree, end, level, rng, num_ids) for end in ends for _ in range(2)]
     for end in ends:
         for _ in range(2):
-            own = leaf_length - prompt - (_FORK_LEVELS - 1) * level
-            last = max(1, round(own * _COMPLETION_SHARE))
-            turn = _add_turn(tree, end, own - last, rng, num_ids)
+            remaining = leaf_length - prompt - (_FORK_LEVELS - 1) * level
+            last = max(1, round(remaining * _COMPLETION_SHARE))
+            turn = _add_turn(tree, end, remaining - last, rng, num_ids)
             tree.append(turn, NodeKind.COMPLETION, _draw(rng, last, num_ids))
     return tree
 
@@ -117,7 +117,7 @@ def quickstart_like_trees(num_ids: int, num_trees: int = 8, seed: int = 0) -> li
 
 
 def draw_rewards(trees: Sequence[RolloutTree], seed: int = 0) -> None:
-    """Give half of each tree's leaves reward 1 and the others 0, so that every group trains and no contender may skip one."""
+    """Give half of each tree's leaves reward 1 and the others 0, so that no contender skips a group."""
     rng = np.random.default_rng(seed)
     for tree in trees:
         leaves = tree.leaves()
@@ -131,7 +131,7 @@ def _prompt_tree(token_ids: list[int]) -> RolloutTree:
 
 
 def _add_turn(tree: RolloutTree, parent: Node, num_tokens: int, rng: np.random.Generator, num_ids: int) -> Node:
-    """A completion and an observation of `num_tokens` together; nothing where there are none."""
+    """Add a completion and an observation of `num_tokens` together; nothing for fewer than two."""
     sampled = max(1, round(num_tokens * _COMPLETION_SHARE))
     return _add_call(tree, parent, sampled, num_tokens - sampled, rng, num_ids) if num_tokens > 1 else parent
 

@@ -1,4 +1,4 @@
-"""Peak memory of one training step, in a process of its own: `python -m arpo.bench.training_memory REQUEST`."""
+"""Peak memory of one training step in a new process: `python -m arpo.bench.training_memory REQUEST`."""
 
 import json
 import resource
@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from arpo.batching.config import Packing
+from arpo.bench.machine import process_mb
 from arpo.bench.programs import run_json
 from arpo.bench.training_data import count_trees
 from arpo.bench.training_models import make_model, model_config
@@ -20,7 +21,7 @@ from arpo.tree.serialize import read_trees
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryRequest:
-    """What to train once."""
+    """The step to measure."""
 
     trees: str
     """File of trees with rewards and old log-probs."""
@@ -52,16 +53,8 @@ def _measure(request: MemoryRequest) -> float:
     packed(policy, trees, credits, request.packing, count_trees(trees)).measure(request.budget)
     if policy.device.type == "cuda":
         return torch.cuda.max_memory_allocated(policy.device) / 2**20
-    return _peak_resident_mb()
-
-
-def _peak_resident_mb() -> float:
-    """Of this program alone: `ru_maxrss` goes on from the process that started it."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(peak.split()[1]) / 1024
+    # `ru_maxrss` would go on from the process that started this one
+    return process_mb("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

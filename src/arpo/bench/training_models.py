@@ -1,4 +1,4 @@
-"""The random policies `arpo bench train` trains, made in place and equal on every call."""
+"""The random policies that `arpo bench train` trains; every call makes the same weights."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -12,12 +12,10 @@ from arpo.models.tiny import make_tokenizer
 
 _QWEN3 = {"0.6b": (1024, 3072), "1.7b": (2048, 6144)}
 """Width and MLP width of the two small Qwen3 models, which differ in nothing else."""
-MODELS = (*POLICIES, *_QWEN3)
-"""By the name in the results."""
 
 
 def model_config(name: str, num_ids: int = 0) -> Qwen3Config:
-    """The named architecture, its vocabulary widened, if need be, to hold token ids below `num_ids`."""
+    """The named architecture; its vocabulary holds at least the token ids below `num_ids`."""
     if name in _QWEN3:
         width, mlp_width = _QWEN3[name]
         return Qwen3Config(
@@ -43,7 +41,7 @@ def make_model(config: Qwen3Config, dtype: str, device: str) -> PreTrainedModel:
 
 
 def write_model(model: PreTrainedModel, folder: Path) -> Path:
-    """Write the model with a tokenizer, which peers ask for and which nothing uses."""
+    """Write the model with a tokenizer, which peers load and never use."""
     model.save_pretrained(folder)
     make_tokenizer(["a tokenizer nobody asks"], vocab_size=1024, max_positions=2048).save_pretrained(folder)
     return folder

@@ -1,4 +1,4 @@
-"""TRL's training step as a contender: a program in TRL's own environment that waits while the others are measured."""
+"""TRL's training step as a contender: a program in TRL's environment, idle while other contenders run."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from arpo.errors import RunError
 
 
 class TrlTraining:
-    """A `Contender`, to be closed."""
+    """A `Contender`; close it."""
 
     def __init__(self, python: Path, model: Path, rows: Sequence[LeafRow], dtype: str, device: str):
         """Start the program by the interpreter `python` of an environment that holds TRL.
@@ -62,10 +62,10 @@ class TrlTraining:
             stdin.write(line + "\n")
             stdin.flush()
         except BrokenPipeError:
-            pass  # it died; what it said is below
+            pass  # the program died; its last words are read below
         if answer := stdout.readline():
             return json.loads(answer)
         self._process.wait()
         self._errors.seek(0)
-        said = self._errors.read().strip().splitlines()[-1:]
-        raise RunError(f"{self._python}: TRL's program failed ({said}); `make bench-peers` sets it up")
+        reason = self._errors.read().strip().splitlines()[-1:]
+        raise RunError(f"{self._python}: TRL's program failed ({reason}); `make bench-peers` sets it up")

@@ -28,13 +28,13 @@ _COLUMNS = {
 _EXPLANATION = """\
 One step's forward and backward passes over the same trajectories, without the optimizer: the same weights, old log-probs,
 advantages, temperature and clip bounds, the mean over all tokens. Losses and gradients are compared before anything is
-timed. Making batches counts for whoever makes them. Each contender runs at the number of tokens per pass that suits it,
-among powers of two; contenders take turns, and the fastest step of each counts. Rewards are drawn, half of each group 1,
-so that every group trains.
+timed. The time includes making batches. Each contender runs at its fastest number of tokens per pass among powers of two;
+contenders take turns, and the fastest step of each counts. Rewards are drawn, half of each group 1, so that every group
+trains.
 
-*Tree*: ours, every shared token once. *Flat*: ours, every trajectory on its own, packed without padding. *Padded*: rows
+*Tree*: ours, every shared token once. *Flat*: ours, every trajectory apart, packed without padding. *Padded*: rows
 padded on the right through the stock model, logits of every position and a plain PPO loss, as in most trainers. *TRL*:
-`GRPOTrainer`'s own `training_step` in an environment of its own; each of its batches is padded to its own longest row.
+`GRPOTrainer`'s `training_step` in its own environment; each of its batches is padded to its longest row.
 *Limit*: the stock model's forward and backward over as many tokens as there are unique ones, as causal rows of the mean
 leaf length without padding, its head on as many positions as there are unique sampled tokens; no loss machinery at all: a
 fixed gradient enters at the logits. *Of the ideal*: the speed-up over flat packing divided by total / unique tokens.

@@ -1,4 +1,4 @@
-"""Forward and backward over the same trajectories by every contender that runs in this process."""
+"""The contenders that run in this process: forward and backward over the same trajectories."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -26,27 +26,27 @@ RUN = RlRun.model_validate(
         "loss": {"type": "ppo_clip", "clip_low": CLIP, "clip_high": CLIP, "aggregation": "token_mean"},
     }
 )  # fmt: skip
-"""What `arpo train` would train with; every contender that has a loss computes this one."""
+"""The configuration of every contender that has a loss."""
 
 
 class Contender(Protocol):
-    """Somebody who can train on the trajectories."""
+    """An implementation of the training step."""
 
     budgets: Sequence[int]
-    """Tokens per forward pass, padding included, it may choose from."""
+    """Possible tokens per forward pass, padding included."""
     loss: float | None
     """Of the last step; None where there is no loss."""
 
     def measure(self, budget: int) -> float:
-        """Seconds of forward and backward over all trajectories, batch construction included; no optimizer.
+        """Seconds of batch construction, forward and backward over all trajectories, without the optimizer.
 
-        Infinite where the device's memory does not hold that many tokens.
+        Infinite where the device's memory is too small for that many tokens.
         """
         ...
 
 
 def budgets(total: int, longest: int) -> list[int]:
-    """Powers of two from the longest trajectory on, up to the first that holds everything; at least 1,024, at most 65,536.
+    """Powers of two from 1,024 to 65,536 that hold the longest trajectory, up to the first that holds everything.
 
     Example: 11,616 tokens in trajectories of at most 235 give 1024, 2048, 4096, 8192, 16384.
     """
@@ -55,7 +55,7 @@ def budgets(total: int, longest: int) -> list[int]:
 
 
 class InProcess:
-    """A contender whose step is a function of a model here; gradients stay on the model."""
+    """A contender whose step is a function in this process; gradients stay on the model."""
 
     def __init__(self, model: PreTrainedModel, budgets: Sequence[int], step: Callable[[int], float | None]):
         self.model = model
@@ -86,7 +86,7 @@ def packed(
     packing: Packing,
     counts: TreeCounts,
 ) -> InProcess:
-    """Ours: batches and gradients made as `arpo train` makes them."""
+    """Ours: batches and gradients as in `arpo train`."""
 
     def step(budget: int) -> float:
         config = RUN.model_copy(update={"batching": BatchingConfig(packing=packing, max_tokens=budget)})
@@ -101,7 +101,7 @@ def packed(
 
 
 def padded(model: PreTrainedModel, rows: Sequence[LeafRow], denominator: float) -> InProcess:
-    """What most trainers do: rows of a rectangle padded on the right, the stock model, logits of every position."""
+    """The batches of most trainers: rows padded on the right, the stock model, logits of every position."""
     longest = max(len(row.token_ids) for row in rows)
 
     def step(budget: int) -> float:
@@ -136,11 +136,11 @@ def _pad(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> Tensor:
 
 
 def limit(model: PreTrainedModel, counts: TreeCounts) -> InProcess:
-    """The least that training on the trees takes: the stock model's forward and backward, and nothing else.
+    """The lower bound of training on the trees: the stock model's forward and backward, and nothing else.
 
-    As many tokens as there are unique ones, as plain causal rows of the mean leaf length: no padding, no mask, no shared
-    keys. The head is applied to as many positions as there are unique sampled tokens. There is no loss, no softmax, no
-    log-prob: a fixed gradient enters at the logits.
+    It computes as many tokens as there are unique ones, as plain causal rows of the mean leaf length: no padding, no mask, no
+    shared keys. The head computes as many positions as there are unique sampled tokens. A fixed gradient enters at the logits:
+    no loss, no softmax, no log-prob.
     """
     num_rows = max(1, round(counts.unique_tokens / counts.leaf_length))
     length = round(counts.unique_tokens / num_rows)

@@ -1,14 +1,15 @@
-"""TRL's GRPO tool loop on the same workload. A program of its own: it runs in TRL's virtual environment, without arpo.
+"""TRL's GRPO tool loop on the same workload. This program runs in TRL's virtual environment, without arpo.
 
 Reads a JSON object on standard input (see `arpo.bench.peers`) and writes one as the last line of standard output. Trainer,
-`generate` call and tool loop are TRL's own; replaced are only the three places where text decides what happens: prompts
-and observations are the workload's tokens, and every completion reads as a tool call.
+`generate` call and tool loop are TRL's. Three methods that depend on text are replaced: prompts and observations are the
+workload's tokens, and every completion reads as a tool call.
 """
 
 import json
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 
 import torch
 import trl.trainer.grpo_trainer as grpo  # pyright: ignore[reportMissingImports]
@@ -113,15 +114,8 @@ def main() -> None:
     is_slow = any(map(any, slow))
     concurrent = measure(trainer, best, num_rows, concurrent=True)
     serial = measure(trainer, best, num_rows, concurrent=False) if is_slow else concurrent
-    result = {"serial_seconds": serial, "concurrent_seconds": concurrent, "batch_size": best, "version": trl_version()}
+    result = {"serial_seconds": serial, "concurrent_seconds": concurrent, "batch_size": best, "version": version("trl")}
     print(json.dumps(result), flush=True)
-
-
-def trl_version() -> str:
-    """Version of TRL."""
-    from importlib.metadata import version
-
-    return version("trl")
 
 
 if __name__ == "__main__":

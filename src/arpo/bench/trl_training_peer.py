@@ -1,7 +1,7 @@
-"""TRL's GRPO training step on the same trajectories. A program of its own: it runs in TRL's virtual environment, without arpo.
+"""TRL's GRPO training step on the same trajectories. This program runs in TRL's virtual environment, without arpo.
 
-Reads a JSON object as the first line of standard input (see `arpo.bench.training_peer`) and answers with one line; then, for
-each further line, a number of tokens per forward pass, does one step and answers with its figures as one line of JSON.
+It reads a JSON object as the first line of standard input (see `arpo.bench.training_peer`) and answers with one line. Each
+further line is a number of tokens per forward pass: it does one step and answers with its measurements as one line of JSON.
 """
 
 import json
@@ -18,7 +18,7 @@ from trl.trainer.utils import pad  # pyright: ignore[reportMissingImports]
 
 
 class GivenDataTrainer(GRPOTrainer):
-    """TRL's trainer, given what it would have generated and scored."""
+    """TRL's trainer on trajectories that are given, not generated and scored."""
 
     def _prepare_inputs(self, generation_batch):
         return generation_batch
@@ -88,10 +88,10 @@ def main() -> None:
     print(json.dumps({"version": version("trl")}), file=answers, flush=True)
     for line in sys.stdin:
         try:
-            figures = step(trainer, request["rows"], int(line), request["longest"])
+            measured = step(trainer, request["rows"], int(line), request["longest"])
         except torch.OutOfMemoryError:
-            figures = {"seconds": float("inf"), "loss": None, "gradient_norm": None}
-        print(json.dumps(figures), file=answers, flush=True)
+            measured = {"seconds": float("inf"), "loss": None, "gradient_norm": None}
+        print(json.dumps(measured), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The work every contender does: the same prompts, token counts, turns and tool latencies."""
+"""The work of every contender: prompts, token counts, turns and tool latencies."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ class Workload:
     """Independent trajectories of fixed token counts; several share a task and so a prompt.
 
     Every turn samples exactly `turn_tokens`, whatever they are. Each but the last ends in a tool call, whose observation has
-    exactly `observation_tokens`. So no contender gains by sampling shorter texts.
+    exactly `observation_tokens`. No contender gains by sampling shorter texts.
     """
 
     num_tasks: int
@@ -27,12 +27,12 @@ class Workload:
     turn_tokens: int = 32
     observation_tokens: int = 96
     num_ids: int = 512
-    """Prompts and observations are made of the token ids below this, which every policy's vocabulary has."""
+    """Prompts and observations consist of token ids below this, which every policy's vocabulary has."""
     seed: int = 0
 
     @property
     def num_trajectories(self) -> int:
-        """Leaves to grow."""
+        """Trajectories of all tasks."""
         return self.num_tasks * self.group_size
 
     @property
@@ -47,12 +47,12 @@ class Workload:
 
     @property
     def sampled_tokens(self) -> int:
-        """Tokens drawn in all."""
+        """Sampled tokens of all trajectories."""
         return self.num_trajectories * self.num_turns * self.turn_tokens
 
     @property
     def prefill_minimum(self) -> int:
-        """Tokens that are given, not drawn: each prompt once per task, each observation once."""
+        """Given tokens: each prompt once per task, each observation once."""
         return self.num_tasks * self.prompt_tokens + self.num_trajectories * self.num_calls * self.observation_tokens
 
     @cached_property

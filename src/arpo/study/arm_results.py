@@ -1,4 +1,4 @@
-"""What a study has so far: the answers of tested policies at each point, and what trainings measured."""
+"""Reads the results of a study so far: answers of tested policies at each point, and metrics of trainings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,35 +21,35 @@ from arpo.study.training_metrics import NO_TRAINING, TrainingMetrics, measure_tr
 Floats = NDArray[np.float64]
 
 COLD_START = "cold start"
-"""Name of the policies all arms start from, in tables and records; no arm's, as it has a space."""
+"""Name of the policies that all arms start from, in tables and records; its space keeps it apart from names of arms."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class QuestionAnswers:
-    """A test, question by question, in the order of their ids."""
+    """The answers of a test, in the order of the questions' ids."""
 
     task_ids: tuple[str, ...]
     num_samples: Sequence[int]
     """[Q] sampled answers."""
     num_right: Sequence[int]
-    """[Q] exact ones of them."""
+    """[Q] right ones of them."""
     metrics: Mapping[str, Floats]
-    """[Q] of each name of `QUESTION_MEASURES` that the test has."""
+    """Name of `QUESTION_MEASURES` -> [Q] values; a metric that the test has not is absent."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class PolicyTest:
-    """A policy that was asked."""
+    """The test of a policy."""
 
     step: int
-    """After which it was saved; 0 for a policy that no step of reinforcement learning made."""
+    """Training step of the policy; 0 without reinforcement learning."""
     spent: float | None
-    """Of the budget by then; None at equal steps, and for policies without steps."""
+    """Part of the budget spent by then; None at equal steps, and for policies without steps."""
     budget: float | None
     is_short: bool
     """The run ended before its budget did."""
     tool_calls: float | None = None
-    """Issued in training by then; None for policies without steps."""
+    """Tool calls issued in training by then; None for policies without steps."""
     answers: QuestionAnswers
 
     @property
@@ -60,13 +60,13 @@ class PolicyTest:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class RunResult:
-    """A run of an arm, as far as it has come."""
+    """A run of an arm so far."""
 
     world: int
     seed: int | None
     """None for a cold start, of which there is one per world."""
     tests: Mapping[str, PolicyTest]
-    """By point; a cold start's is `start`."""
+    """Test by point; a cold start has the point `start`."""
     training: TrainingMetrics = NO_TRAINING
 
     @property
@@ -82,22 +82,22 @@ class ArmResult:
     name: str
     about: str
     num_planned: int
-    """Runs it is to have."""
+    """Planned runs."""
     runs: Sequence[RunResult]
-    """Those whose training is finished."""
+    """Runs whose training is finished."""
     learning_rate: float | None = None
-    """The one chosen; None where none is tried, or not all tries are finished."""
+    """The chosen one; None where the arm tries none, or has not finished its tries."""
     tried: Mapping[float, float | None]
     """Learning rate -> validation accuracy on the first run; None where the try is not finished."""
     step_seconds: float | None = None
-    """Time of a step with the machine to itself."""
+    """Seconds of a step alone on the machine; None: not timed."""
 
 
 def read_study(study: StudyConfig, folder: StudyFolder) -> list[ArmResult]:
-    """The cold starts, then every arm of the study with the runs it has finished.
+    """Read the cold starts, then every arm of the study with its finished runs.
 
     Raises:
-        DataError: a file is damaged, or the policies of one world were asked different questions.
+        DataError: a file is damaged, or tests of one world have different questions.
     """
     reader = _Reader(study, folder)
     arms = [reader.cold_starts(), *map(reader.arm, study.arms)]
@@ -147,7 +147,7 @@ class _Reader:
             yield "time", test
 
     def _tests(self, arm: str, run: Run) -> Iterator[tuple[str, PolicyTest]]:
-        """The test at each point; one that serves several points is read once."""
+        """(point, test) of each tested point; a test of several points is read once."""
         num_steps = self._study.num_steps
         budgets = self._finished.budgets(arm, run) if self._finished.is_trained(self._study.budget_arm, run) else {}
         calls = cumulative(self._finished.metrics(arm, run), "tool_calls")
@@ -199,7 +199,7 @@ def read_answers(where: Path) -> QuestionAnswers:
 
 
 def _check_questions(arms: Sequence[ArmResult]) -> None:
-    """Runs of a world are compared question by question."""
+    """Check that all tests of a world have the same questions, as they are compared question by question."""
     asked: dict[int, tuple[str, tuple[str, ...]]] = {}
     for arm in arms:
         for run in arm.runs:
@@ -207,6 +207,6 @@ def _check_questions(arms: Sequence[ArmResult]) -> None:
                 name, ids = asked.setdefault(run.world, (f"{arm.name} {run.name}", test.answers.task_ids))
                 if ids != test.answers.task_ids:
                     raise DataError(
-                        f"tests of world {run.world}: {arm.name} {run.name} was asked {len(test.answers.task_ids)} questions, "
-                        f"{name} others ({len(ids)}); was num_test changed? Delete tests/ of one of them and run again"
+                        f"tests of world {run.world}: {arm.name} {run.name} has {len(test.answers.task_ids)} questions, {name} "
+                        f"has {len(ids)} different ones; was num_test changed? Delete tests/ of one of them and run again"
                     )

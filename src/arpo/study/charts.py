@@ -51,20 +51,8 @@ class Panel:
 def draw_charts(results: StudyResults, folder: Path) -> list[Path]:
     """Draw every chart that has data; return the files."""
     with rc_context(_STYLE):
-        drawn = [(name, figure) for name, draw in _CHARTS.items() if (figure := draw(results)) is not None]
+        drawn = [(name, figure) for name, (_, draw) in CHARTS.items() if (figure := draw(results)) is not None]
         return [save_png(figure, folder / f"{name}.png") for name, figure in drawn]
-
-
-TITLES: Mapping[str, str] = {
-    "accuracy": "Accuracy on test questions, greedy",
-    "claims": "Claims about accuracy: differences",
-    "accuracy_by_calls": "Accuracy by tool calls issued in training",
-    "cost": "What a step costs",
-    "groups": "How different a group's trajectories are",
-    "policy_entropy": "Policy entropy over training",
-    "tool_entropy": "Entropy after tool results",
-}
-"""By the name of the file."""
 
 
 def _accuracy(results: StudyResults) -> Figure | None:
@@ -260,12 +248,13 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-_CHARTS: Mapping[str, Callable[[StudyResults], Figure | None]] = {
-    "accuracy": _accuracy,
-    "claims": _claims,
-    "accuracy_by_calls": _accuracy_by_calls,
-    "cost": _cost,
-    "groups": _groups,
-    "policy_entropy": _policy_entropy,
-    "tool_entropy": _tool_entropy,
+CHARTS: Mapping[str, tuple[str, Callable[[StudyResults], Figure | None]]] = {
+    "accuracy": ("Accuracy on test questions, greedy", _accuracy),
+    "claims": ("Claims about accuracy: differences", _claims),
+    "accuracy_by_calls": ("Accuracy by tool calls issued in training", _accuracy_by_calls),
+    "cost": ("What a step costs", _cost),
+    "groups": ("How different a group's trajectories are", _groups),
+    "policy_entropy": ("Policy entropy over training", _policy_entropy),
+    "tool_entropy": ("Entropy after tool results", _tool_entropy),
 }
+"""Name of the file -> title and what draws it."""

@@ -1,4 +1,4 @@
-"""Configuration of a claim: what is said of an arm, or of one against another. Torch-free."""
+"""Configuration of a claim about an arm, or about one arm against another. Torch-free."""
 
 import difflib
 from typing import Annotated, Literal
@@ -11,22 +11,22 @@ from arpo.study.measures import MEASURES, RUN_MEASURES, Point
 
 
 class ClaimConfig(Config):
-    """One claim, as a figure with bounds."""
+    """A claim: a metric with a bound."""
 
     about: str
     """The claim in words."""
     of: str
     """Arm."""
     figure: str
-    """`accuracy`, `sampled_accuracy`, `pass_at_k`, or a figure of training (docs/study.md has the list)."""
+    """Metric: `accuracy`, `sampled_accuracy`, `pass_at_k`, or a metric of training (docs/study.md has the list)."""
     against: str | None = None
-    """Arm to compare with, run by run with the same world and seed; None: the figure itself is reported."""
+    """Arm to compare with, run by run with the same world and seed; None: the metric alone is reported."""
     against_figure: Annotated[str | None, only_with(against=IS_SET)] = None
-    """Figure of `against`; None: the same."""
+    """Metric of `against`; None: the same."""
     measure: Annotated[Literal["difference", "ratio"], only_with(against=IS_SET)] = "difference"
     """`difference`: of minus against. `ratio`: mean of `of` over mean of `against`."""
     at: Point = "steps"
-    """Where tests are compared; figures of training are those over the study's `num_steps`."""
+    """Where tests are compared; metrics of training cover the study's `num_steps`."""
     above: float | None = Field(default=None, allow_inf_nan=False)
     """The claim holds where the intervals lie above this, and fails where they lie below."""
     below: float | None = Field(default=None, allow_inf_nan=False)
@@ -39,9 +39,9 @@ class ClaimConfig(Config):
             if name is not None and name not in MEASURES:
                 near = difflib.get_close_matches(name, MEASURES, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; use one of {', '.join(MEASURES)}"
-                raise ValueError(f"{key} = {name!r}: there is no such figure{hint}")
+                raise ValueError(f"{key} = {name!r}: there is no such metric{hint}")
         if self.at != "steps" and {self.figure, self.against_figure or self.figure} <= RUN_MEASURES.keys():
-            raise ValueError(f"at = {self.at!r} has no effect on {self.figure}, which is of training; leave it out")
+            raise ValueError(f"at = {self.at!r} has no effect on {self.figure}, a metric of training; leave it out")
         if self.above is not None and self.below is not None:
             raise ValueError("above and below: give one of them")
         return self

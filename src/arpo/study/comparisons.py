@@ -1,7 +1,7 @@
-"""Means over runs and differences between arms, with intervals that know of other runs and of other questions."""
+"""Means over runs and differences between arms, with intervals over both runs and questions."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist, fmean, stdev
 
@@ -24,7 +24,7 @@ class Estimate:
     value: float
     """Mean over runs (of a ratio: ratio of the means)."""
     low: float
-    """Lower end of the 95 % interval of the two-level bootstrap; with one run it knows of other questions alone."""
+    """Lower end of the 95 % interval of the two-level bootstrap; with one run it covers questions alone."""
     high: float
     t_low: float | None
     """Lower end of Student's 95 % interval over the runs' values; None with one run, and for ratios."""
@@ -39,7 +39,7 @@ class Column:
 
     value: float
     resampled: Floats
-    """[B] its value with the questions of each resample; constant where no question is behind it."""
+    """[B] its value on the questions of each resample; constant for metrics without questions."""
 
 
 Columns = Mapping[Key, Column]
@@ -61,13 +61,13 @@ def estimate(runs: Columns) -> Estimate | None:
     """
     if not runs:
         return None
-    return _estimate(runs, lambda weights: weights @ _matrix(runs), fmean(c.value for c in runs.values()), has_t=True)
+    return _estimate(runs, _resampled_mean(runs), fmean(c.value for c in runs.values()), has_t=True)
 
 
 def difference(of: Columns, against: Columns) -> Estimate | None:
-    """Mean of of - against over the runs both have, by world and seed; None: they share none.
+    """Mean of `of` minus `against` over the runs both have, by world and seed; None: they share none.
 
-    Both are resampled with the same runs and the same questions: what makes a world or a question hard for both cancels.
+    Both are resampled with the same runs and questions, so that a hard world or question cancels.
 
     Example: of 0.8 and 0.6, against 0.7 and 0.6 in the same two runs: +0.05, the runs' values +0.1 and 0.
     """
@@ -86,13 +86,13 @@ def ratio(of: Columns, against: Columns) -> Estimate | None:
         return None
     value = sum(c.value for c in top.values()) / sum(c.value for c in bottom.values())
     each = {key: Column(top[key].value / bottom[key].value, top[key].resampled) for key in shared}
-    return _estimate(each, lambda weights: (weights @ _matrix(top)) / (weights @ _matrix(bottom)), value, has_t=False)
+    return _estimate(each, _resampled_mean(top) / _resampled_mean(bottom), value, has_t=False)
 
 
-def _estimate(runs: Columns, resample: Callable[["_Weights"], Floats], value: float, *, has_t: bool) -> Estimate:
+def _estimate(runs: Columns, resampled: Floats, value: float, *, has_t: bool) -> Estimate:
     values = [column.value for column in runs.values()]
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(resample(_Weights(len(values))), (tail, 1 - tail))
+    low, high = np.quantile(resampled, (tail, 1 - tail))
     half = student(len(values) - 1) * stdev(values) / math.sqrt(len(values)) if has_t and len(values) > 1 else None
     return Estimate(
         value=value, low=float(low), high=float(high), t_low=None if half is None else value - half,
@@ -100,18 +100,10 @@ def _estimate(runs: Columns, resample: Callable[["_Weights"], Floats], value: fl
     )  # fmt: skip
 
 
-class _Weights:
-    """[B, R] how much each run counts in each resample; `@` gives [B] the resampled means."""
-
-    def __init__(self, num_runs: int):
-        self._weights = np.concatenate([*resample_counts(num_runs, seed=0)]) / num_runs
-
-    def __matmul__(self, values: Floats) -> Floats:
-        return (self._weights * values).sum(axis=1)
-
-
-def _matrix(runs: Columns) -> Floats:
-    return np.stack([column.resampled for column in runs.values()], axis=1)
+def _resampled_mean(runs: Columns) -> Floats:
+    """[B] mean over the runs of each resample."""
+    weights = np.concatenate([*resample_counts(len(runs), seed=0)]) / len(runs)
+    return (weights * np.stack([column.resampled for column in runs.values()], axis=1)).sum(axis=1)
 
 
 def _name(key: Key) -> str:
@@ -166,7 +158,7 @@ def collect_metrics(arms: Sequence[ArmResult]) -> ResampledMetrics:
 
 
 def _collect_tests(metrics: ResampledMetrics, runs: Sequence[tuple[str, RunResult]], seed: int) -> None:
-    """Those of one world."""
+    """Add the tests of one world."""
     keys: list[tuple[str, str, str, Key]] = []
     answers: list[Floats] = []
     for arm, run in runs:

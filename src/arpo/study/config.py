@@ -1,4 +1,4 @@
-"""Configuration of a study: which arms run, from which cold starts, and what they are asked. Torch-free."""
+"""Configuration of a study: arms, cold starts, budgets and test questions. Torch-free."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,17 +24,17 @@ class ArmConfig(Config):
     """What it is, in a few words."""
     kind: Literal["rl", "sft", "rejection"] = "rl"
     """`rl`: reinforcement learning. `sft`: more of the cold start's imitation, for as long as the budget arm trained.
-    `rejection`: as many trajectories as the budget arm grew, sampled from the cold start, then imitation of the right ones for
-    as long as the budget arm updated."""
+    `rejection`: samples as many trajectories from the cold start as the budget arm sampled, then imitates the right ones for as
+    long as the budget arm updated."""
     algorithm: str | None = None
     """Preset of an `rl` arm."""
     num_runs: int | None = Field(default=None, ge=1)
     """Runs, the first of the study's `runs`; None: all of them."""
     learning_rates: Annotated[tuple[Rate, ...] | None, only_with(kind="rl")] = Field(default=None, min_length=1)
-    """Those that this arm tries; None: the study's. A single one is taken as it is."""
+    """Learning rates that this arm tries; None: the study's. A single one needs no try."""
     rates_of: Annotated[str | None, only_with(kind="rl")] = None
-    """Arm whose measured branches per opportunity, turn by turn, become `rollout.rule.rate` of the run with the same world and
-    seed; for `rollout.rule.type = "random"`."""
+    """Arm whose measured branches per opportunity, by turn, become `rollout.rule.rate` of the run with the same world and seed;
+    for `rollout.rule.type = "random"`."""
     rl: Annotated[Keys, only_with(kind="rl")] = Field(default_factory=dict)
     """Keys of `arpo config docs rl` over the study's own, nested as in TOML."""
 
@@ -49,23 +49,22 @@ class StudyConfig(Config):
     """A study on the quickstart's domain and recipe: arms x runs, each from the cold start of its world."""
 
     runs: tuple[tuple[Seed, Seed], ...] = Field(min_length=1)
-    """(world, seed) of each run: the world's seed makes its documents, questions and cold start, the other everything drawn in
-    training."""
+    """(world, seed) of each run: `world` seeds documents, questions and cold start; `seed` every draw in training."""
     num_steps: int = Field(ge=1)
-    """Steps at which arms are compared; an arm may train for more, to use up a budget, with `num_steps` among its `rl` keys."""
+    """Steps after which arms are compared; an arm may train longer to use up a budget, with `num_steps` in its `rl` keys."""
     checkpoint_every: int = Field(default=5, ge=1)
-    """Steps between checkpoints, of which one at most is tested per budget."""
+    """Steps between checkpoints; each budget tests one of them at most."""
     learning_rates: tuple[Rate, ...] = ()
-    """Every rl arm is trained at each of them on the first run, and takes the one with the best validation; an arm's own come
-    before these. Empty: none is tried."""
+    """Learning rates that every rl arm tries on the first run; it takes the one with the best validation. An arm's
+    `learning_rates` replace these. Empty: none is tried."""
     budget_arm: str
     """Arm whose tool calls, sampled tokens and time over `num_steps` steps are the budgets of all."""
     num_test: int = Field(default=2000, ge=1)
-    """Test questions per world, made for the study and asked by nothing else."""
+    """Test questions per world; only the study's tests ask them."""
     num_samples: int = Field(default=2, ge=0)
     """Sampled answers per test question, at equal steps."""
     timing_steps: int = Field(default=0, ge=0)
-    """Steps each rl arm is trained alone on the machine, for its time per step; 0: not timed, and no budget of time."""
+    """Steps that each rl arm trains alone on the machine, to time a step; 0: no timing and no budget of time."""
     world: Keys = Field(default_factory=dict)
     """Keys of `arpo config docs world` over the defaults."""
     demos: Keys = Field(default_factory=dict)
@@ -79,14 +78,14 @@ class StudyConfig(Config):
     arms: dict[str, ArmConfig] = Field(min_length=1)
     """Arms by name."""
     compare_with: tuple[str, ...] = ()
-    """Arms that the report compares every other one with, besides the budget arm."""
+    """Arms that the report compares every arm with, besides the budget arm."""
     claims: dict[str, ClaimConfig] = Field(default_factory=dict)
-    """Claims by name, which the report judges; one about an arm that is not there is left out, and said to be."""
+    """Claims by name, which the report judges; a claim about an absent arm is reported as left out."""
 
     @model_validator(mode="after")
     def _check(self) -> "StudyConfig":
         if len(set(self.runs)) < len(self.runs):
-            raise ValueError(f"runs = {list(map(list, self.runs))}: every (world, seed) may stand there once")
+            raise ValueError(f"runs = {list(map(list, self.runs))}: give every (world, seed) once")
         if self.num_steps % self.checkpoint_every:
             raise ValueError(
                 f"num_steps = {self.num_steps} is no multiple of checkpoint_every = {self.checkpoint_every}: "
@@ -145,15 +144,15 @@ class StudyConfig(Config):
 
     def learning_rates_of(self, arm: str) -> tuple[float, ...]:
         """The learning rates that an arm chooses from, in ascending order; empty: it keeps its own."""
-        own = self.arms[arm].learning_rates
-        return tuple(sorted(self.learning_rates if own is None else own))
+        rates = self.arms[arm].learning_rates
+        return tuple(sorted(self.learning_rates if rates is None else rates))
 
 
 def load_study(paths: Sequence[Path]) -> StudyConfig:
-    """The study that some files make together: their arms and claims are united, every other key stands in one of them.
+    """The study that some files make together: arms and claims are united, every other key stands in one file.
 
     Raises:
-        ConfigError: a file cannot be read, two set the same key or arm, or the whole is no study.
+        ConfigError: a file cannot be read, two files set the same key or arm, or together they are no study.
 
     Example: `main.toml` with runs, budgets and four arms, and `more.toml` with `[arms.cispo]` alone, are a study of five arms.
     """
@@ -173,17 +172,17 @@ def load_study(paths: Sequence[Path]) -> StudyConfig:
 
 
 def _refuse_reserved_keys(section: str, where: str, keys: Keys) -> None:
-    if (found := reserved_key_in(section, keys)) is not None:
-        key, decides = found
+    if (reserved := reserved_key_in(section, keys)) is not None:
+        key, decides = reserved
         raise ValueError(f"{where}.{key} is not for this section: the study's {decides} decides it; leave it out")
 
 
 def _flat(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The file's keys, each arm and each claim as one."""
-    found: list[tuple[str, Any]] = []
+    """The file's keys; each arm and each claim is one key."""
+    flat: list[tuple[str, Any]] = []
     for key, value in data.items():
         if key in ("arms", "claims") and isinstance(value, dict):
-            found += [(f"{key}.{name}", inner) for name, inner in value.items()]
+            flat += [(f"{key}.{name}", inner) for name, inner in value.items()]
         else:
-            found.append((key, value))
-    return found
+            flat.append((key, value))
+    return flat

@@ -1,4 +1,4 @@
-"""The configurations a study writes: those of its recipe, with its own keys on top, moved into its folder."""
+"""The configurations that a study writes: those of its recipe with the study's keys on top, moved into its folder."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import tomli_w
 
-from arpo.config import lay_over, parse_config
+from arpo.config import Config, lay_over, parse_config
 from arpo.demonstrate.config import DemosRun
 from arpo.evaluation.config import EvalRun, RolloutRun
 from arpo.files.whole import write_text
@@ -18,7 +18,7 @@ from arpo.training.config import RlRun, SftRun
 
 
 class StudyConfigs:
-    """Makes the keys of each command of a study; whatever it returns has been parsed, and so is known to be accepted."""
+    """Makes the keys of each command of a study, and parses them, so that the command will accept them."""
 
     def __init__(self, study: StudyConfig, folder: StudyFolder, num_threads: int):
         self._study = study
@@ -27,50 +27,45 @@ class StudyConfigs:
 
     def demonstrations(self, world: int) -> Keys:
         """Keys of `arpo demos`."""
-        keys = lay_over(self._recipe("demos", world), {"seed": world} | self._study.demos)
-        parse_config(DemosRun, keys, "demos")
-        return keys
+        return _checked(DemosRun, lay_over(self._recipe("demos", world), {"seed": world} | self._study.demos), "demos")
 
     def cold_start(self, world: int) -> Keys:
         """Keys of `arpo sft` for the policy all arms of a world start from."""
         keys = lay_over(self._recipe("sft", world), {"seed": world, "num_threads": self._num_threads} | self._study.sft)
-        parse_config(SftRun, keys, "sft")
-        return keys
+        return _checked(SftRun, keys, "sft")
 
     def training(self, arm: str, run: Run, rate: float | None, rates_by_turn: Sequence[float] | None = None) -> Keys:
-        """Keys of `arpo train` for an arm; `rate` None keeps the recipe's and the arm's own learning rate.
+        """Keys of `arpo train` for an arm; `rate` None keeps the learning rate of the recipe or of the arm's `rl` keys.
 
         Raises:
-            ConfigError: they make no run.
+            ConfigError: the keys make no run.
         """
         study, config = self._study, self._study.arms[arm]
         keys = self._recipe("rl", run[0])
         keys.pop("rollouts_every", None)
-        own: Keys = {
+        study_keys: Keys = {
             "algorithm": config.algorithm, "seed": run[1], "num_threads": self._num_threads, "num_steps": study.num_steps,
             "rollouts_every": study.checkpoint_every,
             "checkpoint": {"every": study.checkpoint_every, "keep": 1_000_000},
             "validation": {"every": study.num_steps},
         }  # fmt: skip
-        for layer in (own, study.rl, config.rl):
+        for layer in (study_keys, study.rl, config.rl):
             keys = lay_over(keys, layer)
         if rate is not None:
             keys = lay_over(keys, {"optimizer": {"learning_rate": rate}})
         if rates_by_turn is not None:
             keys = lay_over(keys, {"rollout": {"rule": {"rate": list(rates_by_turn)}}})
         out = self._folder.training(arm, run, rate)
-        kept = {"agent": {"tools": {"cache": {"path": str(out / "tool_results.sqlite")}}}}  # each run pays for its own calls
-        keys = lay_over(keys, kept) | {"out": str(out)}
-        parse_config(RlRun, keys, f"arms.{arm}")
-        return keys
+        cache = {"agent": {"tools": {"cache": {"path": str(out / "tool_results.sqlite")}}}}  # each run pays for its calls
+        return _checked(RlRun, lay_over(keys, cache) | {"out": str(out)}, f"arms.{arm}")
 
     def num_trajectories(self, arm: str, run: Run) -> int:
-        """Trajectories an arm grows over the steps at which arms are compared."""
+        """Trajectories that an arm samples over the study's `num_steps`."""
         config = parse_config(RlRun, self.training(arm, run, None), f"arms.{arm}")
         return self._study.num_steps * config.tasks_per_step * config.rollout.group_size
 
     def timing(self, arm: str, rates_by_turn: Sequence[float] | None = None) -> Keys:
-        """Keys of `arpo train` for a few steps of an arm with the machine to itself."""
+        """Keys of `arpo train` for a few steps of an arm alone on the machine."""
         keys = self.training(arm, self._study.runs[0], None, rates_by_turn)
         del keys["validation"], keys["num_threads"]
         out = self._folder.timing(arm)
@@ -78,7 +73,7 @@ class StudyConfigs:
         return keys | {"out": str(out), "num_steps": self._study.timing_steps, "rollouts_every": 0}
 
     def test(self, arm: str, run: Run, step: int, model: Path) -> Keys:
-        """Keys of `arpo eval` for one policy; with samples at the steps at which all arms are compared, else greedy alone."""
+        """Keys of `arpo eval` for one policy; with samples at the study's `num_steps` and for controls, else greedy alone."""
         is_main = step in (0, self._study.num_steps)
         return self._test(run[0], self._folder.test(arm, run, step), model, self._study.num_samples if is_main else 0)
 
@@ -87,14 +82,13 @@ class StudyConfigs:
         return self._test(world, self._folder.cold_test(world), self._folder.cold_start(world), self._study.num_samples)
 
     def imitation(self, arm: str, run: Run, data: Path, max_seconds: float) -> Keys:
-        """Keys of `arpo sft` that goes on from the cold start."""
+        """Keys of `arpo sft` for a control, which starts from the cold start."""
         keys = lay_over(self._recipe("sft", run[0]), self._study.sft) | {
             "out": str(self._folder.training(arm, run, None)), "data": str(data), "seed": run[1],
             "num_threads": self._num_threads, "max_seconds": max_seconds, "num_epochs": 20,
             "model": {"path": str(self._folder.cold_start(run[0]))},
         }  # fmt: skip
-        parse_config(SftRun, keys, f"arms.{arm}")
-        return keys
+        return _checked(SftRun, keys, f"arms.{arm}")
 
     def sampling(self, arm: str, run: Run, num_tasks: int, group_size: int) -> Keys:
         """Keys of `arpo rollout` that samples the cold start on training questions, independently."""
@@ -105,8 +99,7 @@ class StudyConfigs:
             "model": {"path": str(self._folder.cold_start(run[0]))}, "reward": training.get("reward", {}),
             "rollout": {"group_size": group_size, "rule": {"type": "none"}},
         }  # fmt: skip
-        parse_config(RolloutRun, keys, f"arms.{arm}")
-        return keys
+        return _checked(RolloutRun, keys, f"arms.{arm}")
 
     def _test(self, world: int, out: Path, model: Path, num_samples: int) -> Keys:
         keys = lay_over(self._recipe("eval", world), self._study.test)
@@ -115,11 +108,15 @@ class StudyConfigs:
             "num_tasks": self._study.num_test,
             "agent": {"tools": {"cache": {"path": str(self._folder.tool_cache(world))}}},
         })  # fmt: skip
-        parse_config(EvalRun, keys, "test")
-        return keys
+        return _checked(EvalRun, keys, "test")
 
     def _recipe(self, kind: str, world: int) -> Keys:
         return read_recipe_in(self._folder.world(world), "quickstart", kind)
+
+
+def _checked(cls: type[Config], keys: Keys, where: str) -> Keys:
+    parse_config(cls, keys, where)
+    return keys
 
 
 def write_config(path: Path, keys: dict[str, Any]) -> Path:
@@ -128,7 +125,7 @@ def write_config(path: Path, keys: dict[str, Any]) -> Path:
 
 
 def to_toml(value: Any) -> str:
-    """A value as it is written on a command line.
+    """A value as a command line writes it.
 
     Example: {"mayor": 2.0} -> '{"mayor" = 2.0}'
     """

@@ -1,20 +1,12 @@
-"""What a run had spent by each of its steps, and which checkpoint a budget reaches."""
+"""The costs of a run step by step, and the checkpoint that a budget reaches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-COSTS: Mapping[str, str] = {
-    "tool_calls": "rollout/tool_calls_issued",
-    "tool_calls_executed": "rollout/tool_calls_executed",
-    "sampled_tokens": "rollout/tokens_sampled",
-    "tokens_unique": "train/tokens_unique",
-    "tokens_total": "train/tokens_total",
-}
-"""What is counted, by the metric that counts it: calls the policy issued, with those of probes and top-ups, and those of them
-that were carried out, the others being answered by one in flight or kept; tokens it sampled; tokens training computed, and
-those that trajectories one by one would have taken."""
+COSTS: Mapping[str, str] = {"tool_calls": "rollout/tool_calls_issued", "sampled_tokens": "rollout/tokens_sampled"}
+"""Cost -> the metric that counts it: tool calls that the policy issued, with those of probes and top-ups; tokens it sampled."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -27,16 +19,16 @@ class Reached:
     """By then."""
     budget: float
     is_short: bool
-    """The run ended before its budget did, so that it could have gone on."""
+    """The run ended before its budget did."""
 
 
 def cumulative(rows: Sequence[Mapping[str, Any]], cost: str) -> list[float]:
-    """What was spent by the end of each step, in the order of the metrics' rows; `cost` is a key of `COSTS`."""
+    """The cost up to the end of each step, in the order of the metrics' rows; `cost` is a key of `COSTS`."""
     return list(accumulate(float(row.get(COSTS[cost], 0.0)) for row in rows))
 
 
 def reach(spent: Sequence[float], budget: float, every: int) -> Reached | None:
-    """The last checkpoint, at multiples of `every` steps, at which no more than the budget was spent; None: not even the first.
+    """The last checkpoint within the budget, at a multiple of `every` steps; None: the first one exceeds it.
 
     Example: spent by step [10, 20, 30, 40], checkpoints every 2 steps, budget 35: step 2, with 20 spent. A budget of 70 leads
     to step 4 and is short: two more steps would have cost 20.

@@ -1,4 +1,4 @@
-"""What finished runs of a study say about those to come: the best learning rate, rates of branches, and budgets."""
+"""What the finished runs of a study decide for later ones: the best learning rate, branch rates and budgets."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from arpo.tree import read_trees
 from arpo.tree.statistics import TreeStatistics
 
 BUDGETS = ("tool_calls", "sampled_tokens", "time")
-"""What arms are compared at, besides equal steps."""
+"""Points of comparison besides equal steps."""
 
 
 class Seconds(NamedTuple):
@@ -22,7 +22,7 @@ class Seconds(NamedTuple):
 
     total: float
     update: float
-    """Of `total`, that of the updates."""
+    """The updates' part of `total`."""
 
 
 class FinishedRuns:
@@ -35,23 +35,21 @@ class FinishedRuns:
     def best_rate(self, arm: str) -> float | None:
         """The learning rate of the arm's first run with the best validation at `num_steps`, the smaller of equal ones.
 
-        None where the arm tries none, so that the recipe's or the arm's own counts.
+        None where the arm tries none and takes that of the recipe or of its `rl` keys.
 
         Raises:
             RunError: a try is not finished.
         """
-        tried = {rate: self._accuracy(arm, rate) for rate in self._study.learning_rates_of(arm)}
-        return max(tried, key=tried.__getitem__) if tried else None
+        accuracies: dict[float, float] = {}
+        for rate, accuracy in self.tried_rates(arm).items():
+            if accuracy is None:
+                raise RunError(f"{self._folder.training(arm, self._study.runs[0], rate)}: this try of {arm} is not finished")
+            accuracies[rate] = accuracy
+        return max(accuracies, key=accuracies.__getitem__) if accuracies else None
 
     def tried_rates(self, arm: str) -> dict[float, float | None]:
         """Learning rate -> validation accuracy of its try, in ascending order; None: not finished."""
-        found: dict[float, float | None] = {}
-        for rate in self._study.learning_rates_of(arm):
-            try:
-                found[rate] = self._accuracy(arm, rate)
-            except RunError:
-                found[rate] = None
-        return found
+        return {rate: self._accuracy(arm, rate) for rate in self._study.learning_rates_of(arm)}
 
     def training(self, arm: str, run: Run) -> Path:
         """The run directory of a finished training, for an rl arm at its best learning rate.
@@ -66,7 +64,7 @@ class FinishedRuns:
         return where
 
     def is_trained(self, arm: str, run: Run) -> bool:
-        """Whether `training` finds it."""
+        """Whether the training is finished."""
         try:
             return bool(self.training(arm, run))
         except RunError:
@@ -77,7 +75,7 @@ class FinishedRuns:
         return read_metrics(self.training(arm, run))
 
     def step_seconds(self, arm: str) -> float | None:
-        """Mean time of an arm's step with the machine to itself, its first step left out; None: not timed."""
+        """Mean seconds of an arm's step alone on the machine, without the first step; None: not timed."""
         where = self._folder.timing(arm)
         if not (where / "summary.json").is_file():
             return None
@@ -85,9 +83,9 @@ class FinishedRuns:
         return fmean(row["time/step_s"] for row in (rows[1:] or rows))
 
     def budgets(self, arm: str, run: Run) -> dict[str, Reached | None]:
-        """Budget -> the checkpoint at which the arm had spent what the budget arm had after `num_steps` steps.
+        """Budget -> the last checkpoint of the arm within what the budget arm had spent after `num_steps` steps.
 
-        The budget arm's run is that with the same world and seed. A budget whose cost is not known of both is left out.
+        The budget arm's run has the same world and seed. A budget is absent where the cost of either run is unknown.
         """
         mine, theirs = self._spent(arm, run), self._spent(self._study.budget_arm, run)
         return {
@@ -97,20 +95,20 @@ class FinishedRuns:
         }
 
     def seconds(self, arm: str, run: Run) -> Seconds:
-        """What a training took, on a machine that it may have shared."""
+        """The seconds of a training, on a machine that it may have shared."""
         rows = self.metrics(arm, run)[: self._study.num_steps]
         return Seconds(sum(row["time/step_s"] for row in rows), sum(row["time/update_s"] for row in rows))
 
     def rates_by_turn(self, arm: str, run: Run) -> list[float]:
-        """Branches per tool result that had leaves left to give, for the first tool result of a path, the second and so on."""
+        """Branches per tool result that had leaves left to give: of the first tool result of a path, the second and so on."""
         statistics = TreeStatistics(window=1)
         for file in sorted((self.training(arm, run) / "rollouts").glob("*.jsonl.zst")):
             for tree in read_trees(file):
                 statistics.add(tree)
-        found = [turn["branch_rate"] for turn in statistics.summary()["branch_rate_by_turn"] if turn["turn"] > 0]
-        if not found:
+        rates = [turn["branch_rate"] for turn in statistics.summary()["branch_rate_by_turn"] if turn["turn"] > 0]
+        if not rates:
             raise RunError(f"{arm} {name_of(run)}: its saved trees show no tool result at which it could have branched")
-        return [min(1.0, rate or 0.0) for rate in found]
+        return [min(1.0, rate or 0.0) for rate in rates]
 
     def _spent(self, arm: str, run: Run) -> dict[str, list[float]]:
         rows = self.metrics(arm, run)
@@ -118,10 +116,7 @@ class FinishedRuns:
         step_s = self.step_seconds(arm)
         return spent if step_s is None else spent | {"time": [step_s * (index + 1) for index in range(len(rows))]}
 
-    def _accuracy(self, arm: str, rate: float) -> float:
+    def _accuracy(self, arm: str, rate: float) -> float | None:
         where = self._folder.training(arm, self._study.runs[0], rate)
         rows: Sequence[Mapping[str, Any]] = read_metrics(where) if (where / "summary.json").is_file() else ()
-        found = [row["valid/accuracy"] for row in rows if row["step"] == self._study.num_steps]
-        if not found:
-            raise RunError(f"{where}: this try of {arm} is not finished")
-        return found[0]
+        return next((row["valid/accuracy"] for row in rows if row["step"] == self._study.num_steps), None)

@@ -1,4 +1,4 @@
-"""The folder of a study: where everything lies.
+"""The paths in a study's folder.
 
 worlds/<world>/{world,train_index,index,demos,sft} · configs/ · runs/<arm>/rate_<learning rate>/<world>-<seed> · timing/<arm> ·
 tests/<arm>/<world>-<seed>/step_NNNNNN · logs/ · results.json · questions.parquet · table.md · report.html · figures/
@@ -26,19 +26,19 @@ class StudyFolder:
         return self.world(world) / "sft" / "final"
 
     def training(self, arm: str, run: Run, rate: float | None) -> Path:
-        """The run directory of a training at a learning rate; None: at the recipe's or the arm's own."""
+        """The run directory of a training at a learning rate; None: at that of the recipe or of the arm's `rl` keys."""
         return self.path / "runs" / arm / ("own_rate" if rate is None else f"rate_{rate:g}") / name_of(run)
 
     def samples(self, arm: str, run: Run) -> Path:
-        """Trajectories of the cold start, from which rejection sampling keeps the right ones."""
+        """Trajectories of the cold start for rejection sampling."""
         return self.path / "runs" / arm / "samples" / name_of(run)
 
     def timing(self, arm: str) -> Path:
-        """The run directory of an arm's training alone on the machine."""
+        """The run directory of an arm's timed training."""
         return self.path / "timing" / arm
 
     def test(self, arm: str, run: Run, step: int) -> Path:
-        """The evaluation of a checkpoint; step 0 is the policy a control ends with."""
+        """The evaluation of a checkpoint; step 0 is the final policy of a control."""
         return self.path / "tests" / arm / name_of(run) / f"step_{step:06d}"
 
     def cold_test(self, world: int) -> Path:
@@ -55,7 +55,7 @@ class StudyFolder:
         return self.path / "configs" / f"{command}_{'_'.join(parts)}.toml"
 
     def log(self, name: str) -> Path:
-        """What a job's commands printed."""
+        """The output of a job's commands."""
         return self.path / "logs" / f"{name.replace(' ', '_')}.log"
 
 

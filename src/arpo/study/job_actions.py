@@ -1,4 +1,4 @@
-"""What the jobs of a study do: each is a few arpo commands, which go on where they were stopped."""
+"""The actions of a study's jobs: each runs a few arpo commands, which resume where they stopped."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ class JobActions:
         self._configs = StudyConfigs(study, folder, num_threads)
 
     def check(self) -> None:
-        """Make every configuration that is known beforehand, and compare it with what the folder holds.
+        """Make every configuration that is known in advance, and compare it with what the folder holds.
 
         Raises:
             ConfigError: an arm is no run, or was made from other keys; the arm or file and the key are named.
@@ -83,7 +83,7 @@ class JobActions:
         self._start_over("sft", self._configs.cold_start(world), log)
 
     def test_cold_start(self, world: int) -> None:
-        """Ask the policy that every arm of the world starts from."""
+        """Test the policy that every arm of the world starts from."""
         self._go_on("eval", self._configs.cold_test(world), f"test cold start {world}")
 
     def time_steps(self, arm: str) -> None:
@@ -93,7 +93,7 @@ class JobActions:
         self._go_on("train", self._configs.timing(arm, rates), f"time {arm}")
 
     def train_at_best(self, arm: str, run: Run) -> None:
-        """Train at the learning rate that proved best."""
+        """Train at the best learning rate; a control imitates instead."""
         if self._study.arms[arm].kind == "rl":
             self.train(arm, run, self.finished.best_rate(arm))
         else:
@@ -106,24 +106,24 @@ class JobActions:
         self._go_on("train", self._configs.training(arm, run, rate, rates), f"train {arm} {name_of(run)}")
 
     def test(self, arm: str, run: Run) -> None:
-        """Ask the policy at equal steps, and at every budget."""
+        """Test the policy at equal steps and at every budget."""
         for step, model in self._tested(arm, run):
             self._go_on("eval", self._configs.test(arm, run, step, model), f"test {arm} {name_of(run)}")
 
     def is_tested(self, arm: str, run: Run) -> bool:
-        """Whether every policy of the run that is to be asked has been."""
+        """Whether every policy of the run that needs a test has one."""
         if not all(self.finished.is_trained(name, run) for name in (arm, self._study.budget_arm)):
             return False
         steps = [step for step, _ in self._tested(arm, run)]
         return all((self.folder.test(arm, run, step) / "summary.json").is_file() for step in steps)
 
     def _tested(self, arm: str, run: Run) -> list[tuple[int, Path]]:
-        """Steps and the policies they led to."""
+        """(step, policy directory) of each policy to test."""
         where = self.finished.training(arm, run)
         if self._study.arms[arm].kind != "rl":
             return [(0, where / "final")]
         reached = self.finished.budgets(arm, run).values()
-        steps = {self._study.num_steps, *(found.step for found in reached if found is not None)}
+        steps = {self._study.num_steps, *(checkpoint.step for checkpoint in reached if checkpoint is not None)}
         return [(step, where / "checkpoints" / f"step_{step:06d}") for step in sorted(steps)]
 
     def _imitate(self, arm: str, run: Run) -> None:
@@ -137,7 +137,7 @@ class JobActions:
         self._start_over("sft", keys, log)
 
     def _sample_right(self, arm: str, run: Run) -> Path:
-        """Conversations with right answers, of as many trajectories from the cold start as the budget arm grew."""
+        """Conversations with right answers, from as many trajectories of the cold start as the budget arm sampled."""
         num_questions = self._configs.num_trajectories(self._study.budget_arm, run) // _SAMPLES_PER_QUESTION
         keys = self._configs.sampling(arm, run, num_questions, _SAMPLES_PER_QUESTION)
         self._go_on("rollout", keys, f"train {arm} {name_of(run)}")
@@ -153,14 +153,14 @@ class JobActions:
         return path
 
     def _start_over(self, command: str, keys: Keys, log: Path) -> None:
-        """Run a command that leaves a summary and cannot go on where it was stopped."""
+        """Run a command that leaves a summary and cannot resume, unless it is done."""
         out = Path(keys["out"])
         if not (out / "summary.json").is_file():
             shutil.rmtree(out, ignore_errors=True)
             self._commands.arpo(command, write_config(self.folder.config(command, out), keys), log=log)
 
     def _go_on(self, command: str, keys: Keys, log_name: str) -> None:
-        """Run a command that leaves a summary, from where it was stopped."""
+        """Run or resume a command that leaves a summary, unless it is done."""
         out = Path(keys["out"])
         if (out / "summary.json").is_file():
             return

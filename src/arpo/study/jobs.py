@@ -1,4 +1,4 @@
-"""Jobs that wait for each other, several at a time; what is done stays done."""
+"""Jobs with dependencies, several at a time; a finished job stays finished."""
 
 import subprocess
 import sys
@@ -14,22 +14,22 @@ from arpo.tracking.progress import Progress
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Job:
-    """One piece of work, which can be stopped at any moment and run again."""
+    """One piece of work, which may be stopped at any moment and run again."""
 
     name: str
     """Unique, e.g. "train arpo 0-1"."""
     run: Callable[[], None]
-    """Does it; an ArpoError says that it failed."""
+    """Does the work; raises an ArpoError when it fails."""
     done: Callable[[], bool]
-    """Whether it has been done, by this process or an earlier one."""
+    """Whether the work is done, by this process or an earlier one."""
     needs: tuple[str, ...] = ()
-    """Names of the jobs that come before it."""
+    """Names of the jobs that must finish first."""
     is_alone: bool = False
-    """Runs only while no other job does: what it measures is time."""
+    """Runs only while no other job does, because it measures time."""
 
 
 class Commands:
-    """Runs arpo commands in processes of their own; output goes to log files."""
+    """Runs arpo commands, each in a process; output goes to log files."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -37,7 +37,7 @@ class Commands:
         self._is_stopped = False
 
     def arpo(self, *argv: object, log: Path) -> None:
-        """Run `arpo argv`; its output is added to `log`.
+        """Run `arpo argv` and append its output to `log`.
 
         Raises:
             RunError: it failed, or `stop` was called.
@@ -61,7 +61,7 @@ class Commands:
             raise RunError(f"arpo {' '.join(map(str, argv))}: ended with exit code {code}; see {log}")
 
     def stop(self) -> None:
-        """End what runs and start nothing any more."""
+        """End what runs, and refuse to start anything."""
         with self._lock:
             self._is_stopped = True
             for process in self._running:
@@ -69,15 +69,15 @@ class Commands:
 
 
 def run_jobs(jobs: Sequence[Job], commands: Commands, *, at_once: int, progress: Progress) -> list[str]:
-    """Run the jobs that are not done, earlier ones first, each once what it needs is done; return why some failed.
+    """Run the jobs that are not done, in order, each once what it needs is done; return why some failed.
 
-    A failed job takes those that need it with it; the others go on.
+    Jobs that need a failed one do not run; all others do.
 
     Args:
         jobs: In order of importance.
-        commands: Stopped when this is interrupted.
+        commands: Stopped on an interruption.
         at_once: Jobs at the same time.
-        progress: Where they are counted.
+        progress: Counts the jobs.
     """
     finished = {job.name for job in jobs if job.done()}
     waiting = [job for job in jobs if job.name not in finished]
@@ -89,7 +89,7 @@ def run_jobs(jobs: Sequence[Job], commands: Commands, *, at_once: int, progress:
     ):
         try:
             while waiting or running:
-                waiting = [job for job in waiting if not _is_lost(job, failures)]
+                waiting = [job for job in waiting if not failures.keys() & job.needs]
                 for job in _startable(waiting, finished, list(running.values()), at_once):
                     progress.line(f"{job.name}: begins")
                     running[pool.submit(job.run)] = job
@@ -109,22 +109,18 @@ def run_jobs(jobs: Sequence[Job], commands: Commands, *, at_once: int, progress:
         except BaseException:  # raised again, Ctrl-C too; the pool waits for its threads, which wait for their commands
             commands.stop()
             raise
-    lost = [job.name for job in jobs if job.name not in finished and job.name not in failures]
+    skipped = [job.name for job in jobs if job.name not in finished and job.name not in failures]
     return [f"{name}: {why}" for name, why in failures.items()] + [
-        f"{name}: not run, as it needs a failed one" for name in lost
+        f"{name}: not run, as it needs a failed one" for name in skipped
     ]
 
 
-def _is_lost(job: Job, failures: dict[str, str]) -> bool:
-    return any(need in failures for need in job.needs)
-
-
 def _startable(waiting: Sequence[Job], finished: set[str], running: Sequence[Job], at_once: int) -> list[Job]:
-    """Those to start now: the first that are ready; one that wants to be alone holds back all after it until it can be."""
+    """The jobs to start now: the first that are ready; a job that runs alone holds back all after it until it has run."""
     chosen: list[Job] = []
     for job in waiting:
         busy = len(running) + len(chosen)
-        if busy >= at_once or any(other.is_alone for other in (*running, *chosen)):
+        if busy >= at_once or any(job.is_alone for job in (*running, *chosen)):
             break
         if not finished.issuperset(job.needs):
             continue

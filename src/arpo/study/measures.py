@@ -1,18 +1,18 @@
-"""What is measured of the runs of a study, by name. Torch-free."""
+"""The metrics of a study's runs, by name. Torch-free."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 Point = Literal["steps", "tool_calls", "sampled_tokens", "time"]
-"""Where arms are compared: after as many steps, or at what the budget arm's run with the same world and seed had spent by then
-of tool calls issued, of sampled tokens, or of time with the machine to itself."""
+"""Where arms are compared: after equal steps, or where a run has spent the tool calls, sampled tokens or time (alone on the
+machine) that the budget arm's run with the same world and seed had spent by those steps."""
 POINTS: tuple[Point, ...] = get_args(Point)
 
 
 @dataclass(slots=True, frozen=True)
 class Measure:
-    """One figure."""
+    """What a metric says."""
 
     unit: str
     """`1` for shares."""
@@ -22,7 +22,7 @@ class Measure:
 QUESTION_MEASURES: Mapping[str, Measure] = {
     "accuracy": Measure("1", "share of test questions answered right, greedily"),
     "sampled_accuracy": Measure("1", "share of sampled answers to test questions that are right"),
-    "pass_at_k": Measure("1", "a right one among k sampled answers, unbiased; k: the study's num_samples"),
+    "pass_at_k": Measure("1", "at least one of k sampled answers is right, unbiased; k: the study's num_samples"),
 }
 """Metrics of a test: a number per question."""
 
@@ -30,7 +30,7 @@ RUN_MEASURES: Mapping[str, Measure] = {
     "tool_calls_per_task": Measure(
         "count", "tool calls issued per task of a step, with those of probes, top-ups, replaced groups"
     ),
-    "tool_calls_executed_per_task": Measure("count", "those carried out, the others being answered by one in flight or kept"),
+    "tool_calls_executed_per_task": Measure("count", "those executed; the cache or an equal call in flight answers the rest"),
     "tool_calls_per_trajectory": Measure("count", "tool calls issued, over the trajectories of the tasks"),
     "tool_calls_executed_per_trajectory": Measure("count", "tool calls carried out, over the trajectories of the tasks"),
     "tool_calls_on_path": Measure("count", "tool calls from the prompt to a leaf; a shared one counts for each leaf"),

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from arpo.study.charts import TITLES
+from arpo.study.charts import CHARTS
 from arpo.study.measures import MEASURES
 from arpo.study.results import StudyResults
 from arpo.study.table import lead, notes, tables
@@ -29,7 +29,7 @@ def write_page(path: Path, results: StudyResults, charts: Sequence[Path]) -> Pat
     """
     by_name = tables(results)
     against = [name for name in by_name if name.startswith("against_")]
-    pictures = {file.stem: (TITLES[file.stem], _inline(file)) for file in charts}
+    pictures = {file.stem: (CHARTS[file.stem][0], _inline(file)) for file in charts}
     sections = [
         {
             "id": part, "title": title, "charts": [pictures[name] for name in chart_names if name in pictures],

@@ -10,11 +10,11 @@ from arpo.study.jobs import Job
 
 
 def plan_study(study: StudyConfig, actions: JobActions) -> list[Job]:
-    """Cold starts first, then times, then run by run, so that what is done at any moment is about as much of every arm.
+    """Cold starts first, then timings, then run by run, so that all arms advance at about the same pace.
 
-    The budget arm comes first, then those with the most runs. An arm's first run is trained at each learning rate; its other
-    runs follow at the best of them. A run is tested once the budget arm's run with the same world and seed is there to say at
-    which steps.
+    The budget arm comes first, then the arms with the most runs. An arm's first run trains at each learning rate; its other
+    runs follow at the best one. A run is tested once the budget arm's run with the same world and seed has decided at which
+    steps.
     """
     ordered = sorted(study.arms, key=lambda arm: (arm != study.budget_arm, -len(study.runs_of(arm))))
     pairs = [(arm, run) for run in study.runs for arm in ordered if run in study.runs_of(arm)]

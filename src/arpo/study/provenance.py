@@ -1,4 +1,4 @@
-"""Whether what a study has made still is what its files ask for."""
+"""Checks that a study's files still ask for what the study has made."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -9,11 +9,11 @@ from arpo.errors import ConfigError
 
 
 def check_provenance(then: Mapping[str, Any], now: Mapping[str, Any], made: Path, ignored: Collection[str] = ()) -> None:
-    """Do nothing where `made` would be made from the same keys again.
+    """Check that `made` was made from the keys that the study now has.
 
     Args:
-        then: The keys it was made from, as in TOML or JSON.
-        now: The keys it would be made from.
+        then: The keys that `made` was made from, as in TOML or JSON.
+        now: The study's keys.
         made: For the error.
         ignored: Dotted keys that may differ.
 
@@ -23,7 +23,7 @@ def check_provenance(then: Mapping[str, Any], now: Mapping[str, Any], made: Path
     before, after = dotted(then), dotted(now)
     for key in dict.fromkeys((*before, *after)):
         if key not in ignored and before.get(key) != after.get(key):
-            old, new = (found.get(key, "the default") for found in (before, after))
+            old, new = (keys.get(key, "the default") for keys in (before, after))
             raise ConfigError(
                 f"{made}: was made with {key} = {old!r}, and the study now says {new!r}; take the change back, "
                 f"name the arm anew, or give another --out"

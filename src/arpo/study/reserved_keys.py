@@ -1,4 +1,4 @@
-"""Keys of other commands that a study gives itself, so that a study's file cannot give them there."""
+"""Keys of other commands that a study sets; its files cannot set them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,9 +32,9 @@ RESERVED_KEYS: Mapping[str, Mapping[str, str]] = {
 
 
 def reserved_key_in(section: str, keys: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The first key of a section that the study gives itself, and what decides it; None: there is none.
+    """The first reserved key in a section, and what decides it; None: there is none.
 
     Example: ("rl", {"validation": {"every": 5}}) -> ("validation.every", "num_steps")
     """
-    own = RESERVED_KEYS[section]
-    return next(((key, own[key]) for key in dotted(keys) if key in own), None)
+    reserved = RESERVED_KEYS[section]
+    return next(((key, reserved[key]) for key in dotted(keys) if key in reserved), None)

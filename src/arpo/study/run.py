@@ -1,4 +1,4 @@
-"""Runs a study: what is not done yet, several jobs at once; then the tables and figures of all that is done."""
+"""Runs the jobs of a study that are not done yet, several at once."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,27 +14,27 @@ from arpo.tracking.run_directory import RunDirectory
 
 
 def run_study(study: StudyConfig, out: Path, *, at_once: int, num_threads: int, progress: Progress) -> Sequence[str]:
-    """Do what is left of the study; return why jobs failed.
+    """Run the jobs that are left; return why some failed.
 
     Args:
-        study: The study; arms and runs may have been added since it was last run.
+        study: The study; it may have more arms and runs than when it last ran.
         out: Its folder, held by one process at a time.
         at_once: Jobs at the same time.
-        num_threads: CPU threads of each job; one that measures time takes what torch chooses.
-        progress: Where jobs are counted.
+        num_threads: CPU threads of each job; a job that measures time takes torch's default.
+        progress: Counts the jobs.
 
     Raises:
         ConfigError: an arm makes no run.
         RunError: another process runs the study.
     """
     commands = Commands()
-    with hold_study(study, out, commands, num_threads) as work:
-        return run_jobs(plan_study(study, work), commands, at_once=at_once, progress=progress)
+    with hold_study(study, out, commands, num_threads) as actions:
+        return run_jobs(plan_study(study, actions), commands, at_once=at_once, progress=progress)
 
 
 @contextmanager
 def hold_study(study: StudyConfig, out: Path, commands: Commands, num_threads: int) -> Iterator[JobActions]:
-    """The work of a study whose folder is held, and whose every configuration has been made.
+    """Hold a study's folder and check every configuration; yield the actions of its jobs.
 
     Raises:
         ConfigError: an arm makes no run, or was made from other keys.
@@ -42,6 +42,6 @@ def hold_study(study: StudyConfig, out: Path, commands: Commands, num_threads: i
     """
     out.mkdir(parents=True, exist_ok=True)
     with RunDirectory(out):
-        work = JobActions(study, StudyFolder(out), commands, num_threads)
-        work.check()
-        yield work
+        actions = JobActions(study, StudyFolder(out), commands, num_threads)
+        actions.check()
+        yield actions

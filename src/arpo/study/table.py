@@ -9,6 +9,7 @@ from arpo.study.claims_config import ClaimConfig
 from arpo.study.comparisons import Estimate
 from arpo.study.measures import POINTS, QUESTION_MEASURES
 from arpo.study.results import INTERVAL, ArmSummary, StudyResults
+from arpo.viewer.markdown import markdown_table
 
 Cell = Callable[[float | None], str]
 
@@ -229,5 +230,5 @@ def _student(estimate: Estimate | None, sign: bool) -> str:
 
 
 def _grid(table: Table) -> str:
-    rules = ["---" if column < table.num_words else "---:" for column in range(len(table.header))]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (table.header, rules, *table.rows))
+    rows = [[cell.replace("|", "/") for cell in row] for row in table.rows]
+    return markdown_table(table.header, rows, table.num_words)

@@ -11,10 +11,10 @@ from transformers import PreTrainedModel, Qwen3Config
 from arpo.algorithms.aggregation import total_denominator
 from arpo.batching.rows import leaf_rows
 from arpo.bench.train import (
+    case_row,
     check_agreement,
     draw_old_logprobs,
     fastest,
-    figures,
     make_training_cases,
 )
 from arpo.bench.training_data import TreeCounts, count_trees, draw_rewards, quickstart_like_trees, synthetic_tree
@@ -126,11 +126,11 @@ def test_the_fastest_budget_counts() -> None:
 
 
 def test_ratios_worked_by_hand() -> None:
-    row = figures(COUNTS, {"tree": 1.0, "flat": 1.8, "padded": 3.0, "limit": 0.8, "trl": 5.0})
+    row = case_row(COUNTS, {"tree": 1.0, "flat": 1.8, "padded": 3.0, "limit": 0.8, "trl": 5.0})
     assert (row["leaf_length"], row["sharing"]) == (125, 2.0)
     assert (row["speedup_vs_flat"], row["speedup_vs_padded"], row["speedup_vs_trl"]) == (1.8, 3.0, 5.0)
     assert (row["fraction_of_ideal"], row["ratio_to_limit"]) == (0.9, 1.25)
-    left_out = figures(COUNTS, {"tree": 1.0, "flat": 1.8, "padded": math.inf, "limit": 0.8})
+    left_out = case_row(COUNTS, {"tree": 1.0, "flat": 1.8, "padded": math.inf, "limit": 0.8})
     assert left_out["seconds_padded"] is left_out["seconds_trl"] is left_out["speedup_vs_trl"] is None
     assert left_out["speedup_vs_padded"] is None
 

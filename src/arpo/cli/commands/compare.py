@@ -43,48 +43,48 @@ def run(args: argparse.Namespace) -> int:
 
     from arpo.evaluation.compare import compare
 
-    found = compare(args.runs, metric=args.metric, mode=args.mode)
+    comparison = compare(args.runs, metric=args.metric, mode=args.mode)
     if args.json:
-        result_console().out(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+        result_console().out(json.dumps(asdict(comparison), indent=2, ensure_ascii=False))
     elif args.markdown:
-        result_console().out("\n".join(_markdown(found)))
+        result_console().out("\n".join(_markdown(comparison)))
     else:
-        _print_tables(found)
+        _print_tables(comparison)
     return 0
 
 
-def _print_tables(found: "Comparison") -> None:
+def _print_tables(comparison: "Comparison") -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     console = result_console()
-    for title, header, rows in _tables(found):
+    for title, header, rows in _tables(comparison):
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for index, column in enumerate(header):
             table.add_column(column, justify="right" if 1 < index < len(header) - 1 else "left", no_wrap=index > 1)
         for row in rows:
             table.add_row(*row)
         console.print(table)
-    for sentence in _sentences(found):
+    for sentence in _sentences(comparison):
         console.print(f"  {sentence}", markup=False, soft_wrap=True)
 
 
-def _markdown(found: "Comparison") -> Iterator[str]:
-    for title, header, rows in _tables(found):
+def _markdown(comparison: "Comparison") -> Iterator[str]:
+    from arpo.viewer.markdown import markdown_table
+
+    for title, header, rows in _tables(comparison):
         yield f"**{title}**\n"
-        yield "| " + " | ".join(header) + " |"
-        yield "|" + "---|" * len(header)
-        yield from ("| " + " | ".join(row) + " |" for row in rows)
+        yield markdown_table(header, rows)
         yield ""
-    yield from _sentences(found)
+    yield from _sentences(comparison)
 
 
-def _tables(found: "Comparison") -> Iterator[tuple[str, list[str], list[list[str]]]]:
+def _tables(comparison: "Comparison") -> Iterator[tuple[str, list[str], list[list[str]]]]:
     """(title, header, rows): the runs by themselves, then in pairs."""
-    runs = [[r.name, _number(r.value), f"{r.num_questions:,}", r.path] for r in found.runs]
-    yield f"{found.figure}, {found.mode} answers", ["run", "value", "questions", "folder"], runs
+    runs = [[r.name, _number(r.value), f"{r.num_questions:,}", r.path] for r in comparison.runs]
+    yield f"{comparison.figure}, {comparison.mode} answers", ["run", "value", "questions", "folder"], runs
     header = ["A", "B", "shared", "of A", "of B", "B - A", "95 %", "p", "verdict"]
-    yield "On the questions they share", header, [_pair_row(pair) for pair in found.pairs]
+    yield "On the questions they share", header, [_pair_row(pair) for pair in comparison.pairs]
 
 
 def _pair_row(pair: "ComparedPair") -> list[str]:
@@ -94,17 +94,17 @@ def _pair_row(pair: "ComparedPair") -> list[str]:
     return [pair.a, pair.b, f"{pair.num_shared:,}", *figures, verdict]
 
 
-def _sentences(found: "Comparison") -> Iterator[str]:
+def _sentences(comparison: "Comparison") -> Iterator[str]:
     """What was left out, and how to read the table."""
-    for pair in found.pairs:
+    for pair in comparison.pairs:
         if pair.num_only_a or pair.num_only_b:
             yield (
                 f"left out: {pair.num_only_a:,} questions of {pair.a} and {pair.num_only_b:,} of {pair.b} that the other has "
                 "not (same id and text), or that say nothing of the figure there"
             )
-    tests = {pair.test for pair in found.pairs}
+    tests = {pair.test for pair in comparison.pairs}
     names = [name for key, name in (("mcnemar", "exact McNemar"), ("swap", "permutation that swaps the runs")) if key in tests]
-    correction = f", corrected for {len(found.pairs)} pairs (Holm)" if len(found.pairs) > 1 else ""
+    correction = f", corrected for {len(comparison.pairs)} pairs (Holm)" if len(comparison.pairs) > 1 else ""
     yield (
         f"test: {' or '.join(names)}{correction}; a difference is called real below p 0.05; intervals: paired bootstrap over "
         "questions, each pair by itself"

@@ -49,8 +49,8 @@ class _Script:
 
     def choose(self, probabilities: Sequence[float]) -> int:
         """As `Chance.choose`."""
-        place = len(self.choices)
-        index = self._given[place] if place < len(self._given) else 0
+        position = len(self.choices)
+        index = self._given[position] if position < len(self._given) else 0
         self.choices.append(index)
         self.widths.append(len(probabilities))
         self.probability *= probabilities[index]

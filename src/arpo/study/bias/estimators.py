@@ -46,31 +46,31 @@ class Gradients:
         self._scores: list[Array] = []
 
     def compute(self, trees: Iterable[RolloutTree]) -> Iterator[tuple[list[int], Array]]:
-        """Yield (places among the trees, [places, estimators, P] gradients), a block of equal form at a time."""
+        """Yield (indices of trees, [indices, estimators, P] gradients), a block of equal form at a time."""
         rows: defaultdict[_Shape, list[list[int]]] = defaultdict(list)
-        places: defaultdict[_Shape, list[int]] = defaultdict(list)
-        for place, grown in enumerate(trees):
+        indices: defaultdict[_Shape, list[int]] = defaultdict(list)
+        for index, grown in enumerate(trees):
             shape = tuple((n.parent, len(n.token_ids) * n.is_sampled, n.reward and n.reward.value) for n in grown.nodes)
             if shape not in self._credits:
                 self._credits[shape] = np.stack([e.credit(grown) for e in self._estimators])
             rows[shape].append(self._rows(grown))
-            places[shape].append(place)
+            indices[shape].append(index)
         scores = np.stack(self._scores)
         for shape, members in rows.items():
             sampled = [i for i, (_, num_tokens, _) in enumerate(shape) if num_tokens]
-            yield places[shape], np.einsum("en,rnp->rep", self._credits[shape][:, sampled], scores[np.array(members)])
+            yield indices[shape], np.einsum("en,rnp->rep", self._credits[shape][:, sampled], scores[np.array(members)])
 
     def _rows(self, grown: RolloutTree) -> list[int]:
-        """Per sampled node, where its score is kept."""
+        """Row of the scores of each sampled node."""
         texts: list[str] = []
         rows: list[int] = []
         for node in grown.nodes:
             before = texts[node.parent] if node.parent is not None else ""
-            own = "".join(self._tree.alphabet[i] for i in node.token_ids)
-            texts.append(before + own)
+            text = "".join(self._tree.alphabet[i] for i in node.token_ids)
+            texts.append(before + text)
             if node.is_sampled:
-                row = self._score_rows.setdefault((before, own), len(self._scores))
+                row = self._score_rows.setdefault((before, text), len(self._scores))
                 if row == len(self._scores):
-                    self._scores.append(self._tree.score(before, own))
+                    self._scores.append(self._tree.score(before, text))
                 rows.append(row)
         return rows

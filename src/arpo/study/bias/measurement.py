@@ -76,9 +76,9 @@ class _Sums:
 
     def add(self, trees: Sequence[RolloutTree], weights: Array, block: int) -> None:
         """Count some trees."""
-        for places, gradients in self._gradients.compute(trees):
-            self._means[block] += np.einsum("r,rep->ep", weights[places], gradients)
-            self._squares[block] += weights[places] @ np.square(gradients).sum(axis=2)
+        for indices, gradients in self._gradients.compute(trees):
+            self._means[block] += np.einsum("r,rep->ep", weights[indices], gradients)
+            self._squares[block] += weights[indices] @ np.square(gradients).sum(axis=2)
         self._weights[block] += weights.sum()
         lengths = [sum(len(n.token_ids) for n in t.nodes if n.is_sampled) for t in trees]
         self._tokens += float(weights @ np.array(lengths))
@@ -121,9 +121,9 @@ def _squared_bias(blocks: Array, truth: Array) -> tuple[float, float]:
     across = blocks - np.outer(along, unit)
     squares = np.square(across).sum(axis=1)
 
-    def of(kept: NDArray[np.bool_]) -> float:
-        count, total = kept.sum(), across[kept].sum(axis=0)
-        return float((total @ total - squares[kept].sum()) / (count * (count - 1)) / along[kept].mean() ** 2)
+    def of(chosen: NDArray[np.bool_]) -> float:
+        count, total = chosen.sum(), across[chosen].sum(axis=0)
+        return float((total @ total - squares[chosen].sum()) / (count * (count - 1)) / along[chosen].mean() ** 2)
 
     everything = np.ones(len(blocks), dtype=bool)
     left_out = np.array([of(everything & (np.arange(len(blocks)) != block)) for block in range(len(blocks))])

@@ -6,16 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
 
-from arpo.files.whole import whole, write_text
+from arpo.files.whole import write_text
 from arpo.study.bias.measurement import Measurement
 from arpo.study.bias.run import BiasStudy
+from arpo.viewer.markdown import markdown_table
+from arpo.viewer.plot_style import save_png
 
 EXACT = 1e-12
 """Biases below this are the rounding of sums that are zero."""
@@ -27,8 +27,7 @@ def write_study(study: BiasStudy, out: Path) -> None:
     """Write `bias.json`, `bias.md` (the tables) and `bias.png` into a folder."""
     write_text(out / "bias.json", json.dumps(asdict(study), indent=1))
     write_text(out / "bias.md", tables(study))
-    with whole(out / "bias.png") as partial:
-        draw(study, partial)
+    save_png(draw(study), out / "bias.png")
 
 
 def tables(study: BiasStudy) -> str:
@@ -59,58 +58,54 @@ def _percent(bias: float) -> str:
     return "0" if bias < EXACT else f"{100 * bias:.1f}"
 
 
-def _with_interval(figures: Measurement) -> str:
-    low, high = figures.interval or (figures.bias, figures.bias)
-    return f"{100 * figures.bias:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+def _with_interval(measurement: Measurement) -> str:
+    low, high = measurement.interval or (measurement.bias, measurement.bias)
+    return f"{100 * measurement.bias:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def _grid(figures: Sequence[Measurement], cell: Callable[[Measurement], str]) -> str:
-    growths, estimators = _axes(figures)
-    cells = {(f.growth, f.estimator): cell(f) for f in figures}
-    tokens = {f.growth: f"{f.num_tokens:.1f}" for f in figures}
+def _grid(measurements: Sequence[Measurement], cell: Callable[[Measurement], str]) -> str:
+    growths, estimators = _axes(measurements)
+    cells = {(f.growth, f.estimator): cell(f) for f in measurements}
+    tokens = {f.growth: f"{f.num_tokens:.1f}" for f in measurements}
     rows = [[g, *(cells[g, e] for e in estimators), tokens[g]] for g in growths]
-    return _table(["rule", *estimators, "tokens"], rows)
+    return markdown_table(["rule", *estimators, "tokens"], rows)
 
 
-def _list(figures: Sequence[Measurement]) -> str:
+def _list(measurements: Sequence[Measurement]) -> str:
     rows = [
-        [f.growth, f.estimator, _percent(f.bias), f"{f.scale:.4f}", f"{f.cosine:.4f}", f"{f.variance:.3f}"] for f in figures
+        [f.growth, f.estimator, _percent(f.bias), f"{f.scale:.4f}", f"{f.cosine:.4f}", f"{f.variance:.3f}"]
+        for f in measurements
     ]
-    return _table(["rule", "estimator", "bias %", "scale", "cosine", "variance"], rows)
+    return markdown_table(["rule", "estimator", "bias %", "scale", "cosine", "variance"], rows)
 
 
 def _ranges(policies: Sequence[Sequence[Measurement]]) -> str:
     growths, estimators = _axes(policies[0])
     biases = {(f.growth, f.estimator): sorted(_bias_of(p, f.growth, f.estimator) for p in policies) for f in policies[0]}
     rows = [[g, *(f"{_percent(biases[g, e][0])} to {_percent(biases[g, e][-1])}" for e in estimators)] for g in growths]
-    return _table(["rule", *estimators], rows)
+    return markdown_table(["rule", *estimators], rows)
 
 
-def _bias_of(figures: Sequence[Measurement], growth: str, estimator: str) -> float:
-    return next(f.bias for f in figures if (f.growth, f.estimator) == (growth, estimator))
+def _bias_of(measurements: Sequence[Measurement], growth: str, estimator: str) -> float:
+    return next(f.bias for f in measurements if (f.growth, f.estimator) == (growth, estimator))
 
 
-def _axes(figures: Sequence[Measurement]) -> tuple[list[str], list[str]]:
-    return list(dict.fromkeys(f.growth for f in figures)), list(dict.fromkeys(f.estimator for f in figures))
+def _axes(measurements: Sequence[Measurement]) -> tuple[list[str], list[str]]:
+    return list(dict.fromkeys(f.growth for f in measurements)), list(dict.fromkeys(f.estimator for f in measurements))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def draw(study: BiasStudy, path: Path) -> None:
+def draw(study: BiasStudy) -> Figure:
     """The exact biases as a map, and the sampled ones with their intervals."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(17, 7.5), width_ratios=(1.35, 1), layout="constrained")
+    figure = Figure(figsize=(17, 7.5), dpi=130, layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
     _draw_map(left, study.exact)
     _draw_intervals(right, study.sampled)
-    figure.savefig(path, dpi=130, format="png")
-    plt.close(figure)
+    return figure
 
 
-def _draw_map(axes: Axes, figures: Sequence[Measurement]) -> None:
-    growths, estimators = _axes(figures)
-    biases = np.array([[_bias_of(figures, g, e) for e in estimators] for g in growths])
+def _draw_map(axes: Axes, measurements: Sequence[Measurement]) -> None:
+    growths, estimators = _axes(measurements)
+    biases = np.array([[_bias_of(measurements, g, e) for e in estimators] for g in growths])
     shown = np.where(biases < EXACT, np.nan, biases)
     colours = matplotlib.colormaps["YlOrRd"].with_extremes(bad="#d9efdf")
     axes.imshow(shown, cmap=colours, norm=PowerNorm(0.6, 0.0, 0.45), aspect="auto")
@@ -125,11 +120,11 @@ def _draw_map(axes: Axes, figures: Sequence[Measurement]) -> None:
     axes.set_title("Bias in % of the gradient, every group enumerated (M = 4, N = 2); 0 is exact", fontsize=11)
 
 
-def _draw_intervals(axes: Axes, figures: Sequence[Measurement]) -> None:
-    growths, estimators = _axes(figures)
-    for place, (estimator, (colour, marker)) in enumerate(zip(estimators, STYLES, strict=True)):
-        rows = [f for f in figures if f.estimator == estimator]
-        heights = [growths.index(f.growth) + 0.14 * (place - (len(estimators) - 1) / 2) for f in rows]
+def _draw_intervals(axes: Axes, measurements: Sequence[Measurement]) -> None:
+    growths, estimators = _axes(measurements)
+    for index, (estimator, (colour, marker)) in enumerate(zip(estimators, STYLES, strict=True)):
+        rows = [f for f in measurements if f.estimator == estimator]
+        heights = [growths.index(f.growth) + 0.14 * (index - (len(estimators) - 1) / 2) for f in rows]
         biases = np.array([100 * f.bias for f in rows])
         ends = 100 * np.array([f.interval or (f.bias, f.bias) for f in rows])
         spans = np.abs(np.stack([biases - ends[:, 0], ends[:, 1] - biases]))
