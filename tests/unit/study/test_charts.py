@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from arpo.study.arm_results import read_study
-from arpo.study.charts import TITLES, draw_charts
+from arpo.study.charts import CHARTS, draw_charts
 from arpo.study.folder import StudyFolder
 from arpo.study.page import write_page
 from arpo.study.results import StudyResults, make_results
@@ -28,7 +28,7 @@ def results(tmp_path: Path) -> StudyResults:
 
 def test_every_picture_is_drawn_and_none_is_blank(results: StudyResults, tmp_path: Path) -> None:
     drawn = draw_charts(results, tmp_path / "figures")
-    assert [path.stem for path in drawn] == list(TITLES)
+    assert [path.stem for path in drawn] == list(CHARTS)
     for path in drawn:
         with Image.open(path) as picture:
             assert picture.width >= 600
