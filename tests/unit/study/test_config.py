@@ -104,7 +104,7 @@ def test_what_makes_no_study_is_refused(tmp_path: Path, more: str, message: str)
     [
         ('budget_arm = "arpo"', 'budget_arm = "grpo"', "budget_arm = 'grpo': name an rl arm that has all runs; arms: arpo"),
         ("num_steps = 4", "num_steps = 5", "num_steps = 5 is no multiple of checkpoint_every = 2"),
-        ("[0, 1]]", "[0, 0]]", r"every \(world, seed\) may stand there once"),
+        ("[0, 1]]", "[0, 0]]", r"give every \(world, seed\) once"),
     ],
 )
 def test_what_contradicts_itself_is_refused(tmp_path: Path, old: str, new: str, message: str):
