@@ -1,4 +1,4 @@
-"""Bootstrap intervals: how far a metric would move with another draw of as many questions."""
+"""Bootstrap intervals: how much a metric varies between draws of as many questions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(slots=True, frozen=True)
 class Interval:
-    """A metric and where it lies."""
+    """The value of a metric and its interval."""
 
     value: float | None
-    """None when no question says anything about it."""
+    """None when no question has a share in it."""
     low: float | None
     """Lower end of the 95 % interval."""
     high: float | None
     num_questions: int
-    """Questions behind it."""
+    """Questions with a share in it."""
 
 
 def bootstrap_ratios(numerators: Floats, denominators: Floats, *, seed: int = 0) -> list[Interval]:
@@ -32,11 +32,11 @@ def bootstrap_ratios(numerators: Floats, denominators: Floats, *, seed: int = 0)
     Formula: value = sum_q num / sum_q den; the interval holds the middle 95 % of the values over 10,000 draws of as many
     questions with replacement. With den = 1 it is a mean. A question's samples stay together: they are not independent. Source:
     Efron (1979). The percentile interval is a little narrow below some 30 questions and has no width where all questions
-    agree, as a resample knows of nothing that was not seen.
+    agree, as a resample has only observed values.
 
     Args:
         numerators: [Q, M], a row per question, a column per metric.
-        denominators: [Q, M]; 0 where a question says nothing about a metric.
+        denominators: [Q, M]; 0 where a question has no share in a metric.
         seed: Names the draws, which all metrics share.
 
     Example:
@@ -51,20 +51,20 @@ def bootstrap_ratios(numerators: Floats, denominators: Floats, *, seed: int = 0)
         row += len(counts)
     points = _divide(numerators.sum(0), denominators.sum(0))
     tail = (1 - CONFIDENCE) / 2
-    found: list[Interval] = []
+    intervals: list[Interval] = []
     for column, point in enumerate(points):
         known = values[:, column][~np.isnan(values[:, column])]
-        behind = int((denominators[:, column] > 0).sum())
+        num_shares = int((denominators[:, column] > 0).sum())
         if np.isnan(point) or not len(known):
-            found.append(Interval(None, None, None, behind))
+            intervals.append(Interval(None, None, None, num_shares))
             continue
         low, high = np.quantile(known, (tail, 1 - tail))
-        found.append(Interval(float(point), float(low), float(high), behind))
-    return found
+        intervals.append(Interval(float(point), float(low), float(high), num_shares))
+    return intervals
 
 
 def resample_counts(num_questions: int, seed: int) -> Iterator[Floats]:
-    """[R, Q] in chunks of bounded size, `NUM_RESAMPLES` rows in all: how often each question is in a resample."""
+    """[R, Q] in chunks of bounded size, `NUM_RESAMPLES` rows in all: the count of each question in a resample."""
     rng = np.random.default_rng(seed)
     chunk = max(1, _CHUNK_CELLS // max(num_questions, 1))
     for start in range(0, NUM_RESAMPLES if num_questions else 0, chunk):

@@ -1,4 +1,4 @@
-"""Compares evaluations in pairs on the questions they share, and says which differences are real."""
+"""Compares evaluations in pairs on their shared questions, with tests of the differences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ from arpo.evaluation.records import TIMES_FILE, Mode, read_records, read_times
 from arpo.evaluation.report import read_results
 
 ALPHA = 0.05
-"""A difference is called real when its corrected p value is below this."""
+"""A difference is real when its corrected p value is below this."""
 
 Shares = dict[tuple[str, str], Share]
-"""(task's id, question) -> the question's part of the metric."""
+"""(task id, question) -> the question's share in the metric."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class ComparedRun:
     """One of the runs."""
 
     name: str
-    """Its folder's name, or its path where two runs have one name."""
+    """Name of its folder, or its path where two runs share a name."""
     path: str
     value: float
     """The metric over all its questions."""
@@ -36,14 +36,14 @@ class ComparedRun:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class ComparedPair:
-    """Two runs on the questions they share."""
+    """Two runs on their shared questions."""
 
     a: str
     b: str
     num_shared: int
-    """Questions both answered and that say something about the metric in both: what everything below is about."""
+    """Questions with a share in the metric in both runs; all fields below are about these."""
     num_only_a: int
-    """Questions of a left out, as b has none of that id and text, or nothing of the metric."""
+    """Questions of a alone: b has none of that id and text, or no share in the metric."""
     num_only_b: int
     value_a: float
     value_b: float
@@ -63,7 +63,7 @@ class ComparedPair:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Comparison:
-    """All runs, and each pair of them."""
+    """All runs, and each pair."""
 
     figure: str
     """Name of the metric that is compared."""
@@ -79,7 +79,7 @@ def compare(paths: Sequence[Path], *, metric: str = "score", mode: Mode | None =
     Args:
         paths: Their folders.
         metric: A name of `metrics.EVAL_METRICS`, `pass@k` or `maj@k`.
-        mode: Which answers; None: the greedy ones where all runs have them and the metric is not of samples.
+        mode: Which answers; None: greedy where all runs have them and the metric is not of samples.
         seed: Names the draws of intervals and permutations.
 
     Raises:
@@ -89,7 +89,7 @@ def compare(paths: Sequence[Path], *, metric: str = "score", mode: Mode | None =
         raise DataError(f"compare: {len(paths)} run(s) given, of which fewer than two differ; name two or more evaluations")
     results = {path: read_results(path) for path in paths}
     mode = mode or _common_mode(list(results.values()), metric)
-    graders = {path: found["metric"] for path, found in results.items()}
+    graders = {path: result["metric"] for path, result in results.items()}
     if metric == "score" and len(set(graders.values())) > 1:
         listed = ", ".join(f"{path}: {name}" for path, name in graders.items())
         raise DataError(f"compare: the scores are of different graders ({listed}); compare another metric, e.g. accuracy")
@@ -99,7 +99,7 @@ def compare(paths: Sequence[Path], *, metric: str = "score", mode: Mode | None =
     corrected = holm([pair.p for pair in pairs])
     return Comparison(
         figure=metric if metric != "score" else f"score ({next(iter(graders.values()))})",
-        meaning=_metric(metric, min(found["num_samples"] for found in results.values())).meaning,
+        meaning=_metric(metric, min(result["num_samples"] for result in results.values())).meaning,
         mode=mode,
         runs=[_run(names[path], path, shares[path]) for path in paths],
         pairs=[replace(pair, p_holm=p, is_real=p < ALPHA) for pair, p in zip(pairs, corrected, strict=True)],
@@ -123,14 +123,14 @@ def _metric(name: str, num_samples: int) -> EvalMetric:
 
 
 def _shares(path: Path, name: str, mode: Mode, num_samples: int) -> Shares:
-    """What each question of a run says about the metric."""
+    """The share of each question of a run in the metric."""
     metric = _metric(name, num_samples)
     times = read_times(path) if (path / TIMES_FILE).is_file() else []
     questions = questions_of(read_records(path), mode, times)
-    found = {(q.task_id, q.text): share for q in questions if (share := metric.of(q)) is not None}
-    if not found:
+    shares = {(q.task_id, q.text): share for q in questions if (share := metric.of(q)) is not None}
+    if not shares:
         raise DataError(f"{path}: no {mode} answer has {name!r}; compare another metric or mode")
-    return found
+    return shares
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -156,7 +156,7 @@ def _pair(name_a: str, name_b: str, a: Shares, b: Shares, seed: int) -> Compared
 
 
 def _interval(a: tuple[Floats, Floats], b: tuple[Floats, Floats], seed: int) -> tuple[float, float]:
-    """Of the difference b - a: both runs are resampled with the same questions."""
+    """The interval of b - a; both runs are resampled with the same questions."""
     with np.errstate(divide="ignore", invalid="ignore"):
         differences = [
             (counts @ b[0]) / (counts @ b[1]) - (counts @ a[0]) / (counts @ a[1]) for counts in resample_counts(len(a[0]), seed)
@@ -173,7 +173,5 @@ def _arrays(shares: Sequence[Share]) -> tuple[Floats, Floats]:
 def _ratio(run: str, shares: Sequence[Share]) -> float:
     total = sum(s.den for s in shares)
     if not total:
-        raise DataError(
-            f"compare: the metric says nothing of {run} (it divides by 0, tool calls for instance); compare another"
-        )
+        raise DataError(f"compare: the metric divides by 0 in {run}, e.g. by tool calls; compare another")
     return sum(s.num for s in shares) / total

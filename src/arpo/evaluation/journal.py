@@ -1,6 +1,7 @@
-"""What an evaluation has done so far: every finished tree is on disk at once, so that a kill costs only what was growing."""
+"""The progress of an evaluation. Every finished tree is on disk at once, so a kill costs only unfinished trees."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from arpo.config import dump_config
 from arpo.errors import RunError
@@ -10,16 +11,18 @@ from arpo.tracking.run_directory import RunDirectory
 from arpo.tree import RolloutTree, append_tree, drop_torn_tree, read_trees
 from arpo.types import Task
 
+R = TypeVar("R")
+
 
 class Journal:
-    """The trees of `rollouts/<mode>.jsonl.zst` on disk, in the order they were finished, and what is kept of them in memory."""
+    """The trees of `rollouts/<mode>.jsonl.zst`, in the order of finishing, and their records and times in memory."""
 
     def __init__(self, config: EvalRun, run: RunDirectory, tasks: Sequence[Task]) -> None:
-        """Read what an earlier process finished; a tree it was writing when it was killed is cut off.
+        """Read the trees of an earlier process; a half-written last one is cut off.
 
         Raises:
             DataError: the trees are damaged.
-            RunError: a task is not what it was when its tree grew.
+            RunError: a task has changed since its tree was sampled.
         """
         self._config = config
         self._run = run
@@ -27,68 +30,68 @@ class Journal:
         self._records: dict[tuple[Mode, str], list[Record]] = {}
         self._times: dict[tuple[Mode, str], list[AnswerTime]] = {}
         self.num_changed = 0
-        """Tasks whose answers came out otherwise when they were grown again."""
+        """Tasks whose answers differ when sampled again."""
         for mode in self.modes:
             path = run.trees_path(mode)
             drop_torn_tree(path)
             for tree in read_trees(path) if path.is_file() else ():
                 self._require_same(tree.task)
-                self._keep(tree, mode)
+                self._add(tree, mode)
 
     @property
     def modes(self) -> list[Mode]:
-        """How each task is answered."""
+        """Modes in which each task is answered."""
         return [*(["greedy"] if self._config.greedy else []), *(["sampled"] if self._config.num_samples else [])]
 
     def start(self) -> None:
-        """Write the configuration, once the policy and its tools are known to work; from then on the run can be resumed."""
+        """Write the configuration, once policy and tools work; from then on the run can be resumed."""
         if not self._run.config_path.is_file():
             self._run.write_text("config.toml", dump_config(self._config))
 
     def add(self, tree: RolloutTree, mode: Mode) -> list[Record]:
-        """Put a scored tree on disk; return its records."""
+        """Append a scored tree to its file; return its records."""
         append_tree(self._run.trees_path(mode), tree)
-        return self._keep(tree, mode)
+        return self._add(tree, mode)
 
     def missing(self, mode: Mode) -> list[Task]:
-        """The tasks that have no answer of the mode yet."""
+        """The tasks without an answer of the mode."""
         return [task for task in self._tasks.values() if (mode, task.id) not in self._records]
 
     def blocks(self, mode: Mode, size: int) -> list[list[Task]]:
-        """The tasks in blocks of `size`, those left out that have all their answers.
+        """The tasks in blocks of `size`, without the blocks that have all answers.
 
-        A block grown again from its start has batches of the same composition, and so the same answers to the last bit: those
-        that are on disk already are grown beside the missing ones.
+        A block sampled again from its start has batches of the same composition, and so the same answers to the bit: tasks with
+        an answer on disk are sampled again beside the missing ones.
         """
         tasks = list(self._tasks.values())
         blocks = [tasks[start : start + size] for start in range(0, len(tasks), size)]
         return [block for block in blocks if any((mode, task.id) not in self._records for task in block)]
 
     def has(self, tree: RolloutTree, mode: Mode) -> bool:
-        """Whether the task was answered before; answers that differ from these are counted in `num_changed`."""
-        known = self._records.get((mode, tree.task.id))
-        if known is not None:
-            self.num_changed += [r.response for r in known] != [t.response_text for t in tree.trajectories()]
-        return known is not None
+        """Whether the task was answered before; `num_changed` counts answers that differ."""
+        records = self._records.get((mode, tree.task.id))
+        if records is not None:
+            self.num_changed += [r.response for r in records] != [t.response_text for t in tree.trajectories()]
+        return records is not None
 
     def records(self, mode: Mode | None = None) -> list[Record]:
-        """Of one mode, or of both, greedy ones first; in the order of the tasks."""
-        modes: list[Mode] = self.modes if mode is None else [mode]
-        return [record for mode in modes for task_id in self._tasks for record in self._records.get((mode, task_id), ())]
+        """The records of one mode, or of both, greedy first, in the order of the tasks."""
+        return self._in_order(self._records, self.modes if mode is None else [mode])
 
     def times(self) -> list[AnswerTime]:
         """The time of each record, in their order."""
-        modes: list[Mode] = self.modes
-        return [time for mode in modes for task_id in self._tasks for time in self._times.get((mode, task_id), ())]
+        return self._in_order(self._times, self.modes)
 
-    def _keep(self, tree: RolloutTree, mode: Mode) -> list[Record]:
-        found = tree_records(tree, mode, self._config.metric)
-        self._records[mode, tree.task.id] = found
+    def _in_order(self, rows: Mapping[tuple[Mode, str], list[R]], modes: Sequence[Mode]) -> list[R]:
+        return [row for mode in modes for task_id in self._tasks for row in rows.get((mode, task_id), ())]
+
+    def _add(self, tree: RolloutTree, mode: Mode) -> list[Record]:
         self._times[mode, tree.task.id] = tree_times(tree, mode)
-        return found
+        records = self._records[mode, tree.task.id] = tree_records(tree, mode, self._config.metric)
+        return records
 
-    def _require_same(self, was: Task) -> None:
-        task = self._tasks.get(was.id)
-        if task is None or (task.messages, task.references) != (was.messages, was.references):
-            now = "is not among the tasks any more" if task is None else "has another question or other references now"
-            raise RunError(f"{self._run.path}: task {was.id!r} {now} ({self._config.tasks}); evaluate into a new folder")
+    def _require_same(self, sampled: Task) -> None:
+        task = self._tasks.get(sampled.id)
+        if task is None or (task.messages, task.references) != (sampled.messages, sampled.references):
+            change = "is not among the tasks any more" if task is None else "has another question or other references now"
+            raise RunError(f"{self._run.path}: task {sampled.id!r} {change} ({self._config.tasks}); evaluate into a new folder")

@@ -6,7 +6,7 @@ from arpo.rewards.answer_text import normalize
 
 
 def majority(answers: Sequence[str]) -> int | None:
-    """Index of the answer that most of the others agree with; None when all are blank.
+    """Index of the first answer of the largest group of equal answers; None when all are blank.
 
     Answers agree when they are equal after `rewards.answer_text.normalize`, whatever the grader: no reference is needed. Blank
     ones have no vote. Of answers with equally many votes the first one wins: samples come in random order, so this is a fair

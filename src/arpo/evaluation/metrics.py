@@ -1,8 +1,9 @@
-"""The metrics of an evaluation, each from one number per question, so that all get intervals and can be compared in pairs."""
+"""The metrics of an evaluation. Each is made of one share per question, so all have intervals and paired comparisons."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from arpo.evaluation.bootstrap import Interval, bootstrap_ratios
 from arpo.evaluation.majority import majority
 from arpo.evaluation.pass_at_k import pass_at_k
 from arpo.evaluation.records import AnswerTime, Mode, Record
+
+R = TypeVar("R", Record, AnswerTime)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -20,14 +23,14 @@ class Question:
     text: str
     groups: Mapping[str, str]
     answers: Sequence[Record]
-    """In the order of the samples."""
+    """In the order of samples."""
     times: Sequence[AnswerTime]
-    """Of the answers, in their order; empty when they are not known."""
+    """Of the answers, in their order; empty when unknown."""
 
 
 @dataclass(slots=True, frozen=True)
 class Share:
-    """What one question adds to a metric: sum of `num` over sum of `den`."""
+    """The share of one question in a metric, which is the sum of `num` over the sum of `den`."""
 
     num: float
     den: float = 1.0
@@ -41,14 +44,14 @@ class EvalMetric:
     """`1` for shares and ratios; `%` is never used."""
     meaning: str
     of: Callable[[Question], Share | None]
-    """A question's part; None when it says nothing about the metric."""
+    """The share of a question; None when it has none."""
 
 
 NOTHING = Share(0.0, 0.0)
 
 
 def mean_of(value: Callable[[Record], float | None]) -> Callable[[Question], Share | None]:
-    """The mean over a question's answers, those without a value left out."""
+    """The mean over those answers of a question that have a value."""
 
     def share(question: Question) -> Share | None:
         values = [x for x in map(value, question.answers) if x is not None]
@@ -112,18 +115,19 @@ def _majority(question: Question) -> Share | None:
 
 def questions_of(records: Sequence[Record], mode: Mode, times: Sequence[AnswerTime] = ()) -> list[Question]:
     """The questions answered in a mode, in the order of their first record."""
-    answers: dict[str, list[Record]] = {}
-    for record in records:
-        if record.mode == mode:
-            answers.setdefault(record.task_id, []).append(record)
-    took: dict[str, list[AnswerTime]] = {}
-    for time in times:
-        if time.mode == mode:
-            took.setdefault(time.task_id, []).append(time)
+    times_of = group_by_task(time for time in times if time.mode == mode)
     return [
-        Question(task_id=task_id, text=found[0].question, groups=found[0].groups, answers=found, times=took.get(task_id, ()))
-        for task_id, found in answers.items()
+        Question(task_id=id_, text=rows[0].question, groups=rows[0].groups, answers=rows, times=times_of.get(id_, ()))
+        for id_, rows in group_by_task(record for record in records if record.mode == mode).items()
     ]
+
+
+def group_by_task(rows: Iterable[R]) -> dict[str, list[R]]:
+    """Task id -> its rows, both in the order of the rows."""
+    groups: dict[str, list[R]] = {}
+    for row in rows:
+        groups.setdefault(row.task_id, []).append(row)
+    return groups
 
 
 def measure(questions: Sequence[Question], metrics: Mapping[str, EvalMetric], seed: int = 0) -> dict[str, Interval]:

@@ -1,4 +1,4 @@
-"""Tests of two runs on the same questions: could the difference be chance?"""
+"""Significance tests of the difference between two runs on the same questions."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ _ROUNDING = 1e-9
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Two-sided p of the exact McNemar test: questions that only one of two runs has right.
+    """Two-sided p of the exact McNemar test: of questions that only one of two runs has right.
 
     Formula: 2 · P(X <= min) for X ~ Binomial(only_a + only_b, 1/2), at most 1. Questions both have right or wrong say nothing.
-    The exact form is taken, not the chi-square one, as it holds for few questions too. Source: McNemar (1947).
+    The form is the exact one, not chi-square: it holds for few questions too. Source: McNemar (1947).
 
     Example: 1 against 5: 2 · (1 + 6) / 2^6 = 0.21875.
     """
@@ -40,13 +40,13 @@ def swap_test(a: tuple[Floats, Floats], b: tuple[Floats, Floats], *, seed: int =
         swaps = rng.integers(2, size=(min(chunk, NUM_RESAMPLES - start), size)).astype(np.float64)
         nums, dens = num_a.sum() + swaps @ (num_b - num_a), den_a.sum() + swaps @ (den_b - den_a)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.abs(nums / dens - (num_a.sum() + num_b.sum() - nums) / (den_a.sum() + den_b.sum() - dens))
-        far += int((~(found < observed - _ROUNDING)).sum())  # a swap that leaves a run nothing to divide by counts as far
+            differences = np.abs(nums / dens - (num_a.sum() + num_b.sum() - nums) / (den_a.sum() + den_b.sum() - dens))
+        far += int((~(differences < observed - _ROUNDING)).sum())  # a swap that divides by 0 counts as far
     return (1 + far) / (1 + NUM_RESAMPLES)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values corrected for there being several of them, in their order.
+    """P values corrected for their number, in their order.
 
     Formula: the i-th smallest of m becomes max over j <= i of (m - j + 1) · p_j, at most 1. Bounds the chance of one false
     finding among all, whatever their dependence. Source: Holm (1979).

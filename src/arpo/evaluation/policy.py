@@ -1,4 +1,4 @@
-"""A policy in its environment, for as long as it is needed."""
+"""Opens a policy in its environment."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +15,7 @@ from arpo.rollout.config import AgentConfig
 
 @asynccontextmanager
 async def open_agent(model: ModelConfig | None, engine_config: EngineConfig, config: AgentConfig) -> AsyncIterator[Agent]:
-    """The agent of a model directory, or (None) of a server's chat model; its engine and tools are closed at the end.
+    """The agent of a model directory, or (None) of a server's chat model; engine and tools are closed at the end.
 
     Raises:
         ConfigError, EngineError, ModelError, ToolError: as their messages say.

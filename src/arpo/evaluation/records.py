@@ -1,6 +1,7 @@
-"""What is kept of every answer: a line of `records.jsonl`, the same bytes for the same answers; times are kept apart."""
+"""The record of every answer: a line of `records.jsonl`, the same bytes for the same answers. Times are in another file."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from arpo.rewards.extraction import read_answer
 from arpo.rewards.grading import Extraction
 from arpo.rewards.measure import measure
 from arpo.tree import RolloutTree, Trajectory
-from arpo.types import Reward, Task, ToolResult
+from arpo.types import Reward, Task
 
 Mode = Literal["greedy", "sampled"]
 
@@ -22,7 +23,7 @@ TIMES_FILE = "times.jsonl"
 GROUP_KEYS = (
     "kind", "never_seen", GROUP, "level", "Level", "type", "category", "subject", "domain", "difficulty", "difficulty_level",
 )  # fmt: skip
-"""Keys of a task's data whose values split the figures."""
+"""Keys of `Task.extra` whose values split the metrics."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -36,17 +37,17 @@ class Record:
     question: str
     references: tuple[str, ...]
     answer: str | None
-    """Text of the answer block; None when there is none."""
+    """Text of the answer block; None without one."""
     extraction: Extraction
-    """How the graded answer was found; see `arpo.rewards.grading.Extraction`."""
+    """How the answer was found; see `arpo.rewards.grading.Extraction`."""
     extracted: str
-    """The graded answer; empty when there is none."""
+    """The graded answer; empty without one."""
     score: float | None
-    """What the metric says of the answer, in [0, 1]; None when it could not be graded."""
+    """Value of the headline metric, in [0, 1]; None when the answer could not be graded."""
     is_correct: bool | None
     """Whether the answer is right, by the judge, else the grader, else the reward; None where the judge gave no verdict."""
     reason: str
-    """The grader's words."""
+    """The grader's reason."""
     exact_match: float
     f1: float
     reward: float | None
@@ -54,44 +55,44 @@ class Record:
     format_valid: float
     num_tool_calls: int
     tool_calls: dict[str, int]
-    """Calls by the tool's name."""
+    """Calls by tool name."""
     failed_tool_calls: dict[str, int]
-    """Of these, those whose result was no success."""
+    """Of these, calls without success."""
     num_sampled_tokens: int
     groups: dict[str, str]
-    """Kind, level, category and the like, where the task's data say them: those of `GROUP_KEYS`."""
+    """Values of `GROUP_KEYS` in the task's data: kind, level, category and the like."""
     response: str
     """Everything after the prompt."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class AnswerTime:
-    """How long an answer took."""
+    """Times of an answer."""
 
     task_id: str
     mode: Mode
     sample: int
     seconds: float
-    """Wall time from the start of the task's tree to its end: that of all the mode's answers to it, waiting included."""
+    """Wall time of the task's tree, with all its answers of the mode, waiting included."""
     tool_seconds: float
     """Wall time of this answer's tool calls, summed."""
 
 
 def tree_records(tree: RolloutTree, mode: Mode, metric: str) -> list[Record]:
-    """The records of a scored tree, in the order of its samples."""
+    """The records of a scored tree, in the order of samples."""
     return [make_record(trajectory, mode, sample, metric) for sample, trajectory in enumerate(tree.trajectories())]
 
 
 def make_record(trajectory: Trajectory, mode: Mode, sample: int, metric: str = "accuracy") -> Record:
     """The record of a scored trajectory.
 
-    Its score is the reward component that `metric` names; of the metric `accuracy`, 1 for a right answer and 0 for a wrong one.
+    Its score is the reward component that `metric` names; for `accuracy`, 1 for a right answer and 0 for a wrong one.
     """
     leaf, task, parse = trajectory.leaf, trajectory.task, trajectory.final_parse
-    found = read_answer(trajectory)
+    answer = read_answer(trajectory)
     reward = leaf.reward
     components = measure(trajectory) if reward is None else reward.components
-    calls = [(call.name, result) for call, result in _calls(trajectory)]
+    calls = trajectory.tool_calls
     return Record(
         task_id=task.id,
         mode=mode,
@@ -99,8 +100,8 @@ def make_record(trajectory: Trajectory, mode: Mode, sample: int, metric: str = "
         question=task.question,
         references=task.references,
         answer=parse.answer if parse is not None else None,
-        extraction=found.extraction,
-        extracted=found.text,
+        extraction=answer.extraction,
+        extracted=answer.text,
         score=_score(reward, metric),
         is_correct=leaf.is_correct,
         reason=f"ungraded: {leaf.ungraded}" if reward is None else reward.reason,
@@ -109,8 +110,8 @@ def make_record(trajectory: Trajectory, mode: Mode, sample: int, metric: str = "
         reward=None if reward is None else reward.value,
         format_valid=components["format"],
         num_tool_calls=len(calls),
-        tool_calls=_count(name for name, _ in calls),
-        failed_tool_calls=_count(name for name, result in calls if result.status != "success"),
+        tool_calls=_count(call.name for call, _ in calls),
+        failed_tool_calls=_count(call.name for call, result in calls if result.status != "success"),
         num_sampled_tokens=trajectory.num_sampled_tokens,
         groups=_groups(task),
         response=trajectory.response_text,
@@ -118,7 +119,7 @@ def make_record(trajectory: Trajectory, mode: Mode, sample: int, metric: str = "
 
 
 def tree_times(tree: RolloutTree, mode: Mode) -> list[AnswerTime]:
-    """The times of a tree's answers, in the order of its samples."""
+    """The times of a tree's answers, in the order of samples."""
     return [
         AnswerTime(
             task_id=tree.task.id,
@@ -140,7 +141,7 @@ def read_records(run: Path) -> list[Record]:
     """The records of a finished evaluation, in the order of its tasks, greedy ones first.
 
     Raises:
-        DataError: the folder holds none, or a line is no record (named by its number).
+        DataError: the folder has none, or a line is no record; the message has its number.
     """
     rows = _read_lines(run / RECORDS_FILE, Record)
     for row in rows:
@@ -185,12 +186,6 @@ def _read_lines(path: Path, cls: type[Record] | type[AnswerTime]) -> Sequence[di
     return rows
 
 
-def _calls(trajectory: Trajectory) -> Iterable[tuple[Any, ToolResult]]:
-    """(call, result) of every call that was carried out, in order."""
-    for node, observation in zip(trajectory.nodes, trajectory.nodes[1:], strict=False):
-        yield from zip(node.calls, observation.results, strict=False)
-
-
 def _score(reward: Reward | None, metric: str) -> float | None:
     if reward is None:
         return None
@@ -200,17 +195,14 @@ def _score(reward: Reward | None, metric: str) -> float | None:
 
 
 def _groups(task: Task) -> dict[str, str]:
-    """By `GROUP_KEYS`; a benchmark's group that is one of the others under its own name is said once."""
-    found = {key: _text(task.extra[key]) for key in GROUP_KEYS if task.extra.get(key) is not None}
-    group = found.pop(GROUP, None)
-    return found if group is None or group in found.values() else {GROUP: group, **found}
+    """By `GROUP_KEYS`; without a benchmark's group that repeats another key's value."""
+    values = {key: _text(task.extra[key]) for key in GROUP_KEYS if task.extra.get(key) is not None}
+    group = values.pop(GROUP, None)
+    return values if group is None or group in values.values() else {GROUP: group, **values}
 
 
 def _count(names: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return dict(sorted(counts.items()))
+    return dict(sorted(Counter(names).items()))
 
 
 def _text(value: object) -> str:

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from arpo.errors import DataError
-from arpo.evaluation.metrics import EVAL_METRICS, sampled_metrics
+from arpo.evaluation.metrics import EVAL_METRICS, group_by_task, sampled_metrics
 from arpo.evaluation.records import Mode, Record, read_records
 from arpo.evaluation.results import RESULTS_FILE
 from arpo.files.whole import write_text
@@ -16,14 +16,14 @@ from arpo.tree import RolloutTree, read_trees
 from arpo.viewer.evaluation import Estimate, EvaluationPage, MetricRow, ShownQuestion, write_evaluation
 
 Interval = Mapping[str, Any]
-"""An interval as `results.json` holds it: value, low, high, num_questions."""
+"""An interval of `results.json`: value, low, high, num_questions."""
 
 
 def write_reports(run: Path) -> None:
     """Write `report.md` and `report.html` of the evaluation in the folder `run`.
 
     Raises:
-        DataError: a file of it is missing or damaged.
+        DataError: a file is missing or damaged.
     """
     results, settings = read_results(run), _settings(run)
     write_text(run / "report.md", markdown(run.name, results, settings))
@@ -47,7 +47,7 @@ def read_results(run: Path) -> dict[str, Any]:
 
 
 def markdown(name: str, results: Mapping[str, Any], settings: Mapping[str, str]) -> str:
-    """The metrics as a page for people who read text."""
+    """The Markdown report."""
     modes = list(results["figures"])
     lines = [f"# Evaluation {name}", "", _lead(results), ""]
     lines += _table(["", *(f"{m}, [95 %]" for m in modes), "meaning"], _markdown_rows(results, modes))
@@ -77,8 +77,8 @@ def _lead(results: Mapping[str, Any]) -> str:
 def _notes(results: Mapping[str, Any]) -> list[str]:
     how = results["interval"]
     notes = [
-        f"Intervals: {how['method']}, {how['num_resamples']:,} resamples; they say what another draw of questions would change "
-        "and nothing of another training run.",
+        f"Intervals: {how['method']}, {how['num_resamples']:,} resamples; they cover another draw of questions, "
+        "not another training run.",
     ]
     if results["num_samples"]:
         notes.append("pass@k is the unbiased estimate; maj@k votes over normalised answers, the earliest of equals wins.")
@@ -112,29 +112,24 @@ def _bars(values: Mapping[str, Any], mode: str) -> Iterator[Estimate]:
 
 def _tiles(results: Mapping[str, Any]) -> Iterator[Estimate]:
     main, k = results["figures"][results["mode"]], results["num_samples"]
-    wanted = [(f"{_metric_name(results)}, {results['mode']}", main["score"], "", True)]
+    tiles = [_estimate(f"{_metric_name(results)}, {results['mode']}", main["score"], has_bar=True)]
     if k:
-        sampled = results["figures"]["sampled"]
-        wanted += [(f"{name}, sampled", sampled[name], "", True) for name in dict.fromkeys(("pass@1", f"pass@{k}", f"maj@{k}"))]
-    wanted += [("tool calls per answer", main["tool_calls"], "", False), ("tokens per answer", main["tokens"], "", False)]
-    for name, found, note, has_bar in wanted:
-        estimate = _estimate(name, found, note=note, has_bar=has_bar)
-        if estimate is not None:
-            yield estimate
+        sampled, names = results["figures"]["sampled"], dict.fromkeys(("pass@1", f"pass@{k}", f"maj@{k}"))
+        tiles += [_estimate(f"{name}, sampled", sampled[name], has_bar=True) for name in names]
+    tiles += [_estimate("tool calls per answer", main["tool_calls"]), _estimate("tokens per answer", main["tokens"])]
+    return (tile for tile in tiles if tile is not None)
 
 
-def _estimate(name: str, found: Interval | None, *, note: str = "", has_bar: bool = False) -> Estimate | None:
-    if found is None or found["value"] is None:
+def _estimate(name: str, interval: Interval | None, *, note: str = "", has_bar: bool = False) -> Estimate | None:
+    if interval is None or interval["value"] is None:
         return None
-    bar = (found["low"], found["value"], found["high"]) if has_bar and found["low"] >= 0 and found["high"] <= 1 else None
-    return Estimate(name=name, text=_number(found["value"]), interval=_interval(found), note=note, bar=bar)
+    low, value, high = interval["low"], interval["value"], interval["high"]
+    bar = (low, value, high) if has_bar and low >= 0 and high <= 1 else None
+    return Estimate(name=name, text=_number(value), interval=_range(interval), note=note, bar=bar)
 
 
 def _questions(records: Sequence[Record], mode: Mode) -> list[ShownQuestion]:
-    by_task: dict[str, list[Record]] = {}
-    for record in records:
-        by_task.setdefault(record.task_id, []).append(record)
-    return [_question(answers, [r for r in answers if r.mode == mode]) for answers in by_task.values()]
+    return [_question(answers, [r for r in answers if r.mode == mode]) for answers in group_by_task(records).values()]
 
 
 def _question(answers: Sequence[Record], main: Sequence[Record]) -> ShownQuestion:
@@ -162,17 +157,17 @@ def _trees(run: Path, results: Mapping[str, Any]) -> Iterator[tuple[str, str, Ro
 
 
 def _settings(run: Path) -> dict[str, str]:
-    """What a reader has to know of the configuration."""
+    """The main keys of the configuration."""
     path = run / "config.toml"
     config = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     protocol = config.get("agent", {}).get("protocol", {})
-    found = {
+    settings = {
         "policy": config.get("model", {}).get("path"), "benchmark": config.get("benchmark"),
         "server's model": config.get("engine", {}).get("model"), "tasks": config.get("tasks"), "seed": config.get("seed"),
         "temperature of samples": config.get("temperature") if config.get("num_samples") else None,
         "engine": config.get("engine", {}).get("type"), "tools": ", ".join(protocol.get("tools", [])),
     }  # fmt: skip
-    return {name: str(value) for name, value in found.items() if value not in (None, "")}
+    return {name: str(value) for name, value in settings.items() if value not in (None, "")}
 
 
 def _meanings(results: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -200,12 +195,14 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _with_interval(found: Interval | None) -> str:
-    return "–" if found is None or found["value"] is None else f"{_number(found['value'])} [{_interval(found)}]"
+def _with_interval(interval: Interval | None) -> str:
+    if interval is None or interval["value"] is None:
+        return "–"
+    return f"{_number(interval['value'])} [{_range(interval)}]"
 
 
-def _interval(found: Interval) -> str:
-    return f"{_number(found['low'])} to {_number(found['high'])}"
+def _range(interval: Interval) -> str:
+    return f"{_number(interval['low'])} to {_number(interval['high'])}"
 
 
 def _number(value: float) -> str:

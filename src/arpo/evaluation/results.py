@@ -1,4 +1,4 @@
-"""`results.json`: every metric of an evaluation with its interval, for programs; and the few that `summary.json` holds."""
+"""`results.json`, every metric of an evaluation with its interval, and `summary.json`, the main ones."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,16 +15,13 @@ MODES: tuple[Mode, ...] = ("greedy", "sampled")
 
 
 def make_results(records: Sequence[Record], times: Sequence[AnswerTime], *, metric: str, seed: int = 0) -> dict[str, Any]:
-    """All that follows from an evaluation's records.
+    """The content of `results.json`, from the records alone.
 
     `figures.<mode>.<name>` is {value, low, high, num_questions}, as `Interval`; `groups.<key>.<value>` has the number of
-    questions and, per mode, the score (`greedy`) or score and pass@k (`sampled`). `mode` says which mode the headline, `score`,
-    is of: greedy where there is one.
+    questions and, per mode, the score (`greedy`) or score and pass@k (`sampled`). `mode` is the mode of the headline, `score`:
+    greedy where there is one.
     """
-    by_mode: dict[Mode, list[Question]] = {}
-    for mode in MODES:
-        if questions := questions_of(records, mode, times):
-            by_mode[mode] = questions
+    by_mode: dict[Mode, list[Question]] = {m: questions for m in MODES if (questions := questions_of(records, m, times))}
     num_samples = min((len(q.answers) for q in by_mode.get("sampled", [])), default=0)
     metrics = {mode: EVAL_METRICS | (sampled_metrics(num_samples) if mode == "sampled" else {}) for mode in by_mode}
     measured = {mode: measure(questions, metrics[mode], seed) for mode, questions in by_mode.items()}
@@ -43,7 +40,7 @@ def make_results(records: Sequence[Record], times: Sequence[AnswerTime], *, metr
             "num_resamples": NUM_RESAMPLES,
             "seed": seed,
         },
-        "figures": {mode: {name: asdict(found) for name, found in values.items()} for mode, values in measured.items()},
+        "figures": {mode: {name: asdict(interval) for name, interval in values.items()} for mode, values in measured.items()},
         "groups": _groups(by_mode, num_samples, seed),
         "tools": _tools(records),
         "extractions": dict(Counter(r.extraction for r in records if r.mode == mode).most_common()),
@@ -52,14 +49,13 @@ def make_results(records: Sequence[Record], times: Sequence[AnswerTime], *, metr
 
 
 def make_summary(results: dict[str, Any]) -> dict[str, Any]:
-    """The single numbers most readers want, by the names they have in every summary of a run.
+    """The main values, by the names of every run's summary.
 
-    `accuracy` to `tokens_per_answer` are of the greedy answers, or of the sampled ones when there are no greedy ones;
-    `sampled_accuracy`, `sampled_exact_match`, `pass_at_k` and `maj_at_k` are there with k = samples per question when there are
-    samples.
+    `accuracy` to `tokens_per_answer` are of the greedy answers, else of the sampled ones. With samples there are
+    `sampled_accuracy`, `sampled_exact_match`, `pass_at_k` and `maj_at_k`, with k = samples per question.
     """
-    main = {name: found["value"] for name, found in results["figures"][results["mode"]].items()}
-    score = results["figures"][results["mode"]]["score"]
+    main = results["figures"][results["mode"]]
+    score = main["score"]
     summary: dict[str, Any] = {
         "num_tasks": results["num_questions"],
         "metric": results["metric"],
@@ -67,11 +63,11 @@ def make_summary(results: dict[str, Any]) -> dict[str, Any]:
         "score_low": score["low"],
         "score_high": score["high"],
         "num_ungraded": results["num_ungraded"],
-        **{new: main[name] for new, name in _SUMMARY_NAMES.items()},
+        **{new: main[name]["value"] for new, name in _SUMMARY_NAMES.items()},
     }
     k = results["num_samples"]
     if k:
-        sampled = {name: found["value"] for name, found in results["figures"]["sampled"].items()}
+        sampled = {name: interval["value"] for name, interval in results["figures"]["sampled"].items()}
         summary |= {
             "k": k,
             "sampled_accuracy": sampled["accuracy"],
@@ -92,27 +88,24 @@ _MAX_REASONS = 40
 
 
 def _groups(by_mode: dict[Mode, list[Question]], num_samples: int, seed: int) -> dict[str, Any]:
-    keys = list(dict.fromkeys(key for questions in by_mode.values() for q in questions for key in q.groups))
-    return {key: _group(by_mode, key, num_samples, seed) for key in keys}
+    """Key of the tasks' data -> value -> number of questions, and their metrics by mode."""
+    values: dict[str, set[str]] = {}
+    for key, value in (item for questions in by_mode.values() for q in questions for item in q.groups.items()):
+        values.setdefault(key, set()).add(value)
+    score = {"score": EVAL_METRICS["score"]}
+    pass_at_k = {name: m for name, m in sampled_metrics(num_samples).items() if name == f"pass@{num_samples}"}
 
-
-def _group(by_mode: dict[Mode, list[Question]], key: str, num_samples: int, seed: int) -> dict[str, Any]:
-    values = sorted({q.groups[key] for questions in by_mode.values() for q in questions if key in q.groups}, key=_natural)
-    found: dict[str, Any] = {}
-    for value in values:
+    def row(key: str, value: str) -> dict[str, Any]:
         parts = {mode: [q for q in questions if q.groups.get(key) == value] for mode, questions in by_mode.items()}
-        row: dict[str, Any] = {"num_questions": max(map(len, parts.values()))}
-        for mode, questions in parts.items():
-            metrics = {"score": EVAL_METRICS["score"]}
-            if mode == "sampled":
-                metrics[f"pass@{num_samples}"] = sampled_metrics(num_samples)[f"pass@{num_samples}"]
-            row[mode] = {name: asdict(interval) for name, interval in measure(questions, metrics, seed).items()}
-        found[value] = row
-    return found
+        measured = {m: measure(part, score | pass_at_k if m == "sampled" else score, seed) for m, part in parts.items()}
+        intervals = {mode: {name: asdict(i) for name, i in values.items()} for mode, values in measured.items()}
+        return {"num_questions": max(map(len, parts.values())), **intervals}
+
+    return {key: {value: row(key, value) for value in sorted(group, key=_natural)} for key, group in values.items()}
 
 
 def _natural(value: str) -> tuple[bool, float, str]:
-    """Numbers in their order, before words in theirs."""
+    """Sort key: numbers by value, then words."""
     return (False, float(value), "") if value.replace(".", "", 1).isdecimal() else (True, 0.0, value)
 
 

@@ -1,4 +1,4 @@
-"""Grows the trees of a file of tasks without training, and writes them with their statistics."""
+"""Samples the trees of a file of tasks without training, and writes them with their statistics."""
 
 import asyncio
 from collections.abc import Callable
@@ -34,22 +34,21 @@ def sample_rollouts(
     *,
     on_tree: Callable[[RolloutTree], None] | None = None,
 ) -> dict[str, Any]:
-    """Grow one tree per task and return the run's summary, which `<out>/summary.json` holds too.
+    """Sample one tree per task and return the summary, as in `<out>/summary.json`.
 
-    Trees are written to `<out>/rollouts/part_NNNNNN.jsonl.zst` as they are finished. The summary is what
-    `TreeStatistics.summary` says of all of them, the mean rewards where a reward is configured, and
-    `entropy_by_distance`: the curves of `EntropyByDistance`.
+    Finished trees are written to `<out>/rollouts/part_NNNNNN.jsonl.zst`. The summary has the `TreeStatistics.summary` of all
+    trees, the mean rewards where a reward is configured, and `entropy_by_distance`: the curves of `EntropyByDistance`.
 
     Args:
-        config: The run. With `resume` it should be the one the run directory holds.
+        config: The run; with `resume`, that of the run directory.
         progress: Where phases are reported; None reports nothing.
-        resume: Leave out the tasks whose trees `config.out` holds already.
-        on_tree: Called with each tree once it is finished, those of earlier runs not.
+        resume: Skip the tasks whose trees are in `config.out`.
+        on_tree: Gets each tree once it is finished, none of earlier runs.
 
     Raises:
         ConfigError, DataError, ModelError, ToolError: what is configured cannot be used; see each message.
         RunError: the run directory is in use, or holds a run and `resume` is False.
-        EngineError: the engine lost every tree; single ones are reported, counted as `dropped_trees`, and grown by `resume`.
+        EngineError: every tree was dropped; single ones are reported, counted as `dropped_trees`, and sampled by `resume`.
     """
     progress = progress or SilentProgress()
     if config.num_threads is not None:
@@ -68,10 +67,10 @@ def sample_rollouts(
 
 
 class _Record:
-    """What a run directory holds: finished trees on disk, their figures in memory."""
+    """The finished trees of a run directory: trees on disk, statistics in memory."""
 
     def __init__(self, config: RolloutRun, run: RunDirectory) -> None:
-        """Count the trees that are there already."""
+        """Count the trees of earlier runs."""
         self.task_ids: set[str] = set()
         self._run = run
         self._config = config
@@ -86,29 +85,29 @@ class _Record:
                 self._count(tree)
 
     def start(self) -> None:
-        """Write the configuration, once the policy and its tools are known to work."""
+        """Write the configuration, once policy and tools work."""
         if not self._run.config_path.is_file():
             self._run.write_text("config.toml", dump_config(self._config))
 
     def add(self, tree: RolloutTree) -> None:
-        """Keep a finished tree."""
+        """Add a finished tree."""
         self._count(tree)
         self._waiting.append(tree)
         if len(self._waiting) == self._config.trees_per_file:
             self.flush()
 
     def flush(self) -> None:
-        """Write the trees that wait for a file to fill."""
+        """Write the trees that wait for their file to fill."""
         if self._waiting:
             self._num_parts += 1
             write_trees(self._run.path / "rollouts" / f"part_{self._num_parts:06d}.jsonl.zst", self._waiting)
             self._waiting = []
 
     def summary(self) -> dict[str, Any]:
-        """The figures of all trees."""
-        found = self._statistics.summary()
+        """The statistics of all trees."""
+        statistics = self._statistics.summary()
         scores = mean_scores(self._rewards) if self._config.reward is not None else {}
-        return {"seed": self._config.seed, **found, **scores, "entropy_by_distance": asdict(self._entropy.profile())}
+        return {"seed": self._config.seed, **statistics, **scores, "entropy_by_distance": asdict(self._entropy.profile())}
 
     def _count(self, tree: RolloutTree) -> None:
         self.task_ids.add(tree.task.id)
@@ -126,13 +125,13 @@ async def _sample(
     on_tree: Callable[[RolloutTree], None] | None,
 ) -> None:
     scorer = build_scorer(config.reward) if config.reward is not None else None
-    lost: list[TreeFailure] = []
+    dropped: list[TreeFailure] = []
     num_branches = 0
 
     def report(failure: TreeFailure) -> None:
         progress.line(str(failure))
         if failure.is_dropped:
-            lost.append(failure)
+            dropped.append(failure)
 
     async with open_agent(config.model, config.engine, config.agent) as agent:
         record.start()
@@ -152,8 +151,8 @@ async def _sample(
             record.flush()
             if scorer is not None:
                 await scorer.aclose()
-    if len(lost) == len(tasks):
-        raise EngineError(f"every tree was lost; the last error: {lost[-1].error}") from lost[-1].error
+    if len(dropped) == len(tasks):
+        raise EngineError(f"every tree was dropped; the last error: {dropped[-1].error}") from dropped[-1].error
 
 
 def _read_answer(answer: str) -> str:

@@ -1,4 +1,4 @@
-"""Runs a policy on tasks: the agent loop of training, a record per answer, figures and reports."""
+"""Evaluates a policy on tasks: the agent loop of training, a record per answer, metrics and reports."""
 
 import asyncio
 import time
@@ -28,20 +28,20 @@ from arpo.tracking.run_directory import RunDirectory
 from arpo.tree import RolloutTree
 
 BLOCK_TURNS = 4
-"""A deterministic evaluation grows its tasks in blocks of this many times those that grow at once."""
+"""A deterministic evaluation samples blocks of this many times `max_live_trajectories`."""
 
 
 def evaluate(config: EvalRun, progress: Progress | None = None, resume: bool = False) -> dict[str, Any]:
-    """Answer the tasks greedily, and `num_samples` times by sampling; return the summary `<out>/summary.json` holds too.
+    """Answer the tasks greedily, and `num_samples` times by sampling; return the summary, as in `<out>/summary.json`.
 
     Each finished question goes to `<out>/rollouts/<mode>.jsonl.zst` at once: its tree with every token, call, result, grade and
-    time. At the end follow `records.jsonl`, a line per answer in the order of the tasks, which holds no times and so is the
-    same for the same answers; `times.jsonl`; `results.json`; `summary.json`; `report.md` and `report.html`.
+    time. At the end come `records.jsonl`, a line per answer in the order of the tasks, without times and so the same for the
+    same answers; `times.jsonl`; `results.json`; `summary.json`; `report.md` and `report.html`.
 
     Args:
-        config: The run. With `resume` it should be the one the run directory holds.
+        config: The run; with `resume`, that of the run directory.
         progress: Where phases are reported; None reports nothing.
-        resume: Leave out the questions that `config.out` holds the answers of.
+        resume: Skip the questions whose answers are in `config.out`.
 
     Raises:
         ConfigError, DataError, ModelError, ToolError, EngineError: as their messages say.
@@ -73,7 +73,7 @@ def _with_fixed_policy(config: EvalRun) -> EvalRun:
 
 
 async def _answer_all(config: EvalRun, journal: Journal, progress: Progress) -> dict[str, Any]:
-    """Answer what is missing; what that cost where a server was asked, as `server`, and a judge, as `judge`."""
+    """Answer the missing questions; return the counts of a served model, as `server`, and of a judge, as `judge`."""
     async with open_agent(config.model, config.engine, config.agent) as agent:
         journal.start()
         grader = config.headline_grader
@@ -88,7 +88,7 @@ async def _answer_all(config: EvalRun, journal: Journal, progress: Progress) -> 
 
 
 async def _answer(config: EvalRun, agent: Agent, scorer: Scorer, mode: Mode, journal: Journal, progress: Progress) -> None:
-    """Answer what is missing of one mode."""
+    """Answer the missing questions of one mode."""
     num_answers = 1 if mode == "greedy" else config.num_samples
     rollout = RolloutConfig(
         group_size=num_answers,
@@ -99,60 +99,49 @@ async def _answer(config: EvalRun, agent: Agent, scorer: Scorer, mode: Mode, jou
     live = max(1, config.max_live_trajectories // num_answers)
     runner = RolloutRunner(agent, rollout, max_live_groups=live)
     blocks = journal.blocks(mode, live * BLOCK_TURNS) if config.deterministic else [journal.missing(mode)]
-    scores = _RunningMean()
-    scores.add(journal.records(mode))
+    graded = _scores(journal.records(mode))
+    total, num_graded = sum(graded), len(graded)
     num_done = len(journal.records(mode)) // num_answers
     with progress.phase(f"eval, {mode}", num_done + len(journal.missing(mode)), "task", num_done) as phase:
         for block in blocks:
-            grown = _unanswered(runner.sample(block, seed=config.seed), mode, journal)
-            async with aclosing(scorer.scored(grown)) as scored:
+            sampled = _unanswered(runner.sample(block, seed=config.seed), mode, journal)
+            async with aclosing(scorer.scored(sampled)) as scored:
                 async for tree in scored:
-                    scores.add(journal.add(tree, mode))
-                    phase.advance(1, **({config.metric: round(scores.mean, 3)} if scores.count else {}))
+                    graded = _scores(journal.add(tree, mode))
+                    total, num_graded = total + sum(graded), num_graded + len(graded)
+                    phase.advance(1, **({config.metric: round(total / num_graded, 3)} if num_graded else {}))
     if journal.num_changed:
         progress.line(
-            f"{journal.num_changed} answers came out otherwise when they were grown again beside missing ones "
-            "(has a tool, the index or the policy changed?); those given first stand"
+            f"{journal.num_changed} answers differ when sampled again beside missing ones "
+            "(has a tool, the index or the policy changed?); the first ones stand"
         )
 
 
 async def _unanswered(
-    grown: AsyncGenerator[RolloutTree, None], mode: Mode, journal: Journal
+    trees: AsyncGenerator[RolloutTree, None], mode: Mode, journal: Journal
 ) -> AsyncGenerator[RolloutTree, None]:
-    """The trees of tasks that had no answer yet."""
-    async with aclosing(grown):
-        async for tree in grown:
+    """The trees of tasks without an answer."""
+    async with aclosing(trees):
+        async for tree in trees:
             if not journal.has(tree, mode):
                 yield tree
 
 
-class _RunningMean:
-    """The mean score of the answers so far."""
-
-    def __init__(self) -> None:
-        self.count, self.total = 0, 0.0
-
-    def add(self, records: Sequence[Record]) -> None:
-        graded = [r.score for r in records if r.score is not None]
-        self.count += len(graded)
-        self.total += sum(graded)
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.count
+def _scores(records: Sequence[Record]) -> list[float]:
+    return [record.score for record in records if record.score is not None]
 
 
 def _report_costs(agent: Agent, scorer: Scorer, progress: Progress) -> dict[str, Any]:
-    """Say what was asked of servers since the run was started or resumed."""
-    asked = agent.engine.usage
-    counts = {name: found for name, found in (("server", asked), ("judge", scorer.drain_judge_counts())) if found is not None}
-    for found in counts.values():
-        progress.line(str(found))
-    return {name: asdict(found) for name, found in counts.items()}
+    """Report the requests to servers since the start or resumption of the run."""
+    counts = {"server": agent.engine.usage, "judge": scorer.drain_judge_counts()}
+    for count in counts.values():
+        if count is not None:
+            progress.line(str(count))
+    return {name: asdict(count) for name, count in counts.items() if count is not None}
 
 
 def _write(config: EvalRun, run: RunDirectory, journal: Journal, costs: dict[str, Any]) -> dict[str, Any]:
-    """Write what follows from the answers; return the summary."""
+    """Write records, results, summary and reports; return the summary."""
     records, times = journal.records(), journal.times()
     write_lines(run.path / RECORDS_FILE, records)
     write_lines(run.path / TIMES_FILE, times)

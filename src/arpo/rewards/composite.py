@@ -17,7 +17,7 @@ from arpo.rewards.format import format_faults
 from arpo.rewards.graders import GRADERS
 from arpo.rewards.grading import Grade, Grader
 from arpo.rewards.measure import match_answer
-from arpo.tree import NodeKind, Trajectory
+from arpo.tree import Trajectory
 from arpo.types import Reward
 
 
@@ -79,12 +79,5 @@ class CompositeReward:
 
 
 def successful_tools(trajectory: Trajectory) -> set[str]:
-    """Names of the tools of which at least one call on the path gave a result."""
-    pairs = zip(trajectory.nodes, trajectory.nodes[1:], strict=False)
-    return {
-        call.name
-        for completion, observation in pairs
-        if observation.kind is NodeKind.OBSERVATION
-        for call, result in zip(completion.calls, observation.results, strict=False)
-        if result.status == "success"
-    }
+    """Names of the tools with at least one successful call on the path."""
+    return {call.name for call, result in trajectory.tool_calls if result.status == "success"}

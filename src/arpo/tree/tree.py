@@ -11,7 +11,7 @@ from typing import Any
 
 from arpo.tree.credit import NodeCredit
 from arpo.tree.node import Node, NodeKind
-from arpo.types import Parse, Task, ToolResult
+from arpo.types import Parse, Task, ToolCall, ToolResult
 
 
 @dataclass(slots=True)
@@ -190,6 +190,12 @@ class Trajectory:
     def tool_results(self) -> list[ToolResult]:
         """The results of all calls, in order."""
         return [result for node in self.observations for result in node.results]
+
+    @property
+    def tool_calls(self) -> list[tuple[ToolCall, ToolResult]]:
+        """Each call that ran, with its result, in order."""
+        pairs = zip(self.nodes, self.nodes[1:], strict=False)
+        return [pair for node, after in pairs for pair in zip(node.calls, after.results, strict=False)]
 
     @property
     def observations(self) -> list[Node]:
