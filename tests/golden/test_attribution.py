@@ -14,17 +14,17 @@ WEIGHTS = torch.tensor([1.0, 3.0, 2.0], dtype=F64)
 OWN = torch.tensor([1.0, -1.0, 0.5], dtype=F64)[:, None].expand(-1, 4)
 
 
-def claims(mode: Attribution, mix: float = 0.5) -> list[list[float]]:
+def attributed(mode: Attribution, mix: float = 0.5) -> list[list[float]]:
     return attribute(OWN, WEIGHTS, BELOW, mode, mix).tolist()
 
 
 def test_soft_is_each_leaf_s_own() -> None:
-    assert claims("soft") == [[1, 1, 0, 1], [-1, 0, 0, -1], [0, 0, 0.5, 0.5]]
+    assert attributed("soft") == [[1, 1, 0, 1], [-1, 0, 0, -1], [0, 0, 0.5, 0.5]]
 
 
 def test_hard_is_the_weighted_mean_of_the_sharers() -> None:
     # node 0: (1 * 1 + 3 * -1) / 4 = -1/2; node 3: (1 - 3 + 2 * 0.5) / 6 = -1/6
-    rows = claims("hard")
+    rows = attributed("hard")
     assert rows[0] == pytest.approx([-0.5, 1, 0, -1 / 6], abs=1e-15)
     assert rows[1] == pytest.approx([-0.5, 0, 0, -1 / 6], abs=1e-15)
     assert rows[2] == pytest.approx([0, 0, 0.5, -1 / 6], abs=1e-15)
@@ -32,10 +32,10 @@ def test_hard_is_the_weighted_mean_of_the_sharers() -> None:
 
 def test_mixed_lies_between() -> None:
     # node 0, mix 1/4: 1/4 * -1/2 + 3/4 * 1 = 5/8 and 1/4 * -1/2 - 3/4 = -7/8
-    rows = claims("mixed", 0.25)
+    rows = attributed("mixed", 0.25)
     assert [row[0] for row in rows] == pytest.approx([5 / 8, -7 / 8, 0])
-    assert claims("mixed", 0.0) == claims("soft")
-    assert claims("mixed", 1.0) == claims("hard")
+    assert attributed("mixed", 0.0) == attributed("soft")
+    assert attributed("mixed", 1.0) == attributed("hard")
 
 
 def test_advantages_may_differ_from_node_to_node() -> None:

@@ -1,7 +1,7 @@
-"""How trajectories weigh in a batch: weights per trajectory and one global denominator.
+"""Weights of the trajectories in a batch, and one global denominator.
 
-The loss of a batch is (sum over leaves i and their tokens t of w_i * loss_it) / denominator. As both are fixed for the whole
-batch before it is cut into micro-batches, the cut never changes a gradient.
+The loss of a batch is (sum over leaves i and their tokens t of w_i * loss_it) / denominator. Both are fixed for the whole batch
+before it is cut into micro-batches, so the cut never changes a gradient.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,23 +17,23 @@ def leaf_weights(
     *,
     max_tokens: int | None = None,
 ) -> tuple[list[float], float]:
-    """Weight of each trajectory's tokens, and what the trajectories add to the denominator of their batch.
+    """Weight of each trajectory's tokens, and the trajectories' part of the denominator of their batch.
 
     With l_i tokens and share v_i of trajectory i (1 without shares):
-    `token_mean`: w_i = v_i, denominator sum v_i l_i: every token counts alike (DAPO, arXiv:2503.14476; released ARPO code, but
-    per micro-batch).
-    `sequence_mean`: w_i = v_i / l_i, denominator sum v_i: every trajectory counts alike (GRPO, arXiv:2402.03300).
-    `constant`: w_i = v_i, denominator max_tokens * sum v_i: no length changes what a token counts (Dr. GRPO, arXiv:2503.20783;
+    `token_mean`: w_i = v_i, denominator sum v_i l_i: every token has the same weight (DAPO, arXiv:2503.14476; the
+    released ARPO code per micro-batch).
+    `sequence_mean`: w_i = v_i / l_i, denominator sum v_i: every trajectory has the same weight (GRPO, arXiv:2402.03300).
+    `constant`: w_i = v_i, denominator max_tokens * sum v_i: no length changes a token's weight (Dr. GRPO, arXiv:2503.20783;
     TRL's `dr_grpo`).
     A trajectory without a sampled token has no loss; it still counts in the denominators of `sequence_mean` and `constant`.
-    Denominators add up: that of a batch is `total_denominator` of those of its groups.
+    The denominator of a batch is `total_denominator` of those of its groups.
 
     Args:
         num_tokens: Sampled tokens per trajectory, a token shared by d trajectories counted in each.
         aggregation: Which mean.
         shares: v_i, positive: 1 for `uniform` leaf weighting; for `inverse_branching` each fork divides its parent's share, so
             that they add up to the number of initial trajectories. None: all 1.
-        max_tokens: Of `constant`: most tokens a trajectory may sample. The other aggregations ignore it.
+        max_tokens: For `constant`: most tokens a trajectory may sample. The other aggregations ignore it.
 
     Raises:
         ValueError: `constant` without max_tokens.
@@ -52,7 +52,7 @@ def leaf_weights(
 
 
 def total_denominator(parts: Iterable[float]) -> float:
-    """The denominator of a batch from those of its groups: their sum; 1 where no token was sampled, so that the loss is 0.
+    """The sum of the groups' denominators; 1 where no token was sampled, so that the loss is 0.
 
     Example: 8 and 15 give 23; 0 and 0 give 1.
     """

@@ -1,4 +1,4 @@
-"""What each leaf claims on tokens that several leaves share."""
+"""The advantage of each leaf on tokens that several leaves share."""
 
 from typing import Literal
 
@@ -16,18 +16,18 @@ def attribute(
     mode: Attribution,
     mix: float = 0.5,
 ) -> Float[Tensor, "leaves nodes"]:
-    """Per leaf and node of its path, the advantage the leaf brings to the node's tokens; 0 off its path.
+    """The advantage of each leaf on the tokens of each node of its path; 0 off its path.
 
-    Formula, A_in the leaf's own and Abar_n = sum_(i passes n) w_i A_in / sum_(i passes n) w_i: `soft` A_in, `hard` Abar_n,
-    `mixed` mix * Abar_n + (1 - mix) * A_in. Source: ARPO, arXiv:2507.19849, section 3 (soft is its default; hard there is the
-    plain mean, which is this one for equal weights).
+    Formula, with A_in the advantage of leaf i on node n and Abar_n = sum_(i passes n) w_i A_in / sum_(i passes n) w_i: `soft`
+    A_in, `hard` Abar_n, `mixed` mix * Abar_n + (1 - mix) * A_in. Source: ARPO, arXiv:2507.19849, section 3 (default: soft;
+    its hard is the plain mean, which is this one for equal weights).
     As sum_i w_i A_in = (sum_i w_i) Abar_n, all three have the same loss and gradient while the ratio is inside the clip band;
-    outside it they differ, for clipping looks at the sign of each leaf's advantage. Tokens that one leaf alone passes are the
-    same in all three.
+    outside it they differ, as clipping depends on the sign of each leaf's advantage. Tokens of one leaf alone are the same in
+    all three.
 
     Args:
         advantages: A_in; entries off a leaf's path are ignored. Expand leaf advantages [L] with `[:, None].expand(-1, nodes)`.
-        weights: The leaves' weights in the loss, positive: for other weights the three modes differ inside the band too.
+        weights: The leaves' weights in the loss, positive; with other weights the three modes differ inside the band too.
         below: True where leaf i passes node n.
         mode: Which attribution.
         mix: Share of the common part in `mixed`, in [0, 1]; the other modes ignore it.
@@ -35,11 +35,11 @@ def attribute(
     Example: two leaves of weight 1 and 3 with advantages 1 and -1 share a node: hard (1 - 3) / 4 = -0.5 for both; mixed with
     0.5: 0.25 and -0.75.
     """
-    own = torch.where(below, advantages, 0.0)
+    soft = torch.where(below, advantages, 0.0)
     if mode == "soft":
-        return own
+        return soft
     passing = torch.where(below, weights[:, None], 0.0)
     total = passing.sum(dim=0)
-    mean = (passing * own).sum(dim=0) / total.masked_fill(total == 0, 1.0)
-    shared = torch.where(below, mean, 0.0)
-    return shared if mode == "hard" else mix * shared + (1 - mix) * own
+    mean = (passing * soft).sum(dim=0) / total.masked_fill(total == 0, 1.0)
+    hard = torch.where(below, mean, 0.0)
+    return hard if mode == "hard" else mix * hard + (1 - mix) * soft

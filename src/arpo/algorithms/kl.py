@@ -23,12 +23,12 @@ def kl_estimate(
     KL(policy || reference).
     `k3`: exp(-d) - 1 + d, >= 0. Unbiased value, gradient (1 - exp(-d)) * grad ln pi: in the mean the gradient of
     KL(reference || policy), the other direction (GRPO; verl's `low_var_kl`, which also clamps the value to +-10).
-    -d is held at 20 in k3, beyond which it has no gradient, so that exp never overflows.
+    k3 clamps -d at 20, without gradient beyond, so that exp never overflows.
 
     Args:
-        logprobs: Of the policy now.
-        reference_logprobs: Of the frozen reference; no gradient goes there.
-        estimator: Which.
+        logprobs: Log-probs of the current policy.
+        reference_logprobs: Log-probs of the frozen reference; they get no gradient.
+        estimator: The estimator.
 
     Example: pi = 0.4, pi_ref = 0.2: d = 0.6931; k1 0.6931, k2 0.2402, k3 0.5 - 1 + 0.6931 = 0.1931.
     """
@@ -37,5 +37,5 @@ def kl_estimate(
         return difference
     if estimator == "k2":
         return difference.square() / 2
-    held = difference.clamp(min=-_MAX_DIFFERENCE)
-    return torch.expm1(-held) + held
+    clamped = difference.clamp(min=-_MAX_DIFFERENCE)
+    return torch.expm1(-clamped) + clamped

@@ -1,6 +1,6 @@
-"""Engine and trainer give the same weights different probabilities: how far, and the correction.
+"""Engine and trainer compute different probabilities from the same weights: the size of the mismatch, and its correction.
 
-d = ln p_trainer - ln p_engine of a sampled token, the trainer's being the old log-probs: those before the step's first update.
+d = ln p_trainer - ln p_engine of a sampled token, with the trainer's old log-probs: those before the step's first update.
 """
 
 import math
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def mismatch_kl(logprobs: Float[Tensor, " tokens"], rollout_logprobs: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
-    """Estimate of KL(engine || trainer) per sampled token, nats: how far the engine's probabilities are from the trainer's.
+    """Estimate of KL(engine || trainer) per sampled token, nats.
 
     Formula: k3 = exp(d) - 1 - d; >= 0, 0 where they agree (Schulman 2020, "Approximating KL divergence"). Detached.
     """
@@ -22,10 +22,10 @@ def mismatch_kl(logprobs: Float[Tensor, " tokens"], rollout_logprobs: Float[Tens
 def token_importance_weights(
     logprobs: Float[Tensor, " tokens"], rollout_logprobs: Float[Tensor, " tokens"], cap: float
 ) -> Float[Tensor, " tokens"]:
-    """Truncated importance weight of each token, to be multiplied into its loss. Detached.
+    """Truncated importance weight of each token, a factor of its loss. Detached.
 
     Formula: min(exp(d), cap). Source: truncated importance sampling, Yao et al. 2025, "Your efficient RL framework secretly
-    brings you off-policy RL training" (verl's `tis`). Cut as a logarithm, so that no ratio overflows; there is no lower bound.
+    brings you off-policy RL training" (verl's `tis`). The logarithm is clamped, so no ratio overflows; there is no lower bound.
 
     Args:
         logprobs: The trainer's old log-probs.
@@ -40,9 +40,9 @@ def token_importance_weights(
 def sequence_importance_weights(sum_difference: Float[Tensor, " leaves"], cap: float) -> Float[Tensor, " leaves"]:
     """Truncated importance weight of each trajectory, one for all its tokens. Detached.
 
-    Formula: min(exp(sum_t d_t), cap), the sum over the sampled tokens of the leaf's whole path: on shared tokens sharers have
+    Formula: min(exp(sum_t d_t), cap), summed over the sampled tokens of the leaf's whole path. Leaves that share tokens have
     different weights, so it multiplies leaf weights, not token losses. A trajectory without sampled tokens has sum 0, weight 1.
-    The product, not its geometric mean: exact, and the more often at the cap the longer the trajectory.
+    The product, not its geometric mean: exact, but longer trajectories reach the cap more often.
 
     Args:
         sum_difference: Sum of d along each leaf's path.

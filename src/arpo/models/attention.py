@@ -1,9 +1,9 @@
 """One attention implementation for every model, whose mask and cache come from a layout object.
 
-Transformers calls the registered function `arpo` in each layer and passes on the `layout` keyword given to the model. Tokens
-are packed without padding, [1, tokens]; the layout says which token sees which. `batching` lays out trees for training,
-`inference` lays out running sequences over their cache. Works for every architecture that takes its attention from the
-transformers attention interface (Qwen2, Qwen3, Llama and most others).
+Transformers calls the registered function `arpo` in each layer with the `layout` keyword given to the model. Tokens are packed
+without padding, [1, tokens]; the layout decides which token sees which. `batching` lays out trees for training, `inference`
+lays out running sequences over their cache. This works for every architecture that takes its attention from the transformers
+attention interface (Qwen2, Qwen3, Llama and most others).
 """
 
 from typing import Protocol, cast
@@ -36,10 +36,10 @@ def _attention(
     layout: AttentionLayout,
     **options: object,
 ) -> tuple[Tensor, None]:
-    """The function transformers calls: query [1, heads, tokens, dim] in, output [1, tokens, heads, dim] out."""
+    """The function that transformers calls: query [1, heads, tokens, dim] in, output [1, tokens, heads, dim] out."""
     changes = [name for name in _CHANGES if options.get(name) is not None]
     if changes or value.shape[-1] != query.shape[-1]:
-        raise ModelError(_refusal(type(module).__name__, " and ".join(changes) or "values of another size than its keys"))
+        raise ModelError(_refusal(type(module).__name__, " and ".join(changes) or "values and keys of different sizes"))
     packed = (states[0].transpose(0, 1) for states in (query, key, value))
     return layout.attend(module.layer_idx, *packed, scale=scaling).unsqueeze(0), None  # pyright: ignore[reportArgumentType]
 
@@ -51,10 +51,10 @@ _CHANGES = ("softcap", "s_aux", "sliding_window", "position_bias")
 
 
 def layout_obstacle(model: PreTrainedModel) -> str | None:
-    """What keeps the model from taking its attention from a layout; None where nothing does."""
+    """The feature that keeps the model from taking its attention from a layout; None if there is none."""
     config = model.config.get_text_config()
     if not type(model)._supports_attention_backend:
-        return "attention of its own making"
+        return "an attention function of its own"
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
         return f"layers of type {', '.join(sorted(kinds))}"
@@ -67,7 +67,7 @@ def use_layout_attention(model: PreTrainedModel) -> PreTrainedModel:
     """The same model, taking its attention from a layout, with its norms fused.
 
     Raises:
-        ModelError: the model's attention is not plain causal attention over all earlier tokens, so that no layout describes it.
+        ModelError: the model's attention is not plain causal attention over all earlier tokens, so no layout describes it.
     """
     obstacle = layout_obstacle(model)
     if obstacle is not None:
@@ -78,7 +78,7 @@ def use_layout_attention(model: PreTrainedModel) -> PreTrainedModel:
 
 def _refusal(name: str, obstacle: str) -> str:
     return (
-        f"{name}: has {obstacle}, which packed trees and the in-process engine cannot give it; to train it, set "
+        f"{name}: has {obstacle}, which packed trees and the in-process engine do not support; to train it, set "
         f'batching.packing = "flat" and engine.type = "vllm"'
     )
 
@@ -86,11 +86,11 @@ def _refusal(name: str, obstacle: str) -> str:
 def forward_hidden(model: PreTrainedModel, token_ids: Tensor, positions: Tensor, layout: AttentionLayout) -> Tensor:
     """Last hidden states [tokens, hidden] of packed `token_ids` [tokens] at `positions` [tokens].
 
-    A model that takes its attention from a layout sees them all at once. Any other runs as it is on one sequence after the
-    other, a sequence starting at each position 0; it cannot run packed trees.
+    A model with layout attention computes them in one pass. Any other model computes one sequence after the other, with a
+    sequence starting at each position 0; it cannot run packed trees.
 
     Raises:
-        ModelError: a packed tree, where positions go back to other than 0, for a model with its own attention.
+        ModelError: a packed tree, whose positions go back to a number other than 0, for a model without layout attention.
     """
     if model.config._attn_implementation == ATTENTION_NAME:
         return _forward(model, token_ids, positions, layout=layout)
@@ -100,7 +100,7 @@ def forward_hidden(model: PreTrainedModel, token_ids: Tensor, positions: Tensor,
         raise ModelError(_refusal(model.config.model_type, layout_obstacle(model) or "its own attention switched on"))
     bounds = starts[1:].tolist()
     sequences = zip(token_ids.tensor_split(bounds), positions.tensor_split(bounds), strict=True)
-    return torch.cat([_forward(model, ids, places) for ids, places in sequences])
+    return torch.cat([_forward(model, *sequence) for sequence in sequences])
 
 
 def _forward(model: PreTrainedModel, token_ids: Tensor, positions: Tensor, **options: object) -> Tensor:

@@ -1,4 +1,4 @@
-"""How a policy is loaded."""
+"""Configuration of models."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,14 +9,14 @@ from arpo.config import Config
 
 
 class ModelConfig(Config):
-    """A Hugging Face model directory and how its weights are held."""
+    """A Hugging Face model directory, and the number format and device of its weights."""
 
     path: Path
     """Directory with config.json, weights (safetensors) and tokenizer.json; nothing is downloaded."""
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     """Number format of the weights: float32 on a CPU, bfloat16 on a GPU that has it, float64 for checks."""
     device: str = "cpu"
-    """Where the weights live, as torch names it: `cpu`, `cuda`, `cuda:1`."""
+    """Device of the weights, in torch's names: `cpu`, `cuda`, `cuda:1`."""
 
 
 class LoraConfig(Config):
@@ -25,30 +25,30 @@ class LoraConfig(Config):
     rank: int = Field(default=16, ge=1)
     """Rank of the adapter's matrices."""
     alpha: float = Field(default=32.0, gt=0)
-    """The adapter counts alpha / rank times."""
+    """The adapter's output is scaled by alpha / rank."""
     targets: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Names of the linear layers it lies over, `q_proj` for example; None: every linear layer of the model's blocks."""
+    """Names of the adapted linear layers, e.g. `q_proj`; None: every linear layer of the model's blocks."""
 
 
 class TrainedModelConfig(ModelConfig):
     """A policy to train."""
 
     lora: LoraConfig | None = None
-    """Train an adapter and leave the model's own weights as they are; None: train every weight."""
+    """Train an adapter and freeze the model's weights; None: train every weight."""
 
 
 class TinyPolicyConfig(Config):
     """A Qwen3-shaped policy small enough to train on a CPU in minutes; about 1 M parameters by default."""
 
     vocab_size: int = Field(default=1024, ge=640)
-    """Most tokens of its byte-level BPE vocabulary; the 256 bytes, the numbers of the domain and the protocol's tags take
-    about 570 of them."""
+    """Largest size of its byte-level BPE vocabulary; the 256 bytes, the domain's numbers and the protocol's tags take about
+    570 tokens."""
     hidden_size: int = Field(default=128, ge=16, multiple_of=8)
     """Width of the residual stream."""
     num_layers: int = Field(default=3, ge=1)
     """Transformer blocks."""
     num_heads: int = Field(default=4, ge=1)
-    """Attention heads, as many for keys and values."""
+    """Attention heads; keys and values have the same number."""
     head_dim: int = Field(default=32, ge=8, multiple_of=2)
     """Width of one head."""
     intermediate_size: int = Field(default=384, ge=16)

@@ -1,4 +1,4 @@
-"""A policy in and out of a Hugging Face directory."""
+"""Loads and saves a policy as a Hugging Face directory."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
     "tokenizer.model", "chat_template.jinja",
 )  # fmt: skip
-"""Files of a model directory that describe its tokenizer; `tokenizer.json` is the one arpo cannot do without."""
+"""Tokenizer files of a model directory; arpo requires `tokenizer.json`."""
 
 
 def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", attention: str = "sdpa") -> PreTrainedModel:
@@ -27,16 +27,16 @@ def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", at
     Args:
         directory: Holds config.json, weights and tokenizer.json; any architecture `AutoModelForCausalLM` knows.
         dtype: Name of a torch floating-point type, `"float32"` or `"bfloat16"` for example.
-        device: As torch names it.
-        attention: The attention implementation registered with transformers: `"sdpa"`, `"eager"`, or our own.
+        device: In torch's names.
+        attention: The attention implementation registered with transformers: `"sdpa"`, `"eager"` or `"arpo"`.
 
     Raises:
-        ModelError: the directory is missing or incomplete, its architecture unknown, its weights unreadable or not those of the
+        ModelError: the directory is missing or incomplete, its architecture unknown, its weights unreadable or of another
             architecture, or its tokenizer has more tokens than the model has embeddings.
     """
     number_format = getattr(torch, dtype, None)
     if not isinstance(number_format, torch.dtype):
-        raise ModelError(f"model.dtype = {dtype!r} is no torch number format; use float32, bfloat16, float16 or float64")
+        raise ModelError(f"model.dtype = {dtype!r} is not a torch number format; use float32, bfloat16, float16 or float64")
     _check_directory(directory)
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
@@ -50,27 +50,27 @@ def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", at
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(
-            f"{directory}: cannot load this model ({_first_line(error)}); is it a whole causal-LM checkpoint?"
+            f"{directory}: cannot load this model ({_first_line(error)}); is it a complete causal-LM checkpoint?"
         ) from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ModelError(
             f"{directory}: the weights lack {len(missing)} tensors of {type(model).__name__}, {missing[0]!r} first; "
-            "they would be random, so take the checkpoint whole or mend config.json"
+            "they would be random, so use the complete checkpoint or correct config.json"
         )
     _check_vocabulary(directory, model)
     return model.to(device).eval()
 
 
 def load_trained_policy(config: TrainedModelConfig, seed: int) -> PreTrainedModel:
-    """The policy a trainer starts from: `load_policy`, with a fresh adapter when one is configured.
+    """The initial policy of a trainer: `load_policy`, with a new adapter if one is configured.
 
     Args:
-        config: The model, and its adapter if any.
-        seed: Of the run; names the random numbers of the adapter.
+        config: The model and its adapter, if any.
+        seed: The run's seed; names the random numbers of the adapter.
 
     Raises:
-        ConfigError: the adapter cannot be made; see the message.
+        ConfigError: as `add_adapter`.
         ModelError: as `load_policy`.
     """
     model = load_policy(config.path, config.dtype, config.device)
@@ -80,12 +80,10 @@ def load_trained_policy(config: TrainedModelConfig, seed: int) -> PreTrainedMode
 
 
 def save_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path) -> None:
-    """Write a whole Hugging Face directory: safetensors, configuration, and the tokenizer files of `tokenizer_source`.
+    """Write a complete Hugging Face directory: safetensors, configuration, and the tokenizer files of `tokenizer_source`.
 
-    An adapter is merged into the weights, so that the directory holds an ordinary model.
-
-    It is written beside its place and moved there at the end, so that `directory` never holds half a checkpoint; what it held
-    before is replaced.
+    An adapter is merged into the weights, so that the directory holds an ordinary model. The files are written to a temporary
+    directory that replaces `directory` at the end, so that it never holds half a checkpoint.
 
     Raises:
         ModelError: `tokenizer_source` holds no tokenizer.json.
@@ -95,7 +93,7 @@ def save_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path)
 
 
 def write_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path) -> None:
-    """As `save_policy`, straight into a new directory: for callers that move it into its place themselves.
+    """As `save_policy`, but directly into a new directory, for callers that rename it themselves.
 
     Raises:
         ModelError: `tokenizer_source` holds no tokenizer.json.
@@ -111,11 +109,11 @@ def write_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path
 
 def _check_directory(directory: Path) -> None:
     if not directory.is_dir():
-        raise ModelError(f"{directory}: no such directory; model.path must name a Hugging Face model directory on this machine")
-    for name, wanted in (("config.json", "config.json"), ("weights", "*.safetensors"), ("tokenizer", "tokenizer.json")):
-        if not any(directory.glob(wanted)):
+        raise ModelError(f"{directory}: no such directory; model.path must be a Hugging Face model directory on this machine")
+    for name, pattern in (("config.json", "config.json"), ("weights", "*.safetensors"), ("tokenizer", "tokenizer.json")):
+        if not any(directory.glob(pattern)):
             raise ModelError(
-                f"{directory}: no {name} ({wanted}); a model directory holds config.json, *.safetensors and tokenizer.json"
+                f"{directory}: no {name} ({pattern}); a model directory holds config.json, *.safetensors and tokenizer.json"
             )
 
 
@@ -124,7 +122,7 @@ def _check_vocabulary(directory: Path, model: PreTrainedModel) -> None:
     largest = max(Tokenizer.from_file(str(directory / "tokenizer.json")).get_vocab(with_added_tokens=True).values())
     if largest >= embeddings:
         raise ModelError(
-            f"{directory}: tokenizer.json has ids up to {largest}, the model only {embeddings} embeddings; "
+            f"{directory}: tokenizer.json has ids up to {largest}, but the model has only {embeddings} embeddings; "
             "call model.resize_token_embeddings(len(tokenizer)) and save both again"
         )
 

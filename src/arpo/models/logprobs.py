@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from arpo.models.attention import head_logits
 
 _CHUNK_LOGITS = {"cpu": 1 << 20, "cuda": 1 << 27}
-"""Logits held at once: on a CPU what its cache holds, on a GPU what keeps it busy."""
+"""Logits per chunk: as many as fit a CPU's cache, or keep a GPU busy."""
 _LEAST_TOKENS = 64
-"""Tokens of a chunk however large the vocabulary: below, matrix products are slow."""
+"""Least tokens per chunk for any vocabulary: with fewer, matrix products are slow."""
 
 
 def logprobs_and_entropy(
@@ -23,8 +23,8 @@ def logprobs_and_entropy(
     """Log-probability of each target and entropy of each distribution, at a sampling temperature.
 
     Formula: with p = softmax(logits / temperature), ln p[target] and H = -sum_v p_v ln p_v, nats, over the full vocabulary.
-    Libraries differ: the public ARPO code sums the top 10 log-probs over 20 tokens and divides by ln(vocab); this is exact,
-    per token, undivided. Temperature 0 (greedy) is measured at 1.
+    Libraries differ: the public ARPO code sums the top 10 log-probs over 20 tokens and divides by ln(vocab); this is exact, per
+    token and undivided. Temperature 0 (greedy) is measured at 1.
 
     Example: logits [[0, 0]] and target [1] give (ln 0.5, ln 2) = (-0.6931, 0.6931).
     """
@@ -42,15 +42,15 @@ def hidden_to_logprobs(
 ) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"]]:
     """`logprobs_and_entropy` of the model's head on hidden states, in chunks of tokens.
 
-    No matrix of tokens x vocabulary is ever held beyond a chunk, neither here nor in the backward pass, which computes each
-    chunk's logits again.
+    No matrix of tokens x vocabulary exceeds a chunk, neither here nor in the backward pass, which computes each chunk's logits
+    again.
 
     Args:
-        model: Its head is used, whatever module it is.
+        model: The model; its output embeddings are the head, whatever module they are.
         hidden: Last hidden states.
-        targets: The token each of them predicts.
+        targets: The token that each hidden state predicts.
         temperature: The sampling temperature.
-        chunk_tokens: Tokens per chunk; None takes what suits the device and the vocabulary.
+        chunk_tokens: Tokens per chunk; None: by device and vocabulary.
     """
     head = cast(torch.nn.Module, model.get_output_embeddings())
     if chunk_tokens is None:
@@ -63,7 +63,7 @@ def hidden_to_logprobs(
 
 
 class _ChunkedHead(torch.autograd.Function):
-    """The head's parameters are inputs, so that their gradients reach autograd; `logits_of` reads them by itself."""
+    """The head's parameters are inputs so that their gradients reach autograd; `logits_of` reads them from the model."""
 
     @staticmethod
     def forward(
@@ -87,7 +87,8 @@ class _ChunkedHead(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         targets, entropies, hidden, *parameters = ctx.saved_tensors
-        wanted = [p for p, is_wanted in zip(parameters, ctx.needs_input_grad[5:], strict=True) if is_wanted]
+        needs_grad = ctx.needs_input_grad[5:]
+        trained = [p for p, needs in zip(parameters, needs_grad, strict=True) if needs]
         totals: list[Tensor] = []
         of_hidden: list[Tensor] = []
         for chunk in torch.arange(len(hidden)).split(ctx.chunk_tokens):
@@ -99,11 +100,11 @@ class _ChunkedHead(torch.autograd.Function):
             of_logits = _logits_gradient(
                 logits.detach(), targets[rows], entropies[rows], of_logprobs, of_entropies, ctx.temperature
             )
-            first, *others = torch.autograd.grad(logits, [part, *wanted], of_logits)
-            of_hidden.append(first)
-            totals = [total.add_(other) for total, other in zip(totals, others, strict=True)] if totals else others
-        found = iter(totals)
-        of_parameters = (next(found) if is_wanted else None for is_wanted in ctx.needs_input_grad[5:])
+            of_part, *of_trained = torch.autograd.grad(logits, [part, *trained], of_logits)
+            of_hidden.append(of_part)
+            totals = [total.add_(g) for total, g in zip(totals, of_trained, strict=True)] if totals else of_trained
+        gradients_of_trained = iter(totals)
+        of_parameters = (next(gradients_of_trained) if needs else None for needs in needs_grad)
         return None, None, None, None, torch.cat(of_hidden), *of_parameters
 
 

@@ -1,4 +1,4 @@
-"""Low-rank adapters: small trained matrices beside frozen weights (LoRA, arXiv:2106.09685); made by the extra `peft`."""
+"""Low-rank adapters: small trained matrices beside frozen weights (LoRA, arXiv:2106.09685); needs the extra `peft`."""
 
 import json
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ from arpo.errors import ConfigError, ModelError
 from arpo.models.config import LoraConfig
 
 _NAME = "default"
-"""What peft calls an adapter that was given no name."""
+"""peft's name for an adapter without a name."""
 _WEIGHTS_FILE = "adapter_model.safetensors"
 _WRAPPED = "base_model.model."
-"""What peft puts before the names of weights in its files."""
+"""Prefix of weight names in peft's files."""
 
 
 def add_adapter(model: PreTrainedModel, config: LoraConfig, seed: int) -> None:
-    """Freeze the model and lay an adapter over linear layers of its blocks, which at first changes nothing.
+    """Freeze the model and add an adapter to linear layers of its blocks; the outputs do not change at first.
 
     A layer W x becomes W x + (alpha / rank) B A x with A [rank, in] random and B [out, rank] zero. A and B are float32 at
-    least, so that small updates are not lost where the model is held in bfloat16.
+    least, so that a bfloat16 model does not lose small updates.
 
     Args:
         model: Changed in place.
@@ -40,7 +40,7 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig, seed: int) -> None:
         from peft import inject_adapter_in_model
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"model.lora: the package {error.name!r} is not installed: pip install 'arpo[peft]', or take model.lora out"
+            f"model.lora: the package {error.name!r} is not installed: pip install 'arpo[peft]', or remove model.lora"
         ) from error
     layers = {name for name, module in model.base_model.named_modules() if isinstance(module, nn.Linear)}
     kinds = sorted({name.rpartition(".")[2] for name in layers})
@@ -59,7 +59,7 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig, seed: int) -> None:
 
 
 def adapter_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
-    """The parameters of the adapter by name; empty where there is none."""
+    """The parameters of the adapter by name; empty without an adapter."""
     return {name: parameter for name, parameter in model.named_parameters() if ".lora_" in name}
 
 
@@ -70,7 +70,7 @@ def has_adapter(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def adapter_off(model: PreTrainedModel) -> Iterator[None]:
-    """The model as it was before the adapter, for as long as the context lasts; without an adapter, as it is."""
+    """Disable the adapter, if any, within the context."""
     layers = _adapted_layers(model).values()
     for layer in layers:
         layer.enable_adapters(False)
@@ -82,9 +82,9 @@ def adapter_off(model: PreTrainedModel) -> Iterator[None]:
 
 
 def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Each parameter under its name in the ordinary model, an adapter merged into what it lies over; without one, as it is.
+    """Each parameter under its name in the ordinary model, with an adapter, if any, merged into the weights it adapts.
 
-    The model is left alone: taking a merged adapter out again would not restore its weights to the bit.
+    The model does not change: removing a merged adapter would not restore its weights to the bit.
     """
     layers = _adapted_layers(model)
     for name, parameter in model.named_parameters():
@@ -99,7 +99,7 @@ def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def save_adapter(model: PreTrainedModel, directory: Path) -> None:
-    """Write the adapter into a new directory as peft does, so that `PeftModel.from_pretrained` takes it."""
+    """Write the adapter into a new directory in peft's format, for `PeftModel.from_pretrained`."""
     directory.mkdir(parents=True)
     settings: dict[str, Any] = model.peft_config[_NAME].to_dict()  # pyright: ignore[reportAttributeAccessIssue]
     text = json.dumps(settings, default=sorted, indent=2, sort_keys=True)  # sets in one order, whatever the process
@@ -109,22 +109,22 @@ def save_adapter(model: PreTrainedModel, directory: Path) -> None:
 
 
 def load_adapter(model: PreTrainedModel, directory: Path) -> None:
-    """Bring the model's adapter to where `directory` was saved.
+    """Load the model's adapter from `directory`.
 
     Raises:
-        ModelError: the file's adapter has another shape than the model's.
+        ModelError: the adapter in the file has another shape than the model's.
     """
     tensors = load_file(directory / _WEIGHTS_FILE)
-    own = {_name_in_file(name): parameter for name, parameter in adapter_parameters(model).items()}
-    shapes, found = ({name: tuple(t.shape) for name, t in side.items()} for side in (own, tensors))
-    for name in sorted(own.keys() | tensors.keys()):
-        if shapes.get(name) != found.get(name):
+    parameters = {_name_in_file(name): parameter for name, parameter in adapter_parameters(model).items()}
+    for name in sorted(parameters.keys() | tensors.keys()):
+        saved, expected = (tuple(side[name].shape) if name in side else None for side in (tensors, parameters))
+        if saved != expected:
             raise ModelError(
-                f"{directory}: the adapter is not of the shape model.lora describes: {name!r} is {found.get(name)}, not "
-                f"{shapes.get(name)}"
+                f"{directory}: the adapter has another shape than model.lora: {name!r} is {saved}, not {expected}; set "
+                f"model.lora as it was when the adapter was saved"
             )
     with torch.no_grad():
-        for name, parameter in own.items():
+        for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
 
 

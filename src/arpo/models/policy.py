@@ -1,7 +1,7 @@
-"""The policy as one module: the only way into the network for everything that trains, measures or compares it.
+"""The policy as one module, through which all training, measurement and comparison calls the network.
 
-Old log-probs, training, the reference, the start-up probe and SFT all call `forward`, so that whatever wraps a module
-(sharding, autocast, compilation) wraps every use of the network at once. The in-process engine draws from the network itself.
+Old log-probs, training, the reference, the start-up probe and SFT all call `forward`, so that a wrapper of the module
+(sharding, autocast, compilation) wraps every use of the network at once. The in-process engine calls the network directly.
 """
 
 from typing import Protocol
@@ -35,7 +35,7 @@ class PackedInput(Protocol):
 
     @property
     def targets(self) -> Tensor:
-        """[N] ids whose log-prob is wanted."""
+        """[N] ids whose log-prob is computed."""
         ...
 
     @property
@@ -53,8 +53,8 @@ class PolicyModel(nn.Module):
         Args:
             network: A causal language model; gradients and updates act on its parameters.
             temperature: Sampling temperature at which log-probs and entropies are measured; 0 (greedy) is measured at 1.
-            needs_layout: True: packed trees must run. False: a network whose attention takes no layout keeps its own; it then
-                computes sequences one after the other, and refuses trees.
+            needs_layout: True: packed trees must run. False: a network whose attention takes no layout keeps its attention; it
+                then computes sequences one after the other, and refuses trees.
 
         Raises:
             ModelError: `needs_layout`, and the attention of the network takes no layout.
@@ -67,7 +67,7 @@ class PolicyModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return self.network.device
 
     def forward(self, packed: PackedInput) -> tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]:

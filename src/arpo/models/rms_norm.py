@@ -1,4 +1,4 @@
-"""Root-mean-square norms in a few passes over memory, forward and backward."""
+"""Root-mean-square norms with few passes over memory, forward and backward."""
 
 from typing import Any, cast
 
@@ -8,18 +8,18 @@ from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 _ALIKE = {"LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm"}
-"""Classes of transformers that compute what `RMSNorm` computes; others have an offset or a gate."""
+"""Classes of transformers equivalent to `RMSNorm`; others have an offset or a gate."""
 
 
 class RMSNorm(nn.Module):
     """y = w x / sqrt(mean(x^2) + eps) over the last dimension.
 
-    As transformers computes it, rounded to the input's format before the weight; but in float32 at least, where transformers
-    takes float32 for float64 too. Fewer passes over memory, above all backward.
+    As in transformers, the result is rounded to the input's format before the weight; but float64 is computed in float64, not
+    float32, and there are fewer passes over memory, above all backward.
     """
 
     def __init__(self, weight: nn.Parameter, variance_epsilon: float):
-        """With an existing weight [size]."""
+        """A norm with an existing weight [size]."""
         super().__init__()
         self.weight = weight
         self.variance_epsilon = variance_epsilon
@@ -30,7 +30,7 @@ class RMSNorm(nn.Module):
 
 
 def fuse_norms(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model, the same parameters under the same names, with `RMSNorm` wherever it computes the same."""
+    """The same model with equivalent norms replaced by `RMSNorm`; parameters and their names do not change."""
     alike = [(name, module) for name, module in model.named_modules() if type(module).__name__ in _ALIKE]
     for name, module in alike:
         model.set_submodule(name, RMSNorm(cast(nn.Parameter, module.weight), cast(float, module.variance_epsilon)))
@@ -50,14 +50,14 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The kernel of layer norms with mean 0, and back what it takes off because its mean depends on the input.
+        """The layer-norm kernel with mean 0, plus the term that it subtracts because its mean depends on the input.
 
         Formula: with y = x s and g the gradient times w, s (g - mean(g) - y mean(g y)) + s mean(g).
         """
         states, weight, scale = ctx.saved_tensors
-        exact, wanted, factor = (t.to(scale.dtype) for t in (states, gradients[0], weight))
+        exact, gradient, factor = (t.to(scale.dtype) for t in (states, gradients[0], weight))
         of_states, of_weight, _ = torch.ops.aten.native_layer_norm_backward(
-            wanted.contiguous(), exact, weight.shape, torch.zeros_like(scale), scale, factor, None, [True, True, False]
+            gradient.contiguous(), exact, weight.shape, torch.zeros_like(scale), scale, factor, None, [True, True, False]
         )
-        of_states.add_(scale * (wanted @ factor).div_(len(factor)).unsqueeze(-1))
+        of_states.add_(scale * (gradient @ factor).div_(len(factor)).unsqueeze(-1))
         return of_states.to(states.dtype), of_weight.to(weight.dtype), None

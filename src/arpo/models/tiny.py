@@ -1,4 +1,4 @@
-"""Makes a tiny policy from scratch: its tokenizer, trained on the domain's texts, and a Qwen3 model with random weights."""
+"""Makes a tiny policy from scratch: a tokenizer trained on the domain's texts, and a Qwen3 model with random weights."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PAD, END = "<|pad|>", "<|end|>"
 SPECIAL_TOKENS = (PAD, END, "<|system|>", "<|user|>", "<|assistant|>")
 """Padding, end of sequence and one per role."""
 PROTOCOL_TAGS = tuple(f"<{slash}{name}>" for name in ("think", "search", "python", "result", "answer") for slash in ("", "/"))
-"""Tags of the tag protocol: one token each, not special, as models sample them."""
+"""Tags of the tag protocol: one token each; not special, as models sample them."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}"
     "{% if message.role == 'assistant' %}<|end|>{% endif %}{% endfor %}"
@@ -34,12 +34,12 @@ _WORDS = r"\d{1,4}|[ \n]?\p{L}+(?:\.\p{L}+)*:?(?: (?=\d))?|[ \n]?[^\s\p{L}\d]+(?
 _ROPE_THETA = 10000.0
 _NUMBERS = [str(n) for n in (*range(200), *range(1900, 2000))]
 _NUMBER_WEIGHT = 100
-"""Repetitions of every such number among the training texts, so that each becomes one token."""
+"""Repetitions of every number in the training texts, so that each becomes one token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TinyPolicySummary:
-    """What `make_tiny_policy` wrote."""
+    """Sizes of the policy that `make_tiny_policy` wrote."""
 
     num_parameters: int
     vocab_size: int
@@ -53,13 +53,13 @@ def make_tiny_policy(out: Path, texts: Iterable[str], config: TinyPolicyConfig, 
     `<|user|>Where was Mira Tolvan born?<|assistant|>`.
 
     Args:
-        out: Folder to write; it must not exist or be empty.
-        texts: What the policy will read and write: documents, questions, completions. Held-out names do not belong here.
+        out: Folder to write; it must be absent or empty.
+        texts: Samples of what the policy will read and write: documents, questions, completions; without held-out names.
         config: Size of the model.
-        seed: Of the weights.
+        seed: Seed of the weights.
 
     Raises:
-        ModelError: `out` holds files already.
+        ModelError: `out` holds files.
     """
     if out.exists() and any(out.iterdir()):
         raise ModelError(f"{out}: holds files already; choose another folder for the tiny policy or remove this one")
@@ -105,11 +105,11 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int, max_positions: int) ->
 
 @torch.no_grad()
 def _initialize_for_copying(model: Qwen3ForCausalLM) -> None:
-    """Attention that starts as large pretrained ones end, so that copying names out of results is learned in minutes.
+    """Initialise attention like that of large trained models, so that copying names from results is learned in minutes.
 
     In every layer queries match like keys and values pass through: W_q = W_k and W_o = W_v^T / 2, all orthogonal, in the
-    spirit of mimetic initialisation (arXiv:2305.09828). In the first layer one head attends to the token before: induction
-    heads (arXiv:2209.11895) build on such a head, and growing it takes most of a small model's training.
+    spirit of mimetic initialisation (arXiv:2305.09828). In the first layer one head attends to the previous token: induction
+    heads (arXiv:2209.11895) build on such a head, and learning it takes most of a small model's training.
     """
     layers = [module for module in model.modules() if isinstance(module, Qwen3Attention)]
     for attention in layers:
@@ -123,7 +123,7 @@ def _initialize_for_copying(model: Qwen3ForCausalLM) -> None:
 
 
 def _attend_to_previous_token(attention: Qwen3Attention, rope_theta: float, sharpness: float = 3.0) -> None:
-    """Make the first head look one token back, whatever the tokens are.
+    """Make the first head attend to the previous token, whatever the tokens are.
 
     Its query and key read dimension 0, which has the same value in every embedding. Rotary embedding turns both by their
     positions; turning the key by one position more makes them agree where the key is one token behind. Only the pairs that

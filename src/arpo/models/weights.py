@@ -1,4 +1,4 @@
-"""A policy's weights on their way from a trainer to an engine: names and full tensors."""
+"""A policy's weights as names and full tensors, for the transfer from a trainer to an engine."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,10 +13,10 @@ from arpo.models.lora import merged_weights
 
 
 class ModelWeights:
-    """The weights of a model as they are whenever they are read, an adapter merged in."""
+    """The current weights of a model at each iteration, with an adapter merged in."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """The weights of `model`, which is left alone."""
+        """The weights of `model`, which does not change."""
         self.model = model
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
@@ -25,7 +25,7 @@ class ModelWeights:
 
 
 def copy_weights(source: Path | Iterable[tuple[str, Tensor]], model: PreTrainedModel) -> None:
-    """Copy weights into a model, all of them or none; number format and device stay the model's.
+    """Copy weights into a model, all or none; the model keeps its number format and device.
 
     Args:
         source: A Hugging Face model directory, or names and tensors.
@@ -38,11 +38,11 @@ def copy_weights(source: Path | Iterable[tuple[str, Tensor]], model: PreTrainedM
         source = ModelWeights(load_policy(source, str(model.dtype).removeprefix("torch."), str(model.device)))
     tensors, parameters = dict(source), dict(model.named_parameters())
     for name in sorted(tensors.keys() | parameters.keys()):
-        given, own = (tuple(side[name].shape) if name in side else None for side in (tensors, parameters))
-        if given != own:
+        given, expected = (tuple(side[name].shape) if name in side else None for side in (tensors, parameters))
+        if given != expected:
             raise ModelError(
-                f"weights of another model: {name!r} has shape {given} in them and {own} in the model (None: it has no such "
-                f"weight); give every weight of the same architecture"
+                f"weights of another model: {name!r} has shape {given} in the source and {expected} in the model (None: "
+                f"no such weight); pass every weight of the same architecture"
             )
     with torch.no_grad():
         for name, parameter in parameters.items():

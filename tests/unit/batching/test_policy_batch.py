@@ -143,7 +143,7 @@ def test_a_prompt_alone_adds_nothing(tree: RolloutTree) -> None:
 
 
 def test_a_leaf_without_a_sampled_token_has_length_0(tree: RolloutTree) -> None:
-    """A top-up that never came back from its tool, with nothing sampled: no token claims anything for it."""
+    """A top-up that never came back from its tool, with nothing sampled: no token has an advantage from it."""
     tree.append(tree.root, NodeKind.OBSERVATION, [10])
     weights = torch.tensor([1.0, 0.5, 2.0, 3.0], dtype=F64)
     (batch,) = make_policy_batches([tree], [TreeCredit(weights, torch.ones(4, 7, dtype=F64), 1.0)], WHOLE)

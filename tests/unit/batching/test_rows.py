@@ -49,7 +49,7 @@ def test_rows_are_the_trajectories(tree: RolloutTree) -> None:
     assert b.logprobs == [-1.0, -2.0, -3.0, 0.0, -4.0, -5.0]
     assert (b.tree_id, b.reward) == ("t", None)
     value = b.advantages[-1]
-    assert b.advantages == [value, 2 * value, 0.5 * value, 0.0, value, value], "factors act, observations claim nothing"
+    assert b.advantages == [value, 2 * value, 0.5 * value, 0.0, value, value], "factors act, observations have none"
 
 
 def test_a_branch_names_the_trajectory_it_forked_from(tree: RolloutTree) -> None:
@@ -68,8 +68,8 @@ def test_rows_give_the_loss_of_the_tree(tree: RolloutTree) -> None:
     (batch,) = make_policy_batches([tree], [credit], BatchingConfig(max_tokens=100))
     shift = {7: 0.0} | {token: 0.05 * token for token in range(1, 12)}
     log_ratio = torch.tensor([shift[int(i)] for i in batch.packed.targets], dtype=F64)
-    claims = batch.token_credit()
-    of_tree = ppo_clip_loss(log_ratio, claims.positive, claims.negative, clip_low=0.2, clip_high=0.28).loss.sum()
+    credit_sums = batch.token_credit()
+    of_tree = ppo_clip_loss(log_ratio, credit_sums.positive, credit_sums.negative, clip_low=0.2, clip_high=0.28).loss.sum()
     of_rows = 0.0
     for row in leaf_rows(tree, credit):
         for token, is_trained, advantage in zip(row.completion_ids, row.completion_mask, row.advantages, strict=True):

@@ -39,7 +39,7 @@ REFUSED = {
     "soft caps and windows": (lambda: Gemma2ForCausalLM(Gemma2Config(**SIZES)), "sliding_attention"),
     "biases by distance": (
         lambda: BloomForCausalLM(BloomConfig(vocab_size=50, hidden_size=16, n_layer=1, n_head=2)),
-        "attention of its own making",
+        "an attention function of its own",
     ),
 }
 

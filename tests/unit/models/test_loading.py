@@ -88,7 +88,7 @@ def test_saving_replaces_what_was_there_and_leaves_nothing_beside_it(tmp_path: P
 def test_number_format(directory: Path):
     assert next(load_policy(directory, dtype="bfloat16").parameters()).dtype is torch.bfloat16
     assert next(load_policy(directory, dtype="float64").parameters()).dtype is torch.float64
-    with pytest.raises(ModelError, match="'half_precision' is no torch number format"):
+    with pytest.raises(ModelError, match="'half_precision' is not a torch number format"):
         load_policy(directory, dtype="half_precision")
 
 

@@ -1,4 +1,4 @@
-"""GiGPO: steps taken from the same state, compared with each other."""
+"""GiGPO: compares steps taken from the same state."""
 
 from typing import cast
 
@@ -11,15 +11,15 @@ from arpo.algorithms.advantages.group import group_normalized_advantages
 def step_returns(
     rewards: Float[Tensor, " steps"], steps_to_end: Int[Tensor, " steps"], *, discount: float
 ) -> Float[Tensor, " steps"]:
-    """What each step led to, discounted by how far the trajectory's reward lay ahead.
+    """Return of each step: the trajectory's reward, discounted by the number of steps to its end.
 
     Formula: R_t = sum_(k >= t) discount^(k - t) r_k; with the reward at the last step alone, R_t = discount^(T - t) r_T.
     Source: GiGPO, arXiv:2505.10978, eq. 5.
 
     Args:
         rewards: Per step, the reward of its trajectory.
-        steps_to_end: Per step, how many steps of the trajectory follow it; 0 for the last.
-        discount: In (0, 1]; the paper takes 0.95.
+        steps_to_end: Per step, the number of later steps of the trajectory; 0 for the last.
+        discount: In (0, 1]; 0.95 in the paper.
 
     Example: a trajectory of three steps with reward 1 at discount 0.5: [0.25, 0.5, 1].
     """
@@ -38,12 +38,12 @@ def step_group_advantages(
 
     Formula: A^S_s = (R_s - mean R) / (std R + epsilon) over the steps with the same group number. Source: GiGPO,
     arXiv:2505.10978, eq. 6-7; the whole advantage is A^E + step_weight * A^S (eq. 8). `normalize_std=False` is the paper's
-    F_norm = 1. A step alone in its group has nothing to be compared with and gets 0, as in the authors' code.
+    F_norm = 1. A step alone in its group gets 0, as in the authors' code.
 
     Args:
-        returns: Per step (see `step_returns`).
-        groups: Per step, a number that steps from the same state share: the same task and the same latest observation.
-        weights: Of mean and std, positive; None: all alike.
+        returns: Return of each step, from `step_returns`.
+        groups: Per step, the number of its state: steps of one task with the same latest observation share it.
+        weights: Weights of mean and std, positive; None: all equal.
         normalize_std: Divide by the group's standard deviation (n - 1).
         epsilon: Added to the standard deviation.
 

@@ -19,11 +19,11 @@ def group_normalized_advantages(
     Formula: A_i = (r_i - mean r) / (std r + epsilon). Source: GRPO, arXiv:2402.03300, section 4.1; used by ARPO,
     arXiv:2507.19849, section 3. `normalize_std=False` is Dr. GRPO, arXiv:2503.20783.
     Choices: std with n - 1 and epsilon added to it (`group_std`); a group of one, or of equal rewards, gets exactly 0 (verl
-    gives a group of one its raw reward); nobody's rewards, nobody's advantages.
+    gives a group of one its raw reward); an empty group gives an empty result.
 
     Args:
-        rewards: Of one group.
-        weights: Of mean and std, positive; None: all alike.
+        rewards: Rewards of one group.
+        weights: Weights of mean and std, positive; None: all equal.
         normalize_std: Divide by the standard deviation.
         epsilon: Added to the standard deviation.
 

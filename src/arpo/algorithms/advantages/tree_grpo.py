@@ -1,4 +1,4 @@
-"""Tree-GRPO: a leaf compared with its own tree and with all trees of the prompt."""
+"""Tree-GRPO: compares a leaf with its own tree and with all trees of the prompt."""
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,14 +18,14 @@ def tree_grpo_advantages(
     """The sum of the advantage within a leaf's own tree and the advantage among all leaves of the prompt.
 
     Formula: A_i = A_intra(i) + A_inter(i), each (r_i - mean) / (std + epsilon): over the leaves of i's tree, and over all.
-    Source: Tree-GRPO, arXiv:2509.21240. Its "trees" are what grew from one initial trajectory: the children of our root. The
-    released code normalises twice in a row instead of adding, so that the intra-tree part alone is left, except for a tree of
-    one leaf, which keeps the inter-tree value; here such a leaf has A_intra = 0, so both agree on it.
+    Source: Tree-GRPO, arXiv:2509.21240. Its "tree" is one initial trajectory with its branches: a child of our root. The
+    released code normalises twice in a row instead of adding, which leaves the intra-tree part alone, except for a tree of one
+    leaf, which keeps the inter-tree value; here such a leaf has A_intra = 0, so both agree.
 
     Args:
-        rewards: Of one group.
-        trees: Per leaf, the number of the initial trajectory it grew from.
-        weights: Of means and stds, positive; None: all alike.
+        rewards: Rewards of one group.
+        trees: Per leaf, the number of its initial trajectory.
+        weights: Weights of means and stds, positive; None: all equal.
         normalize_std: Divide by the standard deviations (n - 1).
         epsilon: Added to each standard deviation.
 

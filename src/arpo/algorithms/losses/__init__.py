@@ -1,7 +1,7 @@
 """Policy losses, one per file.
 
-Token-level losses take the tokens of a pack once, however many leaves share them, with the leaves' claims summed by sign:
-S+ = sum_i w_i max(A_i, 0), S- = sum_i w_i min(A_i, 0). Each of them equals the sum of w_i * loss(A_i) over the sharers, in
+Token-level losses compute each token of a pack once, however many leaves share it, from the leaves' weighted advantages summed
+by sign: S+ = sum_i w_i max(A_i, 0), S- = sum_i w_i min(A_i, 0). Each equals the sum of w_i * loss(A_i) over the sharers, in
 value and gradient. The caller sums the result and divides by the batch's denominator.
 """
 

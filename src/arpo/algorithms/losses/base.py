@@ -1,4 +1,4 @@
-"""What every policy loss returns."""
+"""The result of every policy loss."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class PolicyLoss(NamedTuple):
-    """A loss per row (token, or leaf where the ratio is a trajectory's) and where a bound on the ratio acted."""
+    """Loss per row and the rows where a bound on the ratio acted; a row is a token, or a leaf (GSPO)."""
 
     loss: Float[Tensor, " rows"]
     is_clipped_high: Bool[Tensor, " rows"]

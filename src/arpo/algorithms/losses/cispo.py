@@ -17,15 +17,15 @@ def cispo_loss(
     clip_low: float | None = None,
     clip_high: float,
 ) -> PolicyLoss:
-    """Minus each token's log-prob times its summed advantages and its clipped ratio as a constant.
+    """Negative log-prob of each token, times its summed advantages and its clipped ratio as a constant.
 
     Formula: loss = -sg(clip(rho, 1 - clip_low, 1 + clip_high)) (S+ + S-) ln pi; the gradient factor F is the clipped ratio,
-    whatever the sign of the advantage. Source: CISPO, MiniMax-M1, arXiv:2506.13585, section 3.1. As the weight does not depend
-    on the sign, sharers' advantages may be added.
+    whatever the sign of the advantage. Source: CISPO, MiniMax-M1, arXiv:2506.13585, section 3.1. The weight does not depend
+    on the sign, so sharers' advantages may be added.
     Bounds are distances from 1, as in every loss here; TRL's `epsilon_high` for CISPO is the bound itself, 1 + clip_high.
 
     Args:
-        logprobs: Of the tokens, with gradient.
+        logprobs: Log-probs of the tokens, with gradient.
         log_ratio: Current minus old log-prob; its gradient is not used.
         positive: S+ of each token, >= 0.
         negative: S- of each token, <= 0.

@@ -17,7 +17,7 @@ def sequence_log_ratio(
 
     Args:
         sum_log_ratio: Sum of the log-ratios over the sampled tokens of each leaf's whole path.
-        num_tokens: How many they are.
+        num_tokens: Number of these tokens.
 
     Example: log-ratios 0.3 and -0.1: 0.2 / 2 = 0.1.
     """
@@ -31,18 +31,18 @@ def gspo_loss(
     clip_low: float = 3e-4,
     clip_high: float = 4e-4,
 ) -> PolicyLoss:
-    """Minus PPO's clipped surrogate of each trajectory's ratio; rows are leaves, not tokens.
+    """PPO's clipped loss on each trajectory's ratio; rows are leaves, not tokens.
 
     Formula: loss_i = -min(s_i A_i, clip(s_i, 1 - clip_low, 1 + clip_high) A_i). Source: GSPO, arXiv:2507.18071, eq. 5. Gradient
     inside the bounds: -s_i A_i / l_i on every token's log-prob.
-    It is the mean over the trajectory's tokens: the caller multiplies by w_i * l_i, so that every aggregation means what it
-    means for token losses. A token shared by several leaves takes part in the ratio of each, so leaves cannot be added before.
+    It is the mean over the trajectory's tokens: the caller multiplies by w_i * l_i, so that every aggregation has the same
+    meaning as for token losses. Leaves cannot be added before, as a shared token contributes to the ratio of each.
 
     Args:
         sequence_log_ratio: ln s_i (see `sequence_log_ratio`), with gradient.
-        advantages: A_i, one per leaf: this loss has no advantages of single tokens.
-        clip_low: In (0, 1); the paper has 3e-4.
-        clip_high: > 0; the paper has 4e-4.
+        advantages: A_i, one per leaf; this loss has no advantages of single tokens.
+        clip_low: In (0, 1); 3e-4 in the paper.
+        clip_high: > 0; 4e-4 in the paper.
 
     Example: ln s = 0.1, A = 2, bounds 0.2: loss -1.1052 * 2 = -2.2103; with bounds 0.05: -1.05 * 2 without gradient.
     """

@@ -24,7 +24,7 @@ def ppo_clip_loss(
     high_mode: ClipMode = "hard",
     dual_clip: float | None = None,
 ) -> PolicyLoss:
-    """Minus the clipped surrogate, summed over the trajectories that share each token.
+    """PPO's clipped loss, summed over the trajectories that share each token.
 
     Formula: with rho = exp(log_ratio), S+ = sum_i w_i max(A_i, 0) and S- = sum_i w_i min(A_i, 0) over the sharers,
     loss = -(min(rho, 1 + clip_high) S+ + max(rho, 1 - clip_low) S-). For every i, min(rho A, clip(rho) A) is
@@ -40,19 +40,19 @@ def ppo_clip_loss(
 
     (low, high) = (hard, hard) is PPO; with clip_high 0.28, DAPO (arXiv:2503.14476); (hard, gppo) is AEPO (arXiv:2510.14545);
     (gppo, gppo) is GPPO (arXiv:2508.07629).
-    `dual_clip` c (arXiv:1912.09729) holds rho at c where A < 0, without gradient beyond, in either mode; A > 0 never meets it.
+    `dual_clip` c (arXiv:1912.09729) clamps rho at c where A < 0, without gradient beyond, in either mode; A > 0 is unaffected.
     `clip_low` and `clip_high` are distances from 1; at a bound itself the gradient is that of the unclipped side (F = rho).
-    Ratios are clipped as logarithms, so that none overflows; without a dual clip rho is held at e^20 where A < 0, beyond which
-    it has no gradient, since S- would let it grow without bound (verl too).
+    Ratios are clipped as logarithms, so that none overflows; without a dual clip rho is clamped at e^20 where A < 0, without
+    gradient beyond, as S- would let it grow without bound (as in verl).
 
     Args:
         log_ratio: Current minus old log-prob of each token.
         positive: S+ of each token, >= 0.
         negative: S- of each token, <= 0.
-        clip_low: Ratios are kept above 1 - clip_low where lowering them would pay; in (0, 1).
-        clip_high: Ratios are kept below 1 + clip_high where raising them would pay; > 0.
-        low_mode: What is left of the gradient below the lower bound.
-        high_mode: What is left of the gradient above the upper bound.
+        clip_low: Lower bound 1 - clip_low, where lower ratios would reduce the loss; in (0, 1).
+        clip_high: Upper bound 1 + clip_high, where higher ratios would reduce the loss; > 0.
+        low_mode: Gradient below the lower bound.
+        high_mode: Gradient above the upper bound.
         dual_clip: Largest ratio where A < 0, > 1; None: e^20. The released ARPO and AEPO code has 3.
 
     Example: rho = 1.5, S+ = 2, S- = -1, bounds 0.2: -(1.2 * 2 + 1.5 * -1) = -0.9, and only S- has a gradient; with

@@ -10,13 +10,13 @@ from arpo.algorithms.losses.base import PolicyLoss
 def reinforce_loss(
     logprobs: Float[Tensor, " tokens"], positive: Float[Tensor, " tokens"], negative: Float[Tensor, " tokens"]
 ) -> PolicyLoss:
-    """Minus each token's log-prob times the summed advantages of its sharers; nothing is clipped.
+    """Negative log-prob of each token, times the summed advantages of its sharers; nothing is clipped.
 
-    Formula: loss = -(S+ + S-) ln pi. Source: Williams 1992. Right for the first update on fresh samples only, for it knows no
+    Formula: loss = -(S+ + S-) ln pi. Source: Williams 1992. Valid for the first update on fresh samples only, as it has no
     ratio; every clipped loss has this gradient where the ratio is 1.
 
     Args:
-        logprobs: Of the tokens, with gradient.
+        logprobs: Log-probs of the tokens, with gradient.
         positive: S+ of each token, >= 0.
         negative: S- of each token, <= 0.
 
