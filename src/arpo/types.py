@@ -212,8 +212,8 @@ class Reward:
     value: float
     """The number that training maximises."""
     is_correct: bool | None = None
-    """Whether the answer is right, by whoever graded it: the judge, else the configured grader, else exact match. This alone
-    says what is right. None: nobody graded it."""
+    """Whether the answer is right: by the judge, else the configured grader, else exact match. No other field says so.
+    None: not graded."""
     components: Mapping[str, float] = field(default_factory=dict[str, float])
     """Named parts, e.g. `{"grade": 1.0, "format": 1.0, "multi_tool_bonus": 0.1, "exact_match": 1.0}`."""
     reason: str = ""

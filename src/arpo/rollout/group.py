@@ -51,7 +51,7 @@ class Group:
             seed: Names the random streams, together with the task's id.
             spawn: Starts a coroutine that counts as the engine's participant from this call to its end.
             on_finished: Called with the finished tree, before the last path stops participating.
-            tops_up: False leaves a group without top-ups smaller when paths end early, as the study of bias needs it.
+            tops_up: False: no top-ups, so a group stays smaller where paths end early, as the study of bias needs it.
         """
         self._agent = agent
         self._config = config

@@ -1,4 +1,4 @@
-"""Groups of trajectories for programs with a training loop of their own."""
+"""Groups of trajectories for programs with another training loop."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +33,7 @@ async def sample_groups(
         environment: Answers the turns of the policy, e.g. a `ToolExecutor`.
         tasks: What to answer; a task may occur only once.
         rule: Where trees branch; None: ARPO's rule with its published constants.
-        tokenizer: The policy's.
+        tokenizer: The policy's tokenizer.
         protocol: How the policy writes calls and reads results.
         limits: Token limits of a trajectory; None: the defaults.
         seed: Names the random streams; equal seeds, tasks and weights give equal trees.

@@ -1,4 +1,4 @@
-"""What a branch rule sees of a tree: places where paths may fork, and the entropies there by the configured estimator."""
+"""The view that a branch rule has of a tree: where paths may fork, and the entropies there by the configured estimator."""
 
 from dataclasses import dataclass
 
@@ -19,13 +19,13 @@ class ForkPoint:
 
     node: Node
     key: tuple[int, ...]
-    """Of the path that added the node."""
+    """Key of the path that added the node."""
     session: Session
     """The state after the observation, or during the completion."""
     prefix: PrefixHandle
     """Ends with the node, or later."""
     entropies: tuple[float, ...] = ()
-    """Of the first tokens after an observation; empty for a completion."""
+    """Entropies of the first tokens after an observation; empty for a completion."""
 
 
 class EntropyReader:
@@ -38,7 +38,7 @@ class EntropyReader:
         self._normalizer = normalizer_value(config.entropy_normalizer, vocab_size)
 
     def window(self, *parts: Completion | Node) -> tuple[float, ...]:
-        """The entropies of the first `entropy_window` tokens of a completion, given in its parts."""
+        """The entropies of the first `entropy_window` tokens of a completion, which may consist of several parts."""
         return self._entropies(*parts)[: self._config.entropy_window]
 
     def delta(self, node: Node, entropies: tuple[float, ...]) -> float | None:
@@ -57,7 +57,7 @@ class EntropyReader:
         return Probe(windows=tuple(self.window(n) for n in completions), normalizer=self._normalizer)
 
     def opportunity(self, point: ForkPoint, history: BranchHistory) -> Opportunity:
-        """The rule's view of an observation that was measured."""
+        """The rule's view of a measured observation."""
         node = point.node
         assert node.entropy_delta is not None and node.parent is not None, "an observation that was measured"  # noqa: PT018
         return Opportunity(

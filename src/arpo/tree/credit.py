@@ -1,4 +1,4 @@
-"""What a tree's nodes got in training, for those who look at it afterwards."""
+"""The credit of a tree's nodes in training, for viewers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,5 +17,5 @@ class NodeCredit:
     """[n] weighted mean advantage of the leaves below; None where no token was sampled."""
 
     def of_nodes(self, ids: Sequence[int]) -> "NodeCredit":
-        """The same of some nodes, in that order."""
+        """The credit of the nodes `ids`, in that order."""
         return NodeCredit(weights=[self.weights[i] for i in ids], advantages=[self.advantages[i] for i in ids])
