@@ -20,16 +20,13 @@ class TreeCredit:
     leaf_weights: Tensor
     """[L] weight of every token of each leaf's trajectory in the loss, >= 0."""
     advantages: Tensor
-    """[L, nodes] advantage of leaf i on the tokens of node n, by node id; used where n is a sampled node on leaf i's path."""
+    """[L, nodes] advantage of leaf i on node n, by node id; read where n lies on leaf i's path. Sampled nodes train on it."""
     denominator: float
     """The tree's part of the denominator of its mini-batch's loss."""
     token_scale: Sequence[Tensor | None] | None = None
     """By node id: [T] factor on the advantage of each token of a sampled node; a None, of a node or of all, means 1."""
-
-    @property
-    def is_zero(self) -> bool:
-        """True where no leaf has an advantage on a sampled token, so that the policy loss has no gradient."""
-        return not bool(self.advantages.any())
+    is_zero: bool = False
+    """True where no leaf has an advantage on a sampled token, so that the policy loss has no gradient."""
 
 
 class TokenCredit(NamedTuple):

@@ -62,8 +62,9 @@ def assign_credit(
     credits: list[TreeCredit] = []
     for group, own, factor in zip(groups, advantages, factors, strict=True):
         weight, denominator = _weigh(group, loss, max_tokens)
-        claims = attribute(own, weight, group.below, advantage.attribution, advantage.mix)
-        credits.append(TreeCredit(weight, claims * (group.num_tokens > 0), denominator, factor))
+        shared = attribute(own, weight, group.below, advantage.attribution, advantage.mix)
+        is_zero = not bool((shared * (group.num_tokens > 0)).any())
+        credits.append(TreeCredit(weight, shared, denominator, factor, is_zero))
     return credits
 
 
@@ -71,10 +72,8 @@ def node_credit(tree: RolloutTree, credit: TreeCredit) -> NodeCredit:
     """The weight and the weighted mean advantage below every node, for viewers."""
     passing = credit.leaf_weights[:, None] * _below(tree)
     totals = passing.sum(dim=0)
-    means = ((passing * credit.advantages).sum(dim=0) / totals).tolist()
-    has_tokens = [node.is_sampled and bool(node.token_ids) for node in tree.nodes]
-    advantages = [mean if has else None for mean, has in zip(means, has_tokens, strict=True)]
-    return NodeCredit(weights=totals.tolist(), advantages=advantages)
+    means = (passing * credit.advantages).sum(dim=0) / totals
+    return NodeCredit(weights=totals.tolist(), advantages=means.tolist())
 
 
 def leaf_rewards(tree: RolloutTree) -> Tensor:

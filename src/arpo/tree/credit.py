@@ -13,8 +13,8 @@ class NodeCredit:
 
     weights: list[float]
     """[n] sum of the weights of the leaves below."""
-    advantages: list[float | None]
-    """[n] weighted mean advantage of the leaves below; None where no token was sampled."""
+    advantages: list[float]
+    """[n] weighted mean advantage of the leaves below; only sampled nodes train on it."""
 
     def of_nodes(self, ids: Sequence[int]) -> "NodeCredit":
         """The credit of the nodes `ids`, in that order."""

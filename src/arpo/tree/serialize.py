@@ -205,8 +205,6 @@ def _upgrade(data: dict[str, Any]) -> dict[str, Any]:
             node["is_done"] = not node.get("parse", {}).get("calls")
     if None in weights:
         return data | {"nodes": nodes}
-    kinds = [node["kind"] for node in nodes]
-    advantages = [a if kind == NodeKind.COMPLETION else None for a, kind in zip(advantages, kinds, strict=True)]
     return data | {"nodes": nodes, "credit": {"weights": weights, "advantages": advantages}}
 
 

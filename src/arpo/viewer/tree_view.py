@@ -70,7 +70,7 @@ def tree_view(shown: ShownTree, decode: Decoder | None) -> TreeView:
     tree = shown.tree
     places = _places(tree)
     leaf_counts = _leaf_counts(tree)
-    largest = max((abs(a) for a in tree.credit.advantages if a is not None), default=0.0) if tree.credit is not None else 0.0
+    largest = max(map(abs, tree.credit.advantages), default=0.0) if tree.credit is not None else 0.0
     cards = [_card(tree, n, places[n.id], leaf_counts[n.id], largest) for n in tree.depth_first()]
     wires = [(_wire(tree, n, places), n.is_branch) for n in tree.nodes[1:]]
     completions = [n for n in tree.depth_first() if n.is_sampled]

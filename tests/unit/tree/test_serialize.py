@@ -43,7 +43,7 @@ def make_tree(name: str) -> RolloutTree:
     )  # fmt: skip
     tree.append(seen, NodeKind.COMPLETION, [7], logprobs=[-1.0], entropies=[0.5], stop_reason=StopReason.LENGTH)
     leaf.reward = Reward(value=0.0, is_correct=False, components={"f1": 0.0}, reason="wrong")
-    tree.credit = NodeCredit(weights=[1.0, 1.0, 1.0, 0.5, 0.5], advantages=[None, 0.0, None, 0.1 + 0.2, -0.3])
+    tree.credit = NodeCredit(weights=[1.0, 1.0, 1.0, 0.5, 0.5], advantages=[0.0, 0.0, 0.7, 0.1 + 0.2, -0.3])
     return tree
 
 

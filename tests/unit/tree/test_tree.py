@@ -129,7 +129,7 @@ def test_credit_goes_with_its_node_when_nodes_are_renumbered() -> None:
     tree = RolloutTree.from_prompt(TASK, [0])
     for token in (3, 1, 2):
         sample(tree, tree.root, [token])
-    tree.credit = NodeCredit(weights=[6.0, 3.0, 1.0, 2.0], advantages=[None, 0.3, 0.1, 0.2])
+    tree.credit = NodeCredit(weights=[6.0, 3.0, 1.0, 2.0], advantages=[0.4, 0.3, 0.1, 0.2])
     sorted_tree = tree.renumbered(lambda node: (node.token_ids[0],))
     assert [node.token_ids for node in sorted_tree.nodes] == [[0], [1], [2], [3]]
-    assert sorted_tree.credit == NodeCredit(weights=[6.0, 1.0, 2.0, 3.0], advantages=[None, 0.1, 0.2, 0.3])
+    assert sorted_tree.credit == NodeCredit(weights=[6.0, 1.0, 2.0, 3.0], advantages=[0.4, 0.1, 0.2, 0.3])

@@ -144,5 +144,4 @@ def credit(tree: RolloutTree) -> None:
     for leaf, reward in zip(leaves, rewards, strict=True):
         for node in tree.path(leaf):
             below[node.id].append(reward - mean)
-    advantages = [sum(b) / len(b) if node.is_sampled else None for node, b in zip(tree.nodes, below, strict=True)]
-    tree.credit = NodeCredit(weights=[len(b) / len(leaves) for b in below], advantages=advantages)
+    tree.credit = NodeCredit(weights=[len(b) / len(leaves) for b in below], advantages=[sum(b) / len(b) for b in below])

@@ -24,7 +24,7 @@ def forked_tree() -> RolloutTree:
     right.reward = Reward(value=1.0, is_correct=True, components={"exact_match": 1.0})
     wrong = tree.append(found, NodeKind.COMPLETION, [9], parse=Parse(), is_branch=True)
     wrong.reward = Reward(value=0.0, is_correct=False)
-    tree.credit = NodeCredit(weights=[1.0, 1.0, 1.0, 0.5, 0.5], advantages=[None, 0.0, None, 0.5, -1.0])
+    tree.credit = NodeCredit(weights=[1.0, 1.0, 1.0, 0.5, 0.5], advantages=[0.0, 0.0, -0.25, 0.5, -1.0])
     return tree
 
 

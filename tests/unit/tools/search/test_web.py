@@ -148,7 +148,7 @@ async def test_no_file_log_or_text_holds_the_key(
     files = b"".join(p.read_bytes() for p in tmp_path.iterdir())
     assert b"T0" in files, "the result was cached"
     config = WebSearchConfig(provider=name, zone="z1" if name == "brightdata" else None)
-    for text in (*(r.content for r in results), caplog.text, dump_config(config), search.version, repr(search), str(kept)):
+    for text in (*(r.content for r in results), caplog.text, dump_config(config), search.version, repr(search), str(files)):
         assert SECRET not in text
 
 
