@@ -1,4 +1,4 @@
-"""Entry of the command line: parses, runs one command, and turns what went wrong into a message and an exit code."""
+"""Entry of the command line: parses, runs one command, and turns errors into a message and an exit code."""
 
 import argparse
 import errno
@@ -33,14 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` None means the process's own arguments.
 
     Returns:
-        0 when it worked, 1 when `doctor` found something broken, 2 when the user has something to mend, 130 after Ctrl-C.
+        0: it worked; 1: `doctor` found something broken; 2: the user has something to mend; 130: Ctrl-C.
     """
     parser = build_parser()
     args, rest = parser.parse_known_args(join_values(sys.argv[1:] if argv is None else argv, dotted_only=True))
     if rest and not args.takes_overrides:
         parser.error(f"unknown arguments: {' '.join(rest)}; see `arpo {args.command} --help`")
     args.rest, args.main = rest, main  # quickstart runs other commands
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin slow a shared machine down many times over
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow a shared machine down many times over
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers draws its own bars through ours
     try:
         return args.run(args)
@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def explain_os_error(error: OSError) -> str:
-    """What the operating system refused, where, and what to do."""
+    """The refusal of the operating system: where, what, and what to do."""
     where = error.filename or "standard output"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}: no space left on the device; free some space and run again"
@@ -86,7 +86,7 @@ def _fail(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
     try:
         sys.stdout.flush()
-    except OSError:  # what is left in the buffer would fail again at exit
+    except OSError:  # the rest of the buffer would fail again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_USER_ERROR
 

@@ -1,4 +1,4 @@
-"""What every command prints with: results on standard output, progress on standard error."""
+"""Printing of every command: results on standard output, progress on standard error."""
 
 import argparse
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from arpo.tracking.progress import Progress
 
 
 def result_console() -> Console:
-    """The console results go to."""
+    """The console for results."""
     return Console(highlight=False)
 
 
@@ -21,7 +21,7 @@ def progress() -> Progress:
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
-    """Print a summary's single figures, one per line; nested parts stay in its file."""
+    """Print the single values of a summary, one per line; nested parts stay in its file."""
     scalars = {k: v for k, v in summary.items() if isinstance(v, int | float | str)}
     width = max((len(k) for k in scalars), default=0)
     for name, value in scalars.items():
@@ -30,7 +30,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
 
 
 def add_command(subparsers: Any, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
-    """A command's parser: its summary in the list of commands, examples at the end of its help."""
+    """Add a command's parser: its summary in the list of commands, its examples at the end of its help."""
     return subparsers.add_parser(
         name,
         help=summary,

@@ -1,4 +1,4 @@
-"""Draws progress: bars with an estimate of the time left on a terminal, a plain line every few seconds anywhere else."""
+"""Draws progress: bars with the remaining time on a terminal, a plain line every few seconds elsewhere."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ PLAIN_INTERVAL_S = 5.0
 
 
 def make_progress(console: Console) -> Progress:
-    """The progress that suits the console: bars on a terminal, plain lines in a log or pipe."""
+    """The progress of a console: bars on a terminal, plain lines in a log or pipe."""
     return BarProgress(console) if console.is_terminal else PlainProgress(console)
 
 
@@ -28,11 +28,16 @@ class BarProgress:
 
     @contextmanager
     def phase(self, title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Phase]:
-        """Show a bar until the context is left; a phase inside another gets its own line."""
+        """Show a bar until the context ends; a phase inside another gets a line of the same bars."""
+        with self._running_bars() as bars:
+            yield _BarPhase(bars, bars.add_task(title, total=total, completed=done, unit=unit, fields=""))
+
+    @contextmanager
+    def _running_bars(self) -> Iterator[Bars]:
         if self._bars is not None:
-            yield _BarPhase(self._bars, self._bars.add_task(title, total=total, completed=done, unit=unit, fields=""))
+            yield self._bars
             return
-        bars = Bars(
+        with Bars(
             TextColumn("  {task.description:<12}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -42,11 +47,9 @@ class BarProgress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[fields]}"),
             console=self._console,
-        )
-        with bars:
-            self._bars = bars
+        ) as self._bars:
             try:
-                yield _BarPhase(bars, bars.add_task(title, total=total, completed=done, unit=unit, fields=""))
+                yield self._bars
             finally:
                 self._bars = None
 

@@ -1,4 +1,4 @@
-"""Tools by hand, built from a configuration and called through the executor that training uses."""
+"""Builds tools from a configuration and calls them by hand, through the executor of training."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -22,7 +22,7 @@ class _Agent(Config, extra="ignore"):
 
 
 class _File(Config, extra="ignore"):
-    """Any configuration file that says what tools there are: a run's, or one with nothing else in it."""
+    """Any configuration file with tools: a run's, or one with nothing else."""
 
     agent: _Agent = _Agent()
     tools: ToolsConfig | None = None
@@ -41,16 +41,16 @@ def load_tools(path: Path | None, overrides: Sequence[str]) -> ToolsConfig:
     if path is None:
         return load_config(ToolsConfig, None, overrides)
     file = load_config(_File, path)
-    for section, found in (("agent.tools", file.agent.tools), ("tools", file.tools)):
-        if found is not None:
+    for section, tools in (("agent.tools", file.agent.tools), ("tools", file.tools)):
+        if tools is not None:
             changed = load_config(_File, path, [f"{section}.{override}" for override in overrides])
-            return changed.agent.tools or changed.tools or found
+            return changed.agent.tools or changed.tools or tools
     raise ConfigError(f"{path}: it has neither a section [agent.tools] nor [tools]; add one, e.g. [agent.tools.python]")
 
 
 @asynccontextmanager
 async def open_tools(config: ToolsConfig) -> AsyncIterator[dict[str, Tool]]:
-    """The configured tools, closed in the end; raises as `build_tools`."""
+    """Open the configured tools and close them at the end; raises as `build_tools`."""
     tools = build_tools(config)
     try:
         yield tools
@@ -60,13 +60,13 @@ async def open_tools(config: ToolsConfig) -> AsyncIterator[dict[str, Tool]]:
 
 
 async def call_tool(config: ToolsConfig, name: str, text: str | None, arguments: str | None) -> ToolResult:
-    """The result of one uncached call; it is cut as the tool's own section says, not by a policy's tokens.
+    """The result of one uncached call; only the limits of the tool's section cut it, not a policy's tokens.
 
     Args:
         config: the tools.
         name: of the one to call.
-        text: what the model would write between the tool's tags; None where `arguments` are given.
-        arguments: a JSON object; None where `text` is given, or for no arguments.
+        text: what the model would write between the tool's tags; None with `arguments`.
+        arguments: a JSON object; None with `text`, or for no arguments.
 
     Raises:
         ConfigError: there is no such tool, the arguments are no JSON object, or text and arguments are both given.
@@ -84,7 +84,7 @@ def _read_call(tool: Tool, text: str | None, arguments: str | None) -> ToolCall:
     if text is None:
         return ToolCall(name=tool.name, arguments=_read_object(arguments or "{}"))
     if arguments is not None:
-        raise ConfigError("--arguments: give either them or a text, not both")
+        raise ConfigError("--arguments: give arguments or a text, not both")
     call = TagArguments.of(tool.name, TagProtocolConfig(), tool.schema).read(text)
     if call is None:
         raise ConfigError(f"the text for {tool.name!r} is empty; write one, or --arguments '{{...}}'")

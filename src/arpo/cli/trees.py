@@ -15,7 +15,7 @@ _DISTANCES = (0, 1, 2, 3, 5, 10, 20, 40)
 
 
 def tree_picture(tree: RolloutTree) -> Tree:
-    """A tree as indented lines: what each node says, how sure the policy was, and where and why it branched."""
+    """A tree as indented lines: text and entropy of each node, and where and why it branched."""
     references = " or ".join(tree.task.references)
     picture = Tree(Text(f"{tree.task.question}  [{tree.task.id}, reference: {references}]", style="bold"))
     pictures = {0: picture}
@@ -26,7 +26,7 @@ def tree_picture(tree: RolloutTree) -> Tree:
 
 
 def rollout_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
-    """The figures of `arpo rollout` as tables; one that has nothing to show is left out."""
+    """The metrics of `arpo rollout` as tables; empty tables are left out."""
     yield _overview(summary)
     yield _cost(summary)
     if summary["branch_rate_by_turn"]:
@@ -79,7 +79,7 @@ def _overview(summary: Mapping[str, Any]) -> Table:
 
 
 def _cost(summary: Mapping[str, Any]) -> Table:
-    """What the trees cost, and what as many independent trajectories would have."""
+    """The cost of the trees, and that of as many independent trajectories."""
     table = _table("Cost", "", "the trees", "independent", "saved")
     for label, key, whole in (
         ("tool calls issued", "tool_calls_issued", "tool_calls_independent"),

@@ -1,7 +1,7 @@
-"""A scripted demonstrator of the offline domain: a pure function from what has been said to what to write next.
+"""A scripted demonstrator of the offline domain: a pure function from the text of a prefix to the next completion.
 
-It reads the question and the tools' results from the text alone, as a policy would, and writes the tag protocol. It can answer
-every question of every world; its bad habits are switched on per task, so that demonstrations are imperfect in known ways.
+It reads the question and the results from the text alone, as a policy would, and writes the tag protocol. It can answer every
+question of every world; each task draws its bad habits, so that demonstrations are imperfect in known ways.
 """
 
 import random
@@ -70,19 +70,19 @@ class Demonstrator:
 
 
 def _read_question(prefix_text: str) -> tuple[str, tuple[str, ...], str]:
-    """Kind, names asked about and the text that follows, of the last question in the prefix."""
-    found = [(match, kind) for kind, pattern in _QUESTIONS.items() for match in pattern.finditer(prefix_text)]
-    if not found:
+    """(kind, names, following text) of the last question in the prefix."""
+    questions = [(match, kind) for kind, pattern in _QUESTIONS.items() for match in pattern.finditer(prefix_text)]
+    if not questions:
         raise DataError(
             f"demonstrator: no question of the offline domain in {prefix_text[-200:]!r}; it can only demonstrate tasks that "
             "`arpo world make` wrote"
         )
-    match, kind = max(found, key=lambda pair: pair[0].start())
+    match, kind = max(questions, key=lambda pair: pair[0].start())
     return kind, match.groups(), prefix_text[match.end() :]
 
 
 def _solve(kind: Kind, names: tuple[str, ...], habits: _Habits, rng: random.Random) -> Generator[str, str, None]:
-    """Yields completions and is sent the result of each call; the last completion is the answer."""
+    """Yield completions and receive the result of each call; the last completion is the answer."""
     thought, value, values = "look up", "", list[str]()
     several = sum(map(len, kind.chains)) > 1
     for name, chain in zip(names, kind.chains, strict=True):
@@ -121,7 +121,7 @@ def _answer(thought: str, answer: str) -> str:
 
 
 def _read_value(result: str, entity: str, attribute: str, habits: _Habits) -> str:
-    """The value on the first page that states it, for the honest among the registry's; empty when none does."""
+    """The value on the first page that states it, only of the registry without `trust_first_hit`; empty: no page has it."""
     phrase = ATTRIBUTES[attribute].phrase + " "
     for source, title, facts in _PAGE.findall(result):
         if title != entity or not (habits.trust_first_hit or source == REGISTRY):

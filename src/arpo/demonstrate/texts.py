@@ -1,4 +1,4 @@
-"""The texts a tiny policy's tokenizer is trained on: what the policy will read and write, of training entities only."""
+"""The training texts of a tiny policy's tokenizer: what the policy will read and write, of training entities only."""
 
 import json
 import re
@@ -20,9 +20,8 @@ _CALL = re.compile(r"<(search|python)> (.*?)</")
 def world_texts(world: Path) -> Iterator[str]:
     """Yield questions, completions and results of the world in the folder `world`, each piece as the agent loop encodes it.
 
-    They are those of the demonstrator on every training task. The pages shown are those titled by the entity looked up, so that
-    no index is needed, and the result of a computation is the reference answer. Two-word names follow, `_NAME_WEIGHT` times.
-    Held-out names occur in none of the texts.
+    The demonstrator writes them for every training task. A search returns the pages with the entity as title, without an index;
+    a computation returns the reference answer. Two-word names follow, `_NAME_WEIGHT` times. No text holds a held-out name.
     """
     pages: dict[str, list[str]] = defaultdict(list)
     for line in (world / "train_corpus.jsonl").read_text(encoding="utf-8").splitlines():
@@ -40,8 +39,8 @@ def world_texts(world: Path) -> Iterator[str]:
                 break
             name, content = call.groups()
             if name == "search":
-                found = pages[content.rpartition(" ")[0]]
-                result = "\n".join(f"Page {i}: {page}" for i, page in enumerate(found, start=1))
+                hits = pages[content.rpartition(" ")[0]]
+                result = "\n".join(f"Page {i}: {page}" for i, page in enumerate(hits, start=1))
             else:
                 result = row["reward_model"]["ground_truth"]
             yield result

@@ -14,6 +14,7 @@ from arpo.evaluation.results import RESULTS_FILE
 from arpo.files.whole import write_text
 from arpo.tree import RolloutTree, read_trees
 from arpo.viewer.evaluation import Estimate, EvaluationPage, MetricRow, ShownQuestion, write_evaluation
+from arpo.viewer.markdown import markdown_table
 
 Interval = Mapping[str, Any]
 """An interval of `results.json`: value, low, high, num_questions."""
@@ -50,20 +51,22 @@ def markdown(name: str, results: Mapping[str, Any], settings: Mapping[str, str])
     """The Markdown report."""
     modes = list(results["figures"])
     lines = [f"# Evaluation {name}", "", _lead(results), ""]
-    lines += _table(["", *(f"{m}, [95 %]" for m in modes), "meaning"], _markdown_rows(results, modes))
+    lines.append(markdown_table(["", *(f"{m}, [95 %]" for m in modes), "meaning"], _markdown_rows(results, modes)))
     for key, values in results["groups"].items():
         lines += ["", f"## {_metric_name(results)} by {key.replace('_', ' ')}", ""]
         rows = [
             [value, _with_interval(row[results["mode"]]["score"]), str(row["num_questions"])] for value, row in values.items()
         ]
-        lines += _table([key, f"{results['mode']}, [95 %]", "questions"], rows)
+        lines.append(markdown_table([key, f"{results['mode']}, [95 %]", "questions"], rows))
     if results["tools"]:
         lines += ["", "## Tools", ""]
         rows = [[name, f"{t['calls']:,}", f"{t['failed']:,}"] for name, t in results["tools"].items()]
-        lines += _table(["tool", "calls", "failed"], rows)
+        lines.append(markdown_table(["tool", "calls", "failed"], rows))
     lines += ["", "## What the grader said", "", f"Of the {results['mode']} answers.", ""]
-    lines += _table(["reason", "answers"], [[_cell(reason), f"{count:,}"] for reason, count in results["reasons"].items()])
-    lines += ["", "## Settings", "", *_table(["", ""], [[key, _cell(value)] for key, value in settings.items()])]
+    lines.append(
+        markdown_table(["reason", "answers"], [[_cell(reason), f"{count:,}"] for reason, count in results["reasons"].items()])
+    )
+    lines += ["", "## Settings", "", markdown_table(["", ""], [[key, _cell(value)] for key, value in settings.items()])]
     return "\n".join([*lines, "", *_notes(results), "", "Every question with its trees is in `report.html`."]) + "\n"
 
 
@@ -181,14 +184,6 @@ def _markdown_rows(results: Mapping[str, Any], modes: Sequence[str]) -> list[lis
 
 def _metric_name(results: Mapping[str, Any]) -> str:
     return str(results["metric"]).replace("_", " ")
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]
 
 
 def _cell(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Recipes: folders of ready configurations that ship with the package, found by name."""
+"""Recipes: folders of configurations that ship with the package, found by name."""
 
 import tomllib
 from importlib import resources
@@ -14,10 +14,10 @@ def recipe_names(kind: str) -> list[str]:
 
 
 def find_recipe(name_or_path: str, kind: str) -> Path:
-    """The TOML file a user means by a recipe's name or a path; `kind` is sft, rl, rollout, eval, demos or world.
+    """The TOML file of a recipe's name or a path; `kind` is sft, rl, rollout, eval, demos or world.
 
     Raises:
-        ConfigError: neither a file nor the name of a recipe of that kind.
+        ConfigError: `name_or_path` is neither a file nor the name of a recipe of that kind.
     """
     path = Path(name_or_path)
     if path.suffix == ".toml" or path.is_file():
@@ -30,10 +30,10 @@ def find_recipe(name_or_path: str, kind: str) -> Path:
 
 
 def find_study(name_or_path: str) -> Path:
-    """The TOML file a user means by the name of a shipped part of the study, or by a path.
+    """The TOML file of a shipped part of the study, by name, or of a path.
 
     Raises:
-        ConfigError: neither a TOML file nor such a name.
+        ConfigError: `name_or_path` is neither a TOML file nor such a name.
     """
     path, shipped = Path(name_or_path), _root() / "study" / f"{name_or_path}.toml"
     if path.suffix == ".toml" or path.is_file():
@@ -41,24 +41,24 @@ def find_study(name_or_path: str) -> Path:
     if shipped.is_file():
         return shipped
     names = ", ".join(sorted(file.stem for file in shipped.parent.glob("*.toml")))
-    raise ConfigError(f"study {name_or_path!r}: no such TOML file; those that are shipped: {names}")
+    raise ConfigError(f"study {name_or_path!r}: no such TOML file; shipped files: {names}")
 
 
 def read_recipe_in(folder: Path, name: str, kind: str) -> dict[str, Any]:
-    """A recipe's keys, with every path below its own folder, `runs/<name>`, moved below `folder`.
+    """A recipe's keys; every path below its default folder, `runs/<name>`, is moved below `folder`.
 
     Raises:
         ConfigError: there is no recipe of that name and kind.
 
     Example: `out = "runs/quickstart/sft"` in `folder` = elsewhere becomes `out = "elsewhere/sft"`.
     """
-    own = Path("runs") / name
+    default = Path("runs") / name
 
     def moved(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: moved(inner) for key, inner in value.items()}
-        is_path = isinstance(value, str) and value.startswith(f"{own}/")
-        return str(folder / Path(value).relative_to(own)) if is_path else value
+        is_path = isinstance(value, str) and value.startswith(f"{default}/")
+        return str(folder / Path(value).relative_to(default)) if is_path else value
 
     return moved(tomllib.loads(find_recipe(name, kind).read_text(encoding="utf-8")))
 

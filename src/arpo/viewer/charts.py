@@ -1,8 +1,8 @@
-"""Line charts as inline SVG: colours come from the page's style sheet, hover values are precomputed beside each chart."""
+"""Line charts as inline SVG: the page's style sheet gives the colours; each chart holds the texts of its hover."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from markupsafe import Markup, escape
@@ -21,13 +21,13 @@ class Series:
     points: Sequence[tuple[float, float]]
     """(x, y) in order of x."""
     color: int
-    """1 to 4: the palette of the style sheet, the same in light and dark."""
+    """1 to 4: index in the palette of the style sheet."""
     half_width: Sequence[float | None] = ()
-    """[P] half the height of the band around each point; None draws none there; empty for no band."""
+    """[P] half the height of the band around each point; None: no band there; empty: no band."""
     count: Sequence[int] = ()
-    """[P] observations behind each point, for the hover; empty to leave them out."""
+    """[P] observations of each point, for the hover; empty: not shown."""
     style: Literal["line", "faint", "dots"] = "line"
-    """`faint`: the raw values behind a smoothed line; `dots`: a line with a mark at each point."""
+    """`faint`: raw values of a smoothed line; `dots`: a line with a mark at each point."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -40,7 +40,7 @@ class Reference:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Chart:
-    """A drawn chart with what the template needs around it."""
+    """A drawn chart with its legend, hover and table."""
 
     title: str
     svg: Markup
@@ -54,26 +54,23 @@ class Chart:
     note: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class _Frame:
     """Maps data to drawing units."""
 
     x_low: float
     x_high: float
     ticks: list[float]
+    """Of the y axis, which ends at the first and the last of them."""
     unit: Unit = ""
-    y_low: float = field(init=False)
-    y_high: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.y_low, self.y_high = self.ticks[0], self.ticks[-1]
 
     def x(self, value: float) -> float:
         share = (value - self.x_low) / (self.x_high - self.x_low) if self.x_high > self.x_low else 0.5
         return round(_LEFT + share * (WIDTH - _LEFT - _RIGHT), 1)
 
     def y(self, value: float) -> float:
-        share = (min(max(value, self.y_low), self.y_high) - self.y_low) / (self.y_high - self.y_low)
+        low, high = self.ticks[0], self.ticks[-1]
+        share = (min(max(value, low), high) - low) / (high - low)
         return round(HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM), 1)
 
 
@@ -201,7 +198,7 @@ def _short(value: float) -> str:
 
 def _reference(frame: _Frame, reference: Reference, index: int) -> str:
     y, right = frame.y(reference.value), WIDTH - _RIGHT
-    # The lowest line is labelled below, the others above, so that two close lines keep apart.
+    # The label of the lowest line lies below it, every other above, so that labels of close lines do not overlap.
     offset = 14 if index == 0 and y < HEIGHT - _BOTTOM - 16 else -5
     return (
         f'<line class="reference" x1="{_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>'
@@ -218,11 +215,11 @@ def _band(frame: _Frame, series: Series) -> str:
 
 
 def _line(frame: _Frame, series: Series) -> str:
-    places = [(frame.x(x), frame.y(y)) for x, y in series.points]
-    path = " ".join(f"{x},{y}" for x, y in places)
+    points = [(frame.x(x), frame.y(y)) for x, y in series.points]
+    path = " ".join(f"{x},{y}" for x, y in points)
     line = f'<polyline class="{series.style} c{series.color}" points="{path}"/>'
-    is_marked = series.style == "dots" or len(places) == 1
-    return line + "".join(f'<circle class="c{series.color}" cx="{x}" cy="{y}" r="3.5"/>' for x, y in places if is_marked)
+    is_marked = series.style == "dots" or len(points) == 1
+    return line + "".join(f'<circle class="c{series.color}" cx="{x}" cy="{y}" r="3.5"/>' for x, y in points if is_marked)
 
 
 def _cell(series: Series, x: float, unit: Unit) -> str:

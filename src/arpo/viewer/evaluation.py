@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page: figures with their intervals, and every question with its trees, to filter and search."""
+"""An evaluation as one HTML page: metrics with intervals, and every question with its trees, to filter and search."""
 
 import base64
 import gzip
@@ -15,12 +15,12 @@ from arpo.viewer.tree_view import tree_view
 
 BLOCK_SIZE = 16
 MAX_TREE_BYTES = 64_000_000
-"""Trees beyond this size, compressed, are left out of the page, which says so."""
+"""Largest total size of the compressed trees; the page says how many trees it leaves out."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Estimate:
-    """A figure to show."""
+    """A value to show."""
 
     name: str
     text: str
@@ -34,12 +34,12 @@ class Estimate:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class MetricRow:
-    """A row of the table of figures."""
+    """A row of the table of metrics."""
 
     name: str
     meaning: str
     cells: Sequence[Estimate | None]
-    """One per mode; None where the mode has no such figure."""
+    """One per mode; None where the mode has no such metric."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class ShownQuestion:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class EvaluationPage:
-    """What the page shows."""
+    """The content of the page."""
 
     title: str
     lead: str
@@ -73,10 +73,10 @@ class EvaluationPage:
     modes: Sequence[str]
     metrics: Sequence[MetricRow]
     groups: Mapping[str, Sequence[Estimate]]
-    """Per key of the tasks' data, a bar per value."""
+    """Key of the tasks' data -> a bar per value."""
     group_metric: str
     notes: Sequence[str]
-    """Sentences on how to read the figures."""
+    """Sentences on how to read the metrics."""
     questions: Sequence[ShownQuestion]
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -84,13 +84,13 @@ class EvaluationPage:
 def write_evaluation(out: Path, page: EvaluationPage, trees: Iterable[tuple[str, str, RolloutTree]]) -> Path:
     """Write the page to `out`, whole or not at all; return `out`.
 
-    It holds everything inline and makes no request. Trees are compressed in blocks that the browser opens when a question is
-    opened, so that thousands of questions stay quick.
+    The page holds everything inline and makes no request. Trees lie in compressed blocks; the browser decompresses a block when
+    the reader opens a question of it, so that thousands of questions stay quick.
 
     Args:
         out: The HTML file.
-        page: Figures and questions.
-        trees: (question's id, label, tree), those of one question in the order they are to be shown.
+        page: Metrics and questions.
+        trees: (question's id, label, tree); trees of a question are shown in this order.
     """
     rendered: dict[str, list[str]] = {}
     template = environment().get_template("tree.html.j2").module
@@ -100,8 +100,8 @@ def write_evaluation(out: Path, page: EvaluationPage, trees: Iterable[tuple[str,
         parts.append(str(template.tree_article(view, False)))  # pyright: ignore[reportAttributeAccessIssue]
         if len(tree.leaves()) == 1:
             parts.append(str(template.transcript(_transcript(tree))))  # pyright: ignore[reportAttributeAccessIssue]
-    blocks, places, num_left_out = _pack([q.id for q in page.questions], rendered)
-    rows = [_row(question, places.get(question.id)) for question in page.questions]
+    blocks, positions, num_left_out = _pack([q.id for q in page.questions], rendered)
+    rows = [_row(question, positions.get(question.id)) for question in page.questions]
     return write_page(
         out,
         "evaluation.html.j2",
@@ -115,10 +115,10 @@ def write_evaluation(out: Path, page: EvaluationPage, trees: Iterable[tuple[str,
 
 
 def _pack(ids: Sequence[str], rendered: Mapping[str, list[str]]) -> tuple[list[str], dict[str, tuple[int, int]], int]:
-    """Blocks of compressed HTML, (block, index in it) of each question that has a tree, and how many found no room."""
+    """Blocks of compressed HTML, question id -> (block, index in it), and the number of questions without room."""
     known = [i for i in ids if i in rendered]
     blocks: list[str] = []
-    places: dict[str, tuple[int, int]] = {}
+    positions: dict[str, tuple[int, int]] = {}
     size = 0
     for start in range(0, len(known), BLOCK_SIZE):
         members = known[start : start + BLOCK_SIZE]
@@ -126,18 +126,18 @@ def _pack(ids: Sequence[str], rendered: Mapping[str, list[str]]) -> tuple[list[s
         block = base64.b64encode(gzip.compress(content, mtime=0)).decode()
         size += len(block)
         if size > MAX_TREE_BYTES:
-            return blocks, places, len(known) - len(places)
-        places |= {task_id: (len(blocks), index) for index, task_id in enumerate(members)}
+            return blocks, positions, len(known) - len(positions)
+        positions |= {task_id: (len(blocks), index) for index, task_id in enumerate(members)}
         blocks.append(block)
-    return blocks, places, 0
+    return blocks, positions, 0
 
 
-def _row(question: ShownQuestion, place: tuple[int, int] | None) -> dict[str, Any]:
+def _row(question: ShownQuestion, position: tuple[int, int] | None) -> dict[str, Any]:
     return {
         "id": question.id, "question": question.question, "references": " or ".join(question.references),
         "answer": question.answer, "extraction": question.extraction, "reason": question.reason, "share": question.share,
         "right": question.num_right, "answers": question.num_answers, "calls": question.num_tool_calls,
-        "tokens": question.num_tokens, "groups": dict(question.groups), "place": place,
+        "tokens": question.num_tokens, "groups": dict(question.groups), "position": position,
     }  # fmt: skip
 
 

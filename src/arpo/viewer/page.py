@@ -1,4 +1,4 @@
-"""Pages that need no network and no other file: templates with one shell, style sheets and scripts inline."""
+"""HTML pages that need no network and no other file: templates with one shell, style sheets and scripts inline."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from arpo.files.whole import write_text
 
 
 def write_page(out: Path, template: str, **values: Any) -> Path:
-    """Write a template of `assets` with its values to `out`, whole or not at all; return `out`. What values hold is escaped."""
+    """Write a template of `assets` with escaped values to `out`, whole or not at all; return `out`."""
     return write_text(out, environment().get_template(template).render(values))
 
 

@@ -1,4 +1,4 @@
-"""The two curves of a run that say most, as one picture for a README."""
+"""Two curves of a run as one picture for a README: accuracy, and entropy around tool results."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,8 +34,8 @@ def write_picture(out_png: Path, run: Path, summary: Mapping[str, Any] | None = 
     with rc_context(STYLE):
         figure = Figure(figsize=(5.6 * len(panels), 3.7), dpi=200, facecolor="white")
         figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.1)
-        for place, draw in enumerate(panels, start=1):
-            draw(figure.add_subplot(1, len(panels), place), record)
+        for column, draw in enumerate(panels, start=1):
+            draw(figure.add_subplot(1, len(panels), column), record)
         return save_png(figure, out_png)
 
 

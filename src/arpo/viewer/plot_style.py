@@ -1,4 +1,4 @@
-"""The looks of pictures drawn with matplotlib, and how they are written."""
+"""The style of matplotlib pictures, and how to write them."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from arpo.files.whole import whole
 
 BLUE, ORANGE, TEAL, PURPLE = "#2a6fdb", "#d9622b", "#14907a", "#8250c4"
-"""The palette of the pages."""
+"""The palette of the HTML pages."""
 INK, MUTED, GRID = "#14171c", "#5a6372", "#e8ebf0"
 STYLE: dict[Any, Any] = {
     "font.size": 10.5, "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 30,

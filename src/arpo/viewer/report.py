@@ -36,8 +36,8 @@ def write_report(
 ) -> Path:
     """Write the report of a run directory, or of one file of rollout trees, to `out`; return `out`.
 
-    A section whose data the run does not have is left out. The page holds everything inline, makes no request, follows the
-    reader's light or dark preference, and is the same bytes for the same run.
+    The page leaves out a section without data, holds everything inline, makes no request, follows the reader's light or dark
+    preference, and has the same bytes for the same run.
 
     Args:
         out: The HTML file; written whole or not at all.
@@ -45,8 +45,8 @@ def write_report(
         title: The page's heading.
         evaluations: Rows of a comparison table: `name` and any of accuracy, exact_match, f1, pass_at_k, k,
             format_valid_rate, tool_calls_per_task, num_tasks.
-        summary: Figures from outside the run directory (accuracies before and after, the demonstrator's); they join those of
-            its `summary.json` and win over them.
+        summary: Values from outside the run directory (accuracies before and after, the demonstrator's); they override those
+            of its `summary.json`.
         tokenizer: An HF directory with a `tokenizer.json`, to show entropy on each token; None takes it from the run's
             checkpoints, and shows whole texts where there are none.
 

@@ -1,4 +1,4 @@
-"""The figures of a report, as data: headline numbers, tables, and which metrics each chart draws."""
+"""The content of a run's report as data: headline numbers, tables, and charts with their metrics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from arpo.viewer.run import RunRecord
 MIN_SHARE = 0.05
 """Entropy is drawn up to the distance that this share of the turns reach."""
 FIRST_TOKENS = 5
-"""Tokens after a result that the sentence beside the figure speaks of."""
+"""Tokens after a result that the sentence beside the chart is about."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ def learning_charts(record: RunRecord) -> list[Chart]:
 
 
 def entropy_charts(profile: EntropyProfile) -> list[Chart]:
-    """The run's own version of the observation ARPO rests on, and the same by tool."""
+    """Entropy after tool results, the observation that ARPO rests on; and the same by tool."""
     if not profile.after_tool.mean:
         return []
     before = entropy_series("no tool result yet", profile.before_tools, 1)
@@ -137,7 +137,7 @@ def entropy_series(label: str, curve: EntropyCurve, color: int) -> Series:
 
 
 def entropy_sentence(profile: EntropyProfile) -> str:
-    """The figure's finding in words, computed from it."""
+    """What the entropy chart shows, in words."""
     if not (profile.after_tool.mean and profile.before_tools.mean):
         return ""
     after, before = (curve.mean_of_first(FIRST_TOKENS) for curve in (profile.after_tool, profile.before_tools))
@@ -149,7 +149,7 @@ def entropy_sentence(profile: EntropyProfile) -> str:
 
 
 def headlines(record: RunRecord) -> list[Headline]:
-    """The numbers a reader wants first; a run without a summary gives what its metrics say."""
+    """The headline numbers; without a summary, those that the metrics give."""
     summary = record.summary
     numbers = [
         _share_change("Test accuracy", summary, "accuracy", summary.get("demonstrator_accuracy")),
@@ -164,7 +164,7 @@ def headlines(record: RunRecord) -> list[Headline]:
 
 
 def before_after_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """(measure, before, after, change, demonstrator) for every measure the summary holds both values of."""
+    """(measure, before, after, change, demonstrator) of every measure that has both values in the summary."""
     rows: list[tuple[str, str, str, str, str]] = []
     for label, key, unit in _MEASURES:
         before, after = summary.get(f"{key}_before"), summary.get(f"{key}_after")
@@ -178,7 +178,7 @@ def before_after_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str, s
 
 
 def evaluation_table(evaluations: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the evaluations given; a column no evaluation fills is left out."""
+    """Header and rows of the evaluations; empty columns are left out."""
     columns = [column for column in _EVALUATION_COLUMNS if any(column[1] in e for e in evaluations)]
     rows = [
         [str(e.get("name", ""))] + [number(e[key], unit) if e.get(key) is not None else "–" for _, key, unit in columns]
@@ -188,7 +188,7 @@ def evaluation_table(evaluations: Sequence[Mapping[str, Any]]) -> tuple[list[str
 
 
 def branching_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(measure, value) of the rollouts as a whole."""
+    """(measure, value) of all rollouts."""
     return [(label, number(summary[key], unit)) for label, key, unit in _ROLLOUT_FACTS if summary.get(key) is not None]
 
 
@@ -236,7 +236,7 @@ def _metric_chart(rows: Sequence[Mapping[str, Any]], chart: MetricChart) -> Char
 
 
 def _smoothed(rows: Sequence[Mapping[str, Any]], metric: str, label: str, color: int) -> list[Series]:
-    """The values; when there are many, faint behind their moving average."""
+    """The values; where they are many, faint behind their moving average."""
     points = series(rows, metric)
     window = len(points) // 20 * 2 + 1
     if window < 3:

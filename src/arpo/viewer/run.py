@@ -1,4 +1,4 @@
-"""What the report and the picture show of a run directory, read in one pass; a missing piece is empty, not an error."""
+"""Reads the content of a run directory for report and picture in one pass; a missing part is empty, not an error."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ MAX_TREE_FILES = 60
 
 @dataclass(slots=True, frozen=True)
 class ShownTree:
-    """A tree worth drawing, and where it comes from."""
+    """A tree to draw, and its origin."""
 
     label: str
     """`step 12`, or the file's name where it is not a training step."""
@@ -26,21 +26,21 @@ class ShownTree:
 
 @dataclass(slots=True, frozen=True)
 class RunRecord:
-    """A run directory as the viewer sees it."""
+    """The content of a run directory that the viewer shows."""
 
     name: str
     rows: list[dict[str, Any]]
     """`metrics.jsonl`; empty without it."""
     summary: dict[str, Any]
-    """`summary.json` and the figures given beside it."""
+    """`summary.json` and the values given beside it."""
     entropy: EntropyProfile
-    """Over every tree of the files read."""
+    """Over every tree of the files that were read."""
     trees: list[ShownTree]
     """One for the early, middle and late third of the steps: branched, with unequal rewards, where there is one."""
     num_trees: int
     num_tree_files: int
     num_tree_files_read: int
-    """At most `MAX_TREE_FILES`, evenly spaced, so that a long run's report stays quick."""
+    """At most `MAX_TREE_FILES`, evenly spaced, so that the report of a long run is quick."""
 
 
 def read_run(run: Path, summary: Mapping[str, Any] | None = None) -> RunRecord:
@@ -72,7 +72,7 @@ def read_run(run: Path, summary: Mapping[str, Any] | None = None) -> RunRecord:
 
 @dataclass(slots=True)
 class _Collector:
-    """Passes trees through and keeps the most telling one of each third of the files."""
+    """Passes trees through and keeps the most interesting one of each third of the files."""
 
     num_files: int
     num_trees: int = 0
@@ -116,5 +116,5 @@ def _read_summary(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not valid JSON ({error}); delete it or write it again to see the rest of the run") from error
     if not isinstance(summary, dict):
-        raise DataError(f"{path}: holds a {type(summary).__name__}, not an object of figures")
+        raise DataError(f"{path}: holds a {type(summary).__name__}, not a JSON object")
     return summary

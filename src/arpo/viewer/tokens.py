@@ -1,4 +1,4 @@
-"""The text of single tokens, so that entropy can be shown on each."""
+"""The text of single tokens, so that pages can show the entropy of each."""
 
 import tomllib
 from collections.abc import Callable, Sequence
@@ -12,15 +12,15 @@ Decoder = Callable[[Sequence[int]], str]
 
 
 def find_decoder(run: Path, tokenizer_dir: Path | None = None) -> Decoder | None:
-    """A decoder from `tokenizer_dir`, or else of the run's policy (a file of trees lies in its run's `rollouts/`).
+    """The decoder of `tokenizer_dir`, or else of the run's policy (a file of trees lies in the `rollouts/` of its run).
 
-    None when no directory is given, the run has no checkpoint, and the model its config.toml names has no tokenizer here.
+    None where no directory is given, the run has no checkpoint, and the model of its config.toml has no tokenizer here.
 
     Raises:
         DataError: `tokenizer_dir` has no `tokenizer.json`.
     """
     root = run if run.is_dir() else run.parent.parent
-    path = tokenizer_dir / "tokenizer.json" if tokenizer_dir else _own_tokenizer(root)
+    path = tokenizer_dir / "tokenizer.json" if tokenizer_dir else _run_tokenizer(root)
     if path is None:
         return None
     if not path.is_file():
@@ -29,19 +29,19 @@ def find_decoder(run: Path, tokenizer_dir: Path | None = None) -> Decoder | None
     return lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False)
 
 
-def _own_tokenizer(run: Path) -> Path | None:
+def _run_tokenizer(run: Path) -> Path | None:
     """The tokenizer of a checkpoint, else of the model the run was configured with."""
-    found = next(run.glob("checkpoints/**/tokenizer.json"), None)
+    tokenizer = next(run.glob("checkpoints/**/tokenizer.json"), None)
     config = run / "config.toml"
-    if found is not None or not config.is_file():
-        return found
+    if tokenizer is not None or not config.is_file():
+        return tokenizer
     model = tomllib.loads(config.read_text(encoding="utf-8")).get("model")
     path = Path(model["path"], "tokenizer.json") if isinstance(model, dict) and "path" in model else None
     return path if path is not None and path.is_file() else None
 
 
 def token_pieces(token_ids: Sequence[int], decode: Decoder) -> list[str]:
-    """[T] the text each token adds; of a character spread over several tokens, the last has it all and the others are empty.
+    """[T] the text that each token adds; a character of several tokens belongs to the last, the earlier ones are empty.
 
     Example:
         ids of "é!" in bytes, [195, 169, 33]  # -> ["", "é", "!"]

@@ -1,4 +1,4 @@
-"""A rollout tree laid out from left to right: the original path stays straight, branches leave it downwards."""
+"""The layout of a rollout tree from left to right: the original path is straight, branches leave it downwards."""
 
 import math
 import re
@@ -28,16 +28,16 @@ class Card:
     width: int
     title: str
     chip: str
-    """What the completion does: a tool's name, `answer`, or `no answer`."""
+    """Of a completion: a tool's name, `answer` or `no answer`."""
     excerpt: str
     facts: list[str]
     tone: str
-    """`positive`, `negative` or empty, by the sign of the advantage; `failed` for a failed tool call."""
+    """`positive`, `negative` or empty by the sign of the advantage; `failed`: a failed tool call."""
     strength: float
     """Advantage over the tree's largest, 0 to 1."""
     is_branch: bool
     fork: list[str]
-    """On a node where branches start: what the rule measured there."""
+    """On a node where branches start: the rule's measurements."""
     reward: str
     """On a leaf: its reward."""
     is_right: bool | None
@@ -58,9 +58,9 @@ class TreeView:
     """(SVG path, belongs to a branch) of each parent-child connection."""
     cards: list[Card]
     details: dict[int, dict[str, Any]]
-    """Per node, what a click shows."""
+    """Node id -> details that a click shows."""
     max_entropy: float
-    """Nats at full heat."""
+    """Entropy at full heat, nats."""
     first: int | None
     """The node to show at first: the first branch, or the first completion."""
 
@@ -68,11 +68,11 @@ class TreeView:
 def tree_view(shown: ShownTree, decode: Decoder | None) -> TreeView:
     """Lay out a tree; without a decoder the details show whole texts instead of tokens with their entropy."""
     tree = shown.tree
-    places = _places(tree)
+    corners = _corners(tree)
     leaf_counts = _leaf_counts(tree)
     largest = max(map(abs, tree.credit.advantages), default=0.0) if tree.credit is not None else 0.0
-    cards = [_card(tree, n, places[n.id], leaf_counts[n.id], largest) for n in tree.depth_first()]
-    wires = [(_wire(tree, n, places), n.is_branch) for n in tree.nodes[1:]]
+    cards = [_card(tree, n, corners[n.id], leaf_counts[n.id], largest) for n in tree.depth_first()]
+    wires = [(_wire(tree, n, corners), n.is_branch) for n in tree.nodes[1:]]
     completions = [n for n in tree.depth_first() if n.is_sampled]
     first = next((n.id for n in completions if n.is_branch), completions[0].id if completions else None)
     return TreeView(
@@ -80,8 +80,8 @@ def tree_view(shown: ShownTree, decode: Decoder | None) -> TreeView:
         question=_question(tree),
         references=" or ".join(tree.task.references),
         facts=_tree_facts(tree),
-        width=max(x + _WIDTHS[n.kind] for n, (x, _) in zip(tree.nodes, places, strict=True)) + 66,
-        height=max(max(y for _, y in places) + _ROW, _PROMPT_HEIGHT + 2 * _MARGIN),
+        width=max(x + _WIDTHS[n.kind] for n, (x, _) in zip(tree.nodes, corners, strict=True)) + 66,
+        height=max(max(y for _, y in corners) + _ROW, _PROMPT_HEIGHT + 2 * _MARGIN),
         wires=sorted(wires, key=lambda wire: wire[1]),
         cards=cards,
         details={n.id: _details(tree, n, leaf_counts[n.id], decode) for n in tree.nodes},
@@ -90,26 +90,26 @@ def tree_view(shown: ShownTree, decode: Decoder | None) -> TreeView:
     )
 
 
-def _places(tree: RolloutTree) -> list[tuple[int, int]]:
-    """(x, y) of every node's card: a first child keeps its parent's row, each further child opens a new one."""
-    places = [(0, 0)] * len(tree.nodes)
+def _corners(tree: RolloutTree) -> list[tuple[int, int]]:
+    """(x, y) of every node's card: a first child stays in its parent's row, each further child opens a row."""
+    corners = [(0, 0)] * len(tree.nodes)
     row = 0
     for node in tree.depth_first():
         if node.parent is None:
-            places[node.id] = (_MARGIN, _MARGIN)
+            corners[node.id] = (_MARGIN, _MARGIN)
             continue
-        parent_x, parent_y = places[node.parent]
+        parent_x, parent_y = corners[node.parent]
         is_first = tree.children[node.parent][0] == node.id
         row += not is_first
         x = parent_x + _WIDTHS[tree.nodes[node.parent].kind] + _GAP
-        places[node.id] = (x, parent_y if is_first else _MARGIN + row * _ROW)
-    return places
+        corners[node.id] = (x, parent_y if is_first else _MARGIN + row * _ROW)
+    return corners
 
 
-def _wire(tree: RolloutTree, node: Node, places: list[tuple[int, int]]) -> str:
+def _wire(tree: RolloutTree, node: Node, corners: list[tuple[int, int]]) -> str:
     parent = tree.nodes[node.parent or 0]
-    x0, y0 = places[parent.id][0] + _WIDTHS[parent.kind], places[parent.id][1] + _CENTRE
-    x1, y1 = places[node.id][0], places[node.id][1] + _CENTRE
+    x0, y0 = corners[parent.id][0] + _WIDTHS[parent.kind], corners[parent.id][1] + _CENTRE
+    x1, y1 = corners[node.id][0], corners[node.id][1] + _CENTRE
     if y0 == y1:
         return f"M{x0} {y0}H{x1}"
     turn = x0 + _GAP // 2
@@ -124,15 +124,15 @@ def _leaf_counts(tree: RolloutTree) -> list[int]:
     return counts
 
 
-def _card(tree: RolloutTree, node: Node, place: tuple[int, int], leaves: int, largest: float) -> Card:
+def _card(tree: RolloutTree, node: Node, corner: tuple[int, int], leaves: int, largest: float) -> Card:
     chip, title = _headline(tree, node)
     advantage = _advantage(tree, node)
     is_leaf = node.parent is not None and not tree.children[node.id]
     return Card(
         id=node.id,
         kind=node.kind.value,
-        x=place[0],
-        y=place[1],
+        x=corner[0],
+        y=corner[1],
         width=_WIDTHS[node.kind],
         title=title,
         chip=chip,
@@ -155,8 +155,8 @@ def _headline(tree: RolloutTree, node: Node) -> tuple[str, str]:
             return node.results[0].status, "result"
         return node.messages[0].role if node.messages else "", "message"
     if node.calls:
-        call, *others = node.calls
-        more = f" and {len(others)} more" if others else ""
+        call, *further = node.calls
+        more = f" and {len(further)} more" if further else ""
         return call.name, " ".join(str(v) for v in call.arguments.values()) + more
     if node.parse and node.parse.answer is not None:
         return "answer", node.parse.answer

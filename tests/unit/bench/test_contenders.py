@@ -13,6 +13,7 @@ from arpo.bench.naive import naive_seconds
 from arpo.bench.ours import Ours
 from arpo.bench.policies import write_policy
 from arpo.bench.rollout import BenchOptions, compare
+from arpo.bench.rollout_report import ROLLOUT_REPORT
 from arpo.bench.workload import Workload
 from arpo.models.attention import forward_hidden, use_layout_attention
 from arpo.models.loading import load_policy
@@ -87,12 +88,12 @@ def test_widths_the_limit_chooses_from() -> None:
     assert list(candidate_widths(replace(SMALL, width=64))) == [12]  # no more than there is; half of it splits a group
 
 
-def test_a_row_of_the_results(policy: Path) -> None:
+def test_a_row_fills_every_column_and_leaves_out_a_peer_that_did_not_run(policy: Path) -> None:
     row = compare(replace(SMALL, latency=NO_LATENCY), policy, BenchOptions(cases=(), repeats=1))
+    assert {key for key, value in row.items() if value is None} == {key for key in row if "trl" in key}
+    assert ROLLOUT_REPORT.columns["cases"].keys() - row.keys() == {"model", "trajectories", "width", "tool_latency"}
     assert row["prefill_tokens"] == row["prefill_tokens_minimum"]
-    assert row["ratio_to_limit"] == row["limit_seconds"] / row["ours_seconds"]
-    assert row["bound_seconds"] >= row["limit_seconds"]
-    assert row["speedup_vs_naive"] == row["naive_seconds"] / row["ours_seconds"]
-    assert row["ours_tokens_per_s"] == pytest.approx(12 * 3 * 5 / row["ours_seconds"])
-    assert row["trl_seconds"] is None
-    assert row["speedup_vs_trl"] is None
+    assert 0 < row["limit_seconds"] <= row["bound_seconds"]
+    # ratios above 1 say that the other took longer
+    for ratio, seconds in (("ratio_to_limit", "limit_seconds"), ("speedup_vs_naive", "naive_seconds")):
+        assert (row[ratio] > 1) == (row[seconds] > row["ours_seconds"])

@@ -47,6 +47,6 @@ def test_a_file_is_checked_and_counted(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["benchmarks", "--file", "x.jsonl"]) == 2
-    assert "name the benchmark" in capsys.readouterr().err
+    assert "name its benchmark" in capsys.readouterr().err
     assert main(["benchmarks", "gai"]) == 2
     assert "did you mean 'gaia'" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def test_results_are_imported_counted_exported_and_pruned(tmp_path: Path, capsys
 
 def test_pruning_asks_what_to_delete_and_of_which_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["cache", "prune", str(tmp_path / "c")]) == 2
-    assert "say what to delete" in capsys.readouterr().err
+    assert "--older-than-days, --max-mb, --tool or --recordings" in capsys.readouterr().err
     assert main(["cache", "prune", str(tmp_path / "c"), "--recordings"]) == 2
     assert "there is no such cache" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()

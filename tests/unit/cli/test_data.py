@@ -55,7 +55,7 @@ def test_check_says_when_there_was_nothing_to_compare_with(tmp_path: Path, capsy
     assert main(["data", "check", str(tmp_path / "a.jsonl")]) == 0
     printed = capsys.readouterr().out
     assert "no findings" in printed
-    assert "not looked for" in printed
+    assert "name some with --against" in printed
     assert main(["data", "check", str(tmp_path / "none.jsonl")]) == 2
     assert "no such file or folder" in capsys.readouterr().err
 

@@ -66,8 +66,9 @@ def _fail_after_two_steps(progress: Progress) -> None:
         raise ZeroDivisionError
 
 
-def test_silence_takes_everything():
+def test_silence_prints_nothing(capsys: pytest.CaptureFixture[str]):
     _work(SilentProgress())
+    assert capsys.readouterr() == ("", "")
 
 
 def test_what_was_done_before_does_not_count_for_the_time_left(monkeypatch: pytest.MonkeyPatch):

@@ -53,9 +53,9 @@ def test_trees_are_in_blocks_by_question(page: Path):
     rows = json.loads(re.findall(r'id="data">(.*?)</script>', text)[0])["rows"]
     blocks = [json.loads(gzip.decompress(b64decode(b))) for b in re.findall(r'class="block">(.*?)</script>', text)]
     assert [len(block) for block in blocks] == [16, 16, 7]
-    assert rows[-1]["place"] is None
+    assert rows[-1]["position"] is None
     for row in rows[:-1]:
-        block, index = row["place"]
+        block, index = row["position"]
         assert blocks[block][index].count("<article") == 1
         assert blocks[block][index].count('class="card prompt') == 1
 

@@ -1,4 +1,4 @@
-"""`arpo algorithms`: what every preset is made of."""
+"""`arpo algorithms`: the parts of every preset."""
 
 import argparse
 import json

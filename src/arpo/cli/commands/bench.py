@@ -66,12 +66,14 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _add_rollout(programs: Any) -> None:
-    parser = add_command(programs, "rollout", "growing trajectories with tools", _ROLLOUT_EXAMPLES)
+    parser = add_command(programs, "rollout", "sampling trajectories with tools", _ROLLOUT_EXAMPLES)
     parser.add_argument("--trajectories", type=int, help="trajectories of the one size to measure, a multiple of 16")
     parser.add_argument("--width", type=int, help="slots of that size, a multiple of 16 (default: a quarter of them)")
     parser.add_argument("--model", action="append", choices=["tiny", "20m"], help="repeatable (default: both)")
     parser.add_argument("--latency", action="append", choices=["0", "long_tailed"], help="repeatable (default: both)")
-    parser.add_argument("--curve", action="store_true", help="also ours alone, without latency, from 64 to 4096 trajectories")
+    parser.add_argument(
+        "--curve", action="store_true", help="also measure ours alone, without latency, from 64 to 4096 trajectories"
+    )
     _add_common(parser, repeats=3)
     _add_files(parser, _measure_rollout, "rollout_report:ROLLOUT_REPORT")
 
@@ -83,11 +85,11 @@ def _add_train(programs: Any) -> None:
     )
     parser.add_argument(
         "--case", action="append", choices=["quickstart", "synthetic"],
-        help="trees of a quickstart's step, or one of 16 leaves; repeatable (default: both)",
+        help="trees of a quickstart step, or one tree of 16 leaves; repeatable (default: both)",
     )  # fmt: skip
     parser.add_argument(
         "--trees", type=Path, metavar="FILE",
-        help="a quickstart run's rollouts/step_*.jsonl.zst; without it its trees are made up in their shape",
+        help="a quickstart run's rollouts/step_*.jsonl.zst (default: made-up trees of the same shape)",
     )  # fmt: skip
     parser.add_argument("--leaf-length", action="append", type=int, help="of synthetic trees, repeatable (default: 256)")
     parser.add_argument("--sharing", action="append", type=float, help="of synthetic trees, repeatable (default: 1 1.5 2 4)")
@@ -105,25 +107,25 @@ def _add_sandbox(programs: Any) -> None:
     parser.add_argument(
         "--isolation", action="append", choices=["bubblewrap", "landlock"], help="repeatable (default: those that work here)"
     )
-    parser.add_argument("--calls", type=int, default=200, help="calls timed per figure (default: 200)")
-    parser.add_argument("--leak-calls", type=int, default=0, help="also count what this many calls leave behind")
+    parser.add_argument("--calls", type=int, default=200, help="timed calls per number (default: 200)")
+    parser.add_argument("--leak-calls", type=int, default=0, help="also count the leftovers of this many calls (default: 0)")
     _add_files(parser, _measure_sandbox, "sandbox:SANDBOX_REPORT")
 
 
 def _add_search(programs: Any) -> None:
-    parser = add_command(programs, "search", "building an index and asking it", _SEARCH_EXAMPLES)
+    parser = add_command(programs, "search", "building and searching an index", _SEARCH_EXAMPLES)
     parser.add_argument(
         "--documents", action="append", type=int, metavar="N",
         help="passages of an index, repeatable (default: 10000 100000 1000000)",
     )  # fmt: skip
-    parser.add_argument("--queries", type=int, default=2000, help="queries timed per figure (default: 2000)")
+    parser.add_argument("--queries", type=int, default=2000, help="timed queries per number (default: 2000)")
     _add_files(parser, _measure_search, "search:SEARCH_REPORT")
 
 
 def _add_grade(programs: Any) -> None:
-    parser = add_command(programs, "grade", "grading answers, and what hostile formulas cost", _GRADE_EXAMPLES)
+    parser = add_command(programs, "grade", "grading answers, hostile formulas too", _GRADE_EXAMPLES)
     parser.add_argument("--answers", type=int, default=20_000, help="answers per grader (default: 20000)")
-    parser.add_argument("--no-hostile", action="store_true", help="leave out the hostile formulas, which take half a minute")
+    parser.add_argument("--no-hostile", action="store_true", help="skip the hostile formulas, which take half a minute")
     _add_files(parser, _measure_grade, "grade:GRADE_REPORT")
 
 
@@ -135,20 +137,22 @@ def _add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
 
 def _add_files(parser: argparse.ArgumentParser, measure: _Measure, report: str) -> None:
     """Let a program write and read files; `report` is `module:name` below `arpo.bench`."""
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="show an earlier FILE instead of measuring")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write them as a page for people to FILE")
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="FILE", help="show FILE of an earlier run instead of measuring"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write them as a page to FILE")
     parser.set_defaults(run=run, measure=measure, report=f"arpo.bench.{report}")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, or read what was measured before; then show it."""
+    """Measure, or read earlier results; then show them."""
     report: Report = resolve_name(args.report)
     return show_results(args, report, [report.read_json(args.source)] if args.source else args.measure(args))
 
 
 def show_results(args: argparse.Namespace, report: "Report", results: Iterable[dict[str, Any]]) -> int:
-    """Write the results, whenever there are more of them; print the last."""
+    """Write the results each time there are more; print the last."""
     from rich.table import Table
 
     from arpo.bench.report import write_json

@@ -1,4 +1,4 @@
-"""`arpo benchmarks`: the table of benchmarks, and whether a file is what it is taken for."""
+"""`arpo benchmarks`: the table of benchmarks, and a check of a file of one."""
 
 import argparse
 import json
@@ -30,12 +30,12 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table, one benchmark, or what a file holds."""
+    """Print the table, one benchmark, or the check of a file."""
     from arpo.data.benchmarks import BENCHMARKS, find_benchmark
     from arpo.errors import ConfigError
 
     if args.file is not None and args.name is None:
-        raise ConfigError(f"--file {args.file}: name the benchmark it is of, e.g. `arpo benchmarks gaia --file {args.file}`")
+        raise ConfigError(f"--file {args.file}: name its benchmark, e.g. `arpo benchmarks gaia --file {args.file}`")
     chosen = [find_benchmark(args.name)] if args.name else list(BENCHMARKS.values())
     if args.file is not None:
         _print_file(chosen[0], args.file, args.json)
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe(benchmark: "Benchmark") -> dict[str, Any]:
-    """A benchmark's columns as JSON values; of its row forms the fields alone."""
+    """A benchmark's columns as JSON values; its row forms with their fields alone."""
     plain = {field.name: getattr(benchmark, field.name) for field in fields(benchmark) if field.name != "forms"}
     return plain | {"forms": [{"name": form.name, "fields": dict(form.fields)} for form in benchmark.forms]}
 
@@ -84,9 +84,9 @@ def _print_file(benchmark: "Benchmark", path: Path, as_json: bool) -> None:
     groups = Counter(task.extra[GROUP] for task in file.tasks if GROUP in task.extra)
     console = result_console()
     if as_json:
-        found = {"benchmark": benchmark.name, "questions": len(file.tasks), "groups": dict(sorted(groups.items())),
-                 "left_out": [str(bad) for bad in file.bad_rows]}  # fmt: skip
-        console.out(json.dumps(found, indent=2, ensure_ascii=False))
+        counts = {"benchmark": benchmark.name, "questions": len(file.tasks), "groups": dict(sorted(groups.items())),
+                  "left_out": [str(bad) for bad in file.bad_rows]}  # fmt: skip
+        console.out(json.dumps(counts, indent=2, ensure_ascii=False))
         return
     papers = f"; the papers' set has {benchmark.size}" if benchmark.size not in (None, len(file.tasks)) else ""
     console.out(f"{path}: {len(file.tasks)} questions of {benchmark.title}{papers}")

@@ -18,7 +18,7 @@ def add_parser(subparsers: Any) -> None:
         subparsers, "bias", "measure the bias of advantages and branch rules against the exact gradient", _EXAMPLES
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for bias.md, bias.png and bias.json")
-    parser.add_argument("--policies", type=int, default=3, help="further policies, with random logits (default: 3)")
+    parser.add_argument("--policies", type=int, default=3, help="further policies with random logits (default: 3)")
     parser.add_argument("--groups", type=int, default=1000, help="groups sampled per rule, 100 or more (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the sampled groups (default: 0)")
     parser.set_defaults(run=run)

@@ -1,4 +1,4 @@
-"""`arpo cache`: what the result cache holds, in and out of it."""
+"""`arpo cache`: statistics, import, export and pruning of a result cache."""
 
 import argparse
 from pathlib import Path
@@ -18,24 +18,24 @@ _DAY_S = 86_400.0
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
-    parser = add_command(subparsers, "cache", "look into, fill and prune a cache of tool results", _EXAMPLES)
+    parser = add_command(subparsers, "cache", "inspect, fill and prune a cache of tool results", _EXAMPLES)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    stats = _add_action(actions, "stats", "what is kept, by tool")
+    stats = _add_action(actions, "stats", "count the results by tool")
     stats.set_defaults(run=run_stats)
-    taken = _add_action(actions, "import", "keep the results of a file")
+    taken = _add_action(actions, "import", "add the results of a file")
     taken.add_argument(
         "file", type=Path, metavar="FILE",
         help="lines of `arpo cache export`, or one JSON object of query and result, as the public release's search_cache.json",
     )  # fmt: skip
-    taken.add_argument("--tool", default="search", help="tool an object's results are of (default: search)")
-    taken.add_argument("--argument", default="query", help="the argument an object's keys are (default: query)")
+    taken.add_argument("--tool", default="search", help="tool of an object's results (default: search)")
+    taken.add_argument("--argument", default="query", help="argument of the tool that an object's keys hold (default: query)")
     taken.set_defaults(run=run_import)
-    given = _add_action(actions, "export", "write what is kept as JSONL; recordings are left out")
+    given = _add_action(actions, "export", "write the results as JSONL, without recordings")
     given.add_argument("file", type=Path, metavar="FILE", help="JSONL file to write")
     given.set_defaults(run=run_export)
-    prune = _add_action(actions, "prune", "delete results and give their room back")
-    prune.add_argument("--older-than-days", type=float, metavar="DAYS", help="results kept for longer than this")
-    prune.add_argument("--max-mb", type=float, metavar="MB", help="those unused for longest, until this many MiB are left")
+    prune = _add_action(actions, "prune", "delete results and free their space")
+    prune.add_argument("--older-than-days", type=float, metavar="DAYS", help="results older than this")
+    prune.add_argument("--max-mb", type=float, metavar="MB", help="the least recently used, until this many MiB remain")
     prune.add_argument("--tool", help="results of this tool: all of them, or those of the age given")
     prune.add_argument("--recordings", action="store_true", help="every recorded call")
     prune.set_defaults(run=run_prune)
@@ -48,21 +48,21 @@ def _add_action(actions: Any, name: str, summary: str) -> argparse.ArgumentParse
 
 
 def run_stats(args: argparse.Namespace) -> int:
-    """Print what is kept."""
+    """Print the statistics."""
     from rich.table import Table
 
     from arpo.cache import Cache
 
     table = Table("tool", "results", "MiB", "hits", "recorded calls")
-    for name, found in Cache(args.cache, "offline").statistics().items():
-        table.add_row(name, f"{found.entries}", f"{found.bytes / 2**20:.2f}", f"{found.hits}", f"{found.recorded}")
+    for name, tool in Cache(args.cache, "offline").statistics().items():
+        table.add_row(name, f"{tool.entries}", f"{tool.bytes / 2**20:.2f}", f"{tool.hits}", f"{tool.recorded}")
     result_console().print(table)
     print_summary({"file": str(args.cache), "MiB on disk": _bytes_on_disk(args.cache) / 2**20})
     return 0
 
 
 def run_import(args: argparse.Namespace) -> int:
-    """Keep a file's results."""
+    """Add a file's results."""
     from arpo.cache import Cache
     from arpo.cache.transfer import import_results
 
@@ -74,7 +74,7 @@ def run_import(args: argparse.Namespace) -> int:
 
 
 def run_export(args: argparse.Namespace) -> int:
-    """Write what is kept."""
+    """Write the results."""
     from arpo.cache import Cache
     from arpo.cache.transfer import export_jsonl
 
@@ -87,7 +87,7 @@ def run_prune(args: argparse.Namespace) -> int:
     from arpo.cache import Cache
 
     if args.older_than_days is None and args.max_mb is None and args.tool is None and not args.recordings:
-        raise ConfigError("arpo cache prune: say what to delete: --older-than-days, --max-mb, --tool or --recordings")
+        raise ConfigError("arpo cache prune: name what to delete: --older-than-days, --max-mb, --tool or --recordings")
     if not args.cache.is_file():
         raise DataError(f"{args.cache}: there is no such cache")
     removed = Cache(args.cache).prune(

@@ -1,4 +1,4 @@
-"""`arpo compare`: which of several evaluations is better, and whether that is real."""
+"""`arpo compare`: compares evaluations, with a test of each difference."""
 
 import argparse
 import json
@@ -80,7 +80,7 @@ def _markdown(comparison: "Comparison") -> Iterator[str]:
 
 
 def _tables(comparison: "Comparison") -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """(title, header, rows): the runs by themselves, then in pairs."""
+    """(title, header, rows): the runs, then the pairs."""
     runs = [[r.name, _number(r.value), f"{r.num_questions:,}", r.path] for r in comparison.runs]
     yield f"{comparison.figure}, {comparison.mode} answers", ["run", "value", "questions", "folder"], runs
     header = ["A", "B", "shared", "of A", "of B", "B - A", "95 %", "p", "verdict"]
@@ -95,7 +95,7 @@ def _pair_row(pair: "ComparedPair") -> list[str]:
 
 
 def _sentences(comparison: "Comparison") -> Iterator[str]:
-    """What was left out, and how to read the table."""
+    """Sentences on what was left out, and on how to read the table."""
     for pair in comparison.pairs:
         if pair.num_only_a or pair.num_only_b:
             yield (

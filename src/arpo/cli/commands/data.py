@@ -1,4 +1,4 @@
-"""`arpo data`: what is in files of tasks and conversations, and writing them anew."""
+"""`arpo data`: checks files of tasks and conversations, and converts them."""
 
 import argparse
 import json
@@ -59,7 +59,7 @@ def run_check(args: argparse.Namespace) -> int:
     from arpo.data.check import check_data
     from arpo.data.overlap import OverlapIndex, find_benchmarks
 
-    against = args.against or sorted({found for file in args.files for found in find_benchmarks(file)})
+    against = args.against or sorted({benchmark for file in args.files for benchmark in find_benchmarks(file)})
     count_tokens = _token_counter(args.tokenizer)
     with progress().phase("check", total=len(against) + len(args.files), unit="files") as phase, _quiet():
         evaluation = OverlapIndex.of_files(against) if against else None
@@ -78,7 +78,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 
 def run_convert(args: argparse.Namespace) -> int:
-    """Write a file anew."""
+    """Convert a file."""
     from arpo.data.convert import convert_data
     from arpo.data.overlap import OverlapIndex
 
@@ -104,7 +104,7 @@ def _token_counter(directory: Path | None) -> Callable[[str], int] | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the readers' warnings of what they repaired: it is in the report, or the file is written anew."""
+    """Silence the readers' warnings about repairs: the report has them, or the new file holds the repaired rows."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -142,12 +142,12 @@ def _print_report(report: "CheckReport") -> None:
     console.print(groups)
     if report.lengths is not None:
         _print_lengths(report.lengths)
-    found = _table("finding", ">rows", "first rows", "meaning")
+    findings = _table("finding", ">rows", "first rows", "meaning")
     for kind, number in report.counts().items():
         rows = [str(finding.row) for finding in report.findings if finding.kind == kind][: _FIRST_ROWS + 1]
         first = ", ".join(rows[:_FIRST_ROWS]) + (", …" if len(rows) > _FIRST_ROWS else "")
-        found.add_row(kind, str(number), first, FINDINGS[kind])
-    console.print(found if found.row_count else "no findings")
+        findings.add_row(kind, str(number), first, FINDINGS[kind])
+    console.print(findings if findings.row_count else "no findings")
     console.print()
 
 
@@ -161,11 +161,11 @@ def _print_lengths(lengths: "Lengths") -> None:
 
 
 def _print_evaluation(reports: "Iterable[CheckReport]", evaluation: "OverlapIndex | None") -> None:
-    """Which file holds how many questions of which evaluation file."""
+    """Print how many questions of each evaluation file are in each file."""
     console = result_console()
     if evaluation is None:
         console.print(
-            "overlap with evaluation sets: not looked for, as none lie beside; name some with --against", soft_wrap=True
+            "overlap with evaluation sets: not checked, as none lie beside the files; name some with --against", soft_wrap=True
         )
         return
     for bad in evaluation.bad_rows:

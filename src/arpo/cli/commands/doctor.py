@@ -1,4 +1,4 @@
-"""`arpo doctor`: what works on this machine, and what to do about what does not."""
+"""`arpo doctor`: checks what works on this machine, and says how to mend the rest."""
 
 import argparse
 import asyncio
@@ -27,13 +27,13 @@ _STYLES = {"ok": "green", "absent": "yellow", "broken": "bold red"}
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one check found."""
+    """The result of one check."""
 
     status: Status
-    """`absent`: optional and not there; `broken`: required and not working."""
+    """`absent`: optional and not installed; `broken`: required and not working."""
     detail: str
     advice: str = ""
-    """What to do; empty when there is nothing to do."""
+    """What to do; empty: nothing."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _examine(check: Callable[[], Finding]) -> Finding:
-    """The check's finding; whatever it raises means that the part does not work here."""
+    """The check's finding; an exception means that the part does not work here."""
     try:
         return check()
     except Exception as error:  # a diagnosis must outlive any fault of what it examines
@@ -128,12 +128,12 @@ def _check_index() -> Finding:
 
 
 def _check_extra(name: str, *packages: str) -> Finding:
-    """Whether the packages of the extra `name` are there; where none are named, the one called like it."""
+    """Whether the packages of the extra `name` are installed; with none given, the package of the same name."""
     try:
-        found = [(package, metadata.version(package)) for package in packages or (name,)]
+        versions = [(package, metadata.version(package)) for package in packages or (name,)]
     except metadata.PackageNotFoundError:
         return Finding(status="absent", detail="optional", advice=f"pip install 'arpo[{name}]'")
-    return Finding(status="ok", detail=", ".join(f"{p} {v}" if packages else v for p, v in found))
+    return Finding(status="ok", detail=", ".join(f"{p} {v}" if packages else v for p, v in versions))
 
 
 def _check_gpu() -> Finding:

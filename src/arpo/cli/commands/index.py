@@ -1,4 +1,4 @@
-"""`arpo index`: a search index of a corpus, on disk or served to others."""
+"""`arpo index`: builds the search index of a corpus, or serves it over HTTP."""
 
 import argparse
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def run_serve(args: argparse.Namespace) -> int:
     """Serve until interrupted.
 
     Raises:
-        ToolError: the extra `serve` is missing, or nobody can listen there.
+        ToolError: the extra `serve` is missing, or the address cannot be used.
     """
     from arpo.config import parse_config
     from arpo.tools.search.config import LocalSearchConfig

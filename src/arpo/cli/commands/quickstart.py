@@ -37,21 +37,21 @@ After Ctrl-C the same command goes on: finished steps are skipped, training resu
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step: a command line and what it leaves."""
+    """One step: a command line and its output."""
 
     name: str
     title: str
     command: tuple[str, ...]
     out: Path
-    """What the step writes; an unfinished one is removed before it runs again."""
+    """What the step writes; removed before an unfinished step runs again."""
     recipe_kind: str | None = None
-    """The recipe file that shapes the step; None when the command line says everything."""
+    """Kind of the recipe that shapes the step; None: the command line says everything."""
     resume: tuple[str, ...] | None = None
-    """Command that goes on with an unfinished step; None when it starts over."""
+    """Command that resumes an unfinished step; None: the step starts over."""
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the command or its recipe does, so that a finished step is known to be the one asked for."""
+        """Changes with the command and its recipe, so that a finished step of another configuration is noticed."""
         recipe = find_recipe("quickstart", self.recipe_kind).read_text() if self.recipe_kind else ""
         return hashlib.sha256(json.dumps([self.command, recipe]).encode()).hexdigest()
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def make_steps(out: Path, seed: int, threads: int | None = None) -> list[Step]:
-    """The steps as command lines. What the recipes say already is not repeated on the command line."""
+    """The steps as command lines, which repeat nothing of the recipes."""
     world, rl = out / "world", out / "rl"
     return [
         Step(
@@ -93,18 +93,8 @@ def make_steps(out: Path, seed: int, threads: int | None = None) -> list[Step]:
             command=("world", "make", "--out", str(world), "--seed", str(seed)),
             out=world,
         ),
-        Step(
-            name="train_index",
-            title="a search index of the documents training may see",
-            command=("index", "build", str(world / "train_corpus.jsonl"), "--out", str(out / "train_index")),
-            out=out / "train_index",
-        ),
-        Step(
-            name="index",
-            title="a search index of all documents, for held-out questions",
-            command=("index", "build", str(world / "corpus.jsonl"), "--out", str(out / "index")),
-            out=out / "index",
-        ),
+        _index_step("train_index", "a search index of the documents training may see", out, "train_corpus.jsonl"),
+        _index_step("index", "a search index of all documents, for held-out questions", out, "corpus.jsonl"),
         _recipe_step("demos", "imperfect demonstrations by a scripted agent with the real tools", "demos", out, seed),
         _recipe_step("sft", "cold start: imitate the demonstrations", "sft", out, seed, threads),
         _recipe_step("eval_before", "held-out questions, before RL", "eval", out, seed, threads, model="sft/final"),
@@ -127,10 +117,15 @@ def make_steps(out: Path, seed: int, threads: int | None = None) -> list[Step]:
     ]
 
 
+def _index_step(name: str, title: str, out: Path, corpus: str) -> Step:
+    command = ("index", "build", str(out / "world" / corpus), "--out", str(out / name))
+    return Step(name=name, title=title, command=command, out=out / name)
+
+
 def _recipe_step(
     name: str, title: str, kind: str, out: Path, seed: int, threads: int | None = None, model: str | None = None
 ) -> Step:
-    """A step of the quickstart recipe, with the keys that differ from it; `model` is set for the two evaluations."""
+    """A step of the quickstart recipe, with the keys that differ from it; `model` is for the two evaluations."""
     overrides: dict[str, object] = _moved_paths(kind, out) if out != DEFAULT_OUT else {}
     if model is not None:
         overrides |= {"model.path": out / model, "out": out / name}
@@ -152,7 +147,7 @@ def _moved_paths(kind: str, out: Path) -> dict[str, object]:
 
 
 def collect_summary(out: Path, seed: int, state: dict[str, Any]) -> dict[str, Any]:
-    """The figures of the whole quickstart, from what its finished steps wrote and took."""
+    """The summary of the quickstart, from the output and the time of its finished steps."""
     seconds = {name: step["seconds"] for name, step in state.items()}
     demos, before, train, after = (
         _read_json(out / name / "summary.json") for name in ("demos", "eval_before", "rl", "eval_after")
@@ -168,7 +163,7 @@ def collect_summary(out: Path, seed: int, state: dict[str, Any]) -> dict[str, An
             for key in ("pass_at_k", "f1", "format_valid_rate", "tool_calls_per_task")
             for when, summary in (("before", before), ("after", after))
         },
-        **{key: train[key] for key in _TRAIN_FIGURES},
+        **{key: train[key] for key in _TRAIN_METRICS},
         "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
         "peak_memory_mb": max(step["peak_memory_mb"] for step in state.values()),
         "seed": seed,
@@ -176,7 +171,7 @@ def collect_summary(out: Path, seed: int, state: dict[str, Any]) -> dict[str, An
     }
 
 
-_TRAIN_FIGURES = (
+_TRAIN_METRICS = (
     "entropy_after_tool", "entropy_elsewhere", "branch_rate", "branch_share", "leaves_per_group",
     "tokens_sampled", "tokens_trained_unique", "tokens_trained_total",
 )  # fmt: skip
@@ -253,7 +248,7 @@ def _print_result(summary: dict[str, Any], out: Path) -> None:
 
 
 def _free_memory() -> None:
-    """Give a finished step's memory back to the system: models and caches sit in reference cycles, and glibc keeps pages."""
+    """Free a finished step's memory: models and caches sit in reference cycles, and glibc keeps pages."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
     if trim is not None:
@@ -263,8 +258,8 @@ def _free_memory() -> None:
 def _peak_memory_mb() -> float:
     """Largest resident size of this process so far.
 
-    The sandbox's processes, some 20 MB, are left out: what the system tells of a child starts with its parent's size at the
-    fork, so that adding it would count this process twice.
+    The sandbox's processes, some 20 MB, are left out: the system's value for a child starts with its parent's size at the fork,
+    which would count this process twice.
     """
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

@@ -19,11 +19,11 @@ _EXAMPLES = """\
   arpo study src/arpo/recipes/study/*.toml                 everything; many hours on two cores
   arpo study main                                          a shipped file by its name
   arpo study main my_arm.toml --background                 goes on for hours after you log out
-  arpo study main --only-report                            tables and figures of what is done so far
+  arpo study main --only-report                            tables and charts of what is done so far
 
-The files together are one study: their arms are united, every other key stands in one of them (`arpo config docs study`).
-After Ctrl-C, or a kill, the same command goes on: what is finished stays, a training resumes from its last checkpoint. Files
-with further arms can be added later.
+The files together are one study: their arms are united, every other key stands in one file (`arpo config docs study`). After
+Ctrl-C or a kill the same command goes on: finished parts stay, a training resumes from its last checkpoint. You can add files
+with further arms later.
 """
 
 
@@ -36,13 +36,13 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="jobs at the same time (default: a job per core)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each job (default: %(default)s)")
-    parser.add_argument("--only-report", action="store_true", help="run nothing, write tables and figures of what is done")
-    parser.add_argument("--background", action="store_true", help="start a process that goes on by itself, and return")
+    parser.add_argument("--only-report", action="store_true", help="run nothing; write tables and charts of what is done")
+    parser.add_argument("--background", action="store_true", help="start a process that outlives the terminal, and return")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what is left of the study, then report."""
+    """Run what is left of the study, then report."""
     for name in ("jobs", "threads"):
         if getattr(args, name) < 1:
             raise ConfigError(f"arpo study: --{name} = {getattr(args, name)} must be at least 1")

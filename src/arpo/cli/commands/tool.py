@@ -1,4 +1,4 @@
-"""`arpo tool`: the configured tools, and one call by hand."""
+"""`arpo tool`: lists the configured tools, or calls one by hand."""
 
 import argparse
 import asyncio
@@ -47,7 +47,7 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def run_call(args: argparse.Namespace) -> int:
-    """Call one tool; without a file, the section of that tool is there by itself."""
+    """Call one tool; without a file, its section need not be given."""
     from arpo.cli.tools import call_tool, load_tools
     from arpo.tools.config import ToolsConfig
 

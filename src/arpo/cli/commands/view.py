@@ -27,9 +27,9 @@ def add_parser(subparsers: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help="a row of the comparison table: what `arpo eval` wrote to DIR, called NAME; repeat for more rows",
+        help="a row NAME of the comparison table, from the evaluation in DIR; repeatable",
     )
-    parser.add_argument("--summary", type=Path, help="JSON file of figures to show beside those of the run's own summary.json")
+    parser.add_argument("--summary", type=Path, help="JSON file of values to show beside those of the run's summary.json")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="also draw accuracy and entropy as one picture")
     parser.set_defaults(run=run)
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from arpo.viewer.report import write_report
 
     rows = [_read_evaluation(text) for text in args.evaluations]
-    summary = _read_figures(args.summary, "`arpo quickstart` writes one") if args.summary else None
+    summary = _read_summary(args.summary, "`arpo quickstart` writes one") if args.summary else None
     folder = args.run_path if args.run_path.is_dir() else args.run_path.parent
     out = write_report(
         args.out or folder / "report.html", run=args.run_path, title=args.title, evaluations=rows, summary=summary
@@ -56,12 +56,12 @@ def _read_evaluation(text: str) -> dict[str, Any]:
     name, equals, folder = text.partition("=")
     if not (name and equals and folder):
         raise ConfigError(f"--eval {text!r}: write it as NAME=DIR, e.g. --eval before=runs/quickstart/eval_before")
-    figures = _read_figures(Path(folder, "summary.json"), "`arpo eval` writes it")
-    return {"name": name, **figures}
+    summary = _read_summary(Path(folder, "summary.json"), "`arpo eval` writes it")
+    return {"name": name, **summary}
 
 
-def _read_figures(path: Path, origin: str) -> dict[str, Any]:
+def _read_summary(path: Path, origin: str) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot read these figures ({error}); {origin}") from error
+        raise DataError(f"{path}: cannot read this summary ({error}); {origin}") from error

@@ -21,17 +21,17 @@ class Document:
 
     id: str
     title: str
-    """Name of the entity it is about."""
+    """Name of its entity."""
     text: str
     is_held_out: bool
-    """True when it is about a held-out entity; others name none."""
+    """True: it is about a held-out entity; no other document names one."""
 
 
 def make_documents(world: World, misleading_share: float, seed: int) -> list[Document]:
-    """A registry entry for every entity, then almanac entries that state `misleading_share` of all facts wrongly.
+    """A registry entry for every entity, then almanac entries with wrong values of `misleading_share` of all facts.
 
-    An entity has at most one almanac entry. It tends to hold fewer facts than the registry's, so that a search which prefers
-    short pages, as BM25 does, puts it first.
+    An entity has at most one almanac entry. It usually holds fewer facts than the registry's, so that a search which prefers
+    short pages, as BM25 does, ranks it first.
     """
     rng = random.Random(f"{seed}/documents")
     misleading = set(rng.sample(list(world.facts), round(misleading_share * len(world.facts))))

@@ -1,4 +1,4 @@
-"""The entities of a world and what is true of them."""
+"""The entities of a world and their facts."""
 
 import random
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ class Entity:
     """Unique in the world."""
     type: EntityType
     is_held_out: bool
-    """True when nothing in training mentions it."""
+    """True: nothing in training mentions it."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
     """Entities and their facts.
 
-    What is true of an entity that is not held out names none that is, so that no chain that starts in training leaves it.
+    No fact of a training entity names a held-out one, so that no chain that starts in training leaves it.
     """
 
     entities: dict[str, Entity]
@@ -46,7 +46,7 @@ class World:
         return {name: self.facts[entity.name, name] for name, spec in ATTRIBUTES.items() if spec.owner == entity.type}
 
     def draw_value(self, rng: random.Random, entity: Entity, attribute: str) -> str:
-        """A value `attribute` could have: any city for a birthplace, and so on; held-out ones only for held-out entities."""
+        """A possible value of `attribute`, e.g. any city for a birthplace; held-out names only for held-out entities."""
         match ATTRIBUTES[attribute].value:
             case "region":
                 return rng.choice(self.regions)
@@ -68,7 +68,7 @@ def make_world_facts(config: WorldConfig) -> World:
     """Entities with names, a held-out share of each type, and a value for every attribute.
 
     Raises:
-        ConfigError: too few names could be held out without hiding a part of a name from training.
+        ConfigError: the held-out share would hide a part of a name from training.
     """
     rng = random.Random(f"{config.seed}/facts")
     names = make_names(

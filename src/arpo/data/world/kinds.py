@@ -1,7 +1,7 @@
-"""What can be known in a world and what can be asked: attributes and question kinds, as data.
+"""The attributes and the kinds of question of a world, as data.
 
 A question names one or more entities. From each it follows a chain of attributes (`birthplace`, then `region`); each link
-is one search. A kind with an operation combines the values found with one Python call.
+is one search. A kind with an operation combines the values at the ends with one Python call.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Attribute:
     """
 
     owner: EntityType
-    """Type of entity that has it."""
+    """Type of entity with this attribute."""
     value: ValueType
     """Type of its values."""
     phrase: str
@@ -53,11 +53,11 @@ class Kind:
     """
 
     template: str
-    """The question, with one `{}` for each entity asked about."""
+    """The question, with one `{}` per entity."""
     chains: tuple[tuple[str, ...], ...]
-    """For each entity asked about, the attributes to follow."""
+    """Per entity, the attributes to follow."""
     operation: Operation | None = None
-    """How the values at the ends of the chains become the answer; None when there is one value and it is the answer."""
+    """How the values at the ends of the chains make the answer; None: the one value is the answer."""
 
     @property
     def num_calls(self) -> int:
@@ -66,7 +66,7 @@ class Kind:
 
     @property
     def owners(self) -> tuple[EntityType, ...]:
-        """Type of each entity asked about."""
+        """Type of each entity of the question."""
         return tuple(ATTRIBUTES[chain[0]].owner for chain in self.chains)
 
 
@@ -104,4 +104,4 @@ KINDS: dict[str, Kind] = {
         "total",
     ),
 }
-"""Every kind of question by name. Each attribute is also asked for alone, so that no fact occurs in one kind only."""
+"""Every kind of question by name. Some kind asks for each attribute alone, so that every fact occurs in several kinds."""

@@ -25,7 +25,7 @@ class NamePool:
 
     names: list[str]
     num_free: int
-    """The last so many consist of parts that the names before them show already."""
+    """Number of last names whose parts all occur in the names before them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Questions about a world, split so that validation and test ask what training never did."""
+"""Questions about a world; validation and test ask no question of training."""
 
 import random
 from collections.abc import Iterator
@@ -26,9 +26,9 @@ class Question:
     answer: str
     kind: str
     entities: tuple[str, ...]
-    """Names asked about, in the order of the question."""
+    """Names in the question, in order."""
     never_seen: bool
-    """True when it asks about, or passes through, an entity that nothing in training mentions."""
+    """True: an entity of the question or of its chains is never mentioned in training."""
 
 
 def make_questions(world: World, config: WorldConfig) -> dict[Split, list[Question]]:

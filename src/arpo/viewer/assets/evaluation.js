@@ -43,8 +43,8 @@ async function toggle(item, row, button) {
   verdict.append(...facts.filter(Boolean).map((fact) => element("span", fact)));
   body.append(verdict);
   item.append(body);
-  if (!row.place) { body.append(element("p", "No tree of this question on this page.", "note")); return; }
-  const html = (await openBlock(row.place[0]))[row.place[1]];
+  if (!row.position) { body.append(element("p", "No tree of this question on this page.", "note")); return; }
+  const html = (await openBlock(row.position[0]))[row.position[1]];
   const trees = element("div");
   trees.innerHTML = html;
   for (const tree of trees.querySelectorAll(".tree")) bindTree(tree);
