@@ -27,45 +27,45 @@ class PolicyRun(Config):
     tasks: Path
     """Tasks: a file, a folder or a data set of the hub, see docs/data.md."""
     num_tasks: int | None = Field(default=None, ge=1)
-    """Tasks taken, from the first on; None takes all."""
+    """First tasks of the file; None: all."""
     max_live_trajectories: int = Field(default=128, ge=1)
-    """Trajectories grown at the same time, in whole tasks."""
+    """Trajectories sampled at the same time, in whole tasks."""
     agent: AgentConfig
     """Protocol, tools and limits: those of training."""
     engine: EngineConfig = TransformersEngineConfig()
-    """What samples the trajectories."""
+    """Engine that samples the trajectories."""
 
 
 class EvalRun(PolicyRun):
-    """Answers, greedy and sampled, and their grades: `records.jsonl`, one line per answer, figures and reports."""
+    """Greedy and sampled answers and their grades: `records.jsonl`, one line per answer, metrics and reports."""
 
     model: ModelConfig | None = None
-    """The policy; of one behind a server, its tokenizer alone. None: a server is asked by `engine.api = "chat"`."""
+    """The policy; for a served one, its tokenizer. None: a server with `engine.api = "chat"`."""
     greedy: bool = True
-    """Answer each task once at temperature 0; the headline is then of these answers, else of the sampled ones."""
+    """Answer each task once at temperature 0; the headline is of these answers, else of the sampled ones."""
     num_samples: int = Field(default=4, ge=0)
-    """Sampled answers per task, k of pass@k; 0 leaves sampling out."""
+    """Sampled answers per task, k of pass@k; 0: none."""
     temperature: Annotated[float, only_with(num_samples=above(0))] = Field(default=1.0, gt=0)
     """Temperature of the sampled answers."""
     reward: RewardConfig = RewardConfig()
     """The reward of training; it also measures `exact_match` and `f1` of the boxed answer."""
     benchmark: str | None = None
-    """Read `tasks` as the file of this benchmark (`arpo benchmarks` lists them), strictly; None: as any file of tasks."""
+    """Benchmark (`arpo benchmarks` lists them) whose file `tasks` must be; None: any file of tasks."""
     grader: str | None = None
     """Grader of the headline, `score`, by its name in `arpo.rewards.graders`; it also finds answers without a box. None: the
     benchmark's, and without a benchmark `accuracy`, the share of right answers as the reward grades them. With `reward.judge`
-    the verdict is the headline, and the grader what it is compared with."""
+    the verdict is the headline and is compared with the grader."""
     deterministic: bool = True
     """Fix the composition of the engine's batches, so that two evaluations give identical answers, also when one is resumed:
-    tasks are grown in blocks of four times those that grow at once, and an unfinished block is grown again from its start
-    (what it had answered stays). False: a resumed run grows missing questions alone."""
+    tasks are sampled in blocks of four times `max_live_trajectories`, and an unfinished block is sampled again from its start
+    (its finished answers stay). False: a resumed run samples missing questions alone."""
 
     @model_validator(mode="after")
     def _check(self) -> "EvalRun":
         if self.deterministic:
             require_deterministic(self.engine, "deterministic")
         if not self.greedy and not self.num_samples:
-            raise ValueError("greedy = false with num_samples = 0: there would be no answers; set one of them")
+            raise ValueError("greedy = false with num_samples = 0: there are no answers; set one of them")
         if self.headline_grader not in (None, *GRADERS):
             raise ValueError(f"grader = {self.headline_grader!r}: use {', '.join(GRADERS)}, or leave it out")
         self._check_model()
@@ -73,7 +73,7 @@ class EvalRun(PolicyRun):
 
     @property
     def headline_grader(self) -> str | None:
-        """The grader named, or the benchmark's; None: the headline is `accuracy`, by the reward's own grade."""
+        """`grader`, else the benchmark's; None: the headline is `accuracy`, as the reward grades."""
         return find_benchmark(self.benchmark).grader if self.grader is None and self.benchmark is not None else self.grader
 
     @property
@@ -98,16 +98,16 @@ class EvalRun(PolicyRun):
 
 
 class RolloutRun(PolicyRun):
-    """The trees training would grow: `rollouts/` and `summary.json`."""
+    """Trees as in training, without training: `rollouts/` and `summary.json`."""
 
     model: ModelConfig
     """The policy."""
     trees_per_file: int = Field(default=64, ge=1)
-    """Finished trees per file of `rollouts/`; a run that is killed loses those not yet written."""
+    """Finished trees per file of `rollouts/`; a kill loses unwritten ones."""
     rollout: RolloutConfig = RolloutConfig()
     """How trees grow."""
     reward: RewardConfig | None = None
-    """How trajectories are scored; None leaves them without a score."""
+    """How trajectories are scored; None: not at all."""
 
     @model_validator(mode="after")
     def _check(self) -> "RolloutRun":

@@ -1,4 +1,4 @@
-"""Where a run's metrics go besides `metrics.jsonl`."""
+"""Destinations of a run's metrics besides `metrics.jsonl`."""
 
 from typing import Annotated, Literal
 

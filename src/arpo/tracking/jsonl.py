@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one JSON object a line, appended and flushed at once, readable after a crash."""
+"""`metrics.jsonl`: one JSON object per line, flushed at once, readable after a crash."""
 
 import json
 import math
@@ -21,16 +21,16 @@ class JsonlSink:
         self._file = self._path.open("a", encoding="utf-8")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Append one line; a value that is not finite becomes `null`, as JSON has no other word for it."""
+        """Append one line; a value that is not finite becomes `null`, as JSON has no NaN."""
         row = {"step": step} | {k: v if math.isfinite(v) else None for k, v in values.items()}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
 
     def truncate_after(self, step: int) -> None:
-        """Drop the lines of later steps, and a half-written last line."""
+        """Remove the lines of later steps, and a half-written last line."""
         self._file.close()
-        kept = [row for row in _read_rows(self._path) if row["step"] <= step]
-        write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
+        rows = [row for row in _read_rows(self._path) if row["step"] <= step]
+        write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = self._path.open("a", encoding="utf-8")
 
     def close(self) -> None:
@@ -39,10 +39,10 @@ class JsonlSink:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The rows of a run's `metrics.jsonl` in order; empty when it has none. A half-written last line is left out.
+    """The rows of a run's `metrics.jsonl` in order; empty without the file. A half-written last line is skipped.
 
     Raises:
-        DataError: a line before the last is not a row of metrics (named by its number).
+        DataError: a line before the last is no row of metrics; the message has its number.
 
     Example:
         read_metrics(Path("runs/a"))[0]  # -> {"step": 1, "rollout/reward_mean": 0.25, ...}
@@ -52,14 +52,14 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def series(rows: Iterable[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
-    """The (step, value) pairs of one metric, in order; rows without it or with `null` are left out."""
+    """The (step, value) pairs of one metric, in order; rows without it or with `null` are skipped."""
     return [(row["step"], row[name]) for row in rows if row.get(name) is not None]
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     rows: list[dict[str, Any]] = []
-    # A complete file ends with a newline, so its last piece is empty; anything else there was cut while being written.
+    # A complete file ends with a newline and so an empty piece; any other last piece is a half-written line.
     for number, line in enumerate(lines[:-1], start=1):
         try:
             row = json.loads(line)

@@ -1,4 +1,4 @@
-"""Every metric a run can log: its name, unit and meaning, in one table."""
+"""Name, unit and meaning of every metric that a run logs."""
 
 import re
 from collections.abc import Iterable
@@ -8,10 +8,10 @@ from difflib import get_close_matches
 
 @dataclass(slots=True, frozen=True)
 class Metric:
-    """What one logged number is."""
+    """Unit and meaning of a logged number."""
 
     unit: str
-    """`1` for a share or a ratio, else the thing counted or the physical unit."""
+    """`1` for a share or a ratio, else the counted thing or the physical unit."""
     meaning: str
     """One sentence, with the formula's choice where libraries differ."""
 
@@ -34,19 +34,21 @@ METRICS: dict[str, Metric] = {
     "rollout/num_branches": Metric("count", "Branches made: new children of forks, the originals excluded."),
     "rollout/branch_rate": Metric("1", "Branches per opportunity; 0 when there was none."),
     "rollout/num_initial": Metric("count", "Initial trajectories, sampled from the prompts."),
-    "rollout/num_topups": Metric("count", "Trajectories sampled from the prompts because branching left places free."),
+    "rollout/num_topups": Metric(
+        "count", "Trajectories sampled from the prompts to fill groups that branching left incomplete."
+    ),
     "rollout/dropped_trees": Metric(
         "count",
-        "Trees lost: the engine failed on them twice, the prompt left no room, or the judge gave no verdict on an answer; the "
-        "step has the others.",
+        "Trees dropped: the engine failed on them twice, the prompt left no room, or the judge gave no verdict on an answer; "
+        "the step has the others.",
     ),
-    "rollout/rounds": Metric("count", "Rounds of tasks the step grew: 1, and those of dynamic sampling."),
+    "rollout/rounds": Metric("count", "Rounds of tasks in the step: 1, and those of dynamic sampling."),
     "rollout/groups_replaced": Metric(
         "count",
-        "Groups without signal whose place went to a further task (dynamic sampling); nothing is learned from them.",
+        "Groups without signal that a further task replaced (dynamic sampling); nothing is learned from them.",
     ),
     "rollout/tasks_filtered": Metric(
-        "count", "Tasks left out so far as always or never solved, for the rest of the run; absent where none are filtered."
+        "count", "Tasks filtered so far, as always or never solved, for the rest of the run; absent without the filter."
     ),
     "rollout/leaves_per_group": Metric("count", "Mean number of trajectories per task."),
     "rollout/distinct_answers_per_task": Metric("count", "Different answers among the trajectories of a task, mean."),
@@ -65,13 +67,13 @@ METRICS: dict[str, Metric] = {
     "rollout/tokens_unique": Metric("tokens", "Tokens stored in the trees, prompts and tool results included."),
     "rollout/tokens_trajectory": Metric("tokens", "Tokens over all trajectories: a token shared by d leaves counts d times."),
     "rollout/mixed_group_rate": Metric("1", "Share of groups whose leaves differ in reward; only these give a gradient."),
-    "rollout/tokens_per_s": Metric("tokens/s", "Tokens sampled per second of growing trees, tool time included."),
-    "environment/<name>": Metric("as it says", "What an environment of your own counted in the step, by its own name."),
+    "rollout/tokens_per_s": Metric("tokens/s", "Tokens sampled per second of rollout, tool time included."),
+    "environment/<name>": Metric("as it says", "Counts of an environment of your own in the step, by their own names."),
     "judge/answers": Metric("count", "Answers the judge was given; equal ones of one step count each."),
     "judge/correct_rate": Metric("1", "Share of the verdicts that say Correct; ungraded answers are no part of it."),
-    "judge/ungraded": Metric("count", "Answers without a verdict: the judge's server failed, or what it said was no verdict."),
-    "judge/cached": Metric("count", "Answers whose verdict was kept before, or was being asked for by an equal answer."),
-    "judge/disagreement_rate": Metric("1", "Share of the verdicts that the grader by rules does not share."),
+    "judge/ungraded": Metric("count", "Answers without a verdict: the judge's server failed, or its reply was no verdict."),
+    "judge/cached": Metric("count", "Answers whose verdict was in the cache, or shared with an equal answer under way."),
+    "judge/disagreement_rate": Metric("1", "Share of the verdicts that differ from the grader by rules."),
     "judge/prompt_tokens": Metric("tokens", "Tokens of the questions to the judge, as its server counts them."),
     "judge/completion_tokens": Metric("tokens", "Tokens of the judge's replies."),
     "judge/cost": Metric("currency", "What these tokens cost by the configured prices; absent without prices."),
@@ -81,15 +83,15 @@ METRICS: dict[str, Metric] = {
     "tool/<name>/timeout_rate": Metric("1", "Share of its calls that were stopped at a time limit."),
     "tool/<name>/cached_rate": Metric("1", "Share of its calls answered by the cache or by an identical call under way."),
     "tool/<name>/truncated_rate": Metric("1", "Share of its results that were cut."),
-    "tool/<name>/retries": Metric("count", "Further tries after failures that may pass."),
+    "tool/<name>/retries": Metric("count", "Retries after transient failures."),
     "tool/<name>/latency_mean_s": Metric(
-        "s", "Mean wall time of its calls that were carried out, waiting included; absent when all were cached."
+        "s", "Mean wall time of its calls that ran, waiting included; absent when all were cached."
     ),
-    "tool/<name>/latency_p95_s": Metric("s", "Wall time that 95 % of its calls carried out did not exceed, waiting included."),
+    "tool/<name>/latency_p95_s": Metric("s", "95th percentile of the wall time of its calls that ran, waiting included."),
     "train/loss": Metric("1", "Value of the objective's negative, mean over the step's updates."),
     "train/grad_norm": Metric("1", "Global gradient norm before clipping, mean over the step's updates."),
     "train/learning_rate": Metric("1", "Learning rate of the step's last update."),
-    "train/updates": Metric("count", "Optimizer updates made; a mini-batch that teaches nothing makes none."),
+    "train/updates": Metric("count", "Optimizer updates made; a mini-batch without signal makes none."),
     "train/skipped_updates": Metric("count", "Optimizer updates skipped because their gradient was not finite."),
     "train/clip_fraction_low": Metric(
         "1", "Share of ratios below a clip bound that holds for them: of tokens, or of trajectories where ratios are theirs."
@@ -110,7 +112,7 @@ METRICS: dict[str, Metric] = {
         "reward), k2 or k3 of the policy in training (in the loss); absent without a KL.",
     ),
     "train/reward_shaping": Metric(
-        "reward", "Mean over trajectories of what length penalty and KL added to the reward; absent where both are off."
+        "reward", "Mean over trajectories of length penalty and KL in the reward; absent where both are off."
     ),
     "train/truncated_fraction": Metric(
         "1", "Share of the engine correction's importance weights that reached the cap; absent without a correction."
@@ -139,7 +141,7 @@ METRICS: dict[str, Metric] = {
     "sft/learning_rate": Metric("1", "Learning rate of the step."),
     "sft/grad_norm": Metric("1", "Global gradient norm before clipping."),
     "sft/skipped_updates": Metric("count", "1 where the update was skipped because its gradient was not finite."),
-    "sft/tokens": Metric("tokens", "Tokens trained in the step; the loss mask leaves prompts and tool results out."),
+    "sft/tokens": Metric("tokens", "Tokens trained in the step, without prompts and tool results."),
     "sft/tokens_per_s": Metric("tokens/s", "Tokens passed through the model per second, untrained ones included."),
     "sft/epoch": Metric("epochs", "Passes over the conversations so far, fractions included."),
     "time/step_s": Metric("s", "Wall time of the whole step."),
@@ -149,25 +151,24 @@ METRICS: dict[str, Metric] = {
 }
 
 
-_TOOL = re.compile(r"^tool/[^/]+/")
-_ENVIRONMENT = re.compile(r"^environment/[^/]+$")
+_NAMED = re.compile(r"^(tool|environment)/[^/]+")
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Refuse a name the table does not hold.
+    """Raise on a name that is not in the table.
 
     Raises:
-        ValueError: names the unknown metric and the nearest known one.
+        ValueError: the message has the unknown name and the nearest known one.
     """
     for name in names:
-        if name not in METRICS and _ENVIRONMENT.sub("environment/<name>", _TOOL.sub("tool/<name>/", name)) not in METRICS:
+        if name not in METRICS and _NAMED.sub(r"\1/<name>", name) not in METRICS:
             nearest = get_close_matches(name, METRICS, n=1, cutoff=0.3)
             hint = f"did you mean {nearest[0]!r}? " if nearest else ""
             raise ValueError(f"metric {name!r} is not in arpo.tracking.METRICS; {hint}Add it there with its unit and meaning")
 
 
 def metrics_markdown() -> str:
-    """The table as the Markdown page `docs/metrics.md`, one section per group."""
+    """The Markdown page `docs/metrics.md`, one section per group."""
     groups: dict[str, list[str]] = {}
     for name, metric in METRICS.items():
         rows = groups.setdefault(name.split("/")[0], [])

@@ -1,4 +1,4 @@
-"""How long-running work tells whoever watches how far it is. No terminal, no torch: the command line draws the bars.
+"""Progress reports of long work. Without terminal and torch: the command line draws the bars.
 
 Example:
     with progress.phase("train", total=60, unit="step") as phase:
@@ -22,12 +22,12 @@ class Phase(Protocol):
 
 
 class Progress(Protocol):
-    """Where work reports its phases."""
+    """Receives reports of phases."""
 
     def phase(self, title: str, total: int | None, unit: str, done: int = 0) -> AbstractContextManager[Phase]:
         """Begin a phase of `total` units (None when unknown); leaving the context ends it, also on an error.
 
-        Of these, `done` were done before, by a run that this one goes on with: they do not count for the estimate of time.
+        A run that this one resumes did `done` of them: they do not count in the estimate of time.
         """
         ...
 
@@ -40,7 +40,7 @@ class SilentProgress:
     """Reports nothing; for use as a library."""
 
     def phase(self, title: str, total: int | None, unit: str, done: int = 0) -> AbstractContextManager[Phase]:
-        """A phase nobody sees."""
+        """A phase without output."""
         return nullcontext(_SilentPhase())
 
     def line(self, text: str) -> None:

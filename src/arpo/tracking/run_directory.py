@@ -1,4 +1,4 @@
-"""The folder one run writes: its names and its lock.
+"""The folder of one run: its file names and its lock.
 
 config.toml · metrics.jsonl · rollouts/step_NNNNNN.jsonl.zst · checkpoints/ · summary.json · report.html
 """
@@ -14,7 +14,7 @@ from arpo.files.whole import write_json, write_text
 
 
 class RunDirectory:
-    """A run's folder, held by one process at a time; leaving the context, or dying, lets it go.
+    """A run's folder, locked by one process at a time; leaving the context, or dying, unlocks it.
 
     Example:
         with RunDirectory.create(Path("runs/a")) as run:
@@ -27,10 +27,10 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path) -> Self:
-        """Make and hold a new run directory; an existing one must be empty.
+        """Make and lock a new run directory; an existing folder must be empty.
 
         Raises:
-            RunError: it holds a run already, holds other files, or another process is using it.
+            RunError: the folder has a run or other files, or another process uses it.
         """
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
@@ -38,20 +38,20 @@ class RunDirectory:
             run.close()
             raise RunError(
                 f"{path}: holds a run already; name another folder or delete this one "
-                f"(what was stopped goes on with `arpo train --resume {path}`, or so with rollout or eval)"
+                f"(a stopped run goes on with `arpo train --resume {path}`, likewise rollout and eval)"
             )
-        strangers = sorted(p.name for p in path.iterdir() if p.name != LOCK_NAME)
-        if strangers:
+        other_files = sorted(p.name for p in path.iterdir() if p.name != LOCK_NAME)
+        if other_files:
             run.close()
-            raise RunError(f"{path}: not empty (it holds {strangers[0]!r}) and not a run; name a new folder")
+            raise RunError(f"{path}: not empty (it holds {other_files[0]!r}) and not a run; name a new folder")
         return run
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Hold an existing run directory, to go on with it.
+        """Lock an existing run directory, to go on with it.
 
         Raises:
-            RunError: it holds no run, or another process is using it.
+            RunError: the folder has no run, or another process uses it.
         """
         if not (path / "config.toml").is_file():
             raise RunError(f"{path}: not a run directory (it has no config.toml)")
@@ -62,17 +62,12 @@ class RunDirectory:
         """The resolved configuration."""
         return self.path / "config.toml"
 
-    @property
-    def summary_path(self) -> Path:
-        """The run's figures, written when it ends."""
-        return self.path / "summary.json"
-
     def rollouts_path(self, step: int) -> Path:
         """The trees of one step: rollouts/step_000012.jsonl.zst for step 12."""
         return self.path / "rollouts" / f"step_{step:06d}.jsonl.zst"
 
     def trees_path(self, name: str) -> Path:
-        """The trees of an evaluation, by how they were sampled: rollouts/greedy.jsonl.zst."""
+        """The trees of a mode of an evaluation: rollouts/greedy.jsonl.zst."""
         return self.path / "rollouts" / f"{name}.jsonl.zst"
 
     def write_json(self, name: str, data: Any) -> Path:
@@ -84,7 +79,7 @@ class RunDirectory:
         return write_text(self.path / name, text)
 
     def close(self) -> None:
-        """Let other processes use the folder; calling it twice is harmless."""
+        """Unlock the folder; a second call does nothing."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -1,8 +1,9 @@
-"""The tracker: checks names, writes `metrics.jsonl`, and passes the values on to the chosen sinks."""
+"""The tracker: checks names, writes `metrics.jsonl`, and passes the values to the chosen sinks."""
 
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -16,26 +17,26 @@ logger = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Somewhere metrics go."""
+    """A destination of metrics."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Record the values of one step."""
         ...
 
     def truncate_after(self, step: int) -> None:
-        """Forget later steps, which a resumed run is about to log again; a service that cannot keeps them."""
+        """Forget later steps, which a resumed run logs again; a service that cannot forget keeps them."""
         ...
 
     def close(self) -> None:
-        """Write what is pending."""
+        """Write pending values."""
         ...
 
 
 class Tracker:
     """Logs a run's metrics: always to `metrics.jsonl`, and to the sinks the configuration chooses.
 
-    Files are opened when its context is entered. An optional sink that fails is reported once and left alone from then on: no
-    dashboard stops a training run.
+    Entering the context opens the files. An optional sink that fails is reported once and then off: no dashboard stops a
+    training run.
 
     Raises:
         ConfigError: a chosen sink's package is not installed; the message names the extra to install.
@@ -46,9 +47,9 @@ class Tracker:
     """
 
     def __init__(self, run_dir: Path, config: TrackingConfig, settings: Mapping[str, Any] | None = None) -> None:
-        """`settings` is the run's resolved configuration, shown by W&B and trackio beside the curves."""
+        """`settings`: the resolved configuration, which W&B and trackio show beside the curves."""
         self._openers: dict[SinkName, Callable[[], Sink]] = {
-            name: partial(_find_sink(name), run_dir, config, settings or {}) for name in config.sinks
+            name: partial(_sink_class(name), run_dir, config, settings or {}) for name in config.sinks
         }
         self._run_dir = run_dir
         self._optional: dict[str, Sink] = {}
@@ -94,28 +95,19 @@ class Tracker:
     def _attempt(self, name: str, action: Callable[[], None]) -> None:
         try:
             action()
-        except Exception as error:  # whatever a third-party dashboard raises, training goes on
+        except Exception as error:  # training goes on, whatever a third-party dashboard raises
             self._optional.pop(name, None)
             logger.warning("tracking: sink %r failed (%r) and is off from now on; metrics.jsonl stays complete", name, error)
 
 
-def _find_sink(name: SinkName) -> Callable[[Path, TrackingConfig, Mapping[str, Any]], Sink]:
+_SINK_CLASSES: dict[SinkName, str] = {"tensorboard": "TensorboardSink", "trackio": "TrackioSink", "wandb": "WandbSink"}
+
+
+def _sink_class(name: SinkName) -> Callable[[Path, TrackingConfig, Mapping[str, Any]], Sink]:
     try:
-        match name:
-            case "tensorboard":
-                from arpo.tracking.tensorboard import TensorboardSink
-
-                return lambda run_dir, *_: TensorboardSink(run_dir)
-            case "wandb":
-                from arpo.tracking.wandb import WandbSink
-
-                return WandbSink
-            case "trackio":
-                from arpo.tracking.trackio import TrackioSink
-
-                return TrackioSink
+        return getattr(import_module(f"arpo.tracking.{name}"), _SINK_CLASSES[name])
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"tracking.sinks holds {name!r}, whose package {error.name!r} is not installed: pip install 'arpo[{name}]', "
-            f"or take {name!r} out of tracking.sinks"
+            f"tracking.sinks has {name!r}, whose package {error.name!r} is not installed: pip install 'arpo[{name}]', "
+            f"or remove {name!r} from tracking.sinks"
         ) from error

@@ -23,8 +23,8 @@ class TrackioSink:
         self._run.log(dict(values), step=step)
 
     def truncate_after(self, step: int) -> None:
-        """Nothing: trackio keeps what it has, and shows repeated steps twice."""
+        """Nothing: trackio keeps later steps and shows repeated ones twice."""
 
     def close(self) -> None:
-        """Write what is pending."""
+        """Write pending values."""
         self._run.finish()

@@ -12,7 +12,7 @@ from arpo.tracking.config import TrackingConfig
 
 
 class WandbSink:
-    """One W&B run per run directory; a resumed run continues it through the id kept in `<run>/wandb/run_id`."""
+    """One W&B run per run directory; a resumed run continues it by the id in `<run>/wandb/run_id`."""
 
     def __init__(self, run_dir: Path, config: TrackingConfig, settings: Mapping[str, Any]) -> None:
         self._run = wandb.init(
@@ -25,7 +25,7 @@ class WandbSink:
         self._run.log(dict(values), step=step)
 
     def truncate_after(self, step: int) -> None:
-        """Nothing: W&B keeps what it has, and leaves out steps it has already seen."""
+        """Nothing: W&B keeps later steps and skips repeated ones."""
 
     def close(self) -> None:
         """Finish the W&B run."""

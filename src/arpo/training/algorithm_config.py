@@ -1,4 +1,4 @@
-"""What an algorithm is made of besides its branch rule: advantage, loss, correction, sampling and shaping. Torch-free."""
+"""Parts of an algorithm besides its branch rule: advantage, loss, correction, sampling and shaping. Torch-free."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,18 +10,18 @@ from arpo.config import Config
 
 
 class _AdvantageConfig(Config):
-    """What every kind of advantage has."""
+    """Keys of every kind of advantage."""
 
     baseline: Literal["group_mean", "leave_one_out", "subtree_out", "none"] = "group_mean"
-    """Taken off a trajectory's reward. `group_mean`: its group's mean; `leave_one_out`: the mean of the group's other
+    """Subtracted from a trajectory's reward. `group_mean`: its group's mean; `leave_one_out`: the mean of the group's other
     trajectories; `subtree_out`: on each node, the mean of the trajectories that do not pass it; `none`: nothing."""
     scale: Literal["group_std", "batch_std", "none"] = "group_std"
-    """What the difference is divided by. `group_std`: the standard deviation of the group's rewards (n - 1); `batch_std`:
+    """Divisor of the difference. `group_std`: the standard deviation of the group's rewards (n - 1); `batch_std`:
     advantages are centred and divided by the mean and standard deviation over all trained tokens of the step."""
     epsilon: Annotated[float, only_with(scale=("group_std", "batch_std"), entropy_scale=above(0))] = Field(default=1e-6, gt=0)
     """Added to a standard deviation before it divides."""
     attribution: Literal["soft", "hard", "mixed"] = "soft"
-    """What a trajectory claims on tokens it shares. `soft`: its own advantage (the ARPO paper's choice); `hard`: the weighted
+    """Advantage of a trajectory on shared tokens. `soft`: its own advantage (the ARPO paper's choice); `hard`: the weighted
     mean over the sharers; `mixed`: `mix` of the mean and 1 - `mix` of its own. They differ where a ratio is clipped."""
     mix: Annotated[float, only_with(attribution="mixed")] = Field(default=0.5, gt=0, lt=1)
     """Share of the mean in `mixed`."""
@@ -37,8 +37,8 @@ class _AdvantageConfig(Config):
         kind = getattr(self, "type", "outcome")
         if kind != "outcome" and self.baseline != "group_mean":
             raise ValueError(
-                f"advantage.baseline = {self.baseline!r} has no place in advantage.type = {kind!r}, whose groups are centred "
-                f"on their means; leave it at 'group_mean' or set advantage.type = 'outcome'"
+                f"advantage.baseline = {self.baseline!r} has no effect with advantage.type = {kind!r}, which centres groups on "
+                f"their means; leave it at 'group_mean' or set advantage.type = 'outcome'"
             )
         return self
 
@@ -51,7 +51,7 @@ class OutcomeAdvantageConfig(_AdvantageConfig):
 
 
 class GigpoAdvantageConfig(_AdvantageConfig):
-    """Besides `outcome`, each step is compared with the steps taken in the same situation (GiGPO, arXiv:2505.10978).
+    """As `outcome`, and each step is compared with the steps in the same situation (GiGPO, arXiv:2505.10978).
 
     A step is what a trajectory samples between two observations. Its group is the steps of the task's trajectories that follow
     an observation of the same text, or the prompt; its return is discount^(steps left) * reward.
@@ -81,19 +81,19 @@ AdvantageConfig = Annotated[
 
 
 class KlConfig(Config):
-    """Pull towards a reference policy."""
+    """KL divergence from a reference policy."""
 
     coefficient: float = Field(default=0.0, ge=0)
     """Weight of the KL, per nat; 0: none, and no reference model is loaded."""
     estimator: Annotated[Literal["k1", "k2", "k3"], only_with(coefficient=above(0))] = "k3"
-    """With d = ln p_policy - ln p_reference of a token: `k1`: d, summed over the trajectory and taken off its reward; in the
-    loss, per token: `k2`: d^2 / 2, `k3`: exp(-d) - 1 + d."""
+    """With d = ln p_policy - ln p_reference of a token: `k1`: d, summed over the trajectory and subtracted from its reward; in
+    the loss, per token: `k2`: d^2 / 2, `k3`: exp(-d) - 1 + d."""
     reference: Annotated[Path | None, only_with(coefficient=above(0))] = None
     """Model directory of the reference; None: the policy the run starts from."""
 
     @property
     def is_in_reward(self) -> bool:
-        """Whether the KL is taken off rewards."""
+        """Whether the KL is subtracted from rewards."""
         return self.coefficient > 0 and self.estimator == "k1"
 
     @property
@@ -103,13 +103,13 @@ class KlConfig(Config):
 
 
 class _LossConfig(Config):
-    """What every policy loss has."""
+    """Keys of every policy loss."""
 
     aggregation: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
     """`token_mean`: tokens count alike over the whole batch; `sequence_mean`: trajectories count alike; `constant`: the sum
     over tokens, divided by the number of trajectories times agent.limits.max_trajectory_tokens (Dr. GRPO)."""
     kl: KlConfig = KlConfig()
-    """Pull towards a reference policy."""
+    """KL divergence from a reference policy."""
     entropy_coefficient: float = Field(default=0.0, ge=0)
     """Reward, per nat, for the entropy of a token's distribution; 0: none."""
 
@@ -146,9 +146,9 @@ class CispoLossConfig(_LossConfig):
     type: Literal["cispo"] = "cispo"
     """`cispo`: clipped weight times log-prob."""
     clip_low: float | None = Field(default=None, gt=0, lt=1)
-    """Distance below 1 at which the weight is held; None: no lower bound, as in the paper."""
+    """Distance below 1 at which the weight is clipped; None: no lower bound, as in the paper."""
     clip_high: float = Field(default=4.0, gt=0)
-    """Distance above 1 at which the weight is held."""
+    """Distance above 1 at which the weight is clipped."""
 
 
 class GspoLossConfig(_LossConfig):
@@ -163,7 +163,7 @@ class GspoLossConfig(_LossConfig):
 
 
 class ReinforceLossConfig(_LossConfig):
-    """Minus advantage times log-prob: no ratio, so right for a step's first update only, and refused with more of them."""
+    """Minus advantage times log-prob, without ratio: right for a step's first update only; more are an error."""
 
     type: Literal["reinforce"] = "reinforce"
     """`reinforce`: no ratio."""
@@ -176,7 +176,7 @@ class MismatchConfig(Config):
     """Truncated importance sampling: corrects for an engine whose probabilities differ from the trainer's."""
 
     level: Literal["none", "token", "sequence"] = "none"
-    """Policy loss times min(p_trainer / p_engine, cap) `token` by token, or by the product over the `sequence`. Left out:
+    """Policy loss times min(p_trainer / p_engine, cap) `token` by token, or by the product over the `sequence`. Default:
     `none` where the engine runs the trainer's own model; else `token`, or `sequence` with loss.type gspo."""
     cap: Annotated[float, only_with(level=("token", "sequence"))] = Field(default=2.0, ge=1)
     """Largest weight."""
@@ -190,20 +190,20 @@ class DynamicSamplingConfig(Config):
 
 
 class TaskFilterConfig(Config):
-    """Tasks that are always or never solved are left out."""
+    """Tasks that are always or never solved are filtered."""
 
     after: int = Field(default=0, ge=0)
-    """Groups without signal in a row, all of them solved in every trajectory or all of them not, after which a task is left out
-    for the rest of the run; `tasks_per_step` tasks always stay. 0: off."""
+    """Groups without signal in a row, all solved in every trajectory or all unsolved, after which a task is filtered for the
+    rest of the run; `tasks_per_step` tasks always stay. 0: off."""
 
 
 class OverlongConfig(Config):
     """A soft penalty on the reward of trajectories near their token limit (DAPO, arXiv:2503.14476, equation 13)."""
 
     penalty: float = Field(default=0.0, ge=0)
-    """Taken off the reward of a trajectory of max_tokens or more; 0: off."""
+    """Subtracted from the reward of a trajectory of max_tokens or more; 0: off."""
     max_tokens: Annotated[int | None, only_with(penalty=above(0))] = Field(default=None, ge=1)
-    """Trajectory tokens, prompt and observations included, at which the penalty is whole; None:
+    """Trajectory tokens, prompt and observations included, at which the penalty is full; None:
     agent.limits.max_trajectory_tokens."""
     buffer: Annotated[float, only_with(penalty=above(0))] = Field(default=0.2, gt=0, le=1)
     """Last share of max_tokens, over which the penalty rises from 0 (4096 of 20480 in the paper)."""

@@ -1,9 +1,9 @@
 """Checkpoints: a Hugging Face directory and the trainer's state in one folder, whole or absent.
 
-Where an adapter is trained, the folder holds it in `adapter`, as peft writes it, and the merged model where one is asked for.
+With an adapter, the folder has it in `adapter`, as peft writes it, and the merged model on request.
 
-A checkpoint is written beside its place and renamed into it, so a kill or a full disk leaves the former ones untouched.
-`<run>/best` and `<run>/final` are links to checkpoints, so that any command that takes a model directory takes them.
+A checkpoint is written whole or not at all, so a kill or a full disk leaves the former ones untouched. `<run>/best` and
+`<run>/final` are links to checkpoints, so any command that takes a model directory takes them.
 """
 
 import json
@@ -28,41 +28,41 @@ _ADAPTER_FOLDER = "adapter"
 
 @dataclass(slots=True, kw_only=True)
 class TrainerState:
-    """What goes on after a resumption besides weights and optimizer; every random stream derives from the seed and the step."""
+    """The state of a run besides weights and optimizer; every random stream derives from the seed and the step."""
 
     step: int = 0
     """Finished steps."""
     update: int = 0
     """Finished optimizer updates, empty and skipped ones included."""
     skipped_updates: int = 0
-    """The latest updates in a row that were skipped, as their gradient was not finite."""
+    """Latest updates in a row that were skipped, as their gradient was not finite."""
     position: int = 0
     """Tasks passed in the task order."""
     tasks_digest: str = ""
-    """Of the tasks that `position` counts; empty before the first step."""
+    """Digest of the tasks that `position` counts; empty before the first step."""
     streaks: dict[str, int] = field(default_factory=dict[str, int])
-    """Task id -> its latest groups without signal in a row, while tasks are filtered: above 0 solved, below 0 not solved."""
+    """Task id -> its latest groups without signal in a row, while tasks are filtered: above 0 solved, below 0 unsolved."""
     filtered: list[str] = field(default_factory=list[str])
-    """Ids of the tasks left out, in the order in which they were."""
+    """Ids of the filtered tasks, in the order of filtering."""
     best_step: int | None = None
     """Step of the best validation; None before the first."""
     best_accuracy: float | None = None
-    """Its validation accuracy."""
+    """Accuracy of the best validation."""
 
     def is_due(self, every: int, num_steps: int) -> bool:
-        """Whether what happens every `every` steps, and after the last of `num_steps`, happens after this step."""
+        """Whether this step is a multiple of `every`, or the last of `num_steps`."""
         return self.step % every == 0 or self.step == num_steps
 
     def require_tasks(self, checkpoint: Path, digest: str) -> None:
-        """Refuse other tasks than those that `position` counts.
+        """Raise when the tasks are not those that `position` counts.
 
         Raises:
-            CheckpointError: `digest`, of the tasks there are now, is not that of the tasks `checkpoint` was trained on.
+            CheckpointError: `digest`, of the present tasks, is not that of the tasks of `checkpoint`.
         """
         if self.tasks_digest not in ("", digest):
             raise CheckpointError(
-                f"{checkpoint}: was trained on other tasks than those that `tasks` names now, so that its position among them "
-                f"({self.position}) means nothing; put the former file back, or start a new run from {checkpoint} as model.path"
+                f"{checkpoint}: was trained on other tasks than those of `tasks` now, so its position among them "
+                f"({self.position}) is wrong; restore the former file, or start a new run from {checkpoint} as model.path"
             )
 
 
@@ -79,16 +79,16 @@ class Checkpoints:
     def save(
         self, model: PreTrainedModel, optimizer: torch.optim.Optimizer, state: TrainerState, *, as_model: bool = True
     ) -> Path:
-        """Write the checkpoint of `state.step`, then drop those no longer kept; return its folder.
+        """Write the checkpoint of `state.step`, then prune the others; return its folder.
 
         Args:
             model: The policy.
             optimizer: Of its trained parameters.
-            state: Where the run is.
-            as_model: False leaves out the model directory where the adapter alone is enough to go on.
+            state: Of the run.
+            as_model: False writes the adapter alone where there is one, which is enough to go on.
 
         Raises:
-            CheckpointError: it could not be written, e.g. for lack of space; the former checkpoints are whole.
+            CheckpointError: the checkpoint could not be written, e.g. for lack of space; the former ones are whole.
         """
         target = self._folder / f"step_{state.step:06d}"
         try:
@@ -100,9 +100,8 @@ class Checkpoints:
                 torch.save(optimizer.state_dict(), partial / _OPTIMIZER_FILE)
                 (partial / _STATE_FILE).write_text(json.dumps(asdict(state)), encoding="utf-8")
         except (OSError, RuntimeError, SafetensorError) as error:
-            kept = self.newest()
             raise CheckpointError(
-                f"{target}: could not be written ({error}); the newest whole checkpoint is {kept or 'none'}. "
+                f"{target}: could not be written ({error}); the newest whole checkpoint is {self.newest() or 'none'}. "
                 f"Free some space; reinforcement learning then goes on with `arpo train --resume {self._run}`"
             ) from error
         self.prune(state)
@@ -113,7 +112,7 @@ class Checkpoints:
         return max(self._whole(), default=None)
 
     def load(self, folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> TrainerState:
-        """Bring model and optimizer to where `folder` was saved.
+        """Load model and optimizer from `folder`; return the state.
 
         Raises:
             CheckpointError: a file is missing or unreadable.
@@ -142,10 +141,10 @@ class Checkpoints:
         return sorted(p.parent for p in self._folder.glob(f"step_*[0-9]/{_STATE_FILE}"))
 
     def prune(self, state: TrainerState) -> None:
-        """Remove what is no longer kept, and what a kill left half written or half removed."""
+        """Remove all but the newest and the best checkpoints, and what a kill left half written or half removed."""
         kept = {*self._whole()[-self._keep :], self._folder / f"step_{state.best_step or 0:06d}"}
         for folder in set(self._folder.glob("step_*")) - kept:
-            (folder / _STATE_FILE).unlink(missing_ok=True)  # from here on it is no checkpoint, should the rest be interrupted
+            (folder / _STATE_FILE).unlink(missing_ok=True)  # without it the folder is no checkpoint, should a kill come now
             shutil.rmtree(folder)
 
 
@@ -153,5 +152,5 @@ def _load_weights(model: PreTrainedModel, folder: Path) -> None:
     missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
     lacking = sorted(set(missing) - set(model.all_tied_weights_keys))
     if unexpected or lacking:
-        raise CheckpointError(f"{folder}: weights are not those of the model: missing {lacking}, unexpected {unexpected}")
+        raise CheckpointError(f"{folder}: the weights do not fit the model: missing {lacking}, unexpected {unexpected}")
     model.tie_weights()

@@ -1,8 +1,8 @@
-"""Collects the trees of a step: sampled, scored while others are still sampled, and replaced where they teach nothing."""
+"""Collects the trees of a step: samples them, scores them meanwhile, and replaces those without signal."""
 
 from collections.abc import Callable, Sequence, Set
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from arpo.errors import ArpoError, JudgeError
 from arpo.rewards.scoring import Scorer, rewards_of
@@ -18,86 +18,72 @@ class StepRollouts:
     """The scored trees of a step."""
 
     trees: list[RolloutTree]
-    """Every one, in the order of their tasks, round by round."""
+    """All trees, in the order of their tasks, round by round."""
     without_signal: frozenset[str]
-    """Task ids of the trees whose leaves all have the same reward."""
+    """Task ids of the trees whose leaves have equal rewards."""
     replaced: frozenset[str]
-    """Task ids of the trees without signal that a tree of a further task replaces."""
+    """Task ids of the trees without signal that trees of further tasks replace."""
     num_dropped: int
     """Trees that could not be sampled, or that hold an ungraded answer."""
     num_rounds: int
     """1, and one for every round of further tasks."""
     position: int
-    """Where the task order goes on."""
+    """Position in the task order after the step."""
 
     @property
-    def kept(self) -> list[RolloutTree]:
-        """The trees to learn from."""
+    def trained(self) -> list[RolloutTree]:
+        """The trees to learn from: those not replaced."""
         return [tree for tree in self.trees if tree.task.id not in self.replaced]
 
 
+@dataclass(slots=True)
 class Collector:
     """Collects the trees of one step after the other.
 
     With `max_rounds` above 0 it samples dynamically (DAPO, arXiv:2503.14476): trees of further tasks replace those without
     signal and those that were dropped, until `tasks_per_step` trees have signal, `max_rounds` further rounds are over, or the
-    step has tried every task. The latest trees without signal fill what is still missing.
+    step has tried every task. The latest trees without signal fill the step.
     """
 
-    def __init__(
-        self,
-        runner: RolloutRunner,
-        scorer: Scorer,
-        order: TaskOrder,
-        *,
-        tasks_per_step: int,
-        max_rounds: int,
-        seed: int,
-        has_signal: Callable[[RolloutTree], bool],
-        report: Callable[[str], None],
-    ):
-        """A collector.
-
-        Args:
-            runner: Samples trees.
-            scorer: Scores their leaves meanwhile.
-            order: Which tasks come next.
-            tasks_per_step: Trees wanted.
-            max_rounds: Most rounds of further tasks; 0 replaces nothing.
-            seed: Of the run.
-            has_signal: Whether the rewards of a scored tree differ; asked once per tree.
-            report: Gets one line for each tree that failed.
-        """
-        self._runner = runner
-        self._scorer = scorer
-        self._order = order
-        self._tasks_per_step = tasks_per_step
-        self._max_rounds = max_rounds
-        self._seed = seed
-        self._has_signal = has_signal
-        self._report = report
+    runner: RolloutRunner
+    """Samples trees."""
+    scorer: Scorer
+    """Scores their leaves meanwhile."""
+    order: TaskOrder
+    """Order of the tasks."""
+    _: KW_ONLY
+    tasks_per_step: int
+    """Trees per step."""
+    max_rounds: int
+    """Most rounds of further tasks; 0 replaces nothing."""
+    seed: int
+    """Of the run."""
+    has_signal: Callable[[RolloutTree], bool]
+    """Whether the rewards of a scored tree differ; called once per tree."""
+    report: Callable[[str], None]
+    """Gets one line for each tree that failed."""
 
     async def collect(self, step: int, position: int, filtered: Set[str] = frozenset()) -> StepRollouts:
         """The trees of step `step`, counted from 0, whose tasks begin at `position` of the order and are not `filtered`.
 
         Raises:
-            EngineError, DataError, JudgeError: every tree was dropped, so there is nothing to learn from; the last error.
+            EngineError, DataError, JudgeError: every tree was dropped; the last error.
         """
         trees: list[RolloutTree] = []
         without_signal: list[str] = []
         errors: list[ArpoError] = []
         tried = set(filtered)
-        seed = derive_seed(self._seed, "rollout", step)
+        seed = derive_seed(self.seed, "rollout", step)
         num_rounds = 0
-        while num_rounds <= self._max_rounds:
-            missing = self._tasks_per_step - (len(trees) - len(without_signal))
-            tasks, position = self._order.take(position, missing, without=tried)
+        while num_rounds <= self.max_rounds:
+            missing = self.tasks_per_step - (len(trees) - len(without_signal))
+            tasks, position = self.order.take(position, missing, without=tried)
             if not tasks:
                 break
             tried.update(task.id for task in tasks)
-            found = await self._collect_round(tasks, seed, errors)
-            trees += found
-            without_signal += [tree.task.id for tree in found if not self._has_signal(tree)]
+            of_round = await self._collect_round(tasks, seed, errors)
+            trees += of_round
+            without_signal += [tree.task.id for tree in of_round if not self.has_signal(tree)]
             seed = derive_seed(seed, "further round")
             num_rounds += 1
         if not trees:
@@ -106,7 +92,7 @@ class Collector:
         return StepRollouts(
             trees=trees,
             without_signal=frozenset(without_signal),
-            replaced=frozenset(without_signal[: max(0, len(trees) - self._tasks_per_step)]),
+            replaced=frozenset(without_signal[: max(0, len(trees) - self.tasks_per_step)]),
             num_dropped=len(errors),
             num_rounds=num_rounds,
             position=position,
@@ -117,18 +103,18 @@ class Collector:
         trees: dict[str, RolloutTree] = {}
 
         def on_failure(failure: TreeFailure) -> None:
-            self._report(str(failure))
+            self.report(str(failure))
             if failure.is_dropped:
                 errors.append(failure.error)
 
-        growing = self._runner.sample(tasks, seed=seed, on_failure=on_failure)
-        async with aclosing(self._scorer.scored(growing)) as scored:
+        sampled = self.runner.sample(tasks, seed=seed, on_failure=on_failure)
+        async with aclosing(self.scorer.scored(sampled)) as scored:
             async for tree in scored:
                 if len(rewards_of([tree])) == len(tree.leaves()):
                     trees[tree.task.id] = tree
                 else:
                     errors.append(_ungraded(tree))
-                    self._report(f"tree of task {tree.task.id!r}: dropped: {errors[-1]}")
+                    self.report(f"tree of task {tree.task.id!r}: dropped: {errors[-1]}")
         return [trees[task.id] for task in tasks if task.id in trees]
 
 

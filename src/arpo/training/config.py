@@ -43,18 +43,18 @@ class OptimizerConfig(Config):
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer updates over which the learning rate rises linearly from 0."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Course of the learning rate after the warm-up, down to `final_fraction` of the peak, reached behind the last update."""
+    """Course of the learning rate after the warm-up, down to `final_fraction` of the peak, reached after the last update."""
     final_fraction: Annotated[float, only_with(schedule=("linear", "cosine"))] = Field(default=0.0, ge=0, le=1)
-    """Where the schedule ends, as a fraction of the peak."""
+    """Learning rate at the end of the schedule, as a fraction of the peak."""
 
 
 class CheckpointConfig(Config):
-    """What is kept for resumption."""
+    """Checkpoints for resumption."""
 
     every: int = Field(default=20, ge=1)
     """Steps between checkpoints; the last step always writes one."""
     keep: int = Field(default=2, ge=1)
-    """Newest checkpoints kept; the best one is kept besides."""
+    """Newest checkpoints to keep, besides the best one."""
 
 
 class ValidationConfig(Config):
@@ -65,7 +65,7 @@ class ValidationConfig(Config):
     every: int = Field(default=10, ge=1)
     """Steps between validations; the last step always validates."""
     num_tasks: int = Field(default=200, ge=1)
-    """Tasks asked, from the first on."""
+    """First tasks of the file to ask."""
     tools: ToolsConfig | None = None
     """Tools of the validation; None means those of training."""
 
@@ -74,27 +74,27 @@ class RlRun(Config):
     """A reinforcement-learning run."""
 
     algorithm: str = "arpo"
-    """Preset under the keys of this configuration; whatever is set here overrides it."""
+    """Preset; keys of this configuration override it."""
     out: Path
     """Run directory to write."""
     seed: int = 0
     """Names every random stream of the run."""
     num_threads: int | None = Field(default=None, ge=1)
-    """CPU threads of torch; None leaves its choice. Part of the arithmetic: bit-identical runs need the same number."""
+    """CPU threads of torch; None leaves its choice. Bit-identical runs need the same number."""
     model: TrainedModelConfig
     """The policy to start from."""
     tasks: Path
     """Training tasks: a file, a folder or a data set of the hub, see docs/data.md."""
     num_steps: int = Field(default=100, ge=1)
-    """Steps; each grows `tasks_per_step` trees and updates the policy from them."""
+    """Steps; each samples `tasks_per_step` trees and updates the policy from them."""
     tasks_per_step: int = Field(default=8, ge=1)
-    """Tasks per step; an epoch's incomplete last step is left out."""
+    """Tasks per step; the incomplete last step of an epoch is skipped."""
     updates_per_step: int = Field(default=1, ge=1)
     """Optimizer updates per pass over a step's trees, which are split into as many mini-batches."""
     epochs_per_step: int = Field(default=1, ge=1)
     """Passes over a step's trees."""
     batching: BatchingConfig = BatchingConfig()
-    """What one forward and backward pass computes; does not change a gradient."""
+    """Tokens of one forward and backward pass; does not change a gradient."""
     agent: AgentConfig
     """Protocol, tools and limits."""
     engine: EngineConfig = TransformersEngineConfig()
@@ -108,7 +108,7 @@ class RlRun(Config):
     dynamic_sampling: DynamicSamplingConfig = DynamicSamplingConfig()
     """Whether groups without signal are replaced."""
     task_filter: TaskFilterConfig = TaskFilterConfig()
-    """Whether tasks that are always or never solved are left out."""
+    """Whether tasks that are always or never solved are filtered."""
     advantage: AdvantageConfig = OutcomeAdvantageConfig()
     """How rewards become advantages."""
     loss: LossConfig = PpoClipLossConfig()
@@ -116,7 +116,7 @@ class RlRun(Config):
     mismatch: MismatchConfig = MismatchConfig()
     """Correction for an engine that differs from the trainer."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    """How weights move."""
+    """Updates of the weights."""
     validation: ValidationConfig | None = None
     """Validation during training; None: none, and the last checkpoint counts as the best."""
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -124,7 +124,7 @@ class RlRun(Config):
     rollouts_every: int = Field(default=1, ge=0)
     """Steps between saved rollout files; 0 saves none."""
     tracking: TrackingConfig = TrackingConfig()
-    """Where metrics go besides metrics.jsonl."""
+    """Destinations of metrics besides metrics.jsonl."""
 
     @model_validator(mode="before")
     @classmethod
@@ -153,7 +153,7 @@ class RlRun(Config):
         if self.batching.max_tokens < longest:
             raise ValueError(
                 f"batching.max_tokens = {self.batching.max_tokens} is below agent.limits.max_trajectory_tokens = {longest}: a "
-                f"trajectory of that length fits in no pass and cannot be cut; set batching.max_tokens to {longest} or more, "
+                f"trajectory of that length fits no pass and cannot be cut; set batching.max_tokens to {longest} or more, "
                 f"or agent.limits.max_trajectory_tokens to {self.batching.max_tokens} or less"
             )
         if self.updates_per_step > self.tasks_per_step:
@@ -173,17 +173,17 @@ class RlRun(Config):
             raise ValueError(
                 f"overlong.max_tokens = {overlong.max_tokens} has no effect: its penalty begins at "
                 f"{overlong.max_tokens * (1 - overlong.buffer):g} tokens, and trajectories end at "
-                f"agent.limits.max_trajectory_tokens = {limit}; lower it, or leave it out to mean that limit"
+                f"agent.limits.max_trajectory_tokens = {limit}; lower it, or leave it out for that limit"
             )
 
     @property
     def has_moving_ratio(self) -> bool:
-        """Whether the policy moves between sampling and some update, so that ratios leave 1."""
+        """Whether a step has several updates, so that ratios differ from 1."""
         return self.updates_per_step * self.epochs_per_step > 1
 
     @property
     def inert_terms(self) -> list[str]:
-        """Lines to print once: values of the preset's paper that this run makes inert."""
+        """Lines to print once: values of the preset's paper without effect in this run."""
         return [] if self.has_moving_ratio else inert_terms(self.algorithm, self.loss)
 
 
@@ -193,7 +193,7 @@ class SftRun(Config):
     out: Path
     """Run directory to write; `final` in it is the trained model."""
     seed: int = 0
-    """Decides the order of the conversations."""
+    """Seed of the order of the conversations."""
     num_threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; None leaves its choice."""
     model: TrainedModelConfig
@@ -201,19 +201,19 @@ class SftRun(Config):
     data: Path
     """Conversations, OpenAI messages or ShareGPT: a file, a folder or a data set of the hub, see docs/data.md."""
     protocol: ProtocolConfig = TagProtocolConfig()
-    """How conversations become tokens: that of the rollouts to come."""
+    """Protocol that encodes conversations: that of the later rollouts."""
     tools: ToolsConfig = ToolsConfig()
-    """The tools of the rollouts to come, for their schemas, which a prompt may show; only the tag protocol with `search` and
-    `python` alone needs none."""
+    """Tools of the later rollouts, whose schemas a prompt may show; only the tag protocol with `search` and `python` alone
+    needs none."""
     num_epochs: int = Field(default=3, ge=1)
     """Passes over the conversations."""
     max_seconds: float | None = Field(default=None, gt=0)
-    """Stop after this much training time even if epochs are left; the schedule is stretched over the time. None: no limit."""
+    """Training time after which the run stops, even before the last epoch; the schedule follows the time. None: no limit."""
     batch_tokens: int = Field(default=4096, ge=64)
     """Tokens per optimizer update, untrained ones included."""
     max_tokens: int = Field(default=4096, ge=8)
-    """Longest conversation; longer ones are dropped and counted."""
+    """Longest conversation; longer ones are filtered and counted."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=7e-6, schedule="cosine")
-    """How weights move."""
+    """Updates of the weights."""
     tracking: TrackingConfig = TrackingConfig()
-    """Where metrics go besides metrics.jsonl."""
+    """Destinations of metrics besides metrics.jsonl."""

@@ -1,4 +1,4 @@
-"""Turns the rewards of scored trees into what each trajectory claims on the tokens it passes."""
+"""Turns the rewards of scored trees into the advantage of each trajectory on its tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,10 +33,10 @@ def assign_credit(
     rewards: Sequence[Tensor] | None = None,
     max_tokens: int | None = None,
 ) -> list[TreeCredit]:
-    """The credit of all trees of a step, each with what it adds to the denominator of the loss.
+    """The credit of all trees of a step, each with its part of the denominator of the loss.
 
-    Baseline and scale make advantages per leaf and node; attribution says what a leaf claims on shared tokens; aggregation
-    weighs the leaves.
+    Baseline and scale make advantages per leaf and node; attribution decides the advantage of a leaf on shared tokens;
+    aggregation weighs the leaves.
 
     Args:
         trees: All of the step: `batch_std` and `entropy_scale` compare across trees.
@@ -60,9 +60,9 @@ def assign_credit(
         advantages = _normalize_over_tokens(groups, advantages, advantage.epsilon)
     factors = _entropy_factors(trees, advantage) if advantage.entropy_scale else [None] * len(groups)
     credits: list[TreeCredit] = []
-    for group, own, factor in zip(groups, advantages, factors, strict=True):
+    for group, of_leaves, factor in zip(groups, advantages, factors, strict=True):
         weight, denominator = _weigh(group, loss, max_tokens)
-        shared = attribute(own, weight, group.below, advantage.attribution, advantage.mix)
+        shared = attribute(of_leaves, weight, group.below, advantage.attribution, advantage.mix)
         is_zero = not bool((shared * (group.num_tokens > 0)).any())
         credits.append(TreeCredit(weight, shared, denominator, factor, is_zero))
     return credits
@@ -138,14 +138,14 @@ def _inverse_branching_shares(tree: RolloutTree, below: Tensor) -> Tensor:
 
 
 def _weigh(group: _Group, loss: LossConfig, max_tokens: int | None) -> tuple[Tensor, float]:
-    """Weights [L] of a tree's leaves, and what they add to the denominator."""
+    """Weights [L] of a tree's leaves, and their part of the denominator."""
     shares = None if group.shares is None else group.shares.tolist()
     weights, denominator = leaf_weights(group.lengths.tolist(), loss.aggregation, shares, max_tokens=max_tokens)
     return torch.tensor(weights, dtype=torch.float64), denominator
 
 
 def _advantages(group: _Group, rewards: Tensor, config: AdvantageConfig) -> Tensor:
-    """[L, n] what each leaf's reward says about the nodes it passes, before attribution."""
+    """[L, n] advantage of each leaf on the nodes of its path, before attribution."""
     options = {"normalize_std": config.scale == "group_std", "epsilon": config.epsilon}
     if isinstance(config, TreeGrpoAdvantageConfig):
         own_tree = group.below[:, group.tree.children[0]].int().argmax(dim=1)
@@ -161,14 +161,14 @@ def _advantages(group: _Group, rewards: Tensor, config: AdvantageConfig) -> Tens
 
 def _compare(group: _Group, rewards: Tensor, config: AdvantageConfig) -> Tensor:
     """[L, n] rewards less the baseline."""
-    own = rewards[:, None].expand(group.below.shape)
+    on_nodes = rewards[:, None].expand(group.below.shape)
     if config.baseline == "group_mean":
-        return own - group_mean_baseline(rewards, group.shares)[:, None]
+        return on_nodes - group_mean_baseline(rewards, group.shares)[:, None]
     if config.baseline == "leave_one_out":
-        return own - leave_one_out_baseline(rewards)[:, None]
+        return on_nodes - leave_one_out_baseline(rewards)[:, None]
     if config.baseline == "subtree_out":
-        return own - subtree_out_baseline(rewards, group.shares, group.below)
-    return own
+        return on_nodes - subtree_out_baseline(rewards, group.shares, group.below)
+    return on_nodes
 
 
 def _step_advantages(group: _Group, rewards: Tensor, discount: float, options: dict[str, bool | float]) -> Tensor:
@@ -188,10 +188,10 @@ def _step_advantages(group: _Group, rewards: Tensor, discount: float, options: d
     returns = step_returns(rewards[rows], torch.tensor(left), discount=discount)
     shares = None if group.shares is None else group.shares[rows]
     values = step_group_advantages(returns, torch.tensor(situation), shares, **options)  # pyright: ignore[reportArgumentType]
-    found = torch.zeros(group.below.shape, dtype=torch.float64)
+    advantages = torch.zeros(group.below.shape, dtype=torch.float64)
     for row, members, value in zip(rows, nodes, values, strict=True):
-        found[row, members] = value
-    return found
+        advantages[row, members] = value
+    return advantages
 
 
 def _steps(path: Sequence[Node]) -> list[tuple[tuple[int, ...], list[int]]]:

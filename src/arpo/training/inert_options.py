@@ -1,7 +1,7 @@
-"""What no section of a run can know by itself: values that do nothing, or harm, beside those of another section. Torch-free.
+"""Refuses values that have no effect, or harm, with those of another section of the run. Torch-free.
 
-The values that an algorithm's preset takes from its paper are exempt where a run makes them inert (clip bounds when every ratio
-is 1): `inert_terms` says so once.
+Values that a preset takes from its paper are exempt where a run makes them inert (clip bounds when every ratio is 1);
+`inert_terms` reports them.
 """
 
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from arpo.training.presets import read_preset
 
 @dataclass(frozen=True, slots=True)
 class _Needs:
-    """Values of a key that need another key to be right."""
+    """Values of a key that need certain values of another key."""
 
     key: str
     """Dotted."""
     when: Condition
-    """The values it is about."""
+    """Values with the need."""
     other: str
-    """Dotted key they need."""
+    """Dotted name of the other key."""
     must: Condition
-    """What the other key must be."""
+    """Values that the other key must have."""
     why: str
-    """What goes wrong where it is not."""
+    """Consequence of other values."""
     instead: str
-    """What to do about the key itself."""
+    """Remedy at the key itself."""
 
     def check(self, run: Config) -> None:
-        """Raises ValueError where the run has such a value and the other key is not as it must be."""
+        """Raise ValueError where the run has such a value and the other key has another one than it must."""
         value, actual = value_at(run, self.key), value_at(run, self.other)
         if value is not None and self.when.holds(value) and not self.must.holds(actual):
             raise ValueError(
@@ -40,14 +40,13 @@ class _Needs:
 
 
 _ONE_UPDATE = (
-    "it has no ratio between the policy that is trained and the one that sampled, so that its gradient is right for a step's "
-    "first update only"
+    "it has no ratio of the trained policy to the one that sampled, so its gradient is right for a step's first update only"
 )
 _ALONE = "the advantage of a group of one is then always 0, and nothing would be learned"
 _UNSHARED = "it has no effect, as independent trajectories share no sampled token"
 _LINEAR = "it has no effect, as the loss is linear in the advantage: the mean of the sharers adds up to the sharers one by one"
 _SEQUENCE = "it gives the tokens of a trajectory different advantages, but this loss has one ratio and one advantage"
-_ALL_TEACH = "groups of equal rewards teach too, and are not to be left out"
+_ALL_TEACH = "groups of equal rewards teach too and must not be replaced or filtered"
 
 _BRANCHING = other_than("none")
 _NEEDS = (
@@ -61,14 +60,14 @@ _NEEDS = (
     ),
     _Needs(
         "advantage.baseline", one_of("subtree_out"), "rollout.rule.type", _BRANCHING, _UNSHARED,
-        "say 'leave_one_out', which it then is",
+        "set 'leave_one_out', which is then the same",
     ),
     _Needs(
         "advantage.type", one_of("tree_grpo"), "rollout.rule.type", _BRANCHING,
         "it has no effect, as every tree has one trajectory", "set it to 'outcome'",
     ),
     _Needs("advantage.attribution", other_than("soft"), "loss.type", other_than("gspo"), _SEQUENCE, "leave it at 'soft'"),
-    _Needs("advantage.baseline", one_of("subtree_out"), "loss.type", other_than("gspo"), _SEQUENCE, "say 'leave_one_out'"),
+    _Needs("advantage.baseline", one_of("subtree_out"), "loss.type", other_than("gspo"), _SEQUENCE, "set 'leave_one_out'"),
     _Needs("advantage.type", one_of("gigpo"), "loss.type", other_than("gspo"), _SEQUENCE, "set it to 'outcome'"),
     _Needs("advantage.entropy_scale", above(0), "loss.type", other_than("gspo"), _SEQUENCE, "leave it at 0"),
     _Needs(
@@ -89,17 +88,17 @@ _NEEDS = (
 
 
 def refuse_inert_options(run: Config) -> None:
-    """Refuse values of a reinforcement-learning run that do nothing, or harm, beside those of another section.
+    """Refuse values of a reinforcement-learning run that have no effect, or harm, with those of another section.
 
     Raises:
-        ValueError: there is one; the message names its key and value, why, and what to set instead.
+        ValueError: the message has key, value, reason and remedy.
     """
     for needs in _NEEDS:
         needs.check(run)
 
 
 def require_moving_ratio(algorithm: str, loss: LossConfig, attribution: str) -> None:
-    """Refuse what acts on the ratio alone, in a run with one update per step; the preset's own values are exempt.
+    """Refuse options of the ratio in a run with one update per step; the preset's values are exempt.
 
     Raises:
         ValueError: as `refuse_inert_options`.

@@ -1,4 +1,4 @@
-"""The learner: a policy, its optimizer and its reference, moved by scored trees. It knows nothing of how they were sampled."""
+"""The learner: trains a policy on scored trees, with an optimizer and a reference. It does not know how they were sampled."""
 
 from collections.abc import Sequence
 
@@ -15,16 +15,16 @@ from arpo.tree import RolloutTree
 
 
 class Learner:
-    """Trains one policy; `learn` reads as the phases of an update."""
+    """Trains one policy; `learn` has the phases of an update in order."""
 
     def __init__(self, config: RlRun):
         """Load the policy that `config.model` names, and the reference where the loss has a KL term.
 
         Args:
-            config: Model, optimizer, advantage, loss, batching and limits are read.
+            config: Its model, optimizer, advantage, loss, batching and limits are used.
 
         Raises:
-            ConfigError, ModelError: the model or its adapter cannot be made; see each message.
+            ConfigError, ModelError: the model or its adapter cannot be loaded; see each message.
         """
         network = load_trained_policy(config.model, config.seed)
         self.config = config
@@ -32,11 +32,11 @@ class Learner:
         self.optimizer = build_optimizer(self.policy, config.optimizer)
         self.reference = Reference(config, self.policy) if config.loss.kl.coefficient else None
         self.num_updates = 0
-        """Finished optimizer updates, empty and skipped ones included; the schedule of the learning rate follows it."""
+        """Finished optimizer updates, empty and skipped ones included; the learning rate schedule depends on it."""
         self.skipped = SkippedUpdates()
 
     def learn(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
-        """Move the policy by scored trees; return the `train/` metrics.
+        """Update the policy on scored trees; return the `train/` metrics.
 
         Advantages per leaf and node (each tree's `credit` says what became of them), packed batches, old and reference
         log-probs, then `updates_per_step` times `epochs_per_step` optimizer updates.
@@ -64,7 +64,7 @@ class Learner:
         return metrics | {"train/learning_rate": rates[-1]}
 
     def go_on_from(self, num_updates: int, num_skipped: int) -> None:
-        """Go on as after `num_updates` updates, the last `num_skipped` of them skipped; a checkpoint brings the weights."""
+        """Resume after `num_updates` updates, the last `num_skipped` of them skipped; a checkpoint has the weights."""
         self.num_updates, self.skipped = num_updates, SkippedUpdates(num_skipped)
 
     def _next_rates(self) -> list[float]:

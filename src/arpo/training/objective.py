@@ -1,4 +1,4 @@
-"""The loss of one batch: composes the policy loss, the engine correction, the KL and the entropy term a configuration names."""
+"""The loss of one batch: policy loss, engine correction, KL and entropy term, as configured."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from arpo.training.algorithm_config import (
 
 
 class Objective(NamedTuple):
-    """What one batch adds to the loss."""
+    """Loss of one batch, before the denominator."""
 
     total: Tensor
     """Scalar sum over leaves and tokens, with gradient; to be divided by the denominator of the whole mini-batch."""
@@ -91,7 +91,7 @@ def policy_objective(
 def _token_term(
     logprobs: Tensor, before: Tensor, batch: PolicyBatch, loss: LossConfig, correction: MismatchConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Losses with a ratio per token, or none: what a token's sharers claim is added up before."""
+    """Losses with a ratio per token, or none: the advantages of a token's sharers are summed first."""
     leaf_weights, sums = _leaf_correction(before, batch, correction)
     token_weights: Tensor | float = 1.0
     if correction.level == "token":
@@ -125,7 +125,7 @@ def _token_loss(logprobs: Tensor, log_ratio: Tensor, credit: TokenCredit, loss: 
 def _sequence_term(
     logprobs: Tensor, before: Tensor, batch: PolicyBatch, loss: GspoLossConfig, correction: MismatchConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """GSPO: a leaf's ratio is one for its whole path, so that sharers of a token differ."""
+    """GSPO: a leaf has one ratio for its whole path, so sharers of a token differ."""
     leaf_weights, sums = _leaf_correction(before, batch, correction)
     log_ratio = sequence_log_ratio(batch.leaf_sums(logprobs - before), batch.leaf_lengths)
     advantages = torch.zeros_like(batch.leaf_weights)

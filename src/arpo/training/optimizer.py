@@ -27,21 +27,17 @@ def scheduled_rate(config: OptimizerConfig, update: int, num_updates: int) -> fl
     if update < config.warmup_steps:
         return config.learning_rate * (update + 1) / config.warmup_steps
     progress = (update - config.warmup_steps) / max(1, num_updates - config.warmup_steps)
-    remaining = {
-        "constant": 1.0,
-        "linear": 1.0 - progress,
-        "cosine": 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress))),
-    }[config.schedule]
     if config.schedule == "constant":
         return config.learning_rate
+    remaining = 1.0 - progress if config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
     return config.learning_rate * (config.final_fraction + (1.0 - config.final_fraction) * max(0.0, remaining))
 
 
 def optimizer_step(optimizer: torch.optim.Optimizer, rate: float, max_grad_norm: float) -> float | None:
     """Clip the gradients, move the weights and clear the gradients; return the global norm before clipping.
 
-    A gradient that is not finite would make every weight NaN, so it moves nothing: the weights and the moments of the optimizer
-    stay as they are, and None is returned.
+    A gradient that is not finite would make every weight NaN: then weights and optimizer moments stay as they are, and the
+    result is None.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for group in optimizer.param_groups:
@@ -54,7 +50,7 @@ def optimizer_step(optimizer: torch.optim.Optimizer, rate: float, max_grad_norm:
 
 
 class SkippedUpdates:
-    """Counts the updates whose gradient was not finite, and ends a run that makes no other."""
+    """Counts updates whose gradient was not finite, and ends a run after too many in a row."""
 
     MAX_IN_A_ROW = 10
     """Skipped updates in a row that end a run."""
@@ -64,7 +60,7 @@ class SkippedUpdates:
         self.num_in_a_row = num_in_a_row
 
     def count(self, norm: float | None) -> None:
-        """Count an update of which `optimizer_step` returned `norm`.
+        """Count an update, given the result of `optimizer_step`.
 
         Raises:
             TrainingError: it is the last of `MAX_IN_A_ROW` skipped updates in a row.

@@ -1,4 +1,4 @@
-"""Presets: what each algorithm is made of, as data. Torch-free."""
+"""Presets: the parts of each algorithm, as data. Torch-free."""
 
 import tomllib
 from dataclasses import dataclass
@@ -36,19 +36,19 @@ class AlgorithmConfig(Config):
 
 @dataclass(slots=True, frozen=True)
 class Preset:
-    """One algorithm as its file in `presets/` describes it."""
+    """One algorithm, as in its file of `presets/`."""
 
     name: str
-    """What `algorithm` is set to."""
+    """Value of `algorithm`."""
     paper: str
-    """Where it was published, e.g. "arXiv:2507.19849"."""
+    """Publication, e.g. "arXiv:2507.19849"."""
     about: str
-    """What is particular about it, one line."""
+    """Its particularity, in one line."""
     keys: dict[str, Any]
-    """The keys of a run it sets, nested as in TOML."""
+    """Keys of a run that it sets, nested as in TOML."""
 
     def resolve(self) -> AlgorithmConfig:
-        """The sections it sets, every key resolved."""
+        """Its sections, every key resolved."""
         return AlgorithmConfig.model_validate(self.keys)
 
 
@@ -62,7 +62,7 @@ def read_preset(name: str) -> Preset:
     """A preset by name.
 
     Raises:
-        ValueError: there is none of that name; the names are listed.
+        ValueError: there is none of that name; the message lists the names.
     """
     names = preset_names()
     if name not in names:
@@ -72,7 +72,7 @@ def read_preset(name: str) -> Preset:
 
 
 def apply_preset(given: dict[str, Any]) -> dict[str, Any]:
-    """`given` over the keys of the preset that its `algorithm` names (default: arpo), section by section.
+    """The keys of the preset `algorithm` (default: arpo), overridden by `given` section by section.
 
     A section that names another `type` replaces the preset's, except for keys that every type of loss or of advantage has.
 

@@ -1,4 +1,4 @@
-"""The start-up probe: engine and trainer must compute the same log-probs from the same weights, and follow an update."""
+"""The start-up probe: engine and trainer must compute the same log-probs, before and after a weight update."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,19 +23,19 @@ _ADAPTER_SHIFT = 0.05
 async def check_agreement(
     policy: PolicyModel, engine: InferenceEngine[Any], prompt: list[int], engine_dtype: str | None = None
 ) -> float:
-    """Largest difference between engine and trainer log-probs, nats: before a weight update, after it, and when it is undone.
+    """Largest difference between engine and trainer log-probs, nats: before a weight update, after it, and after its reversal.
 
-    The update reverses the rows of every weight, and moves an adapter: a different model, which only an engine that took every
-    tensor agrees with, and which is undone to the bit. Each comparison is made on a few freshly sampled tokens after `prompt`.
+    The update reverses the rows of every weight, and moves an adapter: another model, with which only an engine agrees that has
+    every tensor. It is undone to the bit. Each comparison samples a few tokens after `prompt`.
 
     Args:
         policy: The trainer's, at the temperature of the rollouts.
-        engine: The engine that samples for it, with none of its prefixes held.
+        engine: The engine that samples for it, without live prefixes.
         prompt: Token ids of a real prompt.
         engine_dtype: Number format the engine computes in; None: the policy's.
 
     Raises:
-        EngineError: a difference exceeds the tolerance of the number format: gradients would be those of another policy.
+        EngineError: a difference exceeds the tolerance of the number format: gradients would be of another policy.
     """
     names = [str(policy.network.dtype).removeprefix("torch."), *([engine_dtype] if engine_dtype else [])]
     tolerance = max(TOLERANCE[name] for name in names)
@@ -67,16 +67,16 @@ async def _compare(policy: PolicyModel, engine: InferenceEngine[Any], prompt: li
 def _require(difference: float, tolerance: float, names: list[str], reason: str) -> None:
     if not difference <= tolerance:
         raise EngineError(
-            f"start-up probe: engine and trainer differ by {difference:.2g} nats on sampled tokens, allowed are "
-            f"{tolerance:.2g} for {' and '.join(names)}; {reason}"
+            f"start-up probe: engine and trainer differ by {difference:.2g} nats on sampled tokens, more than the "
+            f"{tolerance:.2g} allowed for {' and '.join(names)}; {reason}"
         )
 
 
 @contextmanager
 def _other_weights(policy: PolicyModel) -> Iterator[None]:
-    """Every row reversed; an adapter, whose zeros that would leave as they are, is moved too."""
+    """Reverse every row; move an adapter too, as reversal leaves its zeros unchanged."""
     adapter = list(adapter_parameters(policy.network).values())
-    kept = [parameter.detach().clone() for parameter in adapter]
+    adapter_before = [parameter.detach().clone() for parameter in adapter]
     with torch.no_grad():
         _reverse_rows(policy)
         for parameter in adapter:
@@ -86,7 +86,7 @@ def _other_weights(policy: PolicyModel) -> Iterator[None]:
     finally:
         with torch.no_grad():
             _reverse_rows(policy)
-            for parameter, value in zip(adapter, kept, strict=True):
+            for parameter, value in zip(adapter, adapter_before, strict=True):
                 parameter.copy_(value)
 
 

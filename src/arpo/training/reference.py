@@ -26,14 +26,14 @@ class RewardKl(NamedTuple):
 
 
 class Reference:
-    """The policy the run started from, or another: a second model, or the policy itself with its adapter off."""
+    """The reference policy: a second model, or the trained policy with its adapter off."""
 
     def __init__(self, config: RlRun, policy: PolicyModel):
         """Load the reference.
 
         Args:
-            config: The run; `loss.kl.reference` names the model, None the one the run starts from.
-            policy: The policy in training. With an adapter it serves as its own reference, which costs no memory.
+            config: The run; `loss.kl.reference` names the model, None: that of the run's start.
+            policy: The policy in training. With an adapter it is its own reference, without further memory.
 
         Raises:
             ModelError: the model cannot be loaded, or has another vocabulary.

@@ -47,11 +47,11 @@ def train_rl(
     reward_fn: RewardFn | None = None,
     tools: Mapping[str, Tool] | None = None,
 ) -> dict[str, Any]:
-    """Train a policy and return the run's summary, which `<out>/summary.json` holds too.
+    """Train a policy; return the summary, as in `<out>/summary.json`.
 
     Args:
-        config: The run. With `resume` it should be the one the run directory holds.
-        progress: Where phases are reported; None reports nothing.
+        config: The run; with `resume`, that of the run directory.
+        progress: Receives the phases; None reports nothing.
         resume: Go on from the newest checkpoint in `config.out`, or from the start when there is none yet. On a CPU the result
             is bit-identical to a run that was never stopped.
         reward_fn: Your own reward, a function of a Trajectory; None builds the configured one.
@@ -60,8 +60,8 @@ def train_rl(
     Raises:
         ConfigError, DataError, ModelError, ToolError: what is configured cannot be used; see each message.
         RunError: the run directory is in use, or holds a run and `resume` is False; or the disk is full.
-        EngineError, JudgeError: the engine failed twice on every tree of a step, or the judge on an answer of each; single
-            trees lost so, and those of prompts that leave no room, are reported and counted as `rollout/dropped_trees`.
+        EngineError, JudgeError: the engine failed twice on every tree of a step, or the judge on an answer of each; fewer
+            such trees, and trees of prompts that leave no room, are dropped: reported and counted as `rollout/dropped_trees`.
         TrainingError: ten updates in a row had a gradient that is not finite.
         CheckpointError: a checkpoint could not be written or read.
     """
@@ -80,7 +80,7 @@ def train_rl(
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise RunError(
-            f"{config.out}: no space left on the device; what was written stays whole. "
+            f"{config.out}: no space left on the device; finished files stay whole. "
             f"Free some space, then go on with `arpo train --resume {config.out}`"
         ) from error
 
@@ -98,7 +98,7 @@ class RLTrainer:
         self._first_task = order.take(0, 1)[0][0]
         tokenizer = PolicyTokenizer.load(config.model.path)
         longest = config.agent.limits.max_trajectory_tokens
-        self.learner = Learner(config)  # after the tasks, whose faults cost less time to find
+        self.learner = Learner(config)  # after the tasks: their faults are found sooner
         network = self.learner.policy.network
         policy = PolicySource(config=config.model, tokenizer=tokenizer, max_tokens=longest, model=network)
         self._engine = build_engine(config.engine, policy)
@@ -127,7 +127,7 @@ class RLTrainer:
         tasks = _open_tasks(config.tasks, self._progress)[: config.num_tasks]
         deterministic = self._config.rollout.deterministic
         return Validation(
-            self._agent, tasks, self._scorer, own_environment=executor, deterministic=deterministic, every=config.every
+            self._agent, tasks, self._scorer, environment=executor, deterministic=deterministic, every=config.every
         )
 
     def _resume(self) -> None:
@@ -177,7 +177,7 @@ class RLTrainer:
         counted = self._agent.environment.drain_metrics()
         metrics = measure_rollout(rollouts, counted, window=self._config.rollout.entropy_window, seconds=rollout_s)
         metrics |= self._filter.observe(rollouts.trees, rollouts.without_signal) | self._scorer.drain_judge_metrics()
-        metrics |= self.learner.learn(rollouts.kept)
+        metrics |= self.learner.learn(rollouts.trained)
         update_s = time.perf_counter() - started - rollout_s
         await self._update_engine()
         state.step, state.position, state.tasks_digest = state.step + 1, rollouts.position, self._tasks.digest

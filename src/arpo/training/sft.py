@@ -1,8 +1,7 @@
-"""Supervised training on conversations: the cold start. Prompts and tool results are masked from the loss."""
+"""Supervised training on conversations, the cold start. The loss mask excludes prompts and tool results."""
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -13,7 +12,7 @@ from arpo.config import dump_config
 from arpo.data.conversations import encode_conversation, read_conversations
 from arpo.data.tasks import report_bad_rows
 from arpo.errors import DataError
-from arpo.files.sources import BadRow
+from arpo.files.sources import BadRow, no_rows
 from arpo.models.loading import load_trained_policy
 from arpo.models.policy import PolicyModel
 from arpo.protocols.build import build_protocol
@@ -28,17 +27,11 @@ from arpo.training.config import SftRun
 from arpo.training.optimizer import SkippedUpdates, build_optimizer, optimizer_step, scheduled_rate
 
 
-@dataclass(slots=True, frozen=True)
-class _Encoded:
-    token_ids: list[int]
-    loss_mask: list[bool]
-
-
 def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any]:
-    """Train on the conversations and return the summary, which `<out>/summary.json` holds too; the model is `<out>/final`.
+    """Train on the conversations; return the summary, as in `<out>/summary.json`. The model is `<out>/final`.
 
     Raises:
-        DataError: the file cannot be read, or holds no usable conversation of at most `max_tokens`.
+        DataError: the file cannot be read, or has no usable conversation of at most `max_tokens`.
         ModelError, RunError, CheckpointError: as their messages say.
     """
     progress = progress or SilentProgress()
@@ -46,7 +39,7 @@ def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any
         torch.set_num_threads(config.num_threads)
     with RunDirectory.create(config.out) as run:
         tokenizer = PolicyTokenizer.load(config.model.path)
-        conversations, num_left_out = _encode_all(config, tokenizer, progress)
+        conversations, num_unused = _encode_all(config, tokenizer, progress)
         policy = PolicyModel(load_trained_policy(config.model, config.seed))
         optimizer = build_optimizer(policy, config.optimizer)
         skipped = SkippedUpdates()
@@ -76,7 +69,7 @@ def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any
         total = time.perf_counter() - started
         summary = {
             "num_conversations": len(conversations),
-            "num_left_out": num_left_out,
+            "num_left_out": num_unused,
             "num_updates": state.update,
             "num_tokens": num_tokens,
             "epochs": state.update / len(batches) * config.num_epochs,
@@ -87,31 +80,31 @@ def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any
     return summary
 
 
-def _encode_all(config: SftRun, tokenizer: PolicyTokenizer, progress: Progress) -> tuple[list[_Encoded], int]:
-    """The conversations that can be trained on, and how many rows are left out; each reason is reported."""
+def _encode_all(config: SftRun, tokenizer: PolicyTokenizer, progress: Progress) -> tuple[list[PackNode], int]:
+    """The conversations to train on, and the number of dropped and filtered ones, which are reported."""
     file = read_conversations(config.data)
     protocol = build_protocol(config.protocol, tokenizer, tool_schemas(config.tools))
-    encoded: list[_Encoded] = []
+    encoded: list[PackNode] = []
     bad_rows = list(file.bad_rows)
     for (path, row), conversation in zip(file.rows, file.conversations, strict=True):
         try:
-            encoded.append(_Encoded(*encode_conversation(conversation, protocol, tokenizer)))
+            encoded.append(PackNode(None, *encode_conversation(conversation, protocol, tokenizer)))
         except DataError as error:
             bad_rows.append(BadRow(path, row, str(error)))
     report_bad_rows(sorted(bad_rows, key=lambda bad: (bad.path, bad.row)), progress)
     if not encoded:
-        raise DataError(f"{config.data}: no usable conversation ({bad_rows[0]})")
-    kept = [e for e in encoded if len(e.token_ids) <= config.max_tokens]
-    num_too_long = len(encoded) - len(kept)
+        raise no_rows(config.data, "usable conversation", bad_rows)
+    short_enough = [node for node in encoded if len(node.token_ids) <= config.max_tokens]
+    num_too_long = len(encoded) - len(short_enough)
     if num_too_long:
-        progress.line(f"left out: {num_too_long} conversations of more than max_tokens = {config.max_tokens} tokens")
-    if not kept:
+        progress.line(f"filtered: {num_too_long} conversations of more than max_tokens = {config.max_tokens} tokens")
+    if not short_enough:
         raise DataError(f"{config.data}: no conversation has at most max_tokens = {config.max_tokens} tokens; raise it")
-    return kept, len(bad_rows) + num_too_long
+    return short_enough, len(bad_rows) + num_too_long
 
 
-def _epochs(conversations: Sequence[_Encoded], config: SftRun) -> Iterator[list[_Encoded]]:
-    """Batches of every epoch, the conversations shuffled anew in each."""
+def _epochs(conversations: Sequence[PackNode], config: SftRun) -> Iterator[list[PackNode]]:
+    """Batches of every epoch; each epoch has its own order."""
     for epoch in range(config.num_epochs):
         order = list(conversations)
         Random(derive_seed(config.seed, "sft", epoch)).shuffle(order)
@@ -120,7 +113,7 @@ def _epochs(conversations: Sequence[_Encoded], config: SftRun) -> Iterator[list[
 
 
 def _rate(config: SftRun, update: int, num_updates: int, seconds: float) -> float:
-    """The scheduled rate; under a time limit the schedule follows whichever of updates and time is further on."""
+    """The scheduled rate; under a time limit the schedule follows the further of updates and time."""
     if config.max_seconds is not None and update >= config.optimizer.warmup_steps:
         update = max(update, int(num_updates * seconds / config.max_seconds))
     return scheduled_rate(config.optimizer, update, num_updates)
@@ -129,12 +122,12 @@ def _rate(config: SftRun, update: int, num_updates: int, seconds: float) -> floa
 def _train_batch(
     policy: PolicyModel,
     optimizer: torch.optim.Optimizer,
-    batch: Sequence[_Encoded],
+    batch: Sequence[PackNode],
     rate: float,
     max_grad_norm: float,
     skipped: SkippedUpdates,
 ) -> dict[str, float]:
-    packed = pack_trees([[PackNode(None, c.token_ids, c.loss_mask)] for c in batch]).to(policy.device)
+    packed = pack_trees([[conversation] for conversation in batch]).to(policy.device)
     logprobs, _ = policy(packed)
     loss = -logprobs.mean()
     loss.backward()

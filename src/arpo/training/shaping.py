@@ -1,4 +1,4 @@
-"""What is added to a trajectory's reward before it becomes an advantage: the length penalty and the KL of estimator k1."""
+"""Reward shaping before advantages: the length penalty and the KL of estimator k1."""
 
 from collections.abc import Sequence
 
@@ -19,23 +19,25 @@ def shape_rewards(
     max_tokens: int,
     kl_sums: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
-    """Per tree, the rewards [L] of its leaves with penalties taken off; the grader's stay on the leaves.
+    """Per tree, the rewards [L] of its leaves minus penalties; `leaf.reward` stays as it is.
 
     Args:
         trees: Scored trees.
         overlong: The length penalty.
-        kl: Its coefficient is used where the KL acts in the reward.
-        max_tokens: Most tokens of a trajectory, where `overlong` names no number.
-        kl_sums: Per tree, sum over each leaf's sampled tokens of ln p_policy - ln p_reference [L]; needed where the KL acts in
+        kl: Its coefficient applies where the KL is in the reward.
+        max_tokens: Most tokens of a trajectory, where `overlong.max_tokens` is None.
+        kl_sums: Per tree, sum over each leaf's sampled tokens of ln p_policy - ln p_reference [L]; needed where the KL is in
             the reward.
 
     Raises:
-        ValueError: the KL acts in the reward and `kl_sums` is None.
+        ValueError: the KL is in the reward and `kl_sums` is None.
 
     Example: reward 1, 95 tokens of 100, buffer 0.1, penalty 1, KL sum 2 at coefficient 0.05: 1 - 0.5 - 0.1 = 0.4.
     """
     if kl.is_in_reward and kl_sums is None:
-        raise ValueError("shape_rewards: loss.kl.estimator = 'k1' acts in the reward, but kl_sums is None; pass the sums")
+        raise ValueError(
+            "shape_rewards: loss.kl.estimator = 'k1' puts the KL in the reward, but kl_sums is None; pass the sums"
+        )
     shaped = [leaf_rewards(tree) for tree in trees]
     if overlong.penalty:
         limit = overlong.max_tokens or max_tokens

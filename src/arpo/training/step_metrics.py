@@ -25,7 +25,7 @@ def measure_rollout(
 
     Args:
         rollouts: The trees.
-        environment: The environment's own metrics, of them and of trees that were dropped.
+        environment: Metrics of the environment, of these and of dropped trees.
         window: Tokens after a tool result that count as near it.
         seconds: Time it took to sample and score them.
     """
@@ -33,10 +33,10 @@ def measure_rollout(
     leaves = [leaf for tree in trees for leaf in tree.leaves()]
     rewards = [reward for tree in trees for reward in leaf_rewards(tree).tolist()]
     calls = [len(t.tool_results) for tree in trees for t in tree.trajectories()]
-    found = measure_trees(trees, window=window)
+    statistics = measure_trees(trees, window=window)
     return {
         **{f"rollout/{name}": value for name, value in mean_scores(rewards_of(trees)).items()},
-        **{f"rollout/{name}": found[name] or 0.0 for name in _GROWN},
+        **{f"rollout/{name}": statistics[name] or 0.0 for name in _TREE_METRICS},
         "rollout/reward_std": stdev(rewards) if len(rewards) > 1 else 0.0,
         "rollout/dropped_trees": rollouts.num_dropped,
         "rollout/rounds": rollouts.num_rounds,
@@ -44,7 +44,7 @@ def measure_rollout(
         "rollout/tool_calls_per_trajectory": fmean(calls),
         "rollout/truncated_rate": sum(_is_truncated(leaf) for leaf in leaves) / len(leaves),
         "rollout/mixed_group_rate": (len(trees) - len(rollouts.without_signal)) / len(trees),
-        "rollout/tokens_per_s": found["tokens_sampled"] / seconds,
+        "rollout/tokens_per_s": statistics["tokens_sampled"] / seconds,
         **environment,
     }
 
@@ -62,7 +62,7 @@ def measure_update(totals: UpdateTotals, credits: Sequence[TreeCredit], config: 
     def share(name: str, of: str) -> float:
         return sums[name] / max(1.0, sums[of])
 
-    found = {
+    metrics = {
         "train/loss": totals.loss / max(1, len(totals.grad_norms)),
         "train/grad_norm": fmean(totals.grad_norms) if totals.grad_norms else 0.0,
         "train/updates": len(totals.grad_norms),
@@ -77,33 +77,33 @@ def measure_update(totals: UpdateTotals, credits: Sequence[TreeCredit], config: 
         "train/groups": len(credits),
     }
     if config.updates_per_step * config.epochs_per_step > 1:
-        found |= {"train/policy_kl": share("policy_kl", "num_tokens"), "train/ratio_max": totals.ratio_max}
+        metrics |= {"train/policy_kl": share("policy_kl", "num_tokens"), "train/ratio_max": totals.ratio_max}
     if config.mismatch.level != "none":
-        found["train/truncated_fraction"] = share("truncated", "num_corrections")
+        metrics["train/truncated_fraction"] = share("truncated", "num_corrections")
     if config.loss.kl.is_in_loss:
-        found["train/kl"] = share("kl", "num_tokens")
-    return found
+        metrics["train/kl"] = share("kl", "num_tokens")
+    return metrics
 
 
 def measure_shaping(
-    trees: Sequence[RolloutTree], rewards: Sequence[Tensor], paid: RewardKl | None, config: RlRun
+    trees: Sequence[RolloutTree], rewards: Sequence[Tensor], reward_kl: RewardKl | None, config: RlRun
 ) -> dict[str, float]:
-    """The `train/` metrics of what was taken off rewards; empty where nothing is.
+    """The `train/` metrics of penalties on rewards; empty without any.
 
     Args:
         trees: Scored trees.
         rewards: Per tree, the shaped rewards [L] of its leaves.
-        paid: The KL taken off them; None where it does not act in the reward.
+        reward_kl: The KL taken off them; None where it does not act in the reward.
         config: The run.
     """
-    found = {"train/kl": paid.mean} if paid is not None else {}
-    if paid is not None or config.overlong.penalty:
+    metrics = {"train/kl": reward_kl.mean} if reward_kl is not None else {}
+    if reward_kl is not None or config.overlong.penalty:
         shaped, graded = torch.cat([*rewards]), torch.cat([leaf_rewards(tree) for tree in trees])
-        found["train/reward_shaping"] = float((shaped - graded).mean())
-    return found
+        metrics["train/reward_shaping"] = float((shaped - graded).mean())
+    return metrics
 
 
-_GROWN = (
+_TREE_METRICS = (
     "entropy_after_tool", "entropy_elsewhere", "num_opportunities", "num_branches", "branch_rate", "num_initial", "num_topups",
     "leaves_per_group", "distinct_answers_per_task", "distinct_call_sequences_per_task", "tokens_sampled", "tokens_unique",
     "tokens_trajectory",

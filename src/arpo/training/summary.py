@@ -1,4 +1,4 @@
-"""What a run shows of a step, and says of the whole."""
+"""The live line of a step and the summary of a run."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -9,7 +9,7 @@ from arpo.training.config import RlRun
 
 
 def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What `summary.json` holds, from the run's metrics, so that a resumed run counts as one.
+    """The content of `summary.json`, from the run's metrics, so a resumed run counts as one.
 
     Steps that the former version logged have `time/grow_s` in place of `time/rollout_s`: their `rollout` seconds count as 0.
     """
@@ -30,7 +30,9 @@ def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str
         "best_accuracy": state.best_accuracy,
         "entropy_after_tool": mean("rollout/entropy_after_tool"),
         "entropy_elsewhere": mean("rollout/entropy_elsewhere"),
-        "branch_rate": branches / opportunities if opportunities else None,  # a rule may fork elsewhere than at tool results
+        "branch_rate": branches / opportunities
+        if opportunities
+        else None,  # a rule may also fork elsewhere than at tool results
         "branch_share": branches / trajectories if trajectories else None,
         "leaves_per_group": mean("rollout/leaves_per_group"),
         "dropped_trees": int(total("rollout/dropped_trees")),
@@ -51,7 +53,7 @@ def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str
 
 
 def live_line(metrics: Mapping[str, float]) -> dict[str, float | int | str]:
-    """What the progress bar shows of a step."""
+    """The fields of a step in the progress bar."""
     fields: dict[str, float | int | str] = {
         "reward": round(metrics["rollout/reward_mean"], 3),
         "accuracy": round(metrics["rollout/accuracy"], 3),

@@ -24,7 +24,7 @@ class MiniBatch:
 
     batches: list[PolicyBatch]
     denominator: float
-    """Of the loss of all its trees, those that are not computed included, so that the cut into batches changes nothing."""
+    """Denominator of the loss of all its trees, also of skipped ones, so that the cut into batches changes nothing."""
     num_trajectory_tokens: int
     """Tokens over all trajectories in the batches: a token that d leaves share counts d times."""
     old: list[Tensor] | None = None
@@ -39,17 +39,18 @@ class UpdateTotals:
 
     loss: float = 0.0
     sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Those of `objective.SUMS`, and `policy_kl`: nats from the policy before the step to the one now, over its tokens."""
+    """The sums of `objective.SUMS`, and `policy_kl`: nats from the policy before the step to the present one, over its
+    tokens."""
     num_computed: int = 0
     """Tokens that passed forward and backward."""
     num_trajectory_tokens: int = 0
-    """Tokens that would have, leaf by leaf."""
+    """Tokens that leaf by leaf training would have passed."""
     ratio_max: float = 1.0
     """Largest ratio of a token's probability to that before the step."""
     grad_norms: list[float] = field(default_factory=list[float])
-    """One per update that moved the weights, before clipping."""
+    """One per update that was not skipped, before clipping."""
     num_skipped: int = 0
-    """Updates whose gradient was not finite, which moved nothing."""
+    """Updates skipped as their gradient was not finite."""
 
 
 def make_minibatches(
@@ -57,7 +58,7 @@ def make_minibatches(
 ) -> list[MiniBatch]:
     """The trees of a step in order, in `updates_per_step` mini-batches of nearly equal size.
 
-    Trees whose advantages are all zero are left out of the batches, unless a KL or entropy term moves the policy on them too.
+    Trees whose advantages are all zero are skipped, unless a KL or entropy term trains on them too.
 
     Example: 5 trees in 2 updates: 2, then 3.
     """
@@ -105,11 +106,11 @@ def update_policy(
     config: RlRun,
     skipped: SkippedUpdates,
 ) -> UpdateTotals:
-    """Pass `epochs_per_step` times over the mini-batches, with one optimizer update each; an empty one moves nothing.
+    """Pass `epochs_per_step` times over the mini-batches, with one optimizer update each; an empty one makes none.
 
     Args:
-        policy: What is trained.
-        optimizer: Over its trained parameters.
+        policy: In training.
+        optimizer: Of its trained parameters.
         minibatches: Of the step, with the log-probs their loss needs.
         rates: Learning rate of each update.
         config: The run.

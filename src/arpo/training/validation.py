@@ -24,7 +24,7 @@ class Validation:
         tasks: Sequence[Task],
         scorer: Scorer,
         *,
-        own_environment: Environment | None,
+        environment: Environment | None,
         deterministic: bool,
         every: int,
     ):
@@ -32,14 +32,14 @@ class Validation:
 
         Args:
             agent: The policy in its environment.
-            tasks: What it is asked.
-            scorer: Scores the answers, meanwhile.
-            own_environment: Environment of the validation alone, closed with it; None: the agent's.
+            tasks: Questions.
+            scorer: Scores the answers meanwhile.
+            environment: Environment of the validation alone, closed with it; None: the agent's.
             deterministic: As `rollout.deterministic`.
             every: Steps between validations.
         """
-        self._own_environment = own_environment
-        self._agent = agent if own_environment is None else replace(agent, environment=own_environment)
+        self._environment = environment
+        self._agent = agent if environment is None else replace(agent, environment=environment)
         self._tasks = tasks
         self._scorer = scorer
         self._every = every
@@ -47,7 +47,7 @@ class Validation:
         self._runner = RolloutRunner(self._agent, greedy)
 
     async def run_if_due(self, state: TrainerState, num_steps: int) -> dict[str, float]:
-        """The `valid/` metrics where a validation is due after `state.step`, else none; `state` gets the best step so far."""
+        """The `valid/` metrics where a validation is due after `state.step`, else none; updates the best step in `state`."""
         if not state.is_due(self._every, num_steps):
             return {}
         started = time.perf_counter()
@@ -64,12 +64,12 @@ class Validation:
         async with aclosing(self._scorer.scored(self._runner.sample(self._tasks, seed=0))) as scored:
             async for tree in scored:
                 trees[tree.task.id] = tree
-        self._scorer.drain_judge_metrics()  # they are no metrics of a step
+        self._scorer.drain_judge_metrics()  # no metrics of a step
         scores = mean_scores(rewards_of(trees[task.id] for task in self._tasks))
         calls = self._agent.environment.drain_metrics().get("rollout/tool_calls_issued", 0.0)
         return scores | {"tool_calls_per_task": calls / len(self._tasks), "num_tasks": len(self._tasks)}
 
     async def aclose(self) -> None:
-        """Close the environment that is its own."""
-        if self._own_environment is not None:
-            await self._own_environment.aclose()
+        """Close its environment."""
+        if self._environment is not None:
+            await self._environment.aclose()

@@ -28,7 +28,7 @@ def test_names_are_those_of_the_design(run_path: Path):
     with RunDirectory.open(run_path) as run:
         assert run.rollouts_path(12) == run_path / "rollouts/step_000012.jsonl.zst"
         assert run.config_path.read_text() == "seed = 1\n"
-        assert run.write_json("summary.json", {"a": 1}) == run.summary_path
+        assert run.write_json("summary.json", {"a": 1}) == run_path / "summary.json"
 
 
 def test_a_new_run_refuses_a_folder_that_holds_one(run_path: Path):

@@ -127,7 +127,7 @@ def test_weights_of_another_model(model: PreTrainedModel, policy: Path, tmp_path
     tensors = load_file(folder / "model.safetensors")
     tensors.pop("model.norm.weight")
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"weights are not those of the model: missing \['model.norm.weight'\]"):
+    with pytest.raises(CheckpointError, match=r"the weights do not fit the model: missing \['model.norm.weight'\]"):
         checkpoints.load(folder, model, optimizer)
 
 

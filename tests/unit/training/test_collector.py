@@ -67,7 +67,7 @@ def names(trees: Sequence[RolloutTree]) -> list[str]:
 
 async def test_without_dynamic_sampling_every_tree_is_kept(grow):
     grown, runner = await grow(mixed="", max_rounds=0)
-    assert names(grown.kept) == names(grown.trees) == ORDER[:3], "in the order of the tasks, not in that of their end"
+    assert names(grown.trained) == names(grown.trees) == ORDER[:3], "in the order of the tasks, not in that of their end"
     assert (grown.num_rounds, grown.position, grown.replaced) == (1, 3, frozenset())
     assert len(runner.rounds) == 1
 
@@ -76,7 +76,7 @@ async def test_groups_without_signal_are_replaced_by_the_next_tasks(grow):
     """Tasks 1, 3 and 6 of the order teach something: rounds of 3, 2 and 1 tasks, then nothing is missing."""
     grown, runner = await grow(mixed=ORDER[1] + ORDER[3] + ORDER[5], max_rounds=10)
     assert runner.rounds == [ORDER[:3], ORDER[3:5], ORDER[5:6]]
-    assert names(grown.kept) == [ORDER[1], ORDER[3], ORDER[5]]
+    assert names(grown.trained) == [ORDER[1], ORDER[3], ORDER[5]]
     assert grown.replaced == {ORDER[0], ORDER[2], ORDER[4]}
     assert names(grown.trees) == ORDER[:6]
     assert (grown.num_rounds, grown.position) == (3, 6)
@@ -86,7 +86,7 @@ async def test_groups_without_signal_are_replaced_by_the_next_tasks(grow):
 async def test_after_the_last_round_free_places_go_to_the_latest_without_signal(grow):
     grown, runner = await grow(mixed=ORDER[0] + ORDER[3], max_rounds=1)
     assert runner.rounds == [ORDER[:3], ORDER[3:5]]
-    assert names(grown.kept) == [ORDER[0], ORDER[3], ORDER[4]]
+    assert names(grown.trained) == [ORDER[0], ORDER[3], ORDER[4]]
     assert grown.replaced == {ORDER[1], ORDER[2]}
 
 
@@ -94,7 +94,7 @@ async def test_no_task_is_tried_twice_in_a_step(grow):
     """Nothing ever teaches: 9 tasks in rounds of 3, across the end of an epoch; then there is none left."""
     grown, runner = await grow(mixed="", max_rounds=10, position=3)
     assert sorted(name for names in runner.rounds for name in names) == sorted(ORDER)
-    assert len(grown.kept) == 3
+    assert len(grown.trained) == 3
     assert len(grown.replaced) == 6
     again, _ = await grow(mixed="", max_rounds=10, position=3)
     assert names(again.trees) == names(grown.trees)
@@ -103,10 +103,10 @@ async def test_no_task_is_tried_twice_in_a_step(grow):
 async def test_lost_trees_are_counted_and_replaced(grow):
     grown, runner = await grow(mixed="012345678", max_rounds=2, lost=ORDER[1])
     assert runner.rounds == [ORDER[:3], ORDER[3:4]]
-    assert names(grown.kept) == [ORDER[0], ORDER[2], ORDER[3]]
+    assert names(grown.trained) == [ORDER[0], ORDER[2], ORDER[3]]
     assert (grown.num_dropped, grown.replaced) == (1, frozenset())
     alone, _ = await grow(mixed="012345678", max_rounds=0, lost=ORDER[1])
-    assert len(alone.kept) == 2
+    assert len(alone.trained) == 2
 
 
 async def test_a_step_without_any_tree_ends_the_run(grow):
@@ -139,7 +139,7 @@ async def test_a_tree_with_an_ungraded_answer_is_lost_and_reported(make_tree, se
         has_signal=lambda _: True, report=lines.append,
     )  # fmt: skip
     grown = await collector.collect(0, 0)
-    assert names(grown.kept) == [ORDER[0], ORDER[2]]
+    assert names(grown.trained) == [ORDER[0], ORDER[2]]
     assert grown.num_dropped == 1
     assert lines[0].startswith(f"tree of task {lost_id!r}: dropped: 2 of its 3 answers have no verdict: reward.judge:")
     assert scorer.drain_judge_metrics()["judge/ungraded"] == 2

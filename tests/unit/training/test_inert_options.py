@@ -65,7 +65,7 @@ REFUSED = [
     ),
     (
         {"algorithm": "grpo", "advantage": {"baseline": "subtree_out"}},
-        "advantage.baseline = 'subtree_out'", "say 'leave_one_out', which it then is",
+        "advantage.baseline = 'subtree_out'", "set 'leave_one_out'",
     ),
     (
         {"algorithm": "tree_grpo", "rollout": {"rule": {"type": "none"}}},
@@ -80,7 +80,7 @@ REFUSED = [
     ({"algorithm": "gspo", "advantage": {"type": "gigpo"}}, "advantage.type = 'gigpo'", "set it to 'outcome'"),
     (
         {"algorithm": "arpo", "loss": {"type": "gspo"}, "updates_per_step": 2, "advantage": {"baseline": "subtree_out"}},
-        "advantage.baseline = 'subtree_out' with loss.type = 'gspo'", "say 'leave_one_out'",
+        "advantage.baseline = 'subtree_out' with loss.type = 'gspo'", "set 'leave_one_out'",
     ),
     ({"algorithm": "gspo", "mismatch": {"level": "token"}}, "mismatch.level = 'token'", "set it to 'sequence' or 'none'"),
     # groups of one

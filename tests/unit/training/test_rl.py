@@ -17,6 +17,6 @@ def test_a_position_among_other_tasks_is_refused(tmp_path: Path):
     state = TrainerState(position=2, tasks_digest=open_tasks(path).digest)
     state.require_tasks(tmp_path, open_tasks(path).digest)
     path.write_text("".join(reversed(rows)))
-    with pytest.raises(CheckpointError, match=r"other tasks than those that `tasks` names now, .*\(2\) means nothing; put the"):
+    with pytest.raises(CheckpointError, match=r"other tasks .*\(2\) is wrong; restore the"):
         state.require_tasks(tmp_path, open_tasks(path).digest)
     TrainerState().require_tasks(tmp_path, open_tasks(path).digest)

@@ -99,7 +99,7 @@ def test_too_long_conversations_are_counted(settings: dict[str, Any], tmp_path: 
     lengths = sorted(len(token_ids) for token_ids, _ in encode(settings))
     summary = train(settings, tmp_path / "sft", Listener(), max_tokens=lengths[1])
     assert (summary["num_conversations"], summary["num_left_out"]) == (2, 1)
-    assert [f"left out: 1 conversations of more than max_tokens = {lengths[1]} tokens"] == Listener.lines
+    assert [f"filtered: 1 conversations of more than max_tokens = {lengths[1]} tokens"] == Listener.lines
     with pytest.raises(DataError, match="raise it"):
         train(settings, tmp_path / "none", max_tokens=lengths[0] - 1)
 

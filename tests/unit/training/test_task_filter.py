@@ -40,8 +40,8 @@ def test_tasks_always_or_never_solved_are_left_out(observe):
     assert state.filtered == ["a", "b"]
     assert state.streaks == {"c": 1}
     assert lines == [
-        "task_filter: a is left out: solved in every trajectory of its last 2 groups",
-        "task_filter: b is left out: solved in none of its last 2 groups",
+        "task_filter: a is filtered: solved in every trajectory of its last 2 groups",
+        "task_filter: b is filtered: solved in none of its last 2 groups",
     ]
 
 

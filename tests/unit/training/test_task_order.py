@@ -84,5 +84,5 @@ def test_the_shuffle_is_the_seeds_alone():
 
 
 def test_too_few_tasks():
-    with pytest.raises(ConfigError, match="tasks_per_step = 8, but the file holds 7 usable tasks"):
+    with pytest.raises(ConfigError, match="tasks_per_step = 8, but the file has 7 usable tasks"):
         TaskOrder(TASKS, 8, seed=0)
