@@ -13,6 +13,7 @@ from torch import Tensor
 from arpo.config import lay_over, parse_config
 from arpo.tracking import read_metrics
 from arpo.training.config import RlRun
+from arpo.training.learner import Learner
 from arpo.training.presets import preset_names
 from arpo.tree import RolloutTree, read_trees
 
