@@ -33,6 +33,11 @@ class CallFormat(Protocol):
         """Markup the model writes or reads: it must survive encoding, and a result never contains it."""
         ...
 
+    @property
+    def before_json(self) -> re.Pattern[str]:
+        """What stands before the JSON object of a call, in reasoning too."""
+        ...
+
     def read(self, text: str) -> Reading:
         """The calls in the text of a completion without its reasoning."""
         ...
@@ -46,15 +51,20 @@ class HermesFormat:
     """
 
     markers = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
+    before_json = re.compile(r"<tool_call>(?=\s*\{)")
+    _tag = re.compile("<tool_(call|response)>")
 
     def read(self, text: str) -> Reading:
         """As `CallFormat.read`."""
-        text, result_tag, _ = text.partition("<tool_response>")
-        reading = Reading(faults=["result_by_model"] if result_tag else [])
+        reading = Reading()
         position = 0
-        while (start := text.find("<tool_call>", position)) >= 0:
-            reading.text += text[position:start]
-            call, position = _read_block(text, start + len("<tool_call>"))
+        while (tag := self._tag.search(text, position)) is not None:
+            reading.text += text[position : tag.start()]
+            if tag[1] == "response":
+                reading.faults.append("result_by_model")
+                position = len(text)
+                break
+            call, position = _read_block(text, tag.end())
             reading.calls.append(call)
             reading.faults += ["malformed_call"] * bool(call.fault)
         reading.text += text[position:]
@@ -66,22 +76,23 @@ class HermesFormat:
 class Llama3Format:
     r"""A turn that is `{"name": "search", "parameters": {"query": "Ada Moor"}}`, or several of them, separated by `;`.
 
-    A turn holds calls when it begins with `<|python_tag|>` or with a JSON object (`{"`). Faults: `malformed_call`,
-    `text_after_call` (the text is ignored).
+    A turn holds calls when it begins with `<|python_tag|>` or with a JSON object (`{"`). The models write `arguments` for
+    `parameters` too. Faults: `malformed_call`, `text_after_call` (the text is ignored).
     """
 
     markers = ("<think>", "</think>")
-    _opening = re.compile(r'\s*(<\|python_tag\|>|(?=\{\s*"))')
+    before_json = re.compile(r'(?=\{\s*")')
+    _begin = re.compile(r'\s*(<\|python_tag\|>|(?=\{\s*"))')
 
     def read(self, text: str) -> Reading:
         """As `CallFormat.read`."""
-        opening = self._opening.match(text)
+        opening = self._begin.match(text)
         if opening is None:
             return Reading(text=text)
         reading = Reading()
         position = opening.end()
         while True:
-            call, position = _read_object(text, position, "parameters")
+            call, position = _read_object(text, position, ("parameters", "arguments"))
             reading.calls.append(call)
             if call.fault:
                 reading.faults.append("malformed_call")
@@ -96,7 +107,7 @@ class Llama3Format:
 
 def _read_block(text: str, start: int) -> tuple[ToolCall, int]:
     """The call between `<tool_call>`, which ends at `start`, and its closing tag; and the end of the closing tag."""
-    call, position = _read_object(text, start, "arguments")
+    call, position = _read_object(text, start, ("arguments",))
     end = text.find("</tool_call>", position)
     if end < 0:
         return _malformed("it is not closed with </tool_call>.", call.name), len(text)
@@ -105,28 +116,48 @@ def _read_block(text: str, start: int) -> tuple[ToolCall, int]:
     return call, end + len("</tool_call>")
 
 
-def _read_object(text: str, start: int, arguments_key: str) -> tuple[ToolCall, int]:
-    """The call in the JSON at `start`, and the end of the JSON, which is `start` when the JSON is invalid."""
+def _read_object(text: str, start: int, keys: tuple[str, ...]) -> tuple[ToolCall, int]:
+    """The call in the JSON at `start`, and the end of the JSON, which is `start` when the JSON is invalid.
+
+    `keys` are those the arguments may stand under, the usual one first.
+    """
     try:
         value, end = decode_json(text, start)
     except ValueError as error:
-        return _malformed(f"it is not valid JSON: {error}."), start
-    return _read_call(value, arguments_key), end
+        return _malformed(f"it is not valid JSON: {error}; write {_form(keys)} and nothing around it."), start
+    return _read_call(value, keys), end
 
 
-def _read_call(value: Any, arguments_key: str) -> ToolCall:
+def _read_call(value: Any, keys: tuple[str, ...]) -> ToolCall:
     if not isinstance(value, dict):
-        return _malformed("it must be a JSON object.")
+        return _malformed(f"it must be a JSON object: {_form(keys)}.")
     call = cast(dict[str, Any], value)
-    name, arguments = call.get("name"), call.get(arguments_key, {})
-    unknown = sorted(set(call) - {"name", arguments_key})
+    name, key = call.get("name"), next((key for key in keys if key in call), keys[0])
+    known = {"name", key} | ({"type"} if call.get("type") == "function" else set())
+    unknown = sorted(set(call) - known)
     if not isinstance(name, str) or not name:
-        return _malformed(f'it must name its tool: {{"name": "...", "{arguments_key}": {{...}}}}.')
+        return _malformed(f"it must name its tool: {_form(keys)}.")
     if unknown:
-        return _malformed(f'it has the unknown key "{unknown[0]}"; "name" and "{arguments_key}" are all it has.', name)
-    if not isinstance(arguments, dict):
-        return _malformed(f'"{arguments_key}" must be a JSON object.', name)
-    return ToolCall(name=name, arguments=cast(dict[str, Any], arguments))
+        return _malformed(f'it has the unknown key "{unknown[0]}"; "name" and "{keys[0]}" are all it has.', name)
+    arguments = _as_object(call.get(key))
+    if arguments is None:
+        return _malformed(f'"{key}" must be a JSON object: {_form(keys)}.', name)
+    return ToolCall(name=name, arguments=arguments)
+
+
+def _as_object(arguments: Any) -> dict[str, Any] | None:
+    """The arguments, which may be null or the text of a JSON object; None where they are neither these nor an object."""
+    if isinstance(arguments, str):
+        try:
+            arguments, end = decode_json(text := arguments.strip())
+        except ValueError:
+            return None
+        return cast(dict[str, Any], arguments) if isinstance(arguments, dict) and end == len(text) else None
+    return cast(dict[str, Any], arguments) if isinstance(arguments, dict) else {} if arguments is None else None
+
+
+def _form(keys: tuple[str, ...]) -> str:
+    return f'{{"name": "...", "{keys[0]}": {{...}}}}'
 
 
 def _malformed(reason: str, name: str = MALFORMED) -> ToolCall:

@@ -95,7 +95,7 @@ class ChatProtocol:
 
     def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
         """Parse one completion: its calls, or its answer when it makes none, and its format faults."""
-        thoughts, text, faults = split_reasoning(completion)
+        thoughts, text, faults = split_reasoning(completion, self._format.before_json)
         if is_truncated:
             return Parse(num_think_blocks=thoughts, faults=(*faults, "cut_off"))
         reading = self._format.read(text)

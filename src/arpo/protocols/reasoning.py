@@ -2,13 +2,20 @@
 
 import re
 
+from arpo.protocols.literals import NO_JSON, tags_outside_json
+
 _TAG = re.compile(r"<(/?)think>")
 
 
-def split_reasoning(text: str) -> tuple[int, str, list[str]]:
+def split_reasoning(text: str, before_json: re.Pattern[str] = NO_JSON) -> tuple[int, str, list[str]]:
     r"""The number of closed reasoning blocks, the text outside them, and the format faults in order.
 
-    Faults: `unclosed_think` (the block lasts to the end), `unopened_think`, `nested_tag` (a block in a block), `empty_think`.
+    Faults: `unclosed_think` (the block lasts to the end), `unopened_think` (the block began before the text, so that the text
+    before its end is reasoning), `nested_tag` (a block in a block), `empty_think`.
+
+    Args:
+        text: A completion.
+        before_json: What stands before the JSON of a call; tags in it are characters.
 
     Example:
         split_reasoning("<think> look it up </think>\nKelford")  # -> (1, "\nKelford", [])
@@ -16,14 +23,14 @@ def split_reasoning(text: str) -> tuple[int, str, list[str]]:
     blocks, outside, faults = 0, "", list[str]()
     begin: int | None = None  # of the open block's content
     end = 0
-    for tag in _TAG.finditer(text):
+    for tag in tags_outside_json(text, _TAG, before_json):
         if not tag[1] and begin is None:
             outside += text[end : tag.start()]
             begin = tag.end()
         elif not tag[1]:
             faults.append("nested_tag")
         elif begin is None:
-            outside += text[end : tag.start()]
+            outside = ""
             faults.append("unopened_think")
         else:
             blocks += 1

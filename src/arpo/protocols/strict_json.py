@@ -23,7 +23,8 @@ def decode_json(text: str, start: int = 0) -> tuple[Any, int]:
     try:
         value, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at character {error.pos - start + 1}") from None
+        advice = "; in a text, a line break is written \\n and a tab \\t" if "control character" in error.msg else ""
+        raise ValueError(f"{error.msg.removesuffix(' at')} at character {error.pos - start + 1}{advice}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     _check(value)

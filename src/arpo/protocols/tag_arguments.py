@@ -52,6 +52,11 @@ class TagArguments:
         return self.argument is None and not self._properties
 
     @property
+    def takes_json(self) -> bool:
+        """True when the text is a JSON object of arguments."""
+        return self.argument is None and bool(self._properties)
+
+    @property
     def explanation(self) -> str:
         """A line of the system message, e.g. `- <fetch> and </fetch>: ...`."""
         description = " ".join(str((self.schema or {}).get("description", "")).split())
@@ -96,6 +101,8 @@ class TagArguments:
 
     def _malformed(self, reason: str) -> ToolCall:
         fault = f"Malformed tool call: what stands between <{self.tool}> and </{self.tool}> must be a JSON object: {reason}."
+        if "Unterminated" in reason:
+            fault += r" A closing tag ends the call inside a text too; write its < as \u003c there."
         return ToolCall(name=self.tool, arguments={}, fault=fault)
 
     @property

@@ -22,8 +22,8 @@ Format faults in `Parse.faults`:
 | `malformed_call` | a call whose arguments must be a JSON object and are not |
 
 The text inside a tool's tag is its one argument, and may not hold a tag of the protocol. A tool that requires several arguments
-takes `<fetch> {"url": "...", "page": 2} </fetch>`, a tool without arguments an empty tag. `TagProtocolConfig.arguments` can
-select another argument.
+takes `<fetch> {"url": "...", "page": 2} </fetch>`, a tool without arguments an empty tag. Tags in the JSON are characters, but
+those that end sampling, whose `<` must be written `\u003c`. `TagProtocolConfig.arguments` can select another argument.
 """
 
 import re
@@ -37,6 +37,7 @@ from arpo.errors import ConfigError
 from arpo.protocols.base import Tokenizer
 from arpo.protocols.config import PROMPTS, RESERVED_TAGS, TagProtocolConfig
 from arpo.protocols.escaping import encode_escaped, escape
+from arpo.protocols.literals import NO_JSON, tags_outside_json
 from arpo.protocols.stop import split_at_stop
 from arpo.protocols.tag_arguments import TagArguments
 from arpo.types import Message, Observation, Parse, Task
@@ -81,6 +82,8 @@ class TagProtocol:
         self._arguments = {name: TagArguments.of(name, config, schemas.get(name)) for name in config.tools}
         names = "|".join((*RESERVED_TAGS, *config.tools))
         self._tag = re.compile(f"<(/?)({names})>")
+        with_json = "|".join(name for name, arguments in self._arguments.items() if arguments.takes_json)
+        self._before_json = re.compile(rf"<(?:{with_json})>(?=\s*\{{)") if with_json else NO_JSON
         self._tag_or_user = re.compile(f"</?(?:{names}|user)>")
         self.stop_strings: tuple[str, ...] = tuple(f"</{name}>" for name in (*config.tools, "answer"))
         """Closing tags of the calls and the answer, which end a completion."""
@@ -160,7 +163,7 @@ class TagProtocol:
         faults: list[str] = []
         opened: re.Match[str] | None = None
         holds_tag = False
-        for tag in self._tag.finditer(text):
+        for tag in tags_outside_json(text, self._tag, self._before_json):
             closes, name = bool(tag[1]), tag[2]
             if name == "result":
                 faults.append("result_by_model")

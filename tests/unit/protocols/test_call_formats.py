@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arpo.protocols.call_formats import MALFORMED, CallFormat, HermesFormat, Llama3Format
+from arpo.protocols.call_formats import MALFORMED, CallFormat, HermesFormat, Llama3Format, Reading
 from arpo.types import ToolCall
 
 HERMES, LLAMA = HermesFormat(), Llama3Format()
@@ -89,12 +89,50 @@ def test_what_does_not_begin_as_an_object_is_no_llama_call(text: str):
         ('{"name": "search", "parameters": {"query": "Ada"}', "malformed_call"),
         ('{"query": "Ada"}', "malformed_call"),
         ("<|python_tag|>print(1)", "malformed_call"),
-        ('{"name": "search", "arguments": {"query": "Ada"}}', "malformed_call"),
+        ('{"name": "search", "parameters": {}, "arguments": {"query": "Ada"}}', "malformed_call"),
+        ('{"name": "search", "parameters": "Ada"}', "malformed_call"),
+        ('{"name": "search", "parameters": "[1]"}', "malformed_call"),
+        ('{"name": "search", "parameters": "{} {}"}', "malformed_call"),
+        ('{"type": "tool", "name": "search", "parameters": {}}', "malformed_call"),
         ('{"name": "search", "parameters": {"query": "Ada"}} That is all.', "text_after_call"),
     ],
 )
 def test_llama_faults(text: str, fault: str):
     assert LLAMA.read(text).faults == [fault]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"type": "function", "name": "search", "parameters": {"query": "Ada"}},
+        {"name": "search", "arguments": {"query": "Ada"}},
+        {"type": "function", "name": "search", "arguments": '{"query": "Ada"}'},
+        {"name": "search", "parameters": ' {"query": "Ada"}\n'},
+    ],
+)
+def test_llama_calls_are_read_as_the_released_models_write_them(call: dict[str, object]):
+    assert LLAMA.read(json.dumps(call)) == Reading(calls=[SEARCH])
+    assert LLAMA.read(f"<|python_tag|>{json.dumps(call)}; {json.dumps(call)}").calls == [SEARCH, SEARCH]
+    written = {"arguments" if key == "parameters" else key: value for key, value in call.items()}
+    assert HERMES.read(f"<tool_call>{json.dumps(written)}</tool_call>") == Reading(calls=[SEARCH])
+
+
+def test_null_is_no_arguments():
+    assert LLAMA.read('{"name": "now", "parameters": null}').calls == [ToolCall(name="now", arguments={})]
+    assert HERMES.read('<tool_call>{"name": "now", "arguments": null}</tool_call>').calls == [ToolCall(name="now", arguments={})]
+
+
+@pytest.mark.parametrize(
+    ("inside", "words"),
+    [
+        ('```json\n{"name": "search"}\n```', 'write {"name": "...", "arguments": {...}} and nothing around it'),
+        ('{"name": "python", "arguments": {"code": "a\nb"}}', "a line break is written \\n"),
+        ('{"name": "search", "arguments": 3}', 'must be a JSON object: {"name": "...", "arguments": {...}}'),
+    ],
+)
+def test_a_malformed_call_tells_what_to_write_instead(inside: str, words: str):
+    (call,) = HERMES.read(f"<tool_call>{inside}</tool_call>").calls
+    assert words in call.fault
 
 
 PIECES = ["<tool_call>", "</tool_call>", "<tool_response>", "<|python_tag|>", "{", "}", '{"name": "a", "arguments": {}}', ";",

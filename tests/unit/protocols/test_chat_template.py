@@ -136,7 +136,7 @@ def test_parallel_calls_are_read_in_order(hermes: ChatProtocol):
         ("<think> a </think>", None, 1, ("empty_answer",)),
         ("", None, 0, ("empty_answer",)),
         (f"<think> I could {HERMES_CALL}", None, 0, ("unclosed_think", "empty_answer")),
-        ("a </think> \\boxed{1}", "a  \\boxed{1}", 0, ("unopened_think",)),
+        ("a </think> \\boxed{1}", "\\boxed{1}", 0, ("unopened_think",)),
         ("<think> a <think> b </think> \\boxed{1}", "\\boxed{1}", 1, ("nested_tag",)),
         ("<think> </think>\\boxed{1}", "\\boxed{1}", 1, ("empty_think",)),
     ],
