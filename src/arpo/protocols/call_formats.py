@@ -133,8 +133,7 @@ def _read_call(value: Any, keys: tuple[str, ...]) -> ToolCall:
         return _malformed(f"it must be a JSON object: {_form(keys)}.")
     call = cast(dict[str, Any], value)
     name, key = call.get("name"), next((key for key in keys if key in call), keys[0])
-    known = {"name", key} | ({"type"} if call.get("type") == "function" else set())
-    unknown = sorted(set(call) - known)
+    unknown = sorted(set(call) - {"name", key, "type" if call.get("type") == "function" else key})
     if not isinstance(name, str) or not name:
         return _malformed(f"it must name its tool: {_form(keys)}.")
     if unknown:

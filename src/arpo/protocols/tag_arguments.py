@@ -96,7 +96,7 @@ class TagArguments:
                 value, end = decode_json(text)
                 value = value if end == len(text) else text
             except ValueError:
-                pass  # the tool explains what it takes instead
+                pass  # the executor explains what the tool takes instead
         return ToolCall(name=self.tool, arguments={argument: value})
 
     def _malformed(self, reason: str) -> ToolCall:
@@ -112,7 +112,7 @@ class TagArguments:
     def _describe(self, argument: str) -> str:
         about = self._properties.get(argument, {})
         kind = about.get("type")
-        facts = [kind] if isinstance(kind, str) else []
+        facts = [kind if isinstance(kind, str) else " or ".join(kind)] if kind else []
         facts += ["optional"] if argument not in (self.schema or {}).get("required", ()) else []
         description = " ".join(str(about.get("description", "")).split())
         return f'"{argument}"' + (f" ({', '.join(facts)})" if facts else "") + (f": {description}" if description else "")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from arpo.cache import Cache, CacheKey
 from arpo.clients.concurrency import ConcurrencyLimit
 from arpo.errors import ConfigError, ToolError
+from arpo.tools.arguments import ArgumentChecker
 from arpo.tools.base import Tool, TransientError, needs_question
 from arpo.tools.call_cache import CallCache, call_key
 from arpo.tools.config import ExecutorConfig
@@ -28,6 +29,7 @@ class ToolExecutor:
 
     Raises:
         ConfigError: a limit names an unknown tool.
+        ToolError: a tool's schema is not a JSON schema.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ToolExecutor:
             _check_names(limit, getattr(config, limit), tools)
         self.tools = dict(tools)
         self.config = config
+        self._checkers = {name: ArgumentChecker(f"tool {name!r}", tool.schema) for name, tool in tools.items()}
         self.counts = ExecutorCounts()
         self._cut = cut
         self._call_cache = CallCache(cache)
@@ -84,6 +87,12 @@ class ToolExecutor:
         """Close the tools; the caller closes the cache."""
         for tool in self.tools.values():
             await tool.aclose()
+
+    def checked(self, call: ToolCall) -> ToolCall:
+        """The call; with a fault when its arguments break the schema of its tool."""
+        checker = None if call.fault else self._checkers.get(call.name)
+        fault = checker.fault(call.arguments) if checker is not None else ""
+        return replace(call, fault=f"{call.name}: {fault}") if fault else call
 
     async def execute(
         self, tools: Mapping[str, Tool], call: ToolCall, *, key: CacheKey | None, call_path: str, refusal: str | None
@@ -217,13 +226,13 @@ class ToolSession:
         """The result of one call.
 
         Beyond a limit of calls the status is `refused` and the text tells the model what it may still do; an unknown tool
-        is an `error` that names the known tools. Calls run at the same time; those of a tool with state run one after another,
-        in the order they began.
+        is an `error` that names the known tools, and so are arguments that break the tool's schema. Calls run at the same
+        time; those of a tool with state run one after another, in the order they began.
 
         Raises:
             ToolError: a replay has no recording of the call.
         """
-        tool = self._tools.get(call.name)
+        tool, call = self._tools.get(call.name), self._executor.checked(call)
         if tool is not None and needs_question(tool) and self._question:
             call = replace(call, arguments={"question": self._question, **call.arguments})
         key = call_key(tool, call) if tool is not None else None

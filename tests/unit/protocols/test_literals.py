@@ -23,8 +23,8 @@ FETCH = {
 }
 PIECES = [
     "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<result>", "</result>",
-    "<answer>", "<search>", "<fetch>", "<|python_tag|>", "<|im_end|>", '{"name": "x", "parameters": {}}', "x", " ", "\n", '"', "\\",
-    "'", ";", "{", "}", "<", "\\u003c", "é",
+    "<answer>", "<search>", "<fetch>", "<|python_tag|>", "<|im_end|>", '{"name": "x", "parameters": {}}', "x", " ", "\n", '"',
+    "\\", "'", ";", "{", "}", "<", "\\u003c", "é",
 ]  # fmt: skip
 STOPS = ["</search>", "</fetch>", "</answer>", "</python>"]
 TEXTS = st.one_of(st.lists(st.sampled_from([*PIECES, *STOPS]), max_size=10).map("".join), st.text(max_size=20))
@@ -84,7 +84,9 @@ def test_what_follows_the_reasoning_runs(protocols: dict[str, ToolProtocol]):
         assert (parse.calls, parse.faults) == ((real,), ())
 
 
-@pytest.mark.parametrize("code", ["print('<think>x</think> y')", "print('<tool_response>')", "print('</think>')", "'</tool_call>'"])
+@pytest.mark.parametrize(
+    "code", ["print('<think>x</think> y')", "print('<tool_response>')", "print('</think>')", "print('</tool_call>')"]
+)
 def test_code_that_prints_tags_runs_as_written(protocols: dict[str, ToolProtocol], code: str):
     call = json.dumps({"name": "python", "arguments": {"code": code}})
     parse = protocols["hermes"].parse(f"<think> run it </think>\n<tool_call>\n{call}\n</tool_call>")

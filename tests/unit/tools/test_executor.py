@@ -496,3 +496,73 @@ def test_latency_of_the_95th_percentile():
     # 38 of 40 calls, 95 %, took 38 s or less; the mean of 1 ... 40 is 20.5
     metrics = tool_metrics(counts)
     assert (metrics["tool/t/latency_p95_s"], metrics["tool/t/latency_mean_s"]) == (38.0, 20.5)
+
+
+# --- arguments by the schema -----------------------------------------------------------------------------------------
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string"}, "n": {"type": "integer", "minimum": 1}, "at": {"type": ["string", "null"]},
+        "unit": {"enum": ["km", "mi"]}, "places": {"type": "array", "items": {"$ref": "#/$defs/Place"}},
+    },
+    "required": ["text"],
+    "additionalProperties": False,
+    "$defs": {"Place": {"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]}},
+}  # fmt: skip
+
+
+class Strict(Echo):
+    """Takes what its schema allows only."""
+
+    schema = SCHEMA
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"text": "a", "timeout": 3}, "'timeout' was unexpected"),
+        ({}, "'text' is a required property"),
+        ({"text": 3}, "argument 'text': 3 is not of type 'string'"),
+        ({"text": ["Ada", "Moor"]}, "argument 'text': ['Ada', 'Moor'] is not of type 'string'"),
+        ({"text": None}, "argument 'text': None is not of type 'string'"),
+        ({"text": "a", "n": "3"}, "argument 'n': '3' is not of type 'integer'"),
+        ({"text": "a", "n": 0}, "argument 'n': 0 is less than the minimum of 1"),
+        ({"text": "a", "unit": "m"}, "argument 'unit': 'm' is not one of ['km', 'mi']"),
+        ({"text": "a", "places": [{"town": "x"}, {}]}, "argument 'places.1': 'town' is a required property"),
+        ({"text": "a", "n": "x" * 100_000}, "is not of type 'integer'"),
+    ],
+)
+async def test_arguments_the_schema_forbids_are_refused_and_the_model_is_told_what_to_change(
+    arguments: dict[str, Any], words: str
+):
+    tool = Strict()
+    result = await executor(tool, max_result_tokens=10_000).open_session().call(ToolCall(name="echo", arguments=arguments))
+    assert (result.status, tool.num_runs) == ("error", 0)
+    assert result.content.startswith("echo: ")
+    assert words in result.content
+    assert len(result.content) < 1000
+    assert result.content.endswith("text (string), n (integer, optional), at (string or null, optional), unit (optional), "
+                                   "places (array, optional).")  # fmt: skip
+
+
+async def test_arguments_that_fit_the_schema_run():
+    tool = Strict()
+    fits = {"text": "a", "n": 3, "at": None, "unit": "km", "places": [{"town": "x"}]}
+    result = await executor(tool).open_session().call(ToolCall(name="echo", arguments=fits))
+    assert (result.content, tool.num_runs) == ("a", 1)
+
+
+async def test_a_refused_call_counts_as_a_call_and_as_an_error():
+    tools = executor(Strict(), max_calls=1)
+    session = tools.open_session()
+    assert [(await session.call(ToolCall(name="echo", arguments={}))).status for _ in "ab"] == ["error", "refused"]
+    assert (tools.counts.issued, tools.counts.executed) == (2, 0)
+
+
+def test_a_tool_without_a_valid_schema_is_refused_at_once():
+    class Wrong(Echo):
+        schema: Mapping[str, Any] = {"type": "object", "properties": {"text": {"type": "strin"}}}
+
+    with pytest.raises(ToolError, match="tool 'echo': the arguments have no valid schema: 'strin'"):
+        executor(Wrong())

@@ -88,14 +88,17 @@ def _head(page: PageText, request: Mapping[str, Any]) -> str:
 
 
 def _schema(*, with_summary: bool) -> dict[str, Any]:
-    properties = {
+    properties: dict[str, dict[str, Any]] = {
         "url": {"type": "string", "description": "address of the page"},
         "snippet": {"type": "string", "description": "words of the part to read, such as a search result's text"},
     }
     if with_summary:
         properties["question"] = {"type": "string", "description": "what the page is to answer, if not the task's question"}
     else:
-        properties["pages"] = {"type": "string", "description": "number of the part to read, or a range such as 2-3"}
+        properties["pages"] = {
+            "type": ["string", "integer"],
+            "description": "number of the part to read, or a range such as 2-3",
+        }
     return {"type": "object", "properties": properties, "required": ["url"]}
 
 

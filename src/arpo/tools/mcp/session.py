@@ -5,19 +5,15 @@ import json
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx2
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from jsonschema.protocols import Validator
-from jsonschema.validators import Draft202012Validator, extend, validator_for
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
 from mcp import types as mcp_types
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CONNECTION_CLOSED
-from referencing import Registry
 
 from arpo.errors import ToolError
 from arpo.tools.base import TransientError
@@ -27,22 +23,6 @@ from arpo.types import ToolResult
 logging.getLogger("mcp").addHandler(logging.NullHandler())  # a server's mistake becomes a result, not a traceback
 
 
-def _allow(*_: Any) -> Iterator[ValidationError]:
-    yield from ()
-
-
-def _additional_properties(validator: Any, value: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
-    if "patternProperties" not in schema:
-        yield from Draft202012Validator.VALIDATORS["additionalProperties"](validator, value, instance, schema)
-
-
-_WITHOUT_PATTERNS = {
-    "pattern": _allow,
-    "patternProperties": _allow,
-    "additionalProperties": _additional_properties,
-    "unevaluatedProperties": _allow,
-}
-"""Regular expressions are not checked here: one that never ends would stop every thread. The server checks them."""
 _MAX_PAGES = 100
 _MAX_STDERR = 2000
 _PROBE_S = 5.0
@@ -59,7 +39,6 @@ class Session:
         self._opening: asyncio.Task[Client] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._stderr = ""
-        self._validators: dict[str, Validator] = {}
 
     async def list_tools(self) -> list[mcp_types.Tool]:
         """Every tool of the server.
@@ -79,21 +58,6 @@ class Session:
             await self.close()
             raise ToolError(f"{self._whereabouts}: {explain(error)}{self._last_words}") from error
 
-    def check_with(self, tool: str, schema: Mapping[str, Any]) -> None:
-        """Check the arguments of a tool's calls by its schema from now on.
-
-        Raises:
-            ToolError: the schema is not a JSON schema.
-        """
-        cls = validator_for(schema)
-        try:
-            cls.check_schema(dict(schema))
-        except SchemaError as error:
-            raise ToolError(
-                f"{self._whereabouts}: the arguments of its tool {tool!r} have no valid schema: {error.message}"
-            ) from error
-        self._validators[tool] = extend(cls, _WITHOUT_PATTERNS)(schema, registry=Registry())  # empty: nothing is fetched
-
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
         """The result of one call; a mistake of the server is an `error`.
 
@@ -102,9 +66,6 @@ class Session:
         """
         client = None
         try:
-            fault = best_match(self._validators[tool].iter_errors(dict(arguments)))
-            if fault is not None:
-                return ToolResult(content=f"{tool}: {_explain_fault(fault)}", status="error")
             client = await self._client()
             return read_result(await client.call_tool(tool, dict(arguments)))
         except asyncio.CancelledError:
@@ -117,7 +78,7 @@ class Session:
             raise await self._lost(error) from error
         except (OSError, httpx2.HTTPError, ToolError, TimeoutError) as error:
             raise await self._lost(error) from error
-        except Exception as error:  # a schema that cannot be followed, a result that breaks its schema or the protocol
+        except Exception as error:  # a result that breaks its schema or the protocol
             return ToolResult(content=f"{tool}: the server does not keep its word: {explain(error)}", status="error")
 
     async def close(self) -> None:
@@ -267,11 +228,6 @@ def explain(error: BaseException) -> str:
         error = error.exceptions[0]
     words = str(error).split("For further information")[0]
     return " ".join(words.split())[:300] or type(error).__name__
-
-
-def _explain_fault(fault: Any) -> str:
-    where = ".".join(str(part) for part in fault.absolute_path)
-    return f"argument {where!r}: {fault.message}" if where else fault.message
 
 
 def _read_environment(name: str, key: str) -> str:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from arpo.errors import ConfigError, ToolError
+from arpo.tools.arguments import ArgumentChecker
 from arpo.tools.base import StatelessTool, Tool
 from arpo.tools.mcp.config import McpServerConfig
 from arpo.tools.mcp.session import Session
@@ -34,7 +35,7 @@ class McpTool(StatelessTool):
         self._remote_name = remote_name
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        """Send one call to the server, after checking its arguments by the tool's schema."""
+        """Send one call to the server."""
         return await self._server.call(self._remote_name, arguments)
 
     async def aclose(self) -> None:
@@ -103,7 +104,7 @@ class McpServer:
                     f'tools.mcp.{name}.tools = {{{remote_name!r} = "..."}}'
                 )
             tool = available[remote_name]
-            self._session.check_with(remote_name, tool.input_schema)
+            ArgumentChecker(f"tools.mcp.{name}, its tool {remote_name!r}", tool.input_schema)
             schema = {"properties": {}, "required": [], **tool.input_schema, "description": tool.description or ""}
             tools.append(McpTool(self, local_name, remote_name, schema, is_cacheable=config.deterministic))
         return tools

@@ -20,7 +20,7 @@ from arpo.tools.base import Tool, TransientError
 from arpo.tools.build import build_tools
 from arpo.tools.config import ExecutorConfig, ToolsConfig
 from arpo.tools.executor import ToolExecutor
-from arpo.types import ToolCall
+from arpo.types import ToolCall, ToolResult
 
 HERE = Path(__file__).parent
 HONEST = {"command": sys.executable, "args": [str(HERE / "honest_server.py")]}
@@ -68,6 +68,11 @@ def honest() -> Iterator[dict[str, Tool]]:
         asyncio.run(tool.aclose())
 
 
+async def by_executor(tool: Tool, **arguments: Any) -> ToolResult:
+    executor = ToolExecutor({tool.name: tool}, ExecutorConfig(), cut=lambda content, _: (content, False))
+    return await executor.open_session().call(ToolCall(name=tool.name, arguments=arguments))
+
+
 async def text(tool: Tool, **arguments: Any) -> tuple[str, str]:
     try:
         result = await tool.run(arguments)
@@ -108,8 +113,8 @@ async def test_calls_are_carried_out(honest: dict[str, Tool]):
     ],
 )
 async def test_wrong_arguments_are_named_and_not_sent(honest: dict[str, Tool], arguments: dict[str, Any], words: str):
-    status, content = await text(honest["add"], **arguments)
-    assert (status, content.startswith("add: "), words in content) == ("error", True, True), content
+    result = await by_executor(honest["add"], **arguments)
+    assert (result.status, result.content.startswith("add: "), words in result.content) == ("error", True, True), result
 
 
 async def test_calls_run_side_by_side_and_from_any_event_loop(honest: dict[str, Tool]):
@@ -236,7 +241,7 @@ async def test_a_server_that_answers_nobody_any_more_is_replaced(
         (lying("silent", connect_timeout_s=0.5), r"no answer within connect_timeout_s = 0\.5 s"),
         (lying("dies at once"), "it last wrote: no licence found"),
         ({"command": "no-such-program-here"}, r"tools\.mcp\.s \(no-such-program-here\): .*No such file"),
-        (lying("bad schema"), "its tool 'echo' have no valid schema: .*strin"),
+        (lying("bad schema"), "its tool 'echo': the arguments have no valid schema: .*strin"),
         (lying("no schema"), r"tools\.mcp\.s"),
         (lying("no list"), r"tools\.mcp\.s"),
         (lying("bad name"), "cannot call a tool .*tools = "),
@@ -258,12 +263,17 @@ def test_a_server_that_cannot_be_used_is_refused_with_the_reason(
     [
         ("no result", "the server does not keep its word"), ("another kind", "the server does not keep its word"),
         ("output schema", "the server does not keep its word"),
-        ("remote reference", "the server does not keep its word"), ("half a line", "is not there"),
+        ("half a line", "is not there"),
     ],
 )  # fmt: skip
 async def test_a_lie_becomes_an_error_of_its_call(connect: Callable[..., dict[str, Tool]], lie: str, words: str):
     status, content = await text(connect(lying(lie))["echo"], text="x")
     assert (status, words in content) == ("error", True), content
+
+
+async def test_a_schema_that_leads_elsewhere_is_not_fetched(connect: Callable[..., dict[str, Tool]]):
+    result = await by_executor(connect(lying("remote reference"))["echo"], text="x")
+    assert (result.status, "its schema cannot be followed" in result.content) == ("error", True), result
 
 
 @pytest.mark.parametrize("lie", ["another id", "null"])
@@ -275,7 +285,8 @@ async def test_a_lie_that_costs_time_is_stopped_with_its_call(connect: Callable[
 
 async def test_a_servers_pattern_is_not_followed_as_it_may_take_for_ever(connect: Callable[..., dict[str, Tool]]):
     evil = "a" * 60 + "b"
-    assert await text(connect(lying("slow pattern"))["echo"], text=evil, aab=1) == ("success", evil)
+    result = await by_executor(connect(lying("slow pattern"))["echo"], text=evil, aab=1)
+    assert (result.status, result.content) == ("success", evil)
 
 
 async def test_noise_between_messages_is_ignored(connect: Callable[..., dict[str, Tool]], capfd: pytest.CaptureFixture[str]):
