@@ -25,8 +25,9 @@ class FunctionTool(StatelessTool):
     """A plain or asynchronous function as a tool: hints and docstring give the schema, the value is the result's text.
 
     The function must keep no state: branches share it. A plain function runs in a new thread; after a timeout the thread goes
-    on until the function ends. pydantic reads the arguments by the hints, so that a pydantic model or a date arrives as one; a
-    call of `run` makes 3 of `"3"` for an int, which the schema forbids a model. The docstring's first paragraph describes the tool, its `Args:` section the arguments.
+    on until the function ends. pydantic reads the arguments by the hints: a pydantic model arrives as one, and `run` takes
+    `"3"` for an int, though the executor refuses it by the schema. The docstring's first paragraph describes the tool, its
+    `Args:` section the arguments.
 
     A value that is not text is shown by `repr`; a `ToolResult` is returned unchanged.
 
