@@ -1,10 +1,10 @@
 """Configuration of the clients of remote services."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from arpo.config import SECRET_ERROR, Config
@@ -59,14 +59,30 @@ class RetryingHttpConfig(HttpConfig):
 class ServedModelConfig(Config):
     """A model behind an OpenAI-compatible server."""
 
+    sets: ClassVar[frozenset[str]] = frozenset({"model", "messages", "max_tokens", "temperature", "seed", "n", "stream"})
+    """Fields of a request that have keys of their own, or must not be set."""
+
     base_url: ServiceUrl
     """Address up to and including the version, e.g. `http://localhost:8000/v1`."""
     model: str
     """The model's name on that server."""
     api_key_env: KeyVariable | None = None
     """Name of the environment variable that holds the key; None sends no key."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of every request, in the server's names, e.g. `{chat_template_kwargs = {enable_thinking = false}}`, or
+    `{top_k = -1, repetition_penalty = 1.0}` for a vLLM server that takes other defaults from generation_config.json."""
+    rename: dict[Literal["max_tokens", "temperature", "top_p", "seed", "stop"], str] = Field(default_factory=dict)
+    """Other names of fields, for servers that refuse these: `{max_tokens = "max_completion_tokens", temperature = ""}`; an
+    empty name leaves the field out, so that the server's own default holds."""
     http: HttpConfig = HttpConfig(timeout_s=120.0)
     """Limits of the requests."""
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> Self:
+        for name in self.extra_body:
+            if name in self.sets:
+                raise ValueError(f"extra_body.{name}: every request sets this field already; leave it out")
+        return self
 
 
 class ChatConfig(ServedModelConfig):

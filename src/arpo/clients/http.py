@@ -4,12 +4,15 @@ import asyncio
 import functools
 import json
 import math
+import os
+import re
 import ssl
 import time
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -17,13 +20,15 @@ import httpx2
 from arpo.clients.concurrency import PerLoop
 from arpo.clients.config import HttpConfig
 from arpo.clients.keys import ApiKey
-from arpo.errors import ArpoError
+from arpo.errors import ArpoError, ConfigError
 
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 _PROTOCOL_HEADERS = frozenset({"host", "accept", "content-type", "content-length", "connection"})
 _COMPRESSION_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _EXCERPT_CHARS = 200
+LOOPBACK: dict[str, None] = dict.fromkeys(("all://*localhost", "all://127.0.0.0/8", "all://[::1]", "all://0.0.0.0"))
+"""Services on this machine, which are reached without the proxy that the environment names."""
 
 
 class HttpError(ArpoError, RuntimeError):
@@ -57,7 +62,7 @@ class ServiceConnections(httpx2.AsyncClient):
 
     def __init__(self, service: str, config: HttpConfig, headers: Mapping[str, str], key: ApiKey | None) -> None:
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
-        super().__init__(timeout=None, follow_redirects=False, limits=limits, verify=tls())
+        super().__init__(timeout=None, follow_redirects=False, limits=limits, verify=tls(), mounts=LOOPBACK)
         self._service = service
         self._config = config
         self._headers_sent = {"user-agent": "arpo", "accept-encoding": "gzip", **headers}
@@ -108,6 +113,9 @@ class HttpClient:
         headers: headers of each request.
         key: the secret in `headers`; None when they hold no secret.
 
+    Raises:
+        ConfigError: as `require_environment`.
+
     Example:
         client = HttpClient("retriever", HttpConfig())
         await client.request_json("POST", "http://localhost:8000/retrieve", body={"queries": ["x"]})
@@ -116,6 +124,7 @@ class HttpClient:
     def __init__(
         self, service: str, config: HttpConfig, headers: Mapping[str, str] | None = None, key: ApiKey | None = None
     ) -> None:
+        require_environment()
         self._service = service
         self._key = key
         self._connections = PerLoop(lambda: ServiceConnections(service, config, headers or {}, key))
@@ -161,7 +170,7 @@ def read_json(name: str, response: httpx2.Response) -> Any:
     """
     if not response.is_success:
         raise HttpError(
-            f"{name}: status {response.status_code}: {_excerpt(response.content)}",
+            f"{name}: status {response.status_code}: {excerpt(response.content)}",
             status=response.status_code,
             is_transient=response.status_code in TRANSIENT,
             retry_after_s=read_retry_after(response.headers.get("retry-after")),
@@ -169,13 +178,58 @@ def read_json(name: str, response: httpx2.Response) -> Any:
     try:
         return json.loads(response.content)
     except (ValueError, RecursionError):
-        raise HttpError(f"{name}: the reply is not JSON: {_excerpt(response.content)}") from None
+        raise HttpError(f"{name}: the reply is not JSON: {excerpt(response.content)}") from None
 
 
 @functools.cache
 def tls() -> ssl.SSLContext:
-    """The trusted certificates, read once: reading them takes longer than a request."""
-    return httpx2.create_ssl_context()
+    """The trusted certificates, read once: reading them takes longer than a request.
+
+    Raises:
+        ConfigError: SSL_CERT_FILE or SSL_CERT_DIR names nothing that holds certificates.
+    """
+    folder = os.environ.get("SSL_CERT_DIR")
+    if folder and not Path(folder).is_dir():
+        raise ConfigError(f"SSL_CERT_DIR = {folder!r}: there is no such folder; name one with certificates, or unset it")
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:  # ssl.SSLError too
+        file = os.environ.get("SSL_CERT_FILE")
+        if not file:
+            raise
+        raise ConfigError(
+            f"SSL_CERT_FILE = {file!r}: no certificates can be read from it ({error.strerror or error}); name a file in "
+            "the PEM format, or unset it"
+        ) from None
+
+
+def require_environment() -> None:
+    """Check the environment variables that requests to services go by: proxies and certificates.
+
+    Raises:
+        ConfigError: one has a value that cannot be used; the message names it.
+    """
+    tls()
+    for variable in (name for scheme in ("http", "https", "all") for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper())):
+        address = os.environ.get(variable, "").strip()
+        if not address:
+            continue
+        shown = re.sub(r"//[^/@]*@", "//***@", address)
+        url = address if "://" in address else f"http://{address}"
+        try:
+            httpx2.AsyncHTTPTransport(proxy=url, verify=tls())
+            is_address = bool(httpx2.URL(url).host)
+        except ImportError:
+            raise ConfigError(
+                f"{variable} = {shown!r}: a SOCKS proxy needs the package socksio; pip install socksio, or unset the variable"
+            ) from None
+        except (ValueError, httpx2.InvalidURL):
+            is_address = False
+        if not is_address:
+            raise ConfigError(
+                f"{variable} = {shown!r}: not the address of a proxy; write http://HOST:PORT, https://HOST:PORT or "
+                "socks5://HOST:PORT, or unset the variable"
+            )
 
 
 async def read_body(response: httpx2.Response, max_bytes: int, name: str) -> bytes:
@@ -227,6 +281,7 @@ def read_retry_after(header: str | None) -> float | None:
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
-def _excerpt(reply: bytes) -> str:
+def excerpt(reply: bytes) -> str:
+    """The start of a reply, in one line, for errors."""
     text = " ".join(reply[: 4 * _EXCERPT_CHARS].decode("utf-8", "replace").split())
     return text[:_EXCERPT_CHARS] + ("..." if len(text) > _EXCERPT_CHARS else "") or "(empty)"

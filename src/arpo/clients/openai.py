@@ -8,7 +8,15 @@ import httpx2
 
 from arpo.clients.concurrency import PerLoop
 from arpo.clients.config import ChatConfig, RetryingHttpConfig, ServedModelConfig
-from arpo.clients.http import HttpError, ServiceConnections, connection_error, read_json, request_name
+from arpo.clients.http import (
+    HttpError,
+    ServiceConnections,
+    connection_error,
+    excerpt,
+    read_json,
+    request_name,
+    require_environment,
+)
 from arpo.clients.keys import ApiKey
 from arpo.types import Message
 
@@ -47,12 +55,13 @@ class ModelClient:
         purpose: configuration section the client serves, shown in errors, e.g. `reward.judge`.
 
     Raises:
-        ConfigError: the key's environment variable is not set.
+        ConfigError: the key's environment variable is not set, or as `require_environment`.
     """
 
     def __init__(self, config: ServedModelConfig, purpose: str) -> None:
         import openai  # takes half a second, so imported on first use
 
+        require_environment()
         self._key = ApiKey.from_environment(config.api_key_env, purpose) if config.api_key_env is not None else None
         self._config = config
         self._purpose = purpose
@@ -68,7 +77,10 @@ class ModelClient:
         )
 
     async def ask(self, path: str, body: Mapping[str, Any]) -> Choice:
-        """Send `body` with the model's name to `path`; the first choice of the reply.
+        """Send `body` to `path`, its fields under their configured names, with the model's name and `extra_body`.
+
+        Returns:
+            The first choice of the reply.
 
         Raises:
             HttpError: the server failed, retries included, or the reply holds no choice.
@@ -77,7 +89,9 @@ class ModelClient:
 
         url = f"{self._config.base_url}/{path}"
         name = request_name(self._purpose, "POST", url)
-        request = {"model": self._config.model, **body}
+        names = {field: self._config.rename.get(cast(Any, field), field) for field in body}
+        renamed = {name: body[field] for field, name in names.items() if name}
+        request = {"model": self._config.model, **renamed, **self._config.extra_body}
         try:
             response = await self._client.get().post(f"/{path}", cast_to=httpx2.Response, body=request)
         except openai.APIStatusError as error:
@@ -90,7 +104,7 @@ class ModelClient:
         except (LookupError, TypeError):
             choice = None
         if not isinstance(choice, dict):
-            raise HttpError(f"POST {url}: the reply holds no choices[0]")
+            raise HttpError(f"{name}: the reply holds no choices[0]: {excerpt(response.content)}")
         return Choice(data=choice, usage=_read_usage(reply.get("usage")))
 
     async def aclose(self) -> None:
@@ -131,18 +145,23 @@ class ChatClient(ModelClient):
         self._chat = config
 
     async def complete(self, messages: Sequence[Message]) -> ChatReply:
-        """The model's reply to a conversation.
+        """The model's reply to a conversation; one whose tokens ended before its content began is empty.
 
         Raises:
-            HttpError: the server failed, retries included, or the reply holds no message.
+            HttpError: the server failed, retries included, or the reply holds no text.
         """
         chat = self._chat
         body = {"messages": as_json(messages), "temperature": chat.temperature, "max_tokens": chat.max_tokens}
         choice = await self.ask("chat/completions", body if chat.seed is None else {**body, "seed": chat.seed})
         message = choice.data.get("message")
         text = message.get("content") if isinstance(message, dict) else None
+        if text is None and choice.is_truncated:
+            text = ""
         if not isinstance(text, str):
-            raise HttpError(f"POST {chat.base_url}/chat/completions: the reply holds no choices[0].message.content with text")
+            raise HttpError(
+                f"POST {chat.base_url}/chat/completions: the reply holds no choices[0].message.content with text: "
+                f"{str(choice.data)[:200]}"
+            )
         return ChatReply(text=text, is_truncated=choice.is_truncated, usage=choice.usage)
 
 

@@ -55,6 +55,10 @@ class EvalRun(PolicyRun):
     """Grader of the headline, `score`, by its name in `arpo.rewards.graders`; it also finds answers without a box. None: the
     benchmark's, and without a benchmark `accuracy`, the share of right answers as the reward grades them. With `reward.judge`
     the verdict is the headline and is compared with the grader."""
+    max_failed_share: float = Field(default=0.5, ge=0, lt=1)
+    """Largest share of a mode's questions that may fail (a server refuses or filters one, or a prompt leaves no room); more end
+    the run. Among the first 20 questions the share is of 20, or of all where there are fewer. A failed question counts in no
+    figure, stands in `failures.jsonl`, and is asked again by `--resume`."""
     deterministic: bool = True
     """Fix the composition of the engine's batches, so that two evaluations give identical answers, also when one is resumed:
     tasks are sampled in blocks of four times `max_live_trajectories`, and an unfinished block is sampled again from its start

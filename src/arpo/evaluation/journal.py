@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from arpo.config import dump_config
-from arpo.errors import RunError
+from arpo.errors import EngineError, RunError
 from arpo.evaluation.config import EvalRun
-from arpo.evaluation.records import AnswerTime, Mode, Record, tree_records, tree_times
+from arpo.evaluation.records import AnswerTime, Failure, Mode, Record, tree_records, tree_times
 from arpo.tracking.run_directory import RunDirectory
 from arpo.tree import RolloutTree, append_tree, drop_torn_tree, read_trees
 from arpo.types import Task
 
 R = TypeVar("R")
+
+_MIN_FINISHED = 20
+"""The share of failures is of at least so many tasks, so that a few early ones do not end a run."""
 
 
 class Journal:
@@ -29,6 +32,7 @@ class Journal:
         self._tasks = {task.id: task for task in tasks}
         self._records: dict[tuple[Mode, str], list[Record]] = {}
         self._times: dict[tuple[Mode, str], list[AnswerTime]] = {}
+        self._failures: dict[tuple[Mode, str], Failure] = {}
         self.num_changed = 0
         """Tasks whose answers differ when sampled again."""
         for mode in self.modes:
@@ -53,9 +57,35 @@ class Journal:
         append_tree(self._run.trees_path(mode), tree)
         return self._add(tree, mode)
 
+    def fail(self, task: Task, mode: Mode, error: Exception) -> None:
+        """Record that a task got no answer; it stays missing.
+
+        Raises:
+            EngineError: more than `max_failed_share` of the mode's tasks have failed.
+        """
+        self._failures[mode, task.id] = Failure(task_id=task.id, mode=mode, error=str(error))
+        num_failed = sum(failed == mode for failed, _ in self._failures)
+        num_finished = num_failed + sum(answered == mode for answered, _ in self._records)
+        share = self._config.max_failed_share
+        if num_failed > share * max(num_finished, min(len(self._tasks), _MIN_FINISHED)):
+            raise EngineError(
+                f"{num_failed} of {num_finished} questions failed, more than max_failed_share = {share:g} allows; the last, "
+                f"task {task.id!r}: {error}; `arpo eval --resume {self._run.path}` asks them again"
+            ) from error
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The questions without an answer, in the order of the modes and tasks."""
+        found = [self._failures.get((mode, task_id)) for mode in self.modes for task_id in self._tasks]
+        return [failure for failure in found if failure is not None]
+
     def missing(self, mode: Mode) -> list[Task]:
         """The tasks without an answer of the mode."""
-        return [task for task in self._tasks.values() if (mode, task.id) not in self._records]
+        return [task for task in self._tasks.values() if self.is_missing(task, mode)]
+
+    def is_missing(self, task: Task, mode: Mode) -> bool:
+        """Whether the task has no answer of the mode."""
+        return (mode, task.id) not in self._records
 
     def blocks(self, mode: Mode, size: int) -> list[list[Task]]:
         """The tasks in blocks of `size`, without the blocks that have all answers.
@@ -65,7 +95,7 @@ class Journal:
         """
         tasks = list(self._tasks.values())
         blocks = [tasks[start : start + size] for start in range(0, len(tasks), size)]
-        return [block for block in blocks if any((mode, task.id) not in self._records for task in block)]
+        return [block for block in blocks if any(self.is_missing(task, mode) for task in block)]
 
     def has(self, tree: RolloutTree, mode: Mode) -> bool:
         """Whether the task was answered before; `num_changed` counts answers that differ."""

@@ -60,6 +60,12 @@ def mean_of(value: Callable[[Record], float | None]) -> Callable[[Question], Sha
     return share
 
 
+def mean_score(answers: Sequence[Record]) -> float | None:
+    """The mean score of a question's graded answers; None when none is graded."""
+    scores = [record.score for record in answers if record.score is not None]
+    return fmean(scores) if scores else None
+
+
 def _mean_time(name: str) -> Callable[[Question], Share | None]:
     def share(question: Question) -> Share | None:
         return Share(fmean(getattr(t, name) for t in question.times)) if question.times else None

@@ -20,6 +20,7 @@ Mode = Literal["greedy", "sampled"]
 
 RECORDS_FILE = "records.jsonl"
 TIMES_FILE = "times.jsonl"
+FAILURES_FILE = "failures.jsonl"
 GROUP_KEYS = (
     "kind", "never_seen", GROUP, "level", "Level", "type", "category", "subject", "domain", "difficulty", "difficulty_level",
 )  # fmt: skip
@@ -78,6 +79,16 @@ class AnswerTime:
     """Wall time of this answer's tool calls, summed."""
 
 
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Failure:
+    """A question without an answer."""
+
+    task_id: str
+    mode: Mode
+    error: str
+    """What failed, in the server's own words where it was one."""
+
+
 def tree_records(tree: RolloutTree, mode: Mode, metric: str) -> list[Record]:
     """The records of a scored tree, in the order of samples."""
     return [make_record(trajectory, mode, sample, metric) for sample, trajectory in enumerate(tree.trajectories())]
@@ -132,8 +143,8 @@ def tree_times(tree: RolloutTree, mode: Mode) -> list[AnswerTime]:
     ]
 
 
-def write_lines(path: Path, rows: Iterable[Record] | Iterable[AnswerTime]) -> None:
-    """Write records or times as JSON lines, whole or not at all."""
+def write_lines(path: Path, rows: Iterable[Record] | Iterable[AnswerTime] | Iterable[Failure]) -> None:
+    """Write records, times or failures as JSON lines, whole or not at all."""
     write_text(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
 
 

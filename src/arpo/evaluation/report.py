@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from arpo.errors import DataError
-from arpo.evaluation.metrics import EVAL_METRICS, group_by_task, sampled_metrics
+from arpo.evaluation.metrics import EVAL_METRICS, group_by_task, mean_score, sampled_metrics
 from arpo.evaluation.records import Mode, Record, read_records
 from arpo.evaluation.results import RESULTS_FILE
 from arpo.files.whole import write_text
@@ -16,6 +16,8 @@ from arpo.tree import RolloutTree, read_trees
 from arpo.viewer.evaluation import Estimate, EvaluationPage, MetricRow, ShownQuestion, write_evaluation
 from arpo.viewer.markdown import markdown_table
 
+_MAX_FAILURES = 50
+"""Questions that failed, in the report; `failures.jsonl` holds all."""
 Interval = Mapping[str, Any]
 """An interval of `results.json`: value, low, high, num_questions."""
 
@@ -51,11 +53,14 @@ def markdown(name: str, results: Mapping[str, Any], settings: Mapping[str, str])
     """The Markdown report."""
     modes = list(results["figures"])
     lines = [f"# Evaluation {name}", "", _lead(results), ""]
+    if results["num_failed"]:
+        lines += ["## Questions that failed", "", markdown_table(["task", "mode", "error"], _failed_rows(results)), ""]
+        lines += [f"`arpo eval --resume` asks them again. The first {_MAX_FAILURES} at most are shown.", "", "## Figures", ""]
     lines.append(markdown_table(["", *(f"{m}, [95 %]" for m in modes), "meaning"], _markdown_rows(results, modes)))
     for key, values in results["groups"].items():
         lines += ["", f"## {_metric_name(results)} by {key.replace('_', ' ')}", ""]
         rows = [
-            [value, _with_interval(row[results["mode"]]["score"]), str(row["num_questions"])] for value, row in values.items()
+            [value, _with_interval(row[results["mode"]], "score"), str(row["num_questions"])] for value, row in values.items()
         ]
         lines.append(markdown_table([key, f"{results['mode']}, [95 %]", "questions"], rows))
     if results["tools"]:
@@ -73,8 +78,14 @@ def markdown(name: str, results: Mapping[str, Any], settings: Mapping[str, str])
 def _lead(results: Mapping[str, Any]) -> str:
     samples = f", {results['num_samples']} samples each" if results["num_samples"] else ""
     ungraded = f" {results['num_ungraded']:,} answers could not be graded and count nowhere." if results["num_ungraded"] else ""
-    score = _with_interval(results["figures"][results["mode"]]["score"])
-    return f"{results['num_questions']:,} questions{samples}. {_metric_name(results)}, {results['mode']}: {score}.{ungraded}"
+    failed = f" {results['num_failed']:,} questions failed and count nowhere." if results["num_failed"] else ""
+    score = _with_interval(results["figures"][results["mode"]], "score")
+    headline = f"{_metric_name(results)}, {results['mode']}: {score}."
+    return f"{results['num_questions']:,} questions{samples}. {headline}{ungraded}{failed}"
+
+
+def _failed_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    return [[_cell(row["task_id"]), row["mode"], _cell(row["error"])] for row in results["failures"][:_MAX_FAILURES]]
 
 
 def _notes(results: Mapping[str, Any]) -> list[str]:
@@ -115,10 +126,11 @@ def _bars(values: Mapping[str, Any], mode: str) -> Iterator[Estimate]:
 
 def _tiles(results: Mapping[str, Any]) -> Iterator[Estimate]:
     main, k = results["figures"][results["mode"]], results["num_samples"]
-    tiles = [_estimate(f"{_metric_name(results)}, {results['mode']}", main["score"], has_bar=True)]
+    note = _speaks_of(main, "score")
+    tiles = [_estimate(f"{_metric_name(results)}, {results['mode']}", main["score"], note=note, has_bar=True)]
     if k:
         sampled, names = results["figures"]["sampled"], dict.fromkeys(("pass@1", f"pass@{k}", f"maj@{k}"))
-        tiles += [_estimate(f"{name}, sampled", sampled[name], has_bar=True) for name in names]
+        tiles += [_estimate(f"{name}, sampled", sampled[name], note=_speaks_of(sampled, name), has_bar=True) for name in names]
     tiles += [_estimate("tool calls per answer", main["tool_calls"]), _estimate("tokens per answer", main["tokens"])]
     return (tile for tile in tiles if tile is not None)
 
@@ -136,7 +148,8 @@ def _questions(records: Sequence[Record], mode: Mode) -> list[ShownQuestion]:
 
 
 def _question(answers: Sequence[Record], main: Sequence[Record]) -> ShownQuestion:
-    first, scores = main[0], [r.score for r in main if r.score is not None]
+    main = main or answers  # a question may have failed in one mode alone
+    first = main[0]
     return ShownQuestion(
         id=first.task_id,
         question=first.question,
@@ -144,7 +157,7 @@ def _question(answers: Sequence[Record], main: Sequence[Record]) -> ShownQuestio
         answer=first.extracted,
         extraction=first.extraction,
         reason=first.reason,
-        share=fmean(scores) if scores else None,
+        share=mean_score(main),
         num_right=sum(r.is_correct is True for r in answers),
         num_answers=len(answers),
         num_tool_calls=fmean(r.num_tool_calls for r in main),
@@ -179,7 +192,7 @@ def _meanings(results: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _markdown_rows(results: Mapping[str, Any], modes: Sequence[str]) -> list[list[str]]:
     by_mode = results["figures"]
-    return [[name, *(_with_interval(by_mode[m].get(name)) for m in modes), meaning] for name, meaning in _meanings(results)]
+    return [[name, *(_with_interval(by_mode[m], name) for m in modes), meaning] for name, meaning in _meanings(results)]
 
 
 def _metric_name(results: Mapping[str, Any]) -> str:
@@ -190,10 +203,17 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _with_interval(interval: Interval | None) -> str:
+def _with_interval(figures: Mapping[str, Interval], name: str) -> str:
+    interval = figures.get(name)
     if interval is None or interval["value"] is None:
         return "–"
-    return f"{_number(interval['value'])} [{_range(interval)}]"
+    return " ".join([f"{_number(interval['value'])} [{_range(interval)}]", *filter(None, [_speaks_of(figures, name)])])
+
+
+def _speaks_of(figures: Mapping[str, Interval], name: str) -> str:
+    """Of how many questions a figure speaks, where it is not all that were answered; empty otherwise."""
+    counts = {key: interval["num_questions"] for key, interval in figures.items()}
+    return f"(of {counts[name]} of {max(counts.values())} questions)" if counts.get(name, 0) < max(counts.values()) else ""
 
 
 def _range(interval: Interval) -> str:

@@ -7,16 +7,24 @@ from typing import Any
 
 from arpo.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES
 from arpo.evaluation.metrics import EVAL_METRICS, Question, measure, questions_of, sampled_metrics
-from arpo.evaluation.records import AnswerTime, Mode, Record
+from arpo.evaluation.records import AnswerTime, Failure, Mode, Record
 
 RESULTS_FILE = "results.json"
 FORMAT_VERSION = 1
 MODES: tuple[Mode, ...] = ("greedy", "sampled")
 
 
-def make_results(records: Sequence[Record], times: Sequence[AnswerTime], *, metric: str, seed: int = 0) -> dict[str, Any]:
-    """The content of `results.json`, from the records alone.
+def make_results(
+    records: Sequence[Record],
+    times: Sequence[AnswerTime],
+    *,
+    metric: str,
+    seed: int = 0,
+    failures: Sequence[Failure] = (),
+) -> dict[str, Any]:
+    """The content of `results.json`, from the records and failures alone.
 
+    `num_questions` are those answered in `mode`, `num_failed` those that failed in any mode, listed in `failures`.
     `figures.<mode>.<name>` is {value, low, high, num_questions}, as `Interval`; `groups.<key>.<value>` has the number of
     questions and, per mode, the score (`greedy`) or score and pass@k (`sampled`). `mode` is the mode of the headline, `score`:
     greedy where there is one.
@@ -33,6 +41,8 @@ def make_results(records: Sequence[Record], times: Sequence[AnswerTime], *, metr
         "num_questions": len(by_mode[mode]),
         "num_samples": num_samples,
         "num_answers": len(records),
+        "num_failed": len(failures),
+        "failures": [asdict(failure) for failure in failures],
         "num_ungraded": sum(r.is_correct is None for r in records),
         "interval": {
             "method": "percentile bootstrap over questions",
@@ -52,7 +62,8 @@ def make_summary(results: dict[str, Any]) -> dict[str, Any]:
     """The main values, by the names of every run's summary.
 
     `accuracy` to `tokens_per_answer` are of the greedy answers, else of the sampled ones. With samples there are
-    `sampled_accuracy`, `sampled_exact_match`, `pass_at_k` and `maj_at_k`, with k = samples per question.
+    `sampled_accuracy`, `sampled_exact_match`, `pass_at_k` and `maj_at_k`, with k = samples per question. `score_questions`,
+    `pass_at_k_questions` ... say of how many questions these speak: those with enough graded answers.
     """
     main = results["figures"][results["mode"]]
     score = main["score"]
@@ -62,20 +73,17 @@ def make_summary(results: dict[str, Any]) -> dict[str, Any]:
         "score": score["value"],
         "score_low": score["low"],
         "score_high": score["high"],
+        "score_questions": score["num_questions"],
         "num_ungraded": results["num_ungraded"],
+        "num_failed": results["num_failed"],
         **{new: main[name]["value"] for new, name in _SUMMARY_NAMES.items()},
     }
     k = results["num_samples"]
     if k:
-        sampled = {name: interval["value"] for name, interval in results["figures"]["sampled"].items()}
-        summary |= {
-            "k": k,
-            "sampled_accuracy": sampled["accuracy"],
-            "sampled_exact_match": sampled["exact_match"],
-            "pass_at_1": sampled["pass@1"],
-            "pass_at_k": sampled[f"pass@{k}"],
-            "maj_at_k": sampled[f"maj@{k}"],
-        }
+        sampled = results["figures"]["sampled"]
+        summary |= {"k": k, **{f"sampled_{name}": sampled[name]["value"] for name in ("accuracy", "exact_match")}}
+        for name, of in (("pass_at_1", "pass@1"), ("pass_at_k", f"pass@{k}"), ("maj_at_k", f"maj@{k}")):
+            summary |= {name: sampled[of]["value"], f"{name}_questions": sampled[of]["num_questions"]}
     return summary
 
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from arpo.data.benchmarks import read_benchmark
 from arpo.data.tasks import read_tasks, report_bad_rows
 from arpo.evaluation.config import EvalRun
 from arpo.evaluation.journal import Journal
+from arpo.evaluation.metrics import mean_score, questions_of
 from arpo.evaluation.policy import open_agent
-from arpo.evaluation.records import RECORDS_FILE, TIMES_FILE, Mode, Record, write_lines
+from arpo.evaluation.records import FAILURES_FILE, RECORDS_FILE, TIMES_FILE, Mode, write_lines
 from arpo.evaluation.report import write_reports
 from arpo.evaluation.results import RESULTS_FILE, make_results, make_summary
 from arpo.rewards.build import build_scorer
@@ -22,7 +24,7 @@ from arpo.rewards.graders import GRADERS
 from arpo.rewards.scoring import Scorer
 from arpo.rollout.agent import Agent
 from arpo.rollout.config import NoBranchingConfig, RolloutConfig
-from arpo.rollout.runner import RolloutRunner
+from arpo.rollout.runner import RolloutRunner, TreeFailure
 from arpo.tracking.progress import Progress, SilentProgress
 from arpo.tracking.run_directory import RunDirectory
 from arpo.tree import RolloutTree
@@ -36,7 +38,8 @@ def evaluate(config: EvalRun, progress: Progress | None = None, resume: bool = F
 
     Each finished question goes to `<out>/rollouts/<mode>.jsonl.zst` at once: its tree with every token, call, result, grade and
     time. At the end come `records.jsonl`, a line per answer in the order of the tasks, without times and so the same for the
-    same answers; `times.jsonl`; `results.json`; `summary.json`; `report.md` and `report.html`.
+    same answers; `times.jsonl`; `failures.jsonl`, the questions without an answer; `results.json`; `summary.json`; `report.md`
+    and `report.html`.
 
     Args:
         config: The run; with `resume`, that of the run directory.
@@ -61,7 +64,10 @@ def evaluate(config: EvalRun, progress: Progress | None = None, resume: bool = F
         if any(journal.missing(mode) for mode in journal.modes):
             costs = asyncio.run(_answer_all(config, journal, progress))
         seconds = {"seconds": time.perf_counter() - started}
-        return _write(config, run, journal, seconds | {"num_bad_rows": len(file.bad_rows)} | costs)
+        summary = _write(config, run, journal, seconds | {"num_bad_rows": len(file.bad_rows)} | costs)
+        for line in _gaps(journal):
+            progress.line(line)
+        return summary
 
 
 def _with_fixed_policy(config: EvalRun) -> EvalRun:
@@ -99,17 +105,22 @@ async def _answer(config: EvalRun, agent: Agent, scorer: Scorer, mode: Mode, jou
     live = max(1, config.max_live_trajectories // num_answers)
     runner = RolloutRunner(agent, rollout, max_live_groups=live)
     blocks = journal.blocks(mode, live * BLOCK_TURNS) if config.deterministic else [journal.missing(mode)]
-    graded = _scores(journal.records(mode))
-    total, num_graded = sum(graded), len(graded)
+    means = [mean for q in questions_of(journal.records(mode), mode) if (mean := mean_score(q.answers)) is not None]
     num_done = len(journal.records(mode)) // num_answers
+
+    def fail(failure: TreeFailure) -> None:
+        if failure.is_dropped and journal.is_missing(failure.task, mode):
+            progress.line(f"task {failure.task.id!r} failed: {failure.error}")
+            journal.fail(failure.task, mode, failure.error)
+
     with progress.phase(f"eval, {mode}", num_done + len(journal.missing(mode)), "task", num_done) as phase:
         for block in blocks:
-            sampled = _unanswered(runner.sample(block, seed=config.seed), mode, journal)
+            sampled = _unanswered(runner.sample(block, seed=config.seed, on_failure=fail), mode, journal)
             async with aclosing(scorer.scored(sampled)) as scored:
                 async for tree in scored:
-                    graded = _scores(journal.add(tree, mode))
-                    total, num_graded = total + sum(graded), num_graded + len(graded)
-                    phase.advance(1, **({config.metric: round(total / num_graded, 3)} if num_graded else {}))
+                    mean = mean_score(journal.add(tree, mode))
+                    means += [] if mean is None else [mean]
+                    phase.advance(1, **({config.metric: round(fmean(means), 3)} if means else {}))
     if journal.num_changed:
         progress.line(
             f"{journal.num_changed} answers differ when sampled again beside missing ones "
@@ -127,10 +138,6 @@ async def _unanswered(
                 yield tree
 
 
-def _scores(records: Sequence[Record]) -> list[float]:
-    return [record.score for record in records if record.score is not None]
-
-
 def _report_costs(agent: Agent, scorer: Scorer, progress: Progress) -> dict[str, Any]:
     """Report the requests to servers since the start or resumption of the run."""
     counts = {"server": agent.engine.usage, "judge": scorer.drain_judge_counts()}
@@ -140,12 +147,26 @@ def _report_costs(agent: Agent, scorer: Scorer, progress: Progress) -> dict[str,
     return {name: asdict(count) for name, count in counts.items() if count is not None}
 
 
+def _gaps(journal: Journal) -> Iterator[str]:
+    """What the figures leave out, and tools that never worked."""
+    records = journal.records()
+    if ungraded := [r for r in records if r.score is None]:
+        yield f"{len(ungraded)} answers could not be graded and count nowhere; the last one: {ungraded[-1].reason}"
+    if failures := journal.failures:
+        yield f"{len(failures)} questions failed and count nowhere; `arpo eval --resume` asks them again"
+    for tool in sorted({name for record in records for name in record.tool_calls}):
+        num_calls = sum(r.tool_calls.get(tool, 0) for r in records)
+        if num_calls == sum(r.failed_tool_calls.get(tool, 0) for r in records):
+            yield f"every call of {tool!r} failed ({num_calls}); the scores are those of a policy without it"
+
+
 def _write(config: EvalRun, run: RunDirectory, journal: Journal, costs: dict[str, Any]) -> dict[str, Any]:
     """Write records, results, summary and reports; return the summary."""
     records, times = journal.records(), journal.times()
     write_lines(run.path / RECORDS_FILE, records)
     write_lines(run.path / TIMES_FILE, times)
-    results = make_results(records, times, metric=config.metric, seed=config.seed)
+    write_lines(run.path / FAILURES_FILE, journal.failures)
+    results = make_results(records, times, metric=config.metric, seed=config.seed, failures=journal.failures)
     run.write_json(RESULTS_FILE, results)
     summary = make_summary(results) | costs
     run.write_json("summary.json", summary)

@@ -1,8 +1,8 @@
 """Which inference engine samples completions. Torch-free."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from arpo.clients.config import RetryingHttpConfig, ServedModelConfig
 from arpo.config import Config
@@ -64,6 +64,7 @@ class OpenAIEngineConfig(EngineConfigBase, ServedModelConfig):
 
     can_train: ClassVar[bool] = False
     loads_model: ClassVar[bool] = False
+    sets: ClassVar[frozenset[str]] = ServedModelConfig.sets | {"prompt", "stop", "return_token_ids"}
 
     type: Literal["openai"] = "openai"
     """`openai`: a server that speaks the OpenAI protocol (vLLM, SGLang, llama.cpp, hosted ones)."""
@@ -71,9 +72,6 @@ class OpenAIEngineConfig(EngineConfigBase, ServedModelConfig):
     """`completions`: sends token ids, encoded by the tokenizer in `model.path`, which must be the served model's. `chat`: sends
     messages, for a model whose tokenizer is unavailable: without `model`, with `agent.protocol.type = "tags"`; four bytes of
     UTF-8 count as a token in `agent` and in the records."""
-    extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Further fields of every request, in the server's names, e.g. `{top_k = -1, repetition_penalty = 1.0}` for a vLLM server
-    that takes other defaults from the model's generation_config.json."""
     http: RetryingHttpConfig = RetryingHttpConfig(timeout_s=600.0)
     """Timeout and retries of requests."""
 
@@ -87,26 +85,6 @@ class OpenAIEngineConfig(EngineConfigBase, ServedModelConfig):
         """The path after `base_url` in the address of a request."""
         return "completions" if self.api == "completions" else "chat/completions"
 
-    @model_validator(mode="after")
-    def _check_extra(self) -> Self:
-        taken = sorted(_RESERVED_FIELDS & set(self.extra_body))
-        if taken:
-            raise ValueError(f"extra_body.{taken[0]}: the evaluation sets this field in every request; leave it out")
-        return self
-
-
-_RESERVED_FIELDS = {
-    "model",
-    "prompt",
-    "messages",
-    "max_tokens",
-    "temperature",
-    "seed",
-    "stop",
-    "n",
-    "stream",
-    "return_token_ids",
-}
 
 EngineConfig = Annotated[TransformersEngineConfig | VllmEngineConfig | OpenAIEngineConfig, Field(discriminator="type")]
 

@@ -30,8 +30,11 @@ from arpo.protocols.stop import split_at_stop
 from arpo.protocols.text_tokenizer import TextTokenizer
 from arpo.types import Completion, Message, SamplingParams, StopReason
 
-ENDS = ("stop", "length", "content_filter")
-"""Accepted values of `finish_reason`; a filtered reply counts as ended by the model."""
+ENDS = ("stop", "length")
+"""Accepted values of `finish_reason`; a reply that was filtered, or ended in another way, is none."""
+MAX_STOPS = 4
+"""Most stop strings of a request: hosted servers refuse more. Text behind another one is cut here."""
+_SHOWN_CHARS = 300
 _STOP_KEYS = ("stop_reason", "matched_stop")
 """Keys under which vLLM and SGLang report the stop string that ended a reply; null where none did."""
 
@@ -59,7 +62,6 @@ class OpenAIEngine(TokenPrefixEngine):
         super().__init__()
         self.usage: ServerUsage = ServerUsage()
         self._path = config.api_path
-        self._extra = dict(config.extra_body)
         self._api = _Chat(tokenizer) if isinstance(tokenizer, TextTokenizer) else _Completions(tokenizer)
         self._client = ModelClient(config, "engine")
 
@@ -85,8 +87,7 @@ class OpenAIEngine(TokenPrefixEngine):
             "temperature": sampling.temperature,
             "top_p": 1.0,  # servers have other defaults
             "seed": seed % 2**31,
-            **({"stop": list(stop)} if stop else {}),
-            **self._extra,
+            **({"stop": list(stop[:MAX_STOPS])} if stop else {}),
         }
         try:
             choice = await self._client.ask(self._path, body)
@@ -94,8 +95,8 @@ class OpenAIEngine(TokenPrefixEngine):
             raise EngineError(str(error)) from error
         if choice.data.get("finish_reason") not in ENDS:
             raise EngineError(
-                f"engine.base_url: the server ended a reply with finish_reason = {choice.data.get('finish_reason')!r}; "
-                f"allowed are {', '.join(ENDS)}"
+                f"engine.base_url: the server ended a reply with finish_reason = {choice.data.get('finish_reason')!r}, not "
+                f"with {' or '.join(ENDS)}: {str(choice.data)[:_SHOWN_CHARS]}"
             )
         token_ids, is_stopped, is_tokenized = self._api.read(choice, stop)
         self._count(choice, is_tokenized, prefix)
@@ -189,9 +190,11 @@ class _Chat:
         return {"messages": as_json(messages)}
 
     def read(self, choice: Choice, stop: Sequence[str]) -> tuple[list[int], bool, bool]:
-        """As `_Completions.read`; a message without content is an empty one."""
+        """As `_Completions.read`; a message whose tokens ended before its content began is an empty one."""
         message = choice.data.get("message")
-        content = (cast(dict[str, Any], message).get("content") or "") if isinstance(message, dict) else None
+        content = cast(dict[str, Any], message).get("content") if isinstance(message, dict) else None
+        if content is None and isinstance(message, dict) and choice.is_truncated:
+            content = ""
         text, is_stopped = _read_text(content, choice.data, stop)
         return self._tokenizer.encode_markup(text), is_stopped, True
 
@@ -203,7 +206,7 @@ def _read_text(text: Any, choice: Mapping[str, Any], stop: Sequence[str]) -> tup
     tag the reply counts as ended by the model, so a closing tag without an opening one goes unnoticed as a fault.
     """
     if not isinstance(text, str):
-        raise EngineError(f"engine.base_url: the reply's choices[0] holds no text: {str(choice)[:200]}")
+        raise EngineError(f"engine.base_url: the reply's choices[0] holds no text: {str(choice)[:_SHOWN_CHARS]}")
     text, _ = split_at_stop(text, stop)
     if any(s in text for s in stop):
         return text, True

@@ -73,7 +73,7 @@ def settings(tmp_path: Path, make_tokenizer_directory: Any, server: JudgeServer)
 def test_the_verdict_is_the_headline_and_what_has_none_is_counted(
     settings: dict[str, Any], server: JudgeServer, tmp_path: Path
 ):
-    """Correct, Correct, Incorrect and no verdict: 2 of 3. Costs: 4 replies of 10 and 1 tokens at 1 and 2 per million."""
+    """Correct, Correct, Incorrect and no verdict, which is asked for twice: 2 of 3; 5 replies of 10 + 1 tokens at 1 and 2."""
     summary = evaluate(parse_config(EvalRun, settings | {"out": tmp_path / "a"}, "test"))
     records = {record.question: record for record in read_records(tmp_path / "a")}
     assert [records[f"{i}?"].score for i in range(4)] == [1.0, 1.0, 0.0, None]
@@ -82,11 +82,11 @@ def test_the_verdict_is_the_headline_and_what_has_none_is_counted(
     results = json.loads((tmp_path / "a" / "results.json").read_text())
     assert results["figures"]["greedy"]["score"]["value"] == pytest.approx(2 / 3)
     judge = summary["judge"]
-    assert (judge["answers"], judge["correct"], judge["ungraded"], judge["requests"]) == (4, 2, 1, 4)
-    assert judge["cost"] == pytest.approx(4 * 12e-6)
-    assert server.num_asked == 4
+    assert (judge["answers"], judge["correct"], judge["ungraded"], judge["requests"]) == (4, 2, 1, 5)
+    assert judge["cost"] == pytest.approx(5 * 12e-6)
+    assert server.num_asked == 5
 
     again = evaluate(parse_config(EvalRun, settings | {"out": tmp_path / "b"}, "test"))
-    assert server.num_asked == 5, "kept verdicts are found again, an answer without one is asked about again"
-    assert (again["judge"]["cached"], again["judge"]["requests"]) == (3, 1)
+    assert server.num_asked == 7, "kept verdicts are found again, an answer without one is asked about again"
+    assert (again["judge"]["cached"], again["judge"]["requests"]) == (3, 2)
     assert (tmp_path / "a" / "records.jsonl").read_text() == (tmp_path / "b" / "records.jsonl").read_text()

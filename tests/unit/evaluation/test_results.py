@@ -6,6 +6,7 @@ import pytest
 
 from arpo.evaluation.metrics import sampled_metrics
 from arpo.evaluation.records import AnswerTime
+from arpo.evaluation.report import markdown
 from arpo.evaluation.results import make_results, make_summary
 
 from .made_up import record
@@ -75,6 +76,21 @@ def test_an_ungraded_answer_is_counted_and_counts_nowhere() -> None:
     }  # fmt: skip
     assert results["figures"]["sampled"]["pass@1"]["value"] == 1.0
     assert results["figures"]["sampled"]["pass@2"]["value"] is None  # one graded answer says nothing of two
+
+
+def test_figures_of_samples_say_of_how_many_questions_they_speak() -> None:
+    """Of four questions with two answers each, one has both graded, two have one graded, one has none."""
+    graded = {"a": (1.0, 1.0), "b": (1.0, None), "c": (None, 0.0), "d": (None, None)}
+    records = [record(t, "sampled", i, x, extracted=f"{i}") for t, scores in graded.items() for i, x in enumerate(scores)]
+    results = make_results(records, [], metric="judge")
+    summary = make_summary(results)
+    assert (summary["pass_at_k"], summary["pass_at_k_questions"]) == (1.0, 1)
+    assert (summary["pass_at_1"], summary["pass_at_1_questions"]) == (pytest.approx(2 / 3), 3)
+    assert (summary["maj_at_k_questions"], summary["score_questions"], summary["num_tasks"]) == (2, 3, 4)
+    report = markdown("x", results, {})
+    assert "| pass@2 | 1.000 [1.000 to 1.000] (of 1 of 4 questions) |" in report
+    assert "(of 3 of 4 questions)" in report.splitlines()[2]
+    assert "| tokens | 10.0 [10.0 to 10.0] |" in report
 
 
 def test_levels_are_in_the_order_of_numbers() -> None:

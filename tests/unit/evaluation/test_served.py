@@ -17,17 +17,19 @@ from arpo.evaluation.run import evaluate
 from arpo.tools.search.index import build_index
 from arpo.training.config import RlRun
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Answer = Callable[[dict[str, Any]], Any]
 
 
 @contextmanager
 def serving(answer: Answer) -> Iterator[str]:
-    """A server whose replies `answer` makes; gives its base_url."""
+    """A server whose replies, or statuses and replies, `answer` makes; gives its base_url."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            reply = json.dumps(answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))).encode()
-            self.send_response(200)
+            made = answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            status, made = made if isinstance(made, tuple) else (200, made)
+            reply = json.dumps(made).encode()
+            self.send_response(status)
             self.send_header("content-length", str(len(reply)))
             self.end_headers()
             self.wfile.write(reply)
@@ -89,6 +91,65 @@ def test_a_server_that_answers_nonsense_ends_the_evaluation_and_says_why(setting
         engine = {"type": "openai", "base_url": url, "model": "m", "api": "chat"}
         with pytest.raises(EngineError, match="holds no text"):
             evaluate(parse_config(EvalRun, settings | {"engine": engine}, "test"))
+
+
+REFUSALS: dict[str, Any] = {
+    "400": (400, {"error": {"code": "content_filter", "message": "see our rules"}}),
+    "403": (403, {"error": "see our rules"}),
+    "error in a 200": {"error": {"message": "see our rules"}},
+    "filtered": {"choices": [{"message": {"content": "x"}, "finish_reason": "content_filter", "note": "see our rules"}]},
+    "any end": {"choices": [{"message": {"content": "see our rules"}, "finish_reason": "sensitive"}]},
+    "no end": {"choices": [{"message": {"content": "see our rules"}, "finish_reason": None}]},
+    "no content": {"choices": [{"message": {"content": None, "refusal": "see our rules"}, "finish_reason": "stop"}]},
+    "no choice": {"choices": [], "note": "see our rules"},
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+def test_a_question_that_a_server_refuses_fails_alone_and_is_asked_again(settings: dict[str, Any], refusal: Any):
+    """One of two fails in both modes; the other is right. Then the server answers it, and resuming asks for it alone."""
+    is_refusing, asked = True, []
+
+    def answer(body: dict[str, Any]) -> Any:
+        question = body["messages"][1]["content"]
+        asked.append(question)
+        return refusal if is_refusing and "Bo" in question else reads_and_answers(body)
+
+    with serving(answer) as url:
+        engine = {"type": "openai", "base_url": url, "model": "m", "api": "chat", "http": {"max_retries": 0}}
+        config = parse_config(EvalRun, settings | {"engine": engine}, "test")
+        first = evaluate(config)
+        assert (first["num_tasks"], first["num_failed"], first["exact_match"], first["score_questions"]) == (1, 2, 1.0, 1)
+        failures = [json.loads(line) for line in (settings["out"] / "failures.jsonl").read_text().splitlines()]
+        assert [row["mode"] for row in failures] == ["greedy", "sampled"]
+        assert all("see our rules" in row["error"] for row in failures)
+        report = (settings["out"] / "report.md").read_text()
+        assert "2 questions failed and count nowhere" in report
+        assert "see our rules" in report
+
+        is_refusing = False
+        asked.clear()
+        second = evaluate(config, resume=True)
+    assert (second["num_tasks"], second["num_failed"], second["exact_match"]) == (2, 0, 1.0)
+    assert {"Bo" in question for question in asked} == {True}
+    assert (settings["out"] / "failures.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize(("share", "ends"), [(0.0, True), (0.4, True), (0.5, False)])
+def test_more_failures_than_allowed_end_the_run_in_the_servers_words(settings: dict[str, Any], share: float, ends: bool):
+    """One of two questions is half of them."""
+
+    def answer(body: dict[str, Any]) -> Any:
+        return REFUSALS["400"] if "Bo" in body["messages"][1]["content"] else reads_and_answers(body)
+
+    with serving(answer) as url:
+        engine = {"type": "openai", "base_url": url, "model": "m", "api": "chat", "http": {"max_retries": 0}}
+        config = parse_config(EvalRun, settings | {"engine": engine, "max_failed_share": share, "num_samples": 0}, "test")
+        if not ends:
+            assert evaluate(config)["num_failed"] == 1
+            return
+        with pytest.raises(EngineError, match=r"max_failed_share.*task '.*see our rules.*--resume"):
+            evaluate(config)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from arpo.types import Completion, Message, SamplingParams, StopReason
 STOP = ("</search>", "</answer>")
 ASKED = [Message(role="system", content="Use tools."), Message(role="user", content="Where?")]
 TEXT = TextTokenizer()
+TEXT_OF_A_REPLY = "<answer> 4 </answer>"
 
 
 def engine(url: str, tokenizer: Any = TEXT, retries: int = 0, **settings: Any) -> OpenAIEngine:
@@ -84,6 +85,39 @@ async def test_a_conversation_with_a_tool_goes_out_as_messages(serve, replies, m
 
 
 @pytest.mark.parametrize(
+    ("content", "ended"),
+    [(TEXT_OF_A_REPLY, end) for end in ("content_filter", "sensitive", "tool_calls", "abort", "", None, 7)] + [(None, "stop")],
+)
+async def test_a_reply_that_ended_otherwise_is_an_error_in_the_servers_words(serve, replies, content: Any, ended: Any):
+    server = await serve(replies.reply(200, chat_reply(content, ended, hint="see our rules")))
+    with pytest.raises(EngineError, match="see our rules"):
+        await ask(engine(server.url), TEXT.encode_chat(ASKED))
+
+
+async def test_an_error_inside_a_200_is_told(serve, replies):
+    server = await serve(replies.reply(200, {"error": {"message": "boom"}}))
+    with pytest.raises(EngineError, match=r"no choices\[0\].*boom"):
+        await ask(engine(server.url), TEXT.encode_chat(ASKED))
+
+
+async def test_at_most_four_stop_strings_go_out_and_all_are_obeyed(serve, replies):
+    stops = tuple(f"</{name}>" for name in ("a", "b", "c", "d", "answer"))
+    server = await serve(replies.reply(200, chat_reply("<answer> 4 </answer> and <a> more")))
+    completion = await ask(engine(server.url), TEXT.encode_chat(ASKED), stops)
+    assert server.received[0].json()["stop"] == list(stops[:4])
+    assert (TEXT.decode(completion.token_ids), completion.stop_reason) == ("<answer> 4 </answer>", StopReason.STOP_STRING)
+
+
+async def test_fields_that_a_server_refuses_have_other_names_or_none(serve, replies):
+    server = await serve(replies.reply(200, chat_reply("ok")))
+    renamed = {"max_tokens": "max_completion_tokens", "temperature": "", "stop": ""}
+    await ask(engine(server.url, rename=renamed), TEXT.encode_chat(ASKED))
+    body = server.received[0].json()
+    assert body["max_completion_tokens"] == 9
+    assert not {"max_tokens", "temperature", "stop"} & set(body)
+
+
+@pytest.mark.parametrize(
     ("choice", "text", "reason"),
     [
         # the stop string is left out, and nothing says which one it was: that of the open tag
@@ -99,7 +133,6 @@ async def test_a_conversation_with_a_tool_goes_out_as_messages(serve, replies, m
         (chat_reply("<search> a </search>"), "<search> a </search>", StopReason.STOP_STRING),
         (chat_reply("<search> a </search> <answer> b </answer>", "length"), "<search> a </search>", StopReason.STOP_STRING),
         (chat_reply("<search> a", "length"), "<search> a", StopReason.LENGTH),
-        (chat_reply("<search> a", "content_filter"), "<search> a", StopReason.EOS),
         (chat_reply(None, "length"), "", StopReason.LENGTH),  # it thought elsewhere until the limit
     ],
 )
@@ -205,5 +238,5 @@ def test_keys_come_from_the_environment_and_own_fields_from_nowhere_else(monkeyp
     monkeypatch.delenv("SERVER_KEY", raising=False)
     with pytest.raises(ConfigError, match="engine: the environment variable SERVER_KEY is not set"):
         engine("http://h", api_key_env="SERVER_KEY")
-    with pytest.raises(ValidationError, match=r"extra_body\.temperature: the evaluation sets this field"):
+    with pytest.raises(ValidationError, match=r"extra_body\.temperature: every request sets this field"):
         engine("http://h", extra_body={"temperature": 1})

@@ -1,9 +1,8 @@
-"""The judge: one question per answer, a strict reading of what comes back, and every verdict kept."""
+"""The judge: one question per answer, a second one where the reply is no verdict, and every verdict kept."""
 
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -16,32 +15,20 @@ from arpo.rewards.extraction import read_answer
 from arpo.rewards.grading import Grade
 from arpo.rewards.judge.config import RUBRICS, JudgeConfig
 from arpo.rewards.judge.counts import JudgeCounts
+from arpo.rewards.judge.verdict import READING_VERSION, Verdict, read_verdict, without_reasoning
 from arpo.tree import Trajectory
 from arpo.types import Message
 
 _PLACES = ("question", "references", "answer")
-_READING_VERSION = "1"
-"""Of `read_verdict`; verdicts another version read are not used."""
-_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
-_VERDICT = re.compile(r"[\s\"'*_`]*(in)?correct[\s\"'*_`.]*", re.IGNORECASE)
-_SHOWN_CHARS = 100
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Verdict:
-    """What the judge says of an answer."""
-
-    is_correct: bool | None
-    """None: ungraded."""
-    reason: str = ""
-    """Why there is no verdict, in one line; empty when there is one."""
+_OPENS = re.compile(r"[<＜﹤]")
+_REMINDER = "Reply with one word, Correct or Incorrect, and nothing else."
 
 
 class Judge:
     """Judges answers by a chat model.
 
-    A failure is no verdict: the answer is then ungraded and counted as such. Equal answers that come at the same time are asked
-    about once.
+    A reply without a verdict is asked about once more. A failure is no verdict: the answer is then ungraded and counted as
+    such. Equal answers that come at the same time are asked about once.
 
     Args:
         config: the model, its rubric and its cache.
@@ -122,20 +109,30 @@ class Judge:
     def _key(self, question: str, references: Sequence[str], answer: str) -> CacheKey:
         rubric = hashlib.sha256(self._rubric.encode()).hexdigest()
         asked = {"rubric": rubric, "model": self._config.model, "question": question, "references": [*references]}
-        return cache_key("judge", _READING_VERSION, {**asked, "answer": answer})
+        return cache_key("judge", READING_VERSION, {**asked, "extra_body": self._config.extra_body, "answer": answer})
 
     async def _ask(self, key: CacheKey, question: str, references: Sequence[str], answer: str) -> Verdict:
-        text = fill_rubric(self._rubric, question, references, answer)
+        question_text = fill_rubric(self._rubric, question, references, answer)
         try:
-            async with self._limit.get():
-                reply = await self._client.complete([Message(role="user", content=text)])
+            reply = await self._complete(question_text)
+            verdict = read_verdict(reply)
+            if verdict.is_correct is None:
+                said = "" if reply.is_truncated else without_reasoning(reply.text).strip()
+                verdict = read_verdict(await self._complete(question_text, said))
         except HttpError as error:
             return Verdict(is_correct=None, reason=str(error))
-        self._count(reply)
-        verdict = read_verdict(reply)
         if verdict.is_correct is not None and self._cache is not None:
             self._cache.put(key, "Correct" if verdict.is_correct else "Incorrect")
         return verdict
+
+    async def _complete(self, question: str, said: str | None = None) -> ChatReply:
+        """The reply to a question; `said` is what was replied before where a reminder is due, empty where that is of no use."""
+        texts = [question] if said is None else [question, said, _REMINDER] if said else [f"{question}\n\n{_REMINDER}"]
+        messages = [Message(role="assistant" if i % 2 else "user", content=text) for i, text in enumerate(texts)]
+        async with self._limit.get():
+            reply = await self._client.complete(messages)
+        self._count(reply)
+        return reply
 
     def _count(self, reply: ChatReply) -> None:
         counts, usage, config = self._counts, reply.usage, self._config
@@ -148,21 +145,6 @@ class Judge:
         if config.prompt_price is not None and config.completion_price is not None and counts.cost is not None:
             price = usage.prompt_tokens * config.prompt_price + usage.completion_tokens * config.completion_price
             counts.cost += price / 1_000_000
-
-
-def read_verdict(reply: ChatReply) -> Verdict:
-    """The verdict a reply is: the word Correct or Incorrect alone, in any case and emphasis, behind a `<think>` block or not.
-
-    Anything else is none: a sentence that holds the word ("not correct", "Correct, but ..."), both words, a reply cut short.
-    """
-    if reply.is_truncated:
-        return Verdict(is_correct=None, reason="the judge's reply was cut by max_tokens; raise reward.judge.max_tokens")
-    said = _THOUGHT.sub("", reply.text, count=1)
-    found = _VERDICT.fullmatch(said)
-    if found is None:
-        shown = " ".join(said.split())[:_SHOWN_CHARS]
-        return Verdict(is_correct=None, reason=f"the judge said neither Correct nor Incorrect: {shown!r}")
-    return Verdict(is_correct=found[1] is None)
 
 
 def read_rubric(rubric: str | Path, purpose: str) -> str:
@@ -187,6 +169,11 @@ def read_rubric(rubric: str | Path, purpose: str) -> str:
 
 
 def fill_rubric(rubric: str, question: str, references: Sequence[str], answer: str) -> str:
-    """The rubric with its places filled in one pass, so that braces in an answer stay braces; references one per line."""
-    values = {"question": question, "references": "\n".join(references), "answer": answer}
-    return re.sub(r"\{(question|references|answer)\}", lambda place: values[place[1]], rubric)
+    """The rubric with its places filled in one pass, so that braces in an answer stay braces; references one per line.
+
+    `<` is written `&lt;` in what is filled in, so that nothing there closes one of the rubric's tags, opens another, or is a
+    control token of the judge.
+    """
+    lines = (" ".join(reference.split()) for reference in references)
+    values = {"question": question, "references": "\n".join(lines), "answer": answer}
+    return re.sub(r"\{(question|references|answer)\}", lambda place: _OPENS.sub("&lt;", values[place[1]]), rubric)

@@ -42,9 +42,13 @@ class Fetcher:
     Each hop resolves its host once and connects to the checked address; certificates are verified against the name.
     Connections are not reused. Proxies of the environment are not used, as they would resolve names again. A request carries
     no cookies, no referrer and no keys.
+
+    Raises:
+        ConfigError: as `tls`.
     """
 
     def __init__(self, config: FetchConfig) -> None:
+        tls()
         self._config = config
         self._limit = ConcurrencyLimit(config.max_concurrency)
 

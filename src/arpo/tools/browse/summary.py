@@ -1,6 +1,7 @@
 """Condenses pages to what answers a question, with a chat model."""
 
 from arpo.clients.config import ChatConfig
+from arpo.clients.http import HttpError
 from arpo.clients.openai import ChatClient, ChatReply
 from arpo.types import Message
 
@@ -23,7 +24,8 @@ class Summarizer:
 
     def __init__(self, config: ChatConfig, purpose: str) -> None:
         self._client = ChatClient(config, purpose)
-        self.version = f"{config.base_url} {config.model} {config.temperature} {config.max_tokens} {config.seed}"
+        extra = f" {config.extra_body}" if config.extra_body else ""
+        self.version = f"{config.base_url} {config.model} {config.temperature} {config.max_tokens} {config.seed}{extra}"
         """Changes whenever the same documents may get another summary."""
 
     async def summarize(self, question: str, query: str, documents: str) -> ChatReply:
@@ -35,12 +37,16 @@ class Summarizer:
             documents: text of the documents.
 
         Raises:
-            HttpError: the model's server failed.
+            HttpError: the model's server failed, or it wrote nothing.
         """
         search = f"Just now they looked for: {query}\n\n" if query and query != question else ""
         text = f"Question: {question}\n\n{search}Documents:\n\n{documents}"
         messages = [Message(role="system", content=_INSTRUCTIONS), Message(role="user", content=text)]
-        return await self._client.complete(messages)
+        reply = await self._client.complete(messages)
+        if not reply.text.strip():
+            cause = "max_tokens was spent before it wrote one; raise it" if reply.is_truncated else "its reply is empty"
+            raise HttpError(f"the model that summarises wrote no summary: {cause}")
+        return reply
 
     async def aclose(self) -> None:
         """Close the connections."""

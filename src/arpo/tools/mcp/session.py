@@ -15,6 +15,7 @@ from mcp import types as mcp_types
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CONNECTION_CLOSED
 
+from arpo.clients.http import LOOPBACK, require_environment, tls
 from arpo.errors import ToolError
 from arpo.tools.base import TransientError
 from arpo.tools.mcp.config import McpServerConfig
@@ -34,6 +35,8 @@ class Session:
     """One connection to a server, opened on first use and again after it was lost. It belongs to one event loop."""
 
     def __init__(self, name: str, config: McpServerConfig) -> None:
+        if config.url is not None:
+            require_environment()
         self._name = name
         self._config = config
         self._opening: asyncio.Task[Client] | None = None
@@ -143,7 +146,9 @@ class Session:
         async with AsyncExitStack() as stack:
             if config.url is not None:
                 http = await stack.enter_async_context(
-                    httpx2.AsyncClient(headers=self._headers(), timeout=httpx2.Timeout(30, read=None))
+                    httpx2.AsyncClient(
+                        headers=self._headers(), timeout=httpx2.Timeout(30, read=None), verify=tls(), mounts=LOOPBACK
+                    )
                 )
                 transport = streamable_http_client(config.url, http_client=http)
             else:
