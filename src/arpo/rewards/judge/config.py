@@ -24,7 +24,7 @@ class JudgeConfig(ChatConfig):
     """Answers judged at the same time."""
     cache: CacheConfig = CacheConfig()
     """Where verdicts are kept: one is found again by rubric, model, `extra_body`, question, references and answer. In
-    the mode `offline` no model is asked, and an answer without a kept verdict is ungraded; `record` and `replay` are for tools."""
+    the mode `offline` no model is asked, and an answer without a kept verdict is ungraded; `record`, `replay` are for tools."""
     prompt_price: float | None = Field(default=None, ge=0)
     """What a million prompt tokens cost, in any currency; None where that is not known, so that no cost is reported."""
     completion_price: float | None = Field(default=None, ge=0)
