@@ -21,7 +21,7 @@ from arpo.bench.training_data import TreeCounts, count_trees, draw_rewards, quic
 from arpo.bench.training_memory import MemoryRequest, peak_memory_mb
 from arpo.bench.training_models import make_model, model_config, training_flops, write_model
 from arpo.bench.training_peer import TrlTraining
-from arpo.bench.training_steps import RUN, Contender, InProcess, gradient_difference, gradient_norm, limit, packed, padded
+from arpo.bench.training_steps import RUN, Contender, InProcess, LossContender, limit, packed, padded
 from arpo.errors import ConfigError, DataError
 from arpo.models.logprobs import hidden_to_logprobs
 from arpo.models.policy import PolicyModel
@@ -138,7 +138,7 @@ def compare(case: TrainingCase, options: TrainingBenchOptions) -> dict[str, Any]
         agreement = check_agreement(packings, fused, _TOLERANCE[options.dtype])
         del fused
         if trl:
-            agreement |= check_trl(trl, reference, _TOLERANCE[options.dtype])
+            agreement |= check_agreement({"trl": trl}, reference, _TOLERANCE[options.dtype])
         contenders: dict[str, Contender] = {**packings, "padded": reference, "limit": limit(stock, counts)}
         timed = fastest(contenders | ({"trl": trl} if trl else {}), options.repeats)
         budget = max(timed[name].budget for name in PACKINGS)
@@ -229,37 +229,23 @@ def _row_logprobs(model: PreTrainedModel, token_ids: Sequence[int]) -> list[floa
     return hidden_to_logprobs(model, hidden, ids[0, 1:])[0].tolist()
 
 
-def check_agreement(packings: Mapping[str, InProcess], reference: InProcess, tolerance: float) -> dict[str, float]:
-    """Differences of our losses and gradients from the padded batch's.
+def check_agreement(contenders: Mapping[str, LossContender], reference: InProcess, tolerance: float) -> dict[str, float]:
+    """Differences of contenders' losses and gradients from the padded batch's.
 
-    The difference of losses is absolute, as they are sums of advantages of order 1 that nearly cancel. That of gradients is the
-    norm of the difference over the norm.
+    The difference of losses is absolute, as they are sums of advantages of order 1 that nearly cancel. That of gradients is
+    relative, see `LossContender.gradient_difference`.
 
     Raises:
-        AssertionError: a packing computes something else, so that a comparison of times would mean nothing.
+        AssertionError: a contender computes something else, so that a comparison of times would mean nothing.
     """
     reference.measure(reference.budgets[0])
     losses: dict[str, float] = {}
     gradients: dict[str, float] = {}
-    for name, contender in packings.items():
+    for name, contender in contenders.items():
         contender.measure(contender.budgets[0])
         losses[f"loss_difference_{name}"] = _difference(contender.loss, reference.loss)
-        gradients[f"gradient_difference_{name}"] = gradient_difference(contender.model, reference.model)
-    return _within(losses | gradients, tolerance)
-
-
-def check_trl(trl: TrlTraining, reference: InProcess, tolerance: float) -> dict[str, float]:
-    """As `check_agreement` for TRL, which gives only the norm of its gradient."""
-    reference.measure(reference.budgets[0])
-    norm = gradient_norm(reference.model)
-    trl.measure(trl.budgets[0])
-    gradient = _difference(trl.gradient_norm, norm) / norm
-    return _within(
-        {"loss_difference_trl": _difference(trl.loss, reference.loss), "gradient_difference_trl": gradient}, tolerance
-    )
-
-
-def _within(differences: dict[str, float], tolerance: float) -> dict[str, float]:
+        gradients[f"gradient_difference_{name}"] = contender.gradient_difference(reference.model)
+    differences = losses | gradients
     if not max(differences.values()) <= tolerance:
         raise AssertionError(f"contenders disagree by more than {tolerance:g}: {differences}")
     return differences

@@ -5,13 +5,15 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import nan
 from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
+from transformers import PreTrainedModel
 
 from arpo.batching.rows import LeafRow
-from arpo.bench.training_steps import budgets
+from arpo.bench.training_steps import budgets, gradient_norm
 from arpo.errors import RunError
 
 
@@ -27,7 +29,7 @@ class TrlTraining:
         longest = max(len(row.token_ids) for row in rows)
         self.budgets: Sequence[int] = budgets(len(rows) * longest, longest)
         self.loss: float | None = None
-        self.gradient_norm = 0.0
+        self.gradient_norm: float | None = None
         self._python = python
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the program
         program = Path(__file__).with_name("trl_training_peer.py")
@@ -49,6 +51,11 @@ class TrlTraining:
         answer = self._ask(str(budget))
         self.loss, self.gradient_norm = answer["loss"], answer["gradient_norm"]
         return answer["seconds"]
+
+    def gradient_difference(self, reference: PreTrainedModel) -> float:
+        """Difference of the norms over the norm, as TRL's program tells only the norm of its gradient; NaN without memory."""
+        norm = gradient_norm(reference)
+        return nan if self.gradient_norm is None else abs(self.gradient_norm - norm) / norm
 
     def close(self) -> None:
         """End the program."""

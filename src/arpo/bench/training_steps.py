@@ -45,6 +45,14 @@ class Contender(Protocol):
         ...
 
 
+class LossContender(Contender, Protocol):
+    """A contender with a loss."""
+
+    def gradient_difference(self, reference: PreTrainedModel) -> float:
+        """Norm of the difference of the last step's gradient from that of `reference`, over the latter's norm."""
+        ...
+
+
 def budgets(total: int, longest: int) -> list[int]:
     """Powers of two from 1,024 to 65,536 that hold the longest trajectory, up to the first that holds everything.
 
@@ -72,6 +80,16 @@ class InProcess:
         except torch.OutOfMemoryError:
             return inf
         return self._now() - start
+
+    @torch.no_grad()
+    def gradient_difference(self, reference: PreTrainedModel) -> float:
+        """As `LossContender.gradient_difference`."""
+        difference = norm = 0.0
+        for one, other in zip(self.model.parameters(), reference.parameters(), strict=True):
+            if other.grad is not None and one.grad is not None:
+                difference += float((one.grad.double() - other.grad.double()).square().sum())
+                norm += float(other.grad.double().square().sum())
+        return (difference / norm) ** 0.5
 
     def _now(self) -> float:
         if self.model.device.type == "cuda":
@@ -161,17 +179,6 @@ def limit(model: PreTrainedModel, counts: TreeCounts) -> InProcess:
             logits.backward(gradient[: len(logits)])
 
     return InProcess(model, budgets(num_rows * length, length), step)
-
-
-@torch.no_grad()
-def gradient_difference(model: PreTrainedModel, reference: PreTrainedModel) -> float:
-    """Norm of the difference of two models' gradients over the norm of the second's."""
-    difference = norm = 0.0
-    for one, other in zip(model.parameters(), reference.parameters(), strict=True):
-        if other.grad is not None and one.grad is not None:
-            difference += float((one.grad.double() - other.grad.double()).square().sum())
-            norm += float(other.grad.double().square().sum())
-    return (difference / norm) ** 0.5
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from arpo.cli.progress import make_progress
 from arpo.tracking.progress import Progress
@@ -27,6 +28,14 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     for name, value in scalars.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         result_console().print(f"  {name:<{width}}  {text}", markup=False, soft_wrap=True)
+
+
+def make_table(*headings: str, title: str | None = None, **style: Any) -> Table:
+    """A table; columns whose heading begins with `>` hold numbers and are aligned right. `style`: options of rich's Table."""
+    table = Table(title=title, title_justify="left", **style)
+    for heading in headings:
+        table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+    return table
 
 
 def add_command(subparsers: Any, name: str, summary: str, examples: str) -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from arpo.cli.output import make_table
 from arpo.tree import Node, NodeKind, RolloutTree
 
 _EXCERPT = 90
@@ -60,7 +61,7 @@ def _facts(node: Node) -> list[str]:
 
 
 def _overview(summary: Mapping[str, Any]) -> Table:
-    table = _table("Trees", "", "")
+    table = make_table("", ">", title="Trees", show_header=False)
     rows = {
         "trees": "num_trees", "trees lost": "dropped_trees", "trajectories per tree": "leaves_per_group",
         "from the prompt, planned": "num_initial", "from the prompt, topped up": "num_topups", "branches": "num_branches",
@@ -80,7 +81,7 @@ def _overview(summary: Mapping[str, Any]) -> Table:
 
 def _cost(summary: Mapping[str, Any]) -> Table:
     """The cost of the trees, and that of as many independent trajectories."""
-    table = _table("Cost", "", "the trees", "independent", "saved")
+    table = make_table("", ">the trees", ">independent", ">saved", title="Cost")
     for label, key, whole in (
         ("tool calls issued", "tool_calls_issued", "tool_calls_independent"),
         ("tokens sampled", "tokens_sampled", "tokens_sampled_independent"),
@@ -94,7 +95,7 @@ def _cost(summary: Mapping[str, Any]) -> Table:
 
 
 def _branches_by_turn(summary: Mapping[str, Any]) -> Table:
-    table = _table("Branches by turn", "turn", "opportunities", "branches", "rate")
+    table = make_table("turn", ">opportunities", ">branches", ">rate", title="Branches by turn")
     for row in summary["branch_rate_by_turn"]:
         table.add_row(*(_number(row[key]) for key in ("turn", "num_opportunities", "num_branches", "branch_rate")))
     return table
@@ -103,16 +104,9 @@ def _branches_by_turn(summary: Mapping[str, Any]) -> Table:
 def _entropy_by_distance(summary: Mapping[str, Any]) -> Table:
     before, after = (summary["entropy_by_distance"][name]["mean"] for name in ("before_tools", "after_tool"))
     distances = [d for d in _DISTANCES if d < max(len(before), len(after))]
-    table = _table("Entropy by distance, nats", "tokens since", *map(str, distances))
+    table = make_table("tokens since", *(f">{d}" for d in distances), title="Entropy by distance, nats")
     for label, curve in (("the prompt, no tool result yet", before), ("the last tool result", after)):
         table.add_row(label, *(f"{curve[d]:.2f}" if d < len(curve) else "" for d in distances))
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", show_header=any(columns))
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
     return table
 
 

@@ -1,7 +1,7 @@
 """Reads the results of a study so far: answers of tested policies at each point, and metrics of trainings."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -12,10 +12,9 @@ from arpo.errors import DataError
 from arpo.evaluation.pass_at_k import pass_at_k
 from arpo.evaluation.records import read_records
 from arpo.study.config import StudyConfig
-from arpo.study.costs import cumulative
+from arpo.study.costs import Reached, cumulative
 from arpo.study.finished_runs import FinishedRuns
 from arpo.study.folder import Run, StudyFolder, name_of
-from arpo.study.measures import POINTS
 from arpo.study.training_metrics import NO_TRAINING, TrainingMetrics, measure_training
 
 Floats = NDArray[np.float64]
@@ -43,14 +42,16 @@ class PolicyTest:
 
     step: int
     """Training step of the policy; 0 without reinforcement learning."""
-    spent: float | None
-    """Part of the budget spent by then; None at equal steps, and for policies without steps."""
-    budget: float | None
-    is_short: bool
-    """The run ended before its budget did."""
+    reached: Reached | None = None
+    """The checkpoint of the budget; None at equal steps, and for policies without steps."""
     tool_calls: float | None = None
     """Tool calls issued in training by then; None for policies without steps."""
     answers: QuestionAnswers
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the run ended before its budget did."""
+        return self.reached is not None and self.reached.is_short
 
     @property
     def accuracy(self) -> float:
@@ -113,7 +114,7 @@ class _Reader:
 
     def cold_starts(self) -> ArmResult:
         worlds = list(dict.fromkeys(world for world, _ in self._study.runs))
-        tests = {world: self._tested(self._folder.cold_test(world), 0) for world in worlds}
+        tests = {world: self._control_test(self._folder.cold_test(world)) for world in worlds}
         runs = [RunResult(world=world, seed=None, tests={"start": test}) for world, test in tests.items() if test]
         return ArmResult(
             name=COLD_START, about="imitation of the demonstrations; every arm starts here", num_planned=len(worlds), runs=runs,
@@ -136,41 +137,31 @@ class _Reader:
         )
 
     def _run(self, arm: str, run: Run) -> RunResult:
-        is_rl = self._study.arms[arm].kind == "rl"
-        training = measure_training(self._finished.training(arm, run), self._study.num_steps) if is_rl else NO_TRAINING
-        tests = dict(self._tests(arm, run) if is_rl else self._control_test(arm, run))
-        return RunResult(world=run[0], seed=run[1], tests=tests, training=training)
+        if self._study.arms[arm].kind == "rl":
+            training = measure_training(self._finished.training(arm, run), self._study.num_steps)
+            return RunResult(world=run[0], seed=run[1], tests=self._tests(arm, run), training=training)
+        test = self._control_test(self._folder.test(arm, run, 0))
+        return RunResult(world=run[0], seed=run[1], tests={"time": test} if test else {})
 
-    def _control_test(self, arm: str, run: Run) -> Iterator[tuple[str, PolicyTest]]:
-        test = self._tested(self._folder.test(arm, run, 0), 0)
-        if test is not None:
-            yield "time", test
-
-    def _tests(self, arm: str, run: Run) -> Iterator[tuple[str, PolicyTest]]:
-        """(point, test) of each tested point; a test of several points is read once."""
-        num_steps = self._study.num_steps
+    def _tests(self, arm: str, run: Run) -> dict[str, PolicyTest]:
+        """The test at each tested point."""
         budgets = self._finished.budgets(arm, run) if self._finished.is_trained(self._study.budget_arm, run) else {}
+        steps = {"steps": self._study.num_steps} | {point: reached.step for point, reached in budgets.items() if reached}
+        folders = {step: self._folder.test(arm, run, step) for step in set(steps.values())}
+        answers = {step: read_answers(folder) for step, folder in folders.items() if _is_finished(folder)}
         calls = cumulative(self._finished.metrics(arm, run), "tool_calls")
-        read: dict[int, PolicyTest | None] = {}
-        for point in POINTS:
-            reached = budgets.get(point)
-            if point != "steps" and reached is None:
-                continue
-            step = num_steps if reached is None else reached.step
-            if step not in read:
-                read[step] = self._tested(self._folder.test(arm, run, step), step)
-            test = read[step]
-            if test is None:
-                continue
-            test = replace(test, tool_calls=calls[step - 1])
-            if reached is not None:
-                test = replace(test, spent=reached.spent, budget=reached.budget, is_short=reached.is_short)
-            yield point, test
+        return {
+            point: PolicyTest(step=step, reached=budgets.get(point), tool_calls=calls[step - 1], answers=answers[step])
+            for point, step in steps.items()
+            if step in answers
+        }
 
-    def _tested(self, where: Path, step: int) -> PolicyTest | None:
-        if not (where / "summary.json").is_file():
-            return None
-        return PolicyTest(step=step, spent=None, budget=None, is_short=False, answers=read_answers(where))
+    def _control_test(self, folder: Path) -> PolicyTest | None:
+        return PolicyTest(step=0, answers=read_answers(folder)) if _is_finished(folder) else None
+
+
+def _is_finished(evaluation: Path) -> bool:
+    return (evaluation / "summary.json").is_file()
 
 
 def read_answers(where: Path) -> QuestionAnswers:

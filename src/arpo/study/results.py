@@ -194,8 +194,9 @@ def _run(run: RunResult) -> dict[str, Any]:
 
 
 def _test(test: PolicyTest) -> dict[str, Any]:
+    spent, budget = (test.reached.spent, test.reached.budget) if test.reached else (None, None)
     return {
-        "step": test.step, "tool_calls": test.tool_calls, "spent": test.spent, "budget": test.budget, "is_short": test.is_short,
+        "step": test.step, "tool_calls": test.tool_calls, "spent": spent, "budget": budget, "is_short": test.is_short,
         "num_questions": len(test.answers.task_ids),
         **{name: float(values.mean()) for name, values in test.answers.metrics.items()},
     }  # fmt: skip

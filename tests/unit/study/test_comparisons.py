@@ -24,7 +24,7 @@ def arm(name: str, right: Mapping[tuple[int, int], Sequence[float]]) -> ArmResul
         answers = QuestionAnswers(
             task_ids=ids, num_samples=[0] * len(ids), num_right=[0] * len(ids), metrics={"accuracy": np.array(values)}
         )
-        test = PolicyTest(step=1, spent=None, budget=None, is_short=False, answers=answers)
+        test = PolicyTest(step=1, answers=answers)
         runs.append(RunResult(world=world, seed=seed, tests={"steps": test}))
     return ArmResult(name=name, about="", num_planned=len(runs), runs=runs, tried={})
 

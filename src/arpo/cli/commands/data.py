@@ -9,11 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arpo.cli.output import add_command, print_summary, progress, result_console
+from arpo.cli.output import add_command, make_table, print_summary, progress, result_console
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from arpo.data.check import CheckReport, Lengths
     from arpo.data.overlap import OverlapIndex
 
@@ -132,17 +130,17 @@ def _print_report(report: "CheckReport") -> None:
     console.print(
         f"{report.path}: {report.num_usable} of {report.num_rows} rows are usable {report.kind}", style="bold", markup=False
     )
-    schema = _table("key", "types")
+    schema = make_table("key", "types")
     for key, types in report.schema.items():
         schema.add_row(key, ", ".join(types))
     console.print(schema)
-    groups = _table("source / ability" if report.kind == "tasks" else "tool results", ">rows")
+    groups = make_table("source / ability" if report.kind == "tasks" else "tool results", ">rows")
     for group, number in report.groups.items():
         groups.add_row(group, str(number))
     console.print(groups)
     if report.lengths is not None:
         _print_lengths(report.lengths)
-    findings = _table("finding", ">rows", "first rows", "meaning")
+    findings = make_table("finding", ">rows", "first rows", "meaning")
     for kind, number in report.counts().items():
         rows = [str(finding.row) for finding in report.findings if finding.kind == kind][: _FIRST_ROWS + 1]
         first = ", ".join(rows[:_FIRST_ROWS]) + (", …" if len(rows) > _FIRST_ROWS else "")
@@ -153,7 +151,7 @@ def _print_report(report: "CheckReport") -> None:
 
 def _print_lengths(lengths: "Lengths") -> None:
     facts = [f"mean {lengths.mean:.0f}", *(f"{name} {value}" for name, value in lengths.quantiles.items())]
-    table = _table(f">{lengths.unit} from", ">rows", ", ".join(facts))
+    table = make_table(f">{lengths.unit} from", ">rows", ", ".join(facts))
     most = max(number for _, number in lengths.bins)
     for first, number in lengths.bins:
         table.add_row(str(first), str(number), "█" * -(-number * _BAR_WIDTH // most))
@@ -170,20 +168,10 @@ def _print_evaluation(reports: "Iterable[CheckReport]", evaluation: "OverlapInde
         return
     for bad in evaluation.bad_rows:
         console.print(f"not compared: {bad}", markup=False, soft_wrap=True)
-    table = _table("evaluation set", ">questions", "file", ">same", ">nearly the same")
+    table = make_table("evaluation set", ">questions", "file", ">same", ">nearly the same")
     for path, number in evaluation.num_questions.items():
         for report in reports:
             same, near = (report.overlaps.get(path, {}).get(kind, 0) for kind in ("overlap", "near_overlap"))
             style = "bold red" if same or near else None
             table.add_row(str(path), str(number), str(report.path), str(same), str(near), style=style)
     console.print(table)
-
-
-def _table(*headings: str) -> "Table":
-    """A table; a heading after `>` is of numbers."""
-    from rich.table import Table
-
-    table = Table()
-    for heading in headings:
-        table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
-    return table

@@ -7,6 +7,7 @@ import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -153,13 +154,9 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "sandbox": _check_sandbox,
     "python tool": _check_python_call,
     "search index": _check_index,
-    "peft": lambda: _check_extra("peft"),
-    "tensorboard": lambda: _check_extra("tensorboard"),
-    "wandb": lambda: _check_extra("wandb"),
-    "trackio": lambda: _check_extra("trackio"),
-    "mcp": lambda: _check_extra("mcp"),
-    "serve": lambda: _check_extra("serve", "starlette", "uvicorn"),
-    "dense": lambda: _check_extra("dense", "sentence-transformers"),
-    "web": lambda: _check_extra("web", "trafilatura", "lxml-html-clean", "pypdf"),
+    **{extra: partial(_check_extra, extra) for extra in ("peft", "tensorboard", "wandb", "trackio", "mcp")},
+    "serve": partial(_check_extra, "serve", "starlette", "uvicorn"),
+    "dense": partial(_check_extra, "dense", "sentence-transformers"),
+    "web": partial(_check_extra, "web", "trafilatura", "lxml-html-clean", "pypdf"),
     "gpu": _check_gpu,
 }

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.rule import Rule
-from rich.table import Table
 
-from arpo.cli.output import add_command, result_console
+from arpo.cli.output import add_command, make_table, result_console
 from arpo.errors import RunError
 from arpo.files.whole import write_json
 from arpo.recipes import find_recipe, read_recipe_in
@@ -226,9 +225,7 @@ def _run_step(step: Step, position: str, state: dict[str, Any], out: Path, main:
 
 
 def _print_result(summary: dict[str, Any], out: Path) -> None:
-    table = Table(title=f"{summary['num_test_tasks']} held-out questions", title_justify="left")
-    for column in ("", "before RL", "after RL"):
-        table.add_column(column, justify="right" if column else "left")
+    table = make_table("", ">before RL", ">after RL", title=f"{summary['num_test_tasks']} held-out questions")
     rows = {
         "right answers, greedy": ("accuracy_before", "accuracy_after"),
         f"pass@{summary['k']}, sampled": ("pass_at_k_before", "pass_at_k_after"),

@@ -15,30 +15,6 @@ from arpo.data.world.kinds import KINDS
 from arpo.data.world.questions import Question, make_questions
 from arpo.files.whole import whole, write_json, write_text
 
-_MESSAGE = pa.struct([("content", pa.string()), ("role", pa.string())])
-_SCHEMA = pa.schema(
-    [
-        ("data_source", pa.string()),
-        ("prompt", pa.list_(_MESSAGE)),
-        ("ability", pa.string()),
-        ("reward_model", pa.struct([("ground_truth", pa.string()), ("style", pa.string())])),
-        (
-            "extra_info",
-            pa.struct(
-                [
-                    ("index", pa.int64()),
-                    ("kind", pa.string()),
-                    ("never_seen", pa.bool_()),
-                    ("num_calls", pa.int64()),
-                    ("question", pa.string()),
-                    ("split", pa.string()),
-                ]
-            ),
-        ),
-        ("metadata", pa.null()),
-    ]
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorldSummary:
@@ -100,7 +76,7 @@ def _write_tasks(path: Path, split: str, questions: Sequence[Question]) -> None:
     rows = [
         {
             "data_source": "world",
-            "prompt": [{"role": "user", "content": question.text}],
+            "prompt": [{"content": question.text, "role": "user"}],
             "ability": "qa",
             "reward_model": {"ground_truth": question.answer, "style": "rule"},
             "extra_info": {
@@ -116,4 +92,4 @@ def _write_tasks(path: Path, split: str, questions: Sequence[Question]) -> None:
         for index, question in enumerate(questions)
     ]
     with whole(path) as partial:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial)
+        pq.write_table(pa.Table.from_pylist(rows), partial)
