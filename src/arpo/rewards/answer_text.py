@@ -1,6 +1,6 @@
-r"""Reading an answer: the box, numbers, and a normal form for words that keeps signs, decimal points and single letters.
+r"""Reads the text of an answer: the box, numbers, and a normal form of words that keeps signs, decimal points and letters.
 
-The normal form follows SQuAD's (lower case, no punctuation, no articles, single spaces) and leaves out what that destroys:
+The normal form follows SQuAD's (lower case, no punctuation, no articles, single spaces) without its losses:
 
 | text | SQuAD's | here |
 |---|---|---|
@@ -35,7 +35,7 @@ _PUNCTUATION = frozenset(string.punctuation) | frozenset("“”‘’«»„…
 
 
 def extract_boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{...}`, its braces balanced and `\{` counted as a character; None when there is none.
+    r"""The content of the last `\boxed{...}`, with balanced braces, `\{` being a character; None without a box.
 
     Example:
         extract_boxed(r"so \boxed{1}, no: \boxed{\frac{1}{2}}")  # -> r"\frac{1}{2}"
@@ -53,7 +53,7 @@ def extract_boxed(text: str) -> str | None:
 
 
 def plain(text: str) -> str:
-    r"""The text without the LaTeX that only sets type: `\text{...}`, `$...$` around it, `\%`, `\$`, thin spaces."""
+    r"""The text without LaTeX for typesetting: `\text{...}`, `$...$` around it, `\%`, `\$`, thin spaces."""
     for _ in range(_MAX_NESTING):
         text = _LATEX_TEXT.sub(r"\1", text)
     text = re.sub(r"\\([%$&#_])", r"\1", text)
@@ -67,7 +67,7 @@ def plain(text: str) -> str:
 
 
 def parse_number(text: str) -> Fraction | None:
-    r"""The exact value of a text that is one number, None for any other.
+    r"""The exact value of a text that is one number, else None.
 
     Known: sign, thousands separators, decimals, exponents, `%` (hundredths), a currency sign, `a/b` and `\frac{a}{b}` of
     integers, and mixed numbers: `1 1/2` and `1\frac{1}{2}` are 3/2.
@@ -102,14 +102,14 @@ def parse_number(text: str) -> Fraction | None:
 
 
 def normalize(text: str) -> str:
-    """The form words are compared in; numbers in it are exact (`1.50` is `3/2`), an article stands when it is all there is."""
+    """The normal form of words; numbers in it are exact (`1.50` is `3/2`), and an article alone stays."""
     words = [_normalize_word(word) for word in plain(text).lower().split()]
     words = [word for word in words if word]
     return " ".join([word for word in words if word not in ARTICLES] or words)
 
 
 def is_mathematical(text: str) -> bool:
-    """True when the text is a number, a list of numbers or a formula, so that mathematics and not spelling decides about it.
+    """True when the text is a number, a list of numbers or a formula, which mathematics compares and not spelling.
 
     Words, dates and ranges of years are not: `Kelford`, `2020-01-05`, `1914-1918`, `3D`.
     """
@@ -130,13 +130,13 @@ def is_mathematical(text: str) -> bool:
 
 
 def is_date(text: str) -> bool:
-    """True for a date in numbers and a range of years; a number, as `1/2`, is neither."""
+    """True for a date in numbers or a range of years; a number such as `1/2` is neither."""
     pattern = r"\d{1,4}\s*[-/.–]\s*\d{1,4}(\s*[-/.–]\s*\d{1,4})?"
     return re.fullmatch(pattern, text.strip()) is not None and parse_number(text) is None
 
 
 def formula_spelling(text: str) -> str:
-    r"""The formula without what only sets it: blanks that separate nothing, `\left`, `\right`, and the size of fractions."""
+    r"""The formula without typesetting: blanks that separate nothing, `\left`, `\right`, and the size of fractions."""
     text = re.sub(r"\\(?:left|right)(?![a-zA-Z])", "", plain(text))
     text = re.sub(r"\\[dt]frac(?![a-zA-Z])", r"\\frac", text)
     return re.sub(r"(?<![0-9a-zA-Z])\s+|\s+(?![0-9a-zA-Z])", "", text)

@@ -17,13 +17,13 @@ class RewardFn(Protocol):
 
 @runtime_checkable
 class GradedRewardFn(Protocol):
-    """A reward made from a grade of the answer, which somebody else may give."""
+    """A reward made from a grade of the answer, which a judge may give."""
 
     @property
     def grader(self) -> Grader:
-        """Grades the answer where nobody else does."""
+        """Grades the answer where no judge does."""
         ...
 
     def __call__(self, trajectory: Trajectory, grade: Grade | None = None, /) -> Reward | float:
-        """The reward; `grade` None: by its own grader."""
+        """The reward; `grade` None: that of `grader`."""
         ...

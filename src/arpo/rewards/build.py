@@ -1,4 +1,4 @@
-"""From a configuration to a reward function."""
+"""Builds reward function and scorer from a configuration."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ def build_scorer(
         measures: As in `Scorer`.
 
     Raises:
-        ConfigError: as `build_reward`; or there is a judge, but the reward is not made from a grade.
+        ConfigError: as `build_reward`; or there is a judge, but the reward uses no grade.
     """
     judge = Judge(config.judge) if config.judge is not None else None
     return Scorer(reward_fn or build_reward(config), judge=judge, measures=measures)

@@ -22,20 +22,20 @@ from arpo.types import Reward
 
 
 class CompositeReward:
-    """The rules `arpo` and `composite`: format first, then a grade, a bonus, and what was used up.
+    """The rules `arpo` and `composite`: format first, then a grade, a bonus, and costs.
 
         format fault        -1, unless the gate is off
         otherwise           max(0, weight * grade + bonus - length_cost * tokens / 1000 - tool_cost * calls) where grade > 0
                             0 where grade = 0
 
-    The bonus and the costs act on answers that earn something only: a wrong answer is worth the same however it came about, so
-    that costs never teach to give up early, and a right one is never worth less than a wrong one.
+    Bonus and costs apply only to answers that earn something: all wrong answers have the same reward, so costs never teach to
+    give up early, and a right answer is never below a wrong one.
 
-    Right is what the grade says; under the rule `arpo`, whose grade is F1, an exact match in the box.
+    The grade says whether the answer is right; under the rule `arpo`, whose grade is F1, an exact match in the box does.
 
-    Components: `grade` (the grade's score), `exact_match` and `f1` of the boxed answer (also when the format is bad, as long as
-    there is a box), `format` (1 well formed, 0 not), `multi_tool_bonus` (what was added), `length_cost` and `tool_cost` (what
-    was taken off, before the floor of 0) where they are on, and the grader's own by their names.
+    Components: `grade` (the grade's score), `exact_match` and `f1` of the boxed answer (also with a bad format, if there is a
+    box), `format` (1 well formed, 0 not), `multi_tool_bonus` (as added), `length_cost` and `tool_cost` (as subtracted, before
+    the floor of 0) where they are on, and those of the grader.
     """
 
     def __init__(self, config: RewardConfig) -> None:
@@ -45,12 +45,12 @@ class CompositeReward:
 
     @property
     def grader(self) -> Grader:
-        """Grades the answer where nobody else does."""
+        """Grades the answer where no judge does."""
         return self._grader
 
     def __call__(self, trajectory: Trajectory, grade: Grade | None = None, /) -> Reward:
-        """The reward, its components and the reason; `grade` takes the place of the grader's."""
-        terms, faults, found = self._terms, format_faults(trajectory), match_answer(trajectory)
+        """The reward, its components and the reason; `grade` replaces the grader's."""
+        terms, faults, match = self._terms, format_faults(trajectory), match_answer(trajectory)
         is_exact_box_right = grade is None and self._wants_exact_box
         grade = grade or self._grader(trajectory)
         is_gated = bool(faults) and terms.format_gate
@@ -60,11 +60,11 @@ class CompositeReward:
         value = max(0.0, terms.grade_weight * grade.score + bonus - sum(costs.values())) if earns else 0.0
         read = "" if grade.extraction in ("boxed", "given", "none") else f" (answer found as {grade.extraction})"
         measured = {
-            "exact_match": found.exact_match, "f1": found.f1, "format": float(not faults), "multi_tool_bonus": bonus,
+            "exact_match": match.exact_match, "f1": match.f1, "format": float(not faults), "multi_tool_bonus": bonus,
         }  # fmt: skip
         return Reward(
             value=-1.0 if is_gated else value,
-            is_correct=found.exact_match == 1.0 if is_exact_box_right else grade.is_correct,
+            is_correct=match.exact_match == 1.0 if is_exact_box_right else grade.is_correct,
             components={**grade.components, "grade": grade.score, **measured, **costs},
             reason="format: " + ", ".join(faults) if is_gated else grade.reason + read,
         )

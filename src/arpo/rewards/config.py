@@ -12,28 +12,28 @@ from arpo.rewards.judge.config import JudgeConfig
 
 RULE_NAMES = ("arpo", "arpo_released", "composite", "environment")
 JUDGED_RULES = ("arpo", "composite")
-"""Rules made from a grade, which a judge may give."""
+"""Rules with a grade, which a judge may give."""
 
 
 class CompositeConfig(Config):
-    """The terms of the rule `composite`. What is left at 0 or false is off."""
+    """The terms of the rule `composite`; 0 and false mean off."""
 
     grader: str
     """Grades the answer: `exact_match`, `f1`, `substring`, `numeric`, `multiple_choice`, `math`, or one of the reference's
     metrics, `released_em`, `released_acc`, `released_f1`, `released_math_equal`."""
     grade_weight: float = Field(default=1.0, gt=0.0)
-    """Times the grade, in [0, 1]."""
+    """Factor of the grade, which is in [0, 1]."""
     format_gate: bool = True
-    """A trajectory with a format fault gets -1 and nothing else. False: its answer is graded wherever it stands, in the box or
+    """A trajectory with a format fault gets -1 and nothing else. False: its answer is graded, in the box or
     by the fallbacks of docs/rewards.md."""
     multi_tool_bonus: float = Field(default=0.0, ge=0.0)
-    """Added when the answer earns something and two or more tools gave a result."""
+    """Added when the grade is above 0 and two or more tools gave a result."""
     length_cost: float = Field(default=0.0, ge=0.0)
-    """Taken off what an answer earns per 1,000 sampled tokens beyond `free_tokens`, down to 0."""
+    """Subtracted from a positive reward per 1,000 sampled tokens above `free_tokens`, down to 0."""
     free_tokens: Annotated[int, only_with(length_cost=above(0))] = Field(default=0, ge=0)
-    """Sampled tokens that cost nothing."""
+    """Sampled tokens without cost."""
     tool_cost: float = Field(default=0.0, ge=0.0)
-    """Taken off what an answer earns per tool call, down to 0; failed and cached calls count."""
+    """Subtracted from a positive reward per tool call, down to 0; failed and cached calls count."""
 
     @field_validator("grader")
     @classmethod
@@ -49,17 +49,17 @@ class RewardConfig(Config):
     rule: str = "arpo"
     """`arpo`: the papers' rule, -1 for a format fault, else F1, plus a bonus for using several tools. `arpo_released`: the
     released code's reading of it, its faults included, for comparisons. `composite`: the terms of `reward.composite`.
-    `environment`: the sum of what an environment of your own gave for the turns. Anything else is your own function as
+    `environment`: the sum of the rewards that your environment gave for the turns. Anything else is your own function as
     `package.module:function`; it gets the trajectory and returns a number or a Reward."""
     multi_tool_bonus: Annotated[float, only_with(rule=("arpo", "arpo_released"))] = Field(default=0.1, ge=0.0)
-    """Added when the answer earns something and different tools were used (`arpo`: two or more tools gave a result;
-    `arpo_released`: `</search>` and `</python>` both occur). 0 means no bonus. The rule `composite` has one of its own."""
+    """Added when the grade is above 0 and different tools were used (`arpo`: two or more tools gave a result;
+    `arpo_released`: `</search>` and `</python>` both occur). 0 means no bonus. `composite` has its own key."""
     composite: Annotated[CompositeConfig | None, only_with(rule="composite")] = None
     """Terms of the rule `composite`."""
     judge: Annotated[JudgeConfig | None, only_with(rule=JUDGED_RULES)] = None
-    """A chat model whose verdict, 1 or 0, takes the place of the grade, for rules made from one (`arpo`, `composite`). An
-    answer without a verdict is ungraded: training drops its tree and counts it, evaluation leaves the answer out of the means
-    and counts it. None: the grader by rules alone."""
+    """A chat model whose verdict, 1 or 0, replaces the grade, for rules with a grade (`arpo`, `composite`). An answer without a
+    verdict is ungraded: training drops its tree and counts it, evaluation counts it and takes it into no mean. None: the
+    grader by rules alone."""
 
     @field_validator("rule")
     @classmethod

@@ -1,4 +1,4 @@
-"""The reward an environment gives by itself."""
+"""The reward of an environment."""
 
 from math import fsum
 
@@ -9,7 +9,7 @@ from arpo.types import Reward
 
 
 class EnvironmentReward:
-    """The rule `environment`: the sum of what the environment gave for the turns of a trajectory.
+    """The rule `environment`: the sum of the environment's rewards for the turns of a trajectory.
 
     Components: the sums of the steps' metrics, by name.
     """
@@ -18,10 +18,10 @@ class EnvironmentReward:
         pass
 
     def __call__(self, trajectory: Trajectory, /) -> Reward:
-        """The reward; 0 where a limit cut the trajectory off before the environment gave one.
+        """The reward; 0 where a limit truncated the trajectory before the environment gave one.
 
         Raises:
-            EnvError: the environment ended the episode without ever giving a reward.
+            EnvError: the environment ended the episode without any reward.
 
         Example:
             Turns rewarded with -0.1, nothing and 1.0: 0.9.

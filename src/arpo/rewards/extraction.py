@@ -1,4 +1,4 @@
-r"""Finding the answer a trajectory gives: the box in its answer block, or the named fallbacks."""
+r"""Finds the answer of a trajectory: the box in its answer block, or the named fallbacks."""
 
 import re
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ class Answer:
     """An answer and how it was found."""
 
     text: str
-    """Empty when there is none."""
+    """Empty without an answer."""
     extraction: Extraction
 
 
 def read_answer(trajectory: Trajectory, *, prefers_number: bool = False) -> Answer:
-    """The answer of a finished trajectory, from its last answer block or, without one, from all the model wrote.
+    """The answer of a finished trajectory, from its last answer block or, without one, from all its completions.
 
-    What tools wrote is never read.
+    Tool results are never read.
 
     Args:
         trajectory: The path.
-        prefers_number: Whether, of a text without box and without phrase, the last number is the answer and not the last line.
+        prefers_number: Whether the answer of a text without box and phrase is its last number, not its last line.
     """
     blocks = [n.parse.answer for n in trajectory.completions if n.parse is not None and n.parse.answer is not None]
     if blocks:
@@ -39,7 +39,7 @@ def read_answer(trajectory: Trajectory, *, prefers_number: bool = False) -> Answ
 
 
 def extract_answer(text: str, *, prefers_number: bool = False) -> Answer:
-    r"""The answer a text gives, by the first rule that finds one; see `grading.Extraction` for the rules.
+    r"""The answer in a text, by the first rule that finds one; see `grading.Extraction` for the rules.
 
     Example:
         extract_answer(r"<answer> so \boxed{4} </answer>") == Answer("4", "boxed")

@@ -1,14 +1,14 @@
-"""Whether a trajectory is well formed, read from the parses of its completions; nothing a tool wrote can change it."""
+"""Whether a trajectory is well formed, by the parses of its completions alone; tool results do not count."""
 
 from arpo.rewards.answer_text import extract_boxed
 from arpo.tree import Trajectory
 
 
 def format_faults(trajectory: Trajectory) -> tuple[str, ...]:
-    """Names of what is wrong with the form, in order; empty means well formed.
+    """Names of the format faults, in order; empty means well formed.
 
-    Beside the faults the protocol found in each completion: `no_answer` (the trajectory does not end with one: it was cut off,
-    or its last node is a tool result), `several_answers`, `no_thinking` (no reasoning block in any completion), `unclosed_box`.
+    These are the faults of each parse, and `no_answer` (the trajectory does not end with one: it was truncated, or its last
+    node is a tool result), `several_answers`, `no_thinking` (no reasoning block in any completion), `unclosed_box`.
     """
     parses = [node.parse for node in trajectory.completions if node.parse is not None]
     faults = [fault for parse in parses for fault in parse.faults]
@@ -25,6 +25,6 @@ def format_faults(trajectory: Trajectory) -> tuple[str, ...]:
 
 
 def final_answer(trajectory: Trajectory) -> str | None:
-    """The text of the answer block that ends the trajectory; None when it does not end with one."""
+    """The text of the answer block that ends the trajectory; None without one."""
     parse = trajectory.final_parse
     return parse.answer if parse is not None else None

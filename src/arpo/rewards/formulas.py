@@ -1,6 +1,6 @@
-r"""Whether two formulas are equal: what can be decided by looking is, the rest goes to math-verify.
+r"""Compares formulas: simple pairs by spelling and value, the others by math-verify.
 
-Seen to here, because math-verify alone gets it wrong or needs a hundred times as long:
+This module decides pairs that math-verify gets wrong or that take it a hundred times as long:
 
 | pair | math-verify | here |
 |---|---|---|
@@ -17,6 +17,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate, pairwise
 from typing import Literal
 
 from arpo.rewards.answer_text import formula_spelling, parse_number, plain
@@ -30,15 +31,15 @@ _RELATION = re.compile(r"[<>]|\\(?:leq?|geq?|neq?|l[te]|g[te]|in|to|implies)(?![
 
 @dataclass(slots=True, frozen=True)
 class Comparison:
-    """What comparing two formulas gave."""
+    """The result of a comparison of two formulas."""
 
     verdict: Verdict
     reason: str
-    """In a few words a person can read."""
+    """A few words for people."""
 
     @property
     def is_equal(self) -> bool:
-        """Whether they are equal for certain."""
+        """Whether they are certainly equal."""
         return self.verdict == "equal"
 
 
@@ -47,7 +48,7 @@ Brackets = Literal["", "()", "[]", "(]", "[)", "{}"]
 
 @dataclass(slots=True, frozen=True)
 class _Listing:
-    """Several items with commas between them."""
+    """Items with commas between them."""
 
     brackets: Brackets
     """Empty for a bare list, whose order does not count, as in a set."""
@@ -55,13 +56,13 @@ class _Listing:
 
     @property
     def numbers(self) -> tuple[Fraction, ...] | None:
-        """Their values; None when one is no number."""
+        """Values of the items; None when one is no number."""
         values = [parse_number(item) for item in self.items]
         return None if None in values else tuple(v for v in values if v is not None)
 
 
 def compare_formulas(answer: str, reference: str) -> Comparison:
-    r"""How two formulas compare; the order of the two does not matter.
+    r"""The comparison of two formulas, in either order.
 
     Example:
         compare_formulas(r"\dfrac{1}{2}", "0.5").is_equal  # -> True, by value
@@ -73,9 +74,9 @@ def compare_formulas(answer: str, reference: str) -> Comparison:
     numbers = parse_number(answer), parse_number(reference)
     if numbers[0] is not None and numbers[1] is not None:
         return _known(numbers[0] == numbers[1], "value")
-    if found := _compare_listings(_listing(spelling[0]), _listing(spelling[1])) or _guard(*spelling):
-        return found
-    verdict = compare(*sorted((plain(answer), plain(reference))))  # in one order, so that the cache knows both
+    if comparison := _compare_listings(_listing(spelling[0]), _listing(spelling[1])) or _guard(*spelling):
+        return comparison
+    verdict = compare(*sorted((plain(answer), plain(reference))))  # sorted, so that both orders share a cache entry
     return Comparison(verdict, _BY_ALGEBRA[verdict])
 
 
@@ -96,25 +97,23 @@ def _guard(answer: str, reference: str) -> Comparison | None:
     """The verdict where math-verify would be wrong; None where it may decide."""
     if ("%" in answer) != ("%" in reference):
         return Comparison("different", "one is a percentage")
-    bases = _BASE.fullmatch(answer), _BASE.fullmatch(reference)
-    if bases[0] or bases[1]:
-        return Comparison("different", "base differs") if not all(bases) else _known(
-            _in_base(answer) == _in_base(reference), "number with its base"
-        )  # fmt: skip
+    based = _in_base(answer), _in_base(reference)
+    if based != (None, None):
+        return _known(based[0] == based[1], "number with its base") if all(based) else Comparison("different", "base differs")
     if _is_condition(answer) != _is_condition(reference):
         return Comparison("different", "one is an equation to be solved")
     return None
 
 
-def _in_base(text: str) -> tuple[str, str]:
-    found = _BASE.fullmatch(text)
-    assert found is not None
+def _in_base(text: str) -> tuple[str, str] | None:
+    """Digits and base of a number such as `1010_2`; None for any other text."""
     names = {"two": "2", "three": "3", "eight": "8", "ten": "10", "sixteen": "16"}
-    return found[1].lower().lstrip("0"), names.get(found[2], found[2])
+    match = _BASE.fullmatch(text)
+    return (match[1].lower().lstrip("0"), names.get(match[2], match[2])) if match else None
 
 
 def _is_condition(text: str) -> bool:
-    """Whether it is an equation that does not name a value, as `x = 3` and `f(x) = 2x` do."""
+    """Whether it is an equation without the name of a value; `x = 3` and `f(x) = 2x` have one."""
     left, equals, right = text.partition("=")
     is_equation = equals != "" and "=" not in right and "," not in text and not _RELATION.search(text)
     return is_equation and not _NAME.fullmatch(left) and not _NAME.fullmatch(right)
@@ -139,11 +138,11 @@ def _compare_listings(answer: _Listing | None, reference: _Listing | None) -> Co
 
 
 _SAME_KIND: tuple[set[str], ...] = ({"", "()"}, {"", "{}"})
-"""A bare list may be meant as a tuple or as a set."""
+"""A bare list may mean a tuple or a set."""
 
 
 def _listing(spelling: str) -> _Listing | None:
-    """A formula's items where it is several with commas between them and at most one pair of brackets around all."""
+    """The items of a formula with commas and at most one pair of brackets around all; None for any other."""
     text = re.sub(r"\\([{}])", r"\1", re.sub(r"\\[lr]brace(?![a-zA-Z])", lambda m: "{" if m[0][1] == "l" else "}", spelling))
     _, equals, value = text.partition("=") if _NAME.match(text) else ("", "", "")
     if equals and _NAME.fullmatch(text.partition("=")[0]) and value[:1] in set(_OPEN):
@@ -161,23 +160,20 @@ _BRACKETS: dict[str, Brackets] = {"()": "()", "[]": "[]", "(]": "(]", "[)": "[)"
 
 
 def _closes_last(text: str) -> bool:
-    """Whether the first bracket is closed by the last character; an interval's brackets need not be alike."""
-    depth = 0
-    for index, character in enumerate(text):
-        depth += (character in _OPEN) - (character in _CLOSE)
-        if depth == 0:
-            return index == len(text) - 1
-    return False
+    """Whether the last character closes the first bracket; the brackets of an interval may differ."""
+    depths = _depths(text)
+    return 0 in depths and depths.index(0) == len(text) - 1
 
 
 def _split_at_commas(text: str) -> tuple[str, ...] | None:
     """The items between commas outside brackets; None where brackets do not pair."""
-    items, depth, begin = list[str](), 0, 0
-    for index, character in enumerate(text):
-        depth += (character in _OPEN) - (character in _CLOSE)
-        if depth < 0:
-            return None
-        if character in ",;" and depth == 0:
-            items.append(text[begin:index])
-            begin = index + 1
-    return (*items, text[begin:]) if depth == 0 else None
+    depths = _depths(text)
+    if min(depths, default=0) < 0 or depths[-1:] not in ([], [0]):
+        return None
+    cuts = [i for i, depth in enumerate(depths) if depth == 0 and text[i] in ",;"]
+    return tuple(text[before + 1 : cut] for before, cut in pairwise([-1, *cuts, len(text)]))
+
+
+def _depths(text: str) -> list[int]:
+    """Number of open brackets after each character."""
+    return [*accumulate((character in _OPEN) - (character in _CLOSE) for character in text)]

@@ -1,4 +1,4 @@
-"""How well an answer matches a reference: exact match and token F1."""
+"""Matches an answer with a reference: exact match and token F1."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,12 +8,12 @@ from arpo.rewards.answer_text import is_mathematical, normalize, plain
 from arpo.rewards.formulas import compare_formulas
 
 CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})
-"""Answers that are right or wrong as a whole."""
+"""Answers without partial F1."""
 
 
 @dataclass(slots=True, frozen=True)
 class Match:
-    """How well an answer matches the best of its references."""
+    """Match of an answer with the best of its references."""
 
     exact_match: float
     """1 when it equals one of them, else 0."""
@@ -31,7 +31,7 @@ def match(answer: str, references: Iterable[str]) -> Match:
 
 
 def exact_match(answer: str, reference: str) -> float:
-    r"""1 when the two say the same, else 0.
+    r"""1 when both mean the same, else 0.
 
     Two numbers are compared by value (`1,000` and `1000`, `0.5` and `\frac{1}{2}`, but not `12%` and `12`), two formulas by
     algebra, anything else in normal form, so that dates stay strings.
@@ -64,15 +64,15 @@ def token_f1(answer: str, reference: str) -> float:
 
 
 def word_f1(answer: str, reference: str, *, as_released: bool = False) -> float:
-    """Token F1 of two texts by their words as they stand, `2 * same / (words in answer + words in reference)`.
+    """Token F1 of two texts by their words as written, `2 * same / (words in answer + words in reference)`.
 
     `as_released` computes it from precision and recall, as the released code does: the last bit may differ.
     """
-    words, wanted = answer.split(), reference.split()
-    same = sum((Counter(words) & Counter(wanted)).values())
+    words, reference_words = answer.split(), reference.split()
+    same = sum((Counter(words) & Counter(reference_words)).values())
     if not same:
         return 0.0
     if not as_released:
-        return 2 * same / (len(words) + len(wanted))
-    precision, recall = same / len(words), same / len(wanted)
+        return 2 * same / (len(words) + len(reference_words))
+    precision, recall = same / len(words), same / len(reference_words)
     return 2 * precision * recall / (precision + recall)

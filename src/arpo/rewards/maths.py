@@ -1,10 +1,10 @@
-"""Whether two formulas are equal, decided by math-verify in processes of their own.
+"""Compares formulas with math-verify, in separate processes.
 
-Symbolic algebra can run for hours or fill the memory on a formula a model wrote, and a Python signal handler does not
-interrupt it inside one long integer operation. So worker processes do the work, under limits the system enforces: 2 seconds of
-computing per comparison (not of waiting: how busy the machine is changes no verdict) and 2 GiB. A worker is two processes: one
-holds math-verify loaded and does nothing, the other is its fork and compares; when a limit ends the fork, the next one is there
-in milliseconds. Only math-verify's LaTeX grammar is used; its other parser evaluates the text as Python.
+Symbolic algebra can run for hours or fill the memory on a formula of a model, and a Python signal handler does not interrupt
+one long integer operation. So worker processes compare, under limits of the system: 2 seconds of computing per comparison (not
+of waiting: a busy machine changes no verdict) and 2 GiB. A worker is two processes: one has math-verify loaded and waits, the
+other is its fork and compares; when a limit ends the fork, the next one starts in milliseconds. Only math-verify's LaTeX
+grammar is used; its other parser evaluates the text as Python.
 """
 
 import atexit
@@ -32,10 +32,10 @@ Verdict = Literal["equal", "different", "unread", "too_long", "gave_up"]
 
 @lru_cache(maxsize=10_000)
 def compare(answer: str, reference: str) -> Verdict:
-    r"""How two formulas compare, in either order: `\dfrac{1}{2}` and `0.5`, `x = 3` and `3` are equal.
+    r"""The verdict on two formulas, in either order: `\dfrac{1}{2}` and `0.5`, `x = 3` and `3` are equal.
 
     math-verify alone takes a percentage for its number, a tuple for a set, metres for miles and `1010_2` for `1010`;
-    `rewards.formulas` sees to these first.
+    `rewards.formulas` decides these first.
 
     Raises:
         RunError: math-verify cannot be started.
@@ -57,7 +57,7 @@ class _Process(subprocess.Popen[bytes]):
 
 
 class _Worker:
-    """The processes that compare, started on first use and again after they had to be killed."""
+    """The processes that compare, started on first use and again after a kill."""
 
     def __init__(self) -> None:
         self._process: _Process | None = None
@@ -78,7 +78,7 @@ class _Worker:
     def _start(self) -> "_Process":
         command = [sys.executable, "-m", "arpo.rewards.maths"]
         pipe = subprocess.PIPE
-        # in a group of its own, as Ctrl-C is for the run to handle, which may still want the verdict
+        # in its own process group: Ctrl-C reaches the run alone, which may still need the verdict
         self._process = _Process(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, process_group=0)
         if self._process.stdout.readline() != b"ready\n":
             self.stop()
@@ -96,13 +96,13 @@ class _Worker:
 
 
 def _serve() -> None:
-    """The worker: a pair of formulas and its seconds a line in, a verdict a line out."""
+    """The worker: reads a pair of formulas and seconds per line, writes a verdict per line."""
     with contextlib.suppress(ImportError, ValueError, OSError):  # no such limit on this system
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     for warm_up in (("x=1", "[0, 1)"), (r"\frac{1}{2}", r"\sqrt{2}"), (r"\{1, a\}", r"\{1, b\}")):
-        _verdict(*warm_up)  # what is loaded and compiled on first use is so once, not in every fork
+        _verdict(*warm_up)  # loads and compiles once, not in every fork
     print("ready", flush=True)
     while True:
         child = os.fork()
@@ -140,17 +140,17 @@ def _verdict(answer: str, reference: str) -> Verdict:
         a, b = read(answer), read(reference)
         if not a or not b:
             return "unread"
-        # "0 <= x <= 1" and "[0, 1]" are found equal in one order only
+        # "0 <= x <= 1" and "[0, 1]" are equal in one order only
         is_equal = any(verify(x, y, timeout_seconds=None) for x, y in ((b, a), (a, b)))  # pyright: ignore[reportArgumentType]
     except MemoryError:
         raise
-    except Exception:  # whatever a formula does to the parser, it is then not read
+    except Exception:  # any error of the parser means that it cannot read the formula
         return "unread"
     return "equal" if is_equal else "different"
 
 
 def _follow_parent() -> None:
-    """Die with the process this one was forked from, where the system can see to that."""
+    """Die with the parent process, where the system supports it."""
     with contextlib.suppress(OSError, AttributeError):
         import ctypes
 

@@ -1,4 +1,4 @@
-"""What every reward carries, whoever made it: the measured components, and whether the answer is right."""
+"""Completes a reward: the measured components, and whether the answer is right."""
 
 import math
 from dataclasses import replace
@@ -13,26 +13,26 @@ from arpo.types import Reward
 
 
 def match_answer(trajectory: Trajectory) -> Match:
-    """How well the boxed answer that ends the trajectory matches the task's references; zeros without one."""
+    """Match of the boxed answer that ends the trajectory with the task's references; zeros without one."""
     answer = final_answer(trajectory)
     boxed = extract_boxed(answer) if answer is not None else None
     return match(boxed, trajectory.task.references) if boxed is not None else Match(exact_match=0.0, f1=0.0)
 
 
 def measure(trajectory: Trajectory) -> dict[str, float]:
-    """`exact_match` and `f1` of the boxed answer, and `format`: 1 for a well-formed trajectory, 0 for any other."""
-    found = match_answer(trajectory)
-    return {"exact_match": found.exact_match, "f1": found.f1, "format": float(not format_faults(trajectory))}
+    """`exact_match` and `f1` of the boxed answer, and `format`: 1 for a well-formed trajectory, else 0."""
+    best = match_answer(trajectory)
+    return {"exact_match": best.exact_match, "f1": best.f1, "format": float(not format_faults(trajectory))}
 
 
 def complete_reward(given: object, trajectory: Trajectory, *, source: object, grade: Grade | None = None) -> Reward:
-    """What a reward function returned, with what it left out: the components of `measure` and `is_correct`.
+    """The result of a reward function, with missing parts added: the components of `measure`, and `is_correct`.
 
     Args:
-        given: A number or a Reward.
-        trajectory: What was scored.
+        given: Result of the function: a number or a Reward.
+        trajectory: The scored one.
         source: The reward function, named in the error.
-        grade: The judge's, where there is a judge; it says what is right, else exact match does, where there are references.
+        grade: The judge's; it decides whether the answer is right. None: exact match decides, where there are references.
 
     Raises:
         ConfigError: `given` is neither a finite number nor a Reward with one.

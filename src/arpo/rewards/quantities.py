@@ -1,6 +1,6 @@
 """Numbers with units: `1.95 m`, `$3.5 million`, `90°`, `about 12 km/h`.
 
-A unit library was left out: those that parse expressions evaluate them, and text a model wrote is never evaluated here.
+No unit library is used: those that parse expressions evaluate them, and text of a model is never evaluated here.
 """
 
 import re
@@ -28,16 +28,12 @@ _UNITS = {
 }
 
 
-def _table() -> dict[str, tuple[str, Fraction]]:
-    table = dict[str, tuple[str, Fraction]]()
-    for base, pairs in _UNITS.items():
-        words = pairs.split()
-        table.update({unit: (base, Fraction(factor)) for unit, factor in zip(words[::2], words[1::2], strict=True)})
-    return table
-
-
-UNITS = _table()
-"""Known units: what they are measured in, and how many of it they are."""
+UNITS = {
+    unit: (base, Fraction(factor))
+    for base, pairs in _UNITS.items()
+    for unit, factor in zip(pairs.split()[::2], pairs.split()[1::2], strict=True)
+}
+"""Unit -> its base unit and the number of base units in it."""
 
 _ABOUT = re.compile(r"^(?:about|approximately|approx\.?|around|roughly|nearly|circa|ca\.|~|≈|\\approx|\\sim)\s*", re.IGNORECASE)
 _CURRENCY = {"$": "dollar", "€": "euro", "£": "pound sterling", "¥": "yen"}
@@ -53,20 +49,20 @@ class Quantity:
     """A number with its unit."""
 
     value: Fraction
-    """In the unit's base unit where it is a known one."""
+    """In the base unit, where the unit is known."""
     written: Fraction
     """In the unit as written."""
     unit: str
-    """The base unit, or the words as they stand; empty when there is none."""
+    """The base unit, or the words as written; empty without a unit."""
     is_integer: bool
-    """Whether it was written without a decimal point, fraction or percent sign."""
+    """Whether it is written without decimal point, fraction and percent sign."""
 
 
 def read_quantity(text: str) -> Quantity | None:
-    r"""The quantity a text is, None for any other text.
+    r"""The quantity of a text, None for any other text.
 
     Known: what `parse_number` knows, `about` and its like before it, `hundred` to `trillion`, a currency sign, and a unit
-    behind it, which is converted where the table knows it and kept as words where it does not.
+    after it, which is converted where the table has it and stays as words where not.
 
     Example:
         read_quantity("1.95 m") == read_quantity("195 cm"); read_quantity("$3.5 million").value == 3_500_000
@@ -78,15 +74,15 @@ def read_quantity(text: str) -> Quantity | None:
     currency = next((unit for sign, unit in _CURRENCY.items() if sign in text[:2]), "")
     if bare is not None:
         return Quantity(bare, bare, currency, is_integer=_is_integer(text))
-    found = _NUMBER.fullmatch(re.sub(r"^([-+]?)[$€£¥]\s*", r"\1", text))
-    value = parse_number(re.sub(r"\s+", "", found["number"])) if found and len(text) <= _MAX_LENGTH else None
-    if found is None or value is None:
+    match = _NUMBER.fullmatch(re.sub(r"^([-+]?)[$€£¥]\s*", r"\1", text))
+    value = parse_number(re.sub(r"\s+", "", match["number"])) if match and len(text) <= _MAX_LENGTH else None
+    if match is None or value is None:
         return None
-    words = re.sub(r"\^\{(\d)\}", r"^\1", found["rest"]).replace("²", "^2").replace("³", "^3").strip(" .").lower().split()
+    words = re.sub(r"\^\{(\d)\}", r"^\1", match["rest"]).replace("²", "^2").replace("³", "^3").strip(" .").lower().split()
     while words and words[0] in _SCALES:
         value *= _SCALES[words.pop(0)]
     base, factor = _unit(" ".join(words))
-    return Quantity(value * factor, value, base or currency, is_integer=_is_integer(found["number"]))
+    return Quantity(value * factor, value, base or currency, is_integer=_is_integer(match["number"]))
 
 
 _MAX_LENGTH = 200
@@ -97,15 +93,10 @@ def _is_integer(text: str) -> bool:
 
 
 def _unit(words: str) -> tuple[str, Fraction]:
-    """The base unit and how many of it; the words themselves where they are no known unit."""
+    """The base unit and the number of them; the words themselves where they are no known unit."""
     words = re.sub(r"^degrees? celsius$", "°c", words)
-    power = (
-        2
-        if words.startswith("square ") or words.endswith("^2")
-        else 3
-        if words.startswith("cubic ") or words.endswith("^3")
-        else 1
-    )
+    powers = {2: ("square ", "^2"), 3: ("cubic ", "^3")}
+    power = next((n for n, (before, after) in powers.items() if words.startswith(before) or words.endswith(after)), 1)
     name = words.removeprefix("square ").removeprefix("cubic ").removesuffix("^2").removesuffix("^3").strip()
     name = name if name in UNITS else name.removesuffix("s")
     base, factor = UNITS.get(name, (name, Fraction(1)))

@@ -30,8 +30,8 @@ from arpo.types import Reward
 class ReleasedReward:
     """The rule `arpo_released`; see the module.
 
-    Components: `f1` and `format` as the released code sees them, `multi_tool_bonus`, `exact_match` as every rule measures it;
-    right is an exact match.
+    Components: `f1` and `format` as the released code sees them, `multi_tool_bonus`, `exact_match` as in every rule.
+    An answer is right on an exact match.
     """
 
     def __init__(self, config: RewardConfig) -> None:
@@ -53,7 +53,7 @@ class ReleasedReward:
 
 
 def released_format_fault(text: str) -> str:
-    """What the released code finds wrong with a response; empty when nothing."""
+    """The format fault that the released code finds in a response; empty without one."""
     if text.count("<think>") != text.count("</think>") or "<think>" not in text:
         return "think tags are missing or not paired"
     if text.count("<answer>") != 1 or text.count("</answer>") != 1:
@@ -87,7 +87,7 @@ def _calls_have_results(text: str, tool: str) -> bool:
 
 
 def _read_box(answer: str) -> str | None:
-    r"""The last box; with a blank behind `\boxed` anywhere, all that follows the last such up to a `$`."""
+    r"""The last box; with a blank after any `\boxed`, the text after the last such, up to a `$`."""
     if "\\boxed " in answer:
         return answer.split("\\boxed ")[-1].split("$")[0]
     begin, depth = answer.rfind("\\boxed"), 0

@@ -1,4 +1,4 @@
-"""Writes rewards on the leaves of finished trees, beside the event loop in which others grow."""
+"""Writes rewards on the leaves of finished trees, in a thread beside the event loop that samples others."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
@@ -22,15 +22,14 @@ T = TypeVar("T")
 
 
 class Scorer:
-    """Scores finished trees while others grow.
+    """Scores finished trees while others are sampled.
 
-    Rewards are computed in a thread of their own, one tree after the other: a slow formula, or your own function, does not
-    hold up the event loop, and your function never runs twice at once. A judge is awaited; the leaves of a tree, and trees, are
-    judged at the same time, within its limit. What a tree scores depends on none of this.
+    Rewards are computed in one thread, one tree after the other: a slow formula, or your own function, does not block the event
+    loop, and your function never runs twice at once. A judge is awaited; it judges leaves and trees concurrently, within its
+    limit. The score of a tree depends on none of this.
 
-    Every reward says whether the answer is right (`Reward.is_correct`) and has the components of `rewards.measure`; what the
-    reward function leaves out is added here. Where the judge gives no verdict the leaf is *ungraded*: its reward is None, and
-    `Node.ungraded` says why.
+    Every reward has `Reward.is_correct` and the components of `rewards.measure`; the scorer adds those that the reward function
+    omits. Where the judge gives no verdict the leaf is *ungraded*: its reward is None, and `Node.ungraded` has the reason.
 
     Example:
         async with aclosing(scorer.scored(runner.sample(tasks, seed=0))) as trees:
@@ -44,22 +43,22 @@ class Scorer:
 
         Args:
             reward_fn: Scores a trajectory.
-            judge: Grades answers in place of the reward's own grader; None: nobody does. Closed with the scorer.
-            measures: Further graders; the score of each is a component by its name. Without a judge, the last one says whether
-                the answer is right, and why.
+            judge: Grades answers in place of the reward's grader; closed with the scorer. None: no judge.
+            measures: Further graders; the score of each is a component by its name. Without a judge, the last one decides
+                whether the answer is right.
 
         Raises:
-            ConfigError: there is a judge, but the reward is not made from a grade.
+            ConfigError: there is a judge, but the reward uses no grade.
         """
         if judge is not None and not isinstance(reward_fn, GradedRewardFn):
-            raise ConfigError(f"reward.judge has no effect on the reward {reward_fn!r}, which grades by itself; remove it")
+            raise ConfigError(f"reward.judge has no effect on the reward {reward_fn!r}, which uses no grade; remove it")
         self._reward_fn = reward_fn
         self._judge = judge
         self._measures = measures or {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards")
 
     def scored(self, sampled: AsyncGenerator[RolloutTree, None]) -> AsyncGenerator[RolloutTree, None]:
-        """Yield the trees of `sampled`, each once it is scored; `sampled` is read on meanwhile.
+        """Yield the trees of `sampled`, each once it is scored; meanwhile more are sampled.
 
         A consumer that may stop early wraps the generator in `contextlib.aclosing`, which then closes `sampled` as well.
         """
@@ -69,7 +68,7 @@ class Scorer:
         """Write the reward on every leaf, or why it has none.
 
         Raises:
-            ConfigError: your own function returned no reward.
+            ConfigError: your function returned no reward.
         """
         trajectories = tree.trajectories()
         grades = [None] * len(trajectories) if self._judge is None else await self._judge_all(self._judge, trajectories)
@@ -79,11 +78,11 @@ class Scorer:
             leaf.reward, leaf.ungraded = (reward, "") if isinstance(reward, Reward) else (None, reward.reason)
 
     def drain_judge_counts(self) -> JudgeCounts | None:
-        """What the judge did since the last call; None without one."""
+        """The judge's counts since the last call; None without a judge."""
         return self._judge.drain_counts() if self._judge is not None else None
 
     def drain_judge_metrics(self) -> dict[str, float]:
-        """The same as the `judge/` metrics of a step; empty without a judge."""
+        """These counts as the `judge/` metrics of a step; empty without a judge."""
         counts = self.drain_judge_counts()
         return judge_metrics(counts) if counts is not None else {}
 
@@ -113,7 +112,7 @@ class Scorer:
         return await asyncio.gather(*(judge.grade(t, g) for t, g in zip(trajectories, by_rules, strict=True)))
 
     def _reward(self, trajectory: Trajectory, judged: Grade | Verdict | None) -> Reward | Verdict:
-        """The reward with the further measures; the verdict itself when it is none."""
+        """The reward with the further measures; a verdict without a grade as it is."""
         if isinstance(judged, Verdict):
             return judged
         if judged is None:

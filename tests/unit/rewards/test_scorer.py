@@ -176,5 +176,5 @@ def test_a_judge_without_effect_is_refused(rule: str):
 
 def test_a_judge_beside_ones_own_function_is_refused():
     config = RewardConfig.model_validate({"judge": {"base_url": "http://x/v1", "model": "m"}})
-    with pytest.raises(ConfigError, match="grades by itself"):
+    with pytest.raises(ConfigError, match="uses no grade"):
         build_scorer(config, lambda trajectory: Reward(value=1.0))

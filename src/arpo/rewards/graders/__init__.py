@@ -22,15 +22,15 @@ from arpo.tree import Trajectory
 
 @dataclass(slots=True, frozen=True)
 class AnswerGrader:
-    """A grader of texts, applied to the answer a trajectory ends with."""
+    """A grader of texts, applied to the answer of a trajectory."""
 
     grade_answer: GradeAnswer
-    """Grades a text; for tests, benchmarks and answers that come from elsewhere."""
+    """Grades a text; also for tests, benchmarks and answers of other origin."""
     prefers_number: bool = False
-    """Whether an answer without box and phrase is the last number written, not the last line."""
+    """Whether the answer of a text without box and phrase is its last number, not its last line."""
 
     def __call__(self, trajectory: Trajectory) -> Grade:
-        """The grade of the trajectory's answer; 0 when the model wrote none."""
+        """The grade of the trajectory's answer; 0 without one."""
         answer = read_answer(trajectory, prefers_number=self.prefers_number)
         if not answer.text:
             return Grade(score=0.0, reason="no answer", extraction=answer.extraction)

@@ -1,4 +1,4 @@
-"""Exact match: the answer says what a reference says."""
+"""Exact match: the answer means the same as a reference."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from arpo.rewards.matching import exact_match
 
 
 def grade_exact_match(answer: str, references: Sequence[str]) -> Grade:
-    r"""1 when the answer says the same as a reference (numbers by value, formulas by algebra, words in normal form), else 0.
+    r"""1 when the answer means the same as a reference (numbers by value, formulas by algebra, words in normal form), else 0.
 
     Example:
         grade_exact_match("The Beatles.", ["Beatles"]).score  # -> 1.0

@@ -19,34 +19,29 @@ _COMMAND = re.compile(
 def grade_math(answer: str, references: Sequence[str]) -> Grade:
     r"""1 when the answer and a reference are equal as formulas, else 0; words are compared as words.
 
-    By sight where possible (spelling, exact values of numbers, tuples, sets and intervals of numbers), else by math-verify with
-    guards, within 2 seconds of computing; see `rewards.formulas`. A unit set as text counts only where both name one:
+    Spelling and exact values of numbers, tuples, sets and intervals decide where possible, else math-verify with guards, within
+    2 seconds of computing; see `rewards.formulas`. A unit set as text counts only where both have one:
     `5\text{ cm}` and `5` are equal, `5\text{ cm}` and `5\text{ m}` are not. An irrational number may be given as a decimal with
     six right decimals; a rational one is exact.
 
-    The component `gave_up` is 1 where no verdict was reached within the limits; the score is then 0.
+    The component `gave_up` is 1 where the limits ended a comparison without verdict; the score is then 0.
 
     Example:
         grade_math(r"\dfrac{1}{2}", ["0.5"]).score  # -> 1.0
         grade_math("-5", ["5"]).score  # -> 0.0
     """
-    found = Comparison("different", "no reference")
-    gave_up = False
+    comparison, gave_up = Comparison("different", "no reference"), False
     for reference in references:
-        found = _compare(answer, reference)
-        if found.is_equal:
-            break
-        gave_up = gave_up or found.verdict == "gave_up"
-    return Grade(
-        score=float(found.is_equal),
-        components={"gave_up": float(gave_up and not found.is_equal)},
-        reason=found.reason,
-    )
+        comparison = _compare(answer, reference)
+        if comparison.is_equal:
+            return Grade(score=1.0, components={"gave_up": 0.0}, reason=comparison.reason)
+        gave_up = gave_up or comparison.verdict == "gave_up"
+    return Grade(score=0.0, components={"gave_up": float(gave_up)}, reason=comparison.reason)
 
 
 def _compare(answer: str, reference: str) -> Comparison:
-    (answer, unit), (reference, wanted) = _split_unit(answer), _split_unit(reference)
-    if unit and wanted and unit != wanted:
+    (answer, unit), (reference, reference_unit) = _split_unit(answer), _split_unit(reference)
+    if unit and reference_unit and unit != reference_unit:
         return Comparison("different", "unit differs")
     if not (_is_prose(answer) or _is_prose(reference)):
         return compare_formulas(answer, reference)
@@ -56,22 +51,22 @@ def _compare(answer: str, reference: str) -> Comparison:
 
 
 def _split_unit(text: str) -> tuple[str, str]:
-    """A formula without the unit behind it, set as text or a known word, and the unit; empty where there is none."""
+    """A formula without its final unit, set as text or a known word, and the unit; empty without one."""
     text = text.strip().removesuffix(".").strip().strip("*")
     text = text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] == "$" else text
-    if found := _DEGREES.search(text):
-        return text[: found.start()], "degree"
-    found = _UNIT.fullmatch(text) or _UNIT_WORD.fullmatch(text)
-    if found is None:
+    if degrees := _DEGREES.search(text):
+        return text[: degrees.start()], "degree"
+    match = _UNIT.fullmatch(text) or _UNIT_WORD.fullmatch(text)
+    if match is None:
         return text, ""
-    unit = found[2].lower().strip(" .")
+    unit = match[2].lower().strip(" .")
     unit = unit if unit in UNITS else unit.removesuffix("s")
     is_unit = unit in UNITS or ("\\" in text and _is_prose(unit))
-    return (found[1], unit + re.sub("[{}]", "", found[3] or "")) if is_unit else (text, "")
+    return (match[1], unit + re.sub("[{}]", "", match[3] or "")) if is_unit else (text, "")
 
 
 def _is_prose(text: str) -> bool:
-    """Whether a text is words, a date or a range of years, so that spelling and not algebra decides about it."""
+    """Whether a text is words, a date or a range of years, which spelling compares and not algebra."""
     text = plain(text)
     if is_date(text):
         return True

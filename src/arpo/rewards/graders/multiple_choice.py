@@ -13,7 +13,7 @@ _LETTER_AND_TEXT = re.compile(r"(?:option|choice)?\s*[\(\[]?([A-Za-z])\s*[\)\].:
 
 
 def grade_multiple_choice(answer: str, references: Sequence[str]) -> Grade:
-    """1 when the answer names the letters of a reference, or gives the text of its option; else 0.
+    """1 when the answer has the letters of a reference, or the text of its option; else 0.
 
     Letters are read in `B`, `(b)`, `B.`, `option B`, `B. Paris`, and `A and C`, in any order; where an answer gives a letter
     and a text, the letter decides. Other answers are compared as words.
@@ -24,26 +24,26 @@ def grade_multiple_choice(answer: str, references: Sequence[str]) -> Grade:
     """
     given, text = read_choice(answer)
     for reference in references:
-        letters, wanted = read_choice(reference)
+        letters, option = read_choice(reference)
         if given and letters:
             if given == letters:
                 return Grade(score=1.0, reason=f"chose {', '.join(sorted(given))}")
-        elif normalize(text) and normalize(text) == normalize(wanted):
-            return Grade(score=1.0, reason=f"gave the option's text {wanted!r}")
+        elif normalize(text) and normalize(text) == normalize(option):
+            return Grade(score=1.0, reason=f"gave the option's text {option!r}")
     return Grade(score=0.0, reason=f"chose {', '.join(sorted(given))}" if given else "no option's letter or text")
 
 
 def read_choice(text: str) -> tuple[frozenset[str], str]:
-    """The letters of the options a text names, in capitals, and the text beside them; no letters where it names none.
+    """The letters of the options in a text, in capitals, and the text beside them; no letters where it names none.
 
     Example:
         read_choice("(b) Paris") == (frozenset("B"), "Paris"); read_choice("Paris") == (frozenset(), "Paris")
     """
     text = plain(text).strip().strip("*").strip()
-    if len(text) <= _MAX_LENGTH and (found := _LETTERS.fullmatch(text)):
-        return frozenset(c.upper() for c in re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", found[1])), ""
-    if found := _LETTER_AND_TEXT.fullmatch(text):
-        return frozenset(found[1].upper()), found[2].strip()
+    if len(text) <= _MAX_LENGTH and (match := _LETTERS.fullmatch(text)):
+        return frozenset(c.upper() for c in re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", match[1])), ""
+    if match := _LETTER_AND_TEXT.fullmatch(text):
+        return frozenset(match[1].upper()), match[2].strip()
     return frozenset(), text
 
 

@@ -7,9 +7,9 @@ r"""The metrics of the reference's evaluation, fault for fault, so that its numb
 | `released_f1` | token F1 in that normal form |
 | `released_math_equal` | equal spelling after the rewriting of the MATH benchmark's `is_equiv`; `1/4` is not `0.25` |
 
-A single reference that begins with `[` is split at its commas first, also where it is an interval. These are the metrics of
-question answering; for mathematics the reference leaves articles in and splits nothing, as `released_math_equal` does here.
-`docs/rewards.md` lists what they get wrong.
+A single reference that begins with `[` is first split at its commas, even an interval. These are the metrics of question
+answering; for mathematics the reference code keeps articles and splits nothing, as `released_math_equal` does. docs/rewards.md
+lists their errors.
 """
 
 import re
@@ -37,7 +37,7 @@ def grade_released_acc(answer: str, references: Sequence[str]) -> Grade:
 
 
 def grade_released_f1(answer: str, references: Sequence[str]) -> Grade:
-    """Token F1 of the normal forms; right is what `released_em` says."""
+    """Token F1 of the normal forms; `released_em` decides whether the answer is right."""
     grade = _best(partial(word_f1, as_released=True), answer, references)
     return replace(grade, is_exact=grade_released_em(answer, references).is_correct)
 

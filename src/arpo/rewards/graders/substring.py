@@ -7,9 +7,9 @@ from arpo.rewards.grading import Grade
 
 
 def grade_substring(answer: str, references: Sequence[str]) -> Grade:
-    """1 when the words of a reference stand in the answer, whole and in a row, in normal form; else 0.
+    """1 when the words of a reference occur in the answer, whole and in sequence, in normal form; else 0.
 
-    The reverse, an answer that is part of a reference, is the component `answer_in_reference` and earns nothing: "of" is part
+    The reverse, an answer that is part of a reference, is the component `answer_in_reference` and scores 0: "of" is part
     of every title. An answer that lists every candidate gets 1, so this is for reports beside other metrics, not for training.
     The reference's code compares characters instead of words: with it "12" contains "1", and anything the empty text.
 
@@ -18,12 +18,16 @@ def grade_substring(answer: str, references: Sequence[str]) -> Grade:
         grade_substring("12", ["1"]).score  # -> 0.0
     """
     words = normalize(answer)
-    found = next((r for r in references if _contains(words, normalize(r))), None)
+    contained = next((r for r in references if _contains(words, normalize(r))), None)
     is_part = any(_contains(normalize(r), words) for r in references)
     return Grade(
-        score=float(found is not None),
+        score=float(contained is not None),
         components={"answer_in_reference": float(is_part)},
-        reason=f"contains {found!r}" if found is not None else "part of a reference" if is_part else "contains no reference",
+        reason=f"contains {contained!r}"
+        if contained is not None
+        else "part of a reference"
+        if is_part
+        else "contains no reference",
     )
 
 

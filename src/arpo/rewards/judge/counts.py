@@ -1,32 +1,32 @@
-"""What a judge did, and what it cost."""
+"""Counts and cost of a judge."""
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True, kw_only=True)
 class JudgeCounts:
-    """Sums over the answers a judge was given."""
+    """Sums over the answers to judge."""
 
     answers: int = 0
-    """Answers that were to be judged; empty ones are not, they are incorrect."""
+    """Answers to judge; empty ones are incorrect without a judge."""
     correct: int = 0
     """Of these, judged correct."""
     ungraded: int = 0
-    """Of these, without a verdict: the server failed, or what it said was no verdict."""
+    """Of these, without a verdict: the server failed, or its reply was no verdict."""
     cached: int = 0
-    """Of these, answered by a verdict kept before, or asked for at that moment by an equal answer."""
+    """Of these, with a verdict from the cache, or shared with an equal answer under way."""
     disagreements: int = 0
-    """Of these, verdicts the grader by rules does not share: Correct and a grade below 1, or Incorrect and a grade of 1."""
+    """Of these, verdicts that differ from the grader by rules: Correct and a grade below 1, or Incorrect and a grade of 1."""
     requests: int = 0
-    """Questions the model replied to, be it with nonsense."""
+    """Questions with a reply of the model, of any kind."""
     prompt_tokens: int = 0
-    """Tokens of those questions, as the server counts them."""
+    """Tokens of these questions, as the server counts them."""
     completion_tokens: int = 0
     """Tokens of the replies."""
     untold: int = 0
-    """Replies whose tokens the server did not tell; they are missing from the sums and the cost."""
+    """Replies without token counts of the server; they are missing from the sums and the cost."""
     cost: float | None = None
-    """Of the tokens told, in the currency of the prices; None where no prices are configured."""
+    """Cost of the counted tokens, in the currency of the prices; None without prices."""
 
     @property
     def graded(self) -> int:
@@ -35,7 +35,7 @@ class JudgeCounts:
 
     @property
     def disagreement_rate(self) -> float:
-        """Share of the verdicts the grader by rules does not share; 0 without any."""
+        """Share of the verdicts that differ from the grader by rules; 0 without any."""
         return self.disagreements / max(1, self.graded)
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class JudgeCounts:
 
 def judge_metrics(counts: JudgeCounts) -> dict[str, float]:
     """The `judge/` metrics of a step."""
-    found: dict[str, float] = {
+    metrics: dict[str, float] = {
         "judge/answers": counts.answers,
         "judge/correct_rate": counts.correct / max(1, counts.graded),
         "judge/ungraded": counts.ungraded,
@@ -59,4 +59,4 @@ def judge_metrics(counts: JudgeCounts) -> dict[str, float]:
         "judge/prompt_tokens": counts.prompt_tokens,
         "judge/completion_tokens": counts.completion_tokens,
     }
-    return found if counts.cost is None else found | {"judge/cost": counts.cost}
+    return metrics if counts.cost is None else metrics | {"judge/cost": counts.cost}

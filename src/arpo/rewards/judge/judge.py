@@ -1,4 +1,4 @@
-"""The judge: one question per answer, a second one where the reply is no verdict, and every verdict kept."""
+"""The judge: one question per answer, a second one where the reply is no verdict, and a cache of verdicts."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ from arpo.rewards.judge.verdict import READING_VERSION, Verdict, read_verdict, w
 from arpo.tree import Trajectory
 from arpo.types import Message
 
-_PLACES = ("question", "references", "answer")
+_FIELDS = ("question", "references", "answer")
 _OPENS = re.compile(r"[<＜﹤]")
 _REMINDER = "Reply with one word, Correct or Incorrect, and nothing else."
 
@@ -27,16 +27,16 @@ _REMINDER = "Reply with one word, Correct or Incorrect, and nothing else."
 class Judge:
     """Judges answers by a chat model.
 
-    A reply without a verdict is asked about once more. A failure is no verdict: the answer is then ungraded and counted as
-    such. Equal answers that come at the same time are asked about once.
+    After a reply without a verdict the judge asks once more. A failure is no verdict: the answer is ungraded and counted as
+    such. Equal answers at the same time share one question.
 
     Args:
         config: the model, its rubric and its cache.
         purpose: the configuration section it serves, named in errors.
 
     Raises:
-        ConfigError: the key's environment variable is not set, or the rubric cannot be read or lacks a place.
-        DataError: the cache's file cannot be opened.
+        ConfigError: the key's environment variable is not set, or the rubric cannot be read or lacks a field.
+        DataError: the file of the cache cannot be opened.
 
     Example:
         judge = Judge(JudgeConfig(base_url="http://localhost:8000/v1", model="Qwen2.5-72B-Instruct"))
@@ -54,11 +54,11 @@ class Judge:
         self._counts = self._new_counts()
 
     async def grade(self, trajectory: Trajectory, by_rules: Grade) -> Grade | Verdict:
-        """The judge's grade of a trajectory's answer, 1 or 0; the verdict itself when it is none.
+        """The judge's grade of a trajectory's answer, 1 or 0; an empty verdict as it is.
 
         Args:
             trajectory: a finished path.
-            by_rules: what it is compared with; its score is the component `rule_grade`, the verdict the component `judge`.
+            by_rules: the grade to compare with; its score is the component `rule_grade`, the verdict the component `judge`.
         """
         answer = read_answer(trajectory)
         if not answer.text:
@@ -75,17 +75,16 @@ class Judge:
         )
 
     async def judge(self, question: str, references: Sequence[str], answer: str) -> Verdict:
-        """The verdict on an answer; never an error of the model's server."""
+        """The verdict on an answer; errors of the server give an empty one."""
         key = self._key(question, references, answer)
-        kept = self._cache.get(key) if self._cache is not None else None
-        if kept is not None:
+        cached = self._cache.get(key) if self._cache is not None else None
+        if cached is not None:
             self._counts.cached += 1
-            verdict = Verdict(is_correct=kept == "Correct")
+            verdict = Verdict(is_correct=cached == "Correct")
         elif self._is_offline:
-            verdict = Verdict(is_correct=None, reason="no verdict is kept, and reward.judge.cache.mode is offline")
+            verdict = Verdict(is_correct=None, reason="no verdict is cached, and reward.judge.cache.mode is offline")
         else:
-            asking = self._asked.run(key.digest, lambda: self._ask(key, question, references, answer))
-            verdict, is_shared = await asking
+            verdict, is_shared = await self._asked.run(key.digest, lambda: self._ask(key, question, references, answer))
             self._counts.cached += is_shared
         self._counts.answers += 1
         self._counts.correct += verdict.is_correct is True
@@ -93,12 +92,12 @@ class Judge:
         return verdict
 
     def drain_counts(self) -> JudgeCounts:
-        """What was counted since the last call."""
+        """The counts since the last call."""
         counts, self._counts = self._counts, self._new_counts()
         return counts
 
     async def aclose(self) -> None:
-        """Close the connections and the cache; nobody may wait for a verdict any more."""
+        """Close the connections and the cache; no verdict may be pending."""
         await self._client.aclose()
         if self._cache is not None:
             self._cache.close()
@@ -126,7 +125,7 @@ class Judge:
         return verdict
 
     async def _complete(self, question: str, said: str | None = None) -> ChatReply:
-        """The reply to a question; `said` is what was replied before where a reminder is due, empty where that is of no use."""
+        """The reply to a question; `said`: the former reply, to which a reminder follows, empty where it is of no use."""
         texts = [question] if said is None else [question, said, _REMINDER] if said else [f"{question}\n\n{_REMINDER}"]
         messages = [Message(role="assistant" if i % 2 else "user", content=text) for i, text in enumerate(texts)]
         async with self._limit.get():
@@ -151,7 +150,7 @@ def read_rubric(rubric: str | Path, purpose: str) -> str:
     """The text of a rubric, by name or from a file.
 
     Raises:
-        ConfigError: there is no such rubric, or it lacks one of its places.
+        ConfigError: there is no such rubric, or it lacks a field.
     """
     if str(rubric) in RUBRICS:
         return resources.files("arpo.rewards.judge").joinpath(f"rubrics/{rubric}.txt").read_text(encoding="utf-8")
@@ -162,18 +161,18 @@ def read_rubric(rubric: str | Path, purpose: str) -> str:
             f"{purpose}.rubric = {str(rubric)!r}: neither one of {', '.join(RUBRICS)} "
             f"nor a text file that can be read ({error})"
         ) from None
-    missing = [f"{{{place}}}" for place in _PLACES if f"{{{place}}}" not in text]
+    missing = [f"{{{field}}}" for field in _FIELDS if f"{{{field}}}" not in text]
     if missing:
-        raise ConfigError(f"{purpose}.rubric = {str(rubric)!r} lacks {', '.join(missing)}; the judge would not see it")
+        raise ConfigError(f"{purpose}.rubric = {str(rubric)!r} lacks {', '.join(missing)}; the judge needs all of them")
     return text
 
 
 def fill_rubric(rubric: str, question: str, references: Sequence[str], answer: str) -> str:
-    """The rubric with its places filled in one pass, so that braces in an answer stay braces; references one per line.
+    """The rubric with its fields filled in one pass, so that braces in an answer stay braces; references one per line.
 
-    `<` is written `&lt;` in what is filled in, so that nothing there closes one of the rubric's tags, opens another, or is a
-    control token of the judge.
+    In the values `<` becomes `&lt;`, so that they neither close nor open a tag of the rubric, nor contain a control token of
+    the judge.
     """
     lines = (" ".join(reference.split()) for reference in references)
     values = {"question": question, "references": "\n".join(lines), "answer": answer}
-    return re.sub(r"\{(question|references|answer)\}", lambda place: _OPENS.sub("&lt;", values[place[1]]), rubric)
+    return re.sub(r"\{(question|references|answer)\}", lambda match: _OPENS.sub("&lt;", values[match[1]]), rubric)

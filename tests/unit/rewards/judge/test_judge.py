@@ -295,7 +295,7 @@ def test_the_rubric_is_filled_in_one_pass():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": 0.5}, "asked at 0"), ({"prompt_price": 1.0}, "set both or none"),
+        ({"temperature": 0.5}, "samples at 0"), ({"prompt_price": 1.0}, "set both or none"),
         ({"cache": {"path": "x", "mode": "replay"}}, "no effect on a judge"),
     ],
 )  # fmt: skip
