@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
@@ -75,9 +75,14 @@ class PlainProgress:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def phase(self, title: str, total: int | None, unit: str, done: int = 0) -> AbstractContextManager[Phase]:
+    @contextmanager
+    def phase(self, title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Phase]:
         """Report the phase in lines."""
-        return _PlainPhase(self, title, total, unit, done)
+        phase = _PlainPhase(self, title, total, unit, done)
+        try:
+            yield phase
+        finally:
+            phase.end()
 
     def line(self, text: str) -> None:
         """Print a line."""
@@ -100,10 +105,7 @@ class _PlainPhase:
         if time.monotonic() - self._printed >= PLAIN_INTERVAL_S:
             self._print()
 
-    def __enter__(self) -> Phase:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         if self._done > self._done_before:
             self._print()
 

@@ -1,6 +1,7 @@
 """Recipes: folders of configurations that ship with the package, found by name."""
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,8 @@ def find_recipe(name_or_path: str, kind: str) -> Path:
     Raises:
         ConfigError: `name_or_path` is neither a file nor the name of a recipe of that kind.
     """
-    path = Path(name_or_path)
-    if path.suffix == ".toml" or path.is_file():
-        return path
-    recipe = _root() / name_or_path / f"{kind}.toml"
-    if name_or_path in recipe_names(kind):
-        return recipe
-    names = ", ".join(recipe_names(kind)) or "none"
-    raise ConfigError(f"recipe {name_or_path!r}: no such recipe or TOML file; recipes with a {kind}.toml: {names}")
+    shipped = {name: _root() / name / f"{kind}.toml" for name in recipe_names(kind)}
+    return _find(name_or_path, shipped, f"recipe {name_or_path!r}: no such recipe or TOML file; recipes with a {kind}.toml")
 
 
 def find_study(name_or_path: str) -> Path:
@@ -35,13 +30,17 @@ def find_study(name_or_path: str) -> Path:
     Raises:
         ConfigError: `name_or_path` is neither a TOML file nor such a name.
     """
-    path, shipped = Path(name_or_path), _root() / "study" / f"{name_or_path}.toml"
+    shipped = {file.stem: file for file in sorted((_root() / "study").glob("*.toml"))}
+    return _find(name_or_path, shipped, f"study {name_or_path!r}: no such TOML file; shipped files")
+
+
+def _find(name_or_path: str, shipped: Mapping[str, Path], refusal: str) -> Path:
+    path = Path(name_or_path)
     if path.suffix == ".toml" or path.is_file():
         return path
-    if shipped.is_file():
-        return shipped
-    names = ", ".join(sorted(file.stem for file in shipped.parent.glob("*.toml")))
-    raise ConfigError(f"study {name_or_path!r}: no such TOML file; shipped files: {names}")
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    raise ConfigError(f"{refusal}: {', '.join(shipped) or 'none'}")
 
 
 def read_recipe_in(folder: Path, name: str, kind: str) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from arpo.tree import RolloutTree, Trajectory, read_trees
 _RIGHT_PER_QUESTION = 2
 """Right answers of one question that rejection sampling keeps."""
 _SAMPLES_PER_QUESTION = 8
+_RESUMABLE = ("train", "eval", "rollout")
+"""Commands that take `--resume`."""
 
 
 class JobActions:
@@ -71,26 +73,26 @@ class JobActions:
 
     def make_cold_start(self, world: int) -> None:
         """A world, its indexes, demonstrations and imitation, with the same seed for all."""
-        log, where = self.folder.log(f"cold start {world}"), self.folder.world(world)
-        made = where / "world"
+        log_name, where = f"cold start {world}", self.folder.world(world)
+        log, made = self.folder.log(log_name), where / "world"
         if not made.exists():
             options = [f"--{key}={to_toml(value)}" for key, value in self._world_keys(world).items()]
             with whole(made) as partial:
                 self._commands.arpo("world", "make", "--out", partial, *options, log=log)
         for corpus, index in (("train_corpus.jsonl", "train_index"), ("corpus.jsonl", "index")):
             self._commands.arpo("index", "build", made / corpus, "--out", where / index, log=log)
-        self._start_over("demos", self._configs.demonstrations(world), log)
-        self._start_over("sft", self._configs.cold_start(world), log)
+        self._run("demos", self._configs.demonstrations(world), log_name)
+        self._run("sft", self._configs.cold_start(world), log_name)
 
     def test_cold_start(self, world: int) -> None:
         """Test the policy that every arm of the world starts from."""
-        self._go_on("eval", self._configs.cold_test(world), f"test cold start {world}")
+        self._run("eval", self._configs.cold_test(world), f"test cold start {world}")
 
     def time_steps(self, arm: str) -> None:
         """Train an arm for a few steps."""
         source = self._study.arms[arm].rates_of
         rates = None if source is None else self.finished.rates_by_turn(source, self._study.runs[0])
-        self._go_on("train", self._configs.timing(arm, rates), f"time {arm}")
+        self._run("train", self._configs.timing(arm, rates), f"time {arm}")
 
     def train_at_best(self, arm: str, run: Run) -> None:
         """Train at the best learning rate; a control imitates instead."""
@@ -103,12 +105,12 @@ class JobActions:
         """Train at a learning rate."""
         source = self._study.arms[arm].rates_of
         rates = None if source is None else self.finished.rates_by_turn(source, run)
-        self._go_on("train", self._configs.training(arm, run, rate, rates), f"train {arm} {name_of(run)}")
+        self._run("train", self._configs.training(arm, run, rate, rates), f"train {arm} {name_of(run)}")
 
     def test(self, arm: str, run: Run) -> None:
         """Test the policy at equal steps and at every budget."""
         for step, model in self._tested(arm, run):
-            self._go_on("eval", self._configs.test(arm, run, step, model), f"test {arm} {name_of(run)}")
+            self._run("eval", self._configs.test(arm, run, step, model), f"test {arm} {name_of(run)}")
 
     def is_tested(self, arm: str, run: Run) -> bool:
         """Whether every policy of the run that needs a test has one."""
@@ -129,18 +131,17 @@ class JobActions:
     def _imitate(self, arm: str, run: Run) -> None:
         """A control: imitation from the cold start, of the demonstrations or of what the cold start itself gets right."""
         seconds = self.finished.seconds(self._study.budget_arm, run)
-        log = self.folder.log(f"train {arm} {name_of(run)}")
         if self._study.arms[arm].kind == "rejection":
             keys = self._configs.imitation(arm, run, self._sample_right(arm, run), seconds.update)
         else:
             keys = self._configs.imitation(arm, run, self.folder.world(run[0]) / "demos" / "conversations.jsonl", seconds.total)
-        self._start_over("sft", keys, log)
+        self._run("sft", keys, f"train {arm} {name_of(run)}")
 
     def _sample_right(self, arm: str, run: Run) -> Path:
         """Conversations with right answers, from as many trajectories of the cold start as the budget arm sampled."""
         num_questions = self._configs.num_trajectories(self._study.budget_arm, run) // _SAMPLES_PER_QUESTION
         keys = self._configs.sampling(arm, run, num_questions, _SAMPLES_PER_QUESTION)
-        self._go_on("rollout", keys, f"train {arm} {name_of(run)}")
+        self._run("rollout", keys, f"train {arm} {name_of(run)}")
         parts = sorted((Path(keys["out"]) / "rollouts").glob("part_*.jsonl.zst"))
         right = [t for part in parts for tree in read_trees(part) for t in right_answers(tree)]
         if not right:
@@ -152,21 +153,17 @@ class JobActions:
         write_conversations(path, map(trajectory_to_conversation, right))
         return path
 
-    def _start_over(self, command: str, keys: Keys, log: Path) -> None:
-        """Run a command that leaves a summary and cannot resume, unless it is done."""
-        out = Path(keys["out"])
-        if not (out / "summary.json").is_file():
-            shutil.rmtree(out, ignore_errors=True)
-            self._commands.arpo(command, write_config(self.folder.config(command, out), keys), log=log)
-
-    def _go_on(self, command: str, keys: Keys, log_name: str) -> None:
-        """Run or resume a command that leaves a summary, unless it is done."""
-        out = Path(keys["out"])
+    def _run(self, command: str, keys: Keys, log_name: str) -> None:
+        """Run a command that leaves a summary, unless it is done; resume it where it can resume, else start over."""
+        out, log = Path(keys["out"]), self.folder.log(log_name)
         if (out / "summary.json").is_file():
             return
-        is_begun = (out / "config.toml").is_file()
-        arguments = ("--resume", out) if is_begun else (write_config(self.folder.config(command, out), keys),)
-        self._commands.arpo(command, *arguments, log=self.folder.log(log_name))
+        if command in _RESUMABLE and (out / "config.toml").is_file():
+            self._commands.arpo(command, "--resume", out, log=log)
+            return
+        if command not in _RESUMABLE:
+            shutil.rmtree(out, ignore_errors=True)
+        self._commands.arpo(command, write_config(self.folder.config(command, out), keys), log=log)
 
 
 def right_answers(tree: RolloutTree) -> list[Trajectory]:

@@ -1,6 +1,6 @@
 """The content of a run's report as data: headline numbers, tables, and charts with their metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,8 +82,7 @@ SFT_CHARTS = (
 
 def metric_charts(rows: Sequence[Mapping[str, Any]], charts: Sequence[MetricChart]) -> list[Chart]:
     """The charts that have at least one value."""
-    drawn = [_metric_chart(rows, chart) for chart in charts]
-    return [chart for chart in drawn if chart]
+    return _drawn(_metric_chart(rows, chart) for chart in charts)
 
 
 def learning_charts(record: RunRecord) -> list[Chart]:
@@ -95,15 +94,14 @@ def learning_charts(record: RunRecord) -> list[Chart]:
     ]
     accuracy = _smoothed(record.rows, "rollout/accuracy", "training, sampled", 1)
     validation = Series(label="validation, greedy", points=series(record.rows, "valid/accuracy"), color=2, style="dots")
-    charts = [
+    return _drawn([
         line_chart(
             "Accuracy", [*accuracy, validation], x_label="step", y_label="right answers", unit="%", references=references
         ),
         line_chart(
             "Training reward", _smoothed(record.rows, "rollout/reward_mean", "mean reward", 1), x_label="step", y_label="reward"
         ),
-    ]  # fmt: skip
-    return [chart for chart in charts if chart]
+    ])  # fmt: skip
 
 
 def entropy_charts(profile: EntropyProfile) -> list[Chart]:
@@ -114,13 +112,8 @@ def entropy_charts(profile: EntropyProfile) -> list[Chart]:
     after = entropy_series("after a tool result", profile.after_tool, 2)
     tools = [entropy_series(f"after {name}", curve, 3 + i % 2) for i, (name, curve) in enumerate(profile.by_tool.items())]
     drawn = [("All tool results", [before, after]), ("By tool", [before, *tools])]
-    charts = [
-        line_chart(
-            title, lines, x_label="distance in sampled tokens", y_label="mean entropy (nats)", unit="nats", from_zero=True
-        )
-        for title, lines in drawn
-    ]
-    return [chart for chart in charts if chart]
+    x, y = "distance in sampled tokens", "mean entropy (nats)"
+    return _drawn(line_chart(title, lines, x_label=x, y_label=y, unit="nats", from_zero=True) for title, lines in drawn)
 
 
 def entropy_series(label: str, curve: EntropyCurve, color: int) -> Series:
@@ -153,7 +146,7 @@ def headlines(record: RunRecord) -> list[Headline]:
     summary = record.summary
     numbers = [
         _share_change("Test accuracy", summary, "accuracy", summary.get("demonstrator_accuracy")),
-        _share_change(f"pass@{summary.get('k', 'k')}", summary, "pass_at_k", None),
+        _share_change(f"pass@{summary.get('k', 'k')}", summary, "pass_at_k"),
         _change_in_steps("Validation accuracy", record, "valid/accuracy", "%") if "accuracy_after" not in summary else None,
         _change_in_steps("Training reward", record, "rollout/reward_mean") if "accuracy_after" not in summary else None,
         _plain_change("Tool calls per task", summary, "tool_calls_per_task"),
@@ -225,6 +218,10 @@ _ROLLOUT_FACTS: tuple[tuple[str, str, Unit], ...] = (
 _PHASES = ("rollout", "update", "sync", "validate", "checkpoint")
 
 
+def _drawn(charts: Iterable[Chart | None]) -> list[Chart]:
+    return [chart for chart in charts if chart is not None]
+
+
 def _metric_chart(rows: Sequence[Mapping[str, Any]], chart: MetricChart) -> Chart | None:
     lines = [
         Series(label=label, points=series(rows, name), color=i)
@@ -245,7 +242,7 @@ def _smoothed(rows: Sequence[Mapping[str, Any]], metric: str, label: str, color:
     return [Series(label=label, points=points, color=color, style="faint"), average]
 
 
-def _share_change(label: str, summary: Mapping[str, Any], key: str, ceiling: float | None) -> Headline | None:
+def _share_change(label: str, summary: Mapping[str, Any], key: str, ceiling: float | None = None) -> Headline | None:
     before, after = summary.get(f"{key}_before"), summary.get(f"{key}_after")
     if after is None:
         return None
