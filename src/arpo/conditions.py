@@ -1,4 +1,4 @@
-"""Conditions on the values of configuration keys: what makes an option that depends on another one mean something."""
+"""Conditions on configuration keys under which another key has an effect."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import Any, cast
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What a value must be."""
+    """A condition on a value."""
 
     words: str
-    """Follows a key in a sentence, e.g. "= 'adaptive'" or "above 0"; empty: the key is to be set."""
+    """Text after the key in a sentence, e.g. "= 'adaptive'" or "above 0"; empty: the key must be set."""
     holds: Callable[[Any], bool]
-    """Whether a value is so."""
+    """Whether a value meets it."""
 
     def of(self, key: str) -> str:
         """The condition on a key, in words: `loss.kl.coefficient above 0`."""
@@ -21,27 +21,27 @@ class Condition:
 
 
 def one_of(*values: object) -> Condition:
-    """The value is one of these."""
+    """The value is one of `values`."""
     return Condition("= " + " or ".join(map(repr, values)), lambda value: value in values)
 
 
 def other_than(*values: object) -> Condition:
-    """The value is none of these."""
+    """The value is none of `values`."""
     return Condition("other than " + " or ".join(map(repr, values)), lambda value: value not in values)
 
 
 def above(bound: float) -> Condition:
-    """The number is larger."""
+    """The number is larger than `bound`."""
     return Condition(f"above {bound}", lambda value: value > bound)
 
 
 def holding(*members: object) -> Condition:
-    """The list has one of these in it."""
+    """The list has one of `members`."""
     return Condition("with " + " or ".join(map(repr, members)) + " in it", lambda value: bool({*members} & {*value}))
 
 
 def at_least(number: int) -> Condition:
-    """The list has so many members."""
+    """The list has `number` members or more."""
     return Condition(f"of {number} or more", lambda value: len(value) >= number)
 
 
@@ -51,21 +51,21 @@ IS_SET = Condition("", lambda value: value is not None)
 
 @dataclass(frozen=True, slots=True)
 class OnlyWith:
-    """Metadata of a field that means something only where one of these conditions on other keys of its section holds."""
+    """Metadata of a field that has an effect only where one of these conditions on other keys of its section holds."""
 
     conditions: Mapping[str, Condition]
-    """Key of the same section -> what its value must be."""
+    """Key of the same section -> condition on its value."""
 
     def holds(self, section: object) -> bool:
-        """Whether the field means something in this section."""
+        """Whether the field has an effect in this section."""
         return any(condition.holds(getattr(section, key)) for key, condition in self.conditions.items())
 
     def words(self, prefix: str) -> str:
-        """The conditions, in words; `prefix` stands before each key, e.g. `loss.kl.`."""
+        """The conditions, in words; `prefix` precedes each key, e.g. `loss.kl.`."""
         return ", or ".join(condition.of(prefix + key) for key, condition in self.conditions.items())
 
     def refusal(self, name: str, section: object, default: object, prefix: str = "") -> str:
-        """The error of a field without effect: key, value, why, and what to do."""
+        """The error of a field without effect: key, value, reason and remedy."""
         value = getattr(section, name)
         received = f" = {shown(value)}" if isinstance(value, str | int | float | Path) else ""
         why = " and ".join(f"{prefix}{key} = {shown(getattr(section, key))}" for key in self.conditions)
@@ -74,7 +74,7 @@ class OnlyWith:
 
 
 def only_with(**conditions: object) -> OnlyWith:
-    """Metadata of a field: the conditions beside which it means something. A plain value stands for `one_of`, so does a tuple.
+    """Metadata of a field: the conditions under which it has an effect. A plain value or a tuple means `one_of`.
 
     Example:
         mix: Annotated[float, only_with(attribution="mixed")] = 0.5
@@ -89,7 +89,7 @@ def only_with(**conditions: object) -> OnlyWith:
 
 
 def shown(value: object) -> str:
-    """A value as an error shows it."""
+    """A value as errors show it."""
     if isinstance(value, tuple):
         return repr(list(cast(tuple[object, ...], value)))
     return repr(str(value) if isinstance(value, Path) else value)

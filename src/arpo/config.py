@@ -1,7 +1,7 @@
 """The base of every configuration class, and the loader: TOML files plus dotted overrides.
 
-A configuration class sits beside what it configures; whole-run configurations are composed at the top. Every key is documented
-by the string under its field, which is what `arpo config docs` prints.
+A configuration class is in the package that it configures; configurations of whole runs are composed at the top. The string
+under each field documents its key; `arpo config docs` prints it.
 """
 
 import difflib
@@ -23,11 +23,12 @@ from arpo.errors import ConfigError
 class Config(BaseModel):
     """Immutable section of a configuration; an unknown key is an error.
 
-    A field may have a section with defaults of its own: `optimizer: OptimizerConfig = OptimizerConfig(schedule="cosine")`. They
-    hold for every key a user leaves out, also when other keys of the section are given, unless another `type` is chosen.
+    The default of a field may be a section with other defaults: `optimizer: OptimizerConfig =
+    OptimizerConfig(schedule="cosine")`. They hold for every key that a user does not set, also when other keys of the section
+    are set, unless the `type` differs.
 
-    A field that means something only beside certain values of other keys of its section says so, `Annotated[float,
-    only_with(attribution="mixed")]`. Another value than its default is then an error without them, and it is not printed.
+    A field that depends on other keys of its section declares it: `Annotated[float, only_with(attribution="mixed")]`. Without
+    these values, another value than its default is an error, and the key is not printed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
@@ -40,7 +41,7 @@ class Config(BaseModel):
         given = cast(dict[str, Any], data)
         defaults = {n: f.default.keys_set() for n, f in cls.model_fields.items() if isinstance(f.default, Config)}
         sections = {name: keys for name, keys in defaults.items() if isinstance(given.get(name), dict)}
-        return lay_over(without_other_types(sections, given), given)
+        return merge_keys(without_other_types(sections, given), given)
 
     @model_validator(mode="after")
     def _refuse_keys_without_effect(self) -> Self:
@@ -52,22 +53,22 @@ class Config(BaseModel):
         return self
 
     def keys_set(self) -> dict[str, Any]:
-        """The keys it was made with, nested as in TOML, with the `type` of each section that has one."""
+        """The keys that were set, nested as in TOML, with the `type` of each section that has one."""
         names = self.model_fields_set | (type(self).model_fields.keys() & {"type"})
         values = {name: getattr(self, name) for name in names}
         return {name: value.keys_set() if isinstance(value, Config) else value for name, value in values.items()}
 
 
-def lay_over(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """`top` over `base`, section by section, both nested as in TOML; neither is changed.
+def merge_keys(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` overridden by `top`, section by section, both nested as in TOML; neither is changed.
 
-    Example: {"a": {"b": 1, "c": 2}} under {"a": {"c": 3}} -> {"a": {"b": 1, "c": 3}}
+    Example: merge_keys({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}}) -> {"a": {"b": 1, "c": 3}}
     """
-    laid = dict(base)
+    merged = dict(base)
     for key, value in top.items():
-        section, below = _as_section(value), _as_section(laid.get(key))
-        laid[key] = value if section is None or below is None else lay_over(below, section)
-    return laid
+        section, below = _as_section(value), _as_section(merged.get(key))
+        merged[key] = value if section is None or below is None else merge_keys(below, section)
+    return merged
 
 
 def without_other_types(
@@ -77,19 +78,19 @@ def without_other_types(
 
     Args:
         base: Nested as in TOML.
-        top: What is to be laid over it.
-        common: Section -> keys that all of its types have, which stay.
+        top: Overrides it.
+        common: Section -> keys of all its types, which stay.
     """
-    kept: dict[str, Any] = {}
+    remaining: dict[str, Any] = {}
     for key, value in base.items():
         section, above = _as_section(value), _as_section(top.get(key))
         if section is None or above is None:
-            kept[key] = value
+            remaining[key] = value
         elif above.get("type", section.get("type")) == section.get("type"):
-            kept[key] = without_other_types(section, above)
+            remaining[key] = without_other_types(section, above)
         else:
-            kept[key] = {name: section[name] for name in (common or {}).get(key, ()) if name in section}
-    return kept
+            remaining[key] = {name: section[name] for name in (common or {}).get(key, ()) if name in section}
+    return remaining
 
 
 def _as_section(value: object) -> dict[str, Any] | None:
@@ -97,23 +98,23 @@ def _as_section(value: object) -> dict[str, Any] | None:
 
 
 SECRET_ERROR = "secret"
-"""Type of the `PydanticCustomError` a validator raises for a value that may be a secret, which no message then repeats."""
+"""Type of the `PydanticCustomError` of a validator whose value may be secret: no message repeats the value."""
 
 _NO_EFFECT = "no_effect"
-"""Type of the error for a key whose condition does not hold."""
+"""Type of the error of a key whose condition does not hold."""
 
 C = TypeVar("C", bound=Config)
 
 
 def load_config(cls: type[C], path: Path | None, overrides: Sequence[str] = ()) -> C:
-    """A validated configuration from a TOML file with `key.sub=value` overrides on top.
+    """A validated configuration from a TOML file and `key.sub=value` overrides.
 
-    Values are read as TOML and, where they are not TOML, as plain strings: `--seed=3`, `--rollout.rule.type=arpo`,
-    `--tools='["search"]'`. With `path` None only defaults and overrides count.
+    A value is TOML, else a plain string: `--seed=3`, `--rollout.rule.type=arpo`, `--tools='["search"]'`. With `path` None
+    there are defaults and overrides alone.
 
     Raises:
-        ConfigError: the file is missing or no TOML; an override has no `=`; a key is unknown (the nearest right one is
-            named), a value out of range, or a combination contradictory.
+        ConfigError: the file is missing or no TOML; an override has no `=`; a key is unknown (the message has the nearest
+            one), a value out of range, or a combination contradictory.
 
     Example:
         load_config(RlRun, Path("rl.toml"), ["rollout.group_size=8"]).rollout.group_size  # -> 8
@@ -125,7 +126,7 @@ def load_config(cls: type[C], path: Path | None, overrides: Sequence[str] = ()) 
 
 
 def parse_config(cls: type[C], data: Mapping[str, Any], source: str) -> C:
-    """The configuration `data` describes; `source` is named in errors.
+    """The configuration of `data`; errors name `source`.
 
     Raises:
         ConfigError: as `load_config`.
@@ -139,20 +140,20 @@ def parse_config(cls: type[C], data: Mapping[str, Any], source: str) -> C:
 def dump_config(config: Config) -> str:
     """The configuration as TOML, with the values in force; read again it is the same configuration.
 
-    Left out are keys that mean nothing beside the others, and those whose value is None, as TOML has no null.
+    Keys without effect are not printed, nor keys whose value is None, as TOML has no null.
     """
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True, exclude=_without_effect(config)))
 
 
 def _without_effect(config: Config) -> dict[str, Any]:
-    """The keys that mean nothing beside the others, nested, as pydantic's `exclude`."""
-    found: dict[str, Any] = {n: True for n, needs in _dependent_keys(type(config)).items() if not needs.holds(config)}
+    """The keys without effect, nested, as pydantic's `exclude`."""
+    excluded: dict[str, Any] = {n: True for n, needs in _dependent_keys(type(config)).items() if not needs.holds(config)}
     for name, value in config:
         named = {key: _without_effect(s) for key, s in (_as_section(value) or {}).items() if isinstance(s, Config)}
         below = _without_effect(value) if isinstance(value, Config) else {key: keys for key, keys in named.items() if keys}
         if below:
-            found.setdefault(name, below)
-    return found
+            excluded.setdefault(name, below)
+    return excluded
 
 
 def _dependent_keys(cls: type[Config]) -> dict[str, OnlyWith]:
@@ -162,7 +163,7 @@ def _dependent_keys(cls: type[Config]) -> dict[str, OnlyWith]:
 def config_keys(cls: type[Config], prefix: str = "", defaults: Config | None = None) -> Iterator[tuple[str, str, object, str]]:
     """Yield (dotted key, type, default, meaning) of every leaf key below `cls`, in declaration order.
 
-    `defaults` is the section that stands where none is configured, whose values are the defaults; None: those of `cls`.
+    `defaults`: a section whose values are the defaults; None: those of `cls`.
     """
     for name, field in cls.model_fields.items():
         default = "(required)" if field.is_required() else field.get_default(call_default_factory=True)
@@ -173,8 +174,7 @@ def config_keys(cls: type[Config], prefix: str = "", defaults: Config | None = N
             needs = [f"Only with {m.words(prefix)}." for m in field.metadata if isinstance(m, OnlyWith)]
             yield prefix + name, _type_name(field.annotation), default, "\n".join([field.description or "", *needs])
         for section in sections:
-            own = default if isinstance(default, section) else None
-            yield from config_keys(section, f"{prefix}{name}.", own)
+            yield from config_keys(section, f"{prefix}{name}.", default if isinstance(default, section) else None)
         if get_origin(field.annotation) is dict:
             for section in _sections(get_args(field.annotation)[1]):
                 yield from config_keys(section, f"{prefix}{name}.<name>.")
@@ -185,15 +185,15 @@ def dotted(keys: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
     Example: {"rollout": {"rule": {"type": "none"}}} -> {"rollout.rule.type": "none"}
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in keys.items():
-        is_section = isinstance(value, dict)
-        found |= dotted(cast(dict[str, Any], value), f"{prefix}{key}.") if is_section else {prefix + key: value}
-    return found
+        section = _as_section(value)
+        values |= {prefix + key: value} if section is None else dotted(section, f"{prefix}{key}.")
+    return values
 
 
 def value_at(config: Config, key: str) -> Any:
-    """The value of a dotted key; None where a section on the way to it is None.
+    """The value of a dotted key; None where one of its sections is None.
 
     Example: value_at(run, "rollout.rule.type") -> "none"
     """
@@ -207,7 +207,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The keys of a TOML file.
 
     Raises:
-        ConfigError: it cannot be read, or is no TOML.
+        ConfigError: the file cannot be read, or is no TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -236,7 +236,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
 
 
 def _explain(cls: type[Config], error: dict[str, Any]) -> str:
-    location, chosen, owners = _key_path(cls, [str(part) for part in error["loc"]])
+    location, chosen, types_with_key = _key_path(cls, [str(part) for part in error["loc"]])
     key = ".".join(location) or "(whole configuration)"
     if error["type"] == _NO_EFFECT:
         return error["ctx"]["refuse"](prefix="".join(f"{part}." for part in location))
@@ -245,10 +245,10 @@ def _explain(cls: type[Config], error: dict[str, Any]) -> str:
         is_shown = not isinstance(error["input"], dict) and error["type"] != SECRET_ERROR
         received = f" = {error['input']!r}" if is_shown else ""
         return f"{key}{received}: {message}"
-    if owners:
+    if types_with_key:
         section = ".".join([*location[:-1], "type"])
-        types = " or ".join(map(repr, owners))
-        received = f" = {error['input']}" if isinstance(error["input"], int | float) else ""  # a text may be secret
+        types = " or ".join(map(repr, types_with_key))
+        received = f" = {error['input']}" if isinstance(error["input"], int | float) else ""  # text may be secret
         return f"{key}{received} has no effect with {section} = {chosen!r}; leave it out or set {section} = {types}"
     known = [k for k, *_ in config_keys(cls)]
     names = {k.rsplit(".", n)[0] for k in known for n in range(1, k.count(".") + 1)}
@@ -260,26 +260,26 @@ def _explain(cls: type[Config], error: dict[str, Any]) -> str:
 
 
 def _key_path(cls: type[Config], location: list[str]) -> tuple[list[str], str, list[str]]:
-    """An error's location as a person writes it: without the section's `type`, which pydantic puts in between.
+    """The location of an error as users write it: without the `type` of a section, which pydantic inserts.
 
     Returns:
-        The location; the `type` of its section; and the other types that have its last key, none for a section of one type.
+        The location; the `type` of its section; and the other types with its last key, none for a section of one type.
     """
-    sections, others, type_, owners, path = [cls], list[type[Config]](), "", list[str](), list[str]()
+    sections, other_types, type_, types_with_key, path = [cls], list[type[Config]](), "", list[str](), list[str]()
     for part in location:
         typed = [s for s in sections if "type" in s.model_fields] if len(sections) > 1 else []
         chosen = [s for s in typed if s.model_fields["type"].default == part]
         if chosen:
-            sections, others, type_ = chosen, [s for s in typed if s not in chosen], part
+            sections, other_types, type_ = chosen, [s for s in typed if s not in chosen], part
             continue
         path.append(part)
-        owners, others = [s.model_fields["type"].default for s in others if part in s.model_fields], []
+        types_with_key, other_types = [s.model_fields["type"].default for s in other_types if part in s.model_fields], []
         sections = [c for s in sections if part in s.model_fields for c in _sections(s.model_fields[part].annotation)]
-    return path, type_, owners
+    return path, type_, types_with_key
 
 
 def _sections(annotation: object) -> list[type[Config]]:
-    """The Config classes an annotation can hold: one for a section, several for a union, none for a plain value."""
+    """The Config classes of an annotation: one for a section, several for a union, none for a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return [annotation]
     if get_origin(annotation) in (Union, UnionType):

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from arpo.config import lay_over, parse_config
+from arpo.config import merge_keys, parse_config
 from arpo.tracking import read_metrics
 from arpo.training.config import RlRun
 from arpo.training.learner import Learner
@@ -119,5 +119,5 @@ def test_a_preset_trains_and_every_part_of_it_acts(arpo, domain, write_toml, set
     trees = [tree for tree in grown if name in ACROSS_GROUPS or len({leaf.reward.value for leaf in tree.leaves()}) > 1]
     weights = learned(mine, trees, tmp_path / "mine")
     for index, part in enumerate(PARTS[name] + MORE.get(name, [])):
-        without = learned(lay_over(mine, part), trees, tmp_path / f"other{index}")
+        without = learned(merge_keys(mine, part), trees, tmp_path / f"other{index}")
         assert not torch.equal(weights, without), part

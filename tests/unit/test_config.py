@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field, model_validator
 
 from arpo.conditions import IS_SET, above, at_least, holding, only_with, other_than
-from arpo.config import Config, config_keys, dump_config, lay_over, load_config, parse_config, value_at, without_other_types
+from arpo.config import Config, config_keys, dump_config, load_config, merge_keys, parse_config, value_at, without_other_types
 from arpo.errors import ConfigError
 from arpo.rollout.config import AgentConfig
 from arpo.tools.config import ToolsConfig
@@ -276,7 +276,7 @@ def test_conditions_stand_beside_the_keys() -> None:
 
 def test_sections_are_laid_over_each_other_and_values_replaced() -> None:
     base = {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
-    assert lay_over(base, {"a": {"c": {"f": 4}}, "e": {"g": 5}}) == {"a": {"b": 1, "c": {"d": 2, "f": 4}}, "e": {"g": 5}}
+    assert merge_keys(base, {"a": {"c": {"f": 4}}, "e": {"g": 5}}) == {"a": {"b": 1, "c": {"d": 2, "f": 4}}, "e": {"g": 5}}
     assert base == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import tomli_w
 
-from arpo.config import Config, lay_over, parse_config
+from arpo.config import Config, merge_keys, parse_config
 from arpo.demonstrate.config import DemosRun
 from arpo.evaluation.config import EvalRun, RolloutRun
 from arpo.files.whole import write_text
@@ -27,11 +27,11 @@ class StudyConfigs:
 
     def demonstrations(self, world: int) -> Keys:
         """Keys of `arpo demos`."""
-        return _checked(DemosRun, lay_over(self._recipe("demos", world), {"seed": world} | self._study.demos), "demos")
+        return _checked(DemosRun, merge_keys(self._recipe("demos", world), {"seed": world} | self._study.demos), "demos")
 
     def cold_start(self, world: int) -> Keys:
         """Keys of `arpo sft` for the policy all arms of a world start from."""
-        keys = lay_over(self._recipe("sft", world), {"seed": world, "num_threads": self._num_threads} | self._study.sft)
+        keys = merge_keys(self._recipe("sft", world), {"seed": world, "num_threads": self._num_threads} | self._study.sft)
         return _checked(SftRun, keys, "sft")
 
     def training(self, arm: str, run: Run, rate: float | None, rates_by_turn: Sequence[float] | None = None) -> Keys:
@@ -50,14 +50,14 @@ class StudyConfigs:
             "validation": {"every": study.num_steps},
         }  # fmt: skip
         for layer in (study_keys, study.rl, config.rl):
-            keys = lay_over(keys, layer)
+            keys = merge_keys(keys, layer)
         if rate is not None:
-            keys = lay_over(keys, {"optimizer": {"learning_rate": rate}})
+            keys = merge_keys(keys, {"optimizer": {"learning_rate": rate}})
         if rates_by_turn is not None:
-            keys = lay_over(keys, {"rollout": {"rule": {"rate": list(rates_by_turn)}}})
+            keys = merge_keys(keys, {"rollout": {"rule": {"rate": list(rates_by_turn)}}})
         out = self._folder.training(arm, run, rate)
         cache = {"agent": {"tools": {"cache": {"path": str(out / "tool_results.sqlite")}}}}  # each run pays for its calls
-        return _checked(RlRun, lay_over(keys, cache) | {"out": str(out)}, f"arms.{arm}")
+        return _checked(RlRun, merge_keys(keys, cache) | {"out": str(out)}, f"arms.{arm}")
 
     def num_trajectories(self, arm: str, run: Run) -> int:
         """Trajectories that an arm samples over the study's `num_steps`."""
@@ -83,7 +83,7 @@ class StudyConfigs:
 
     def imitation(self, arm: str, run: Run, data: Path, max_seconds: float) -> Keys:
         """Keys of `arpo sft` for a control, which starts from the cold start."""
-        keys = lay_over(self._recipe("sft", run[0]), self._study.sft) | {
+        keys = merge_keys(self._recipe("sft", run[0]), self._study.sft) | {
             "out": str(self._folder.training(arm, run, None)), "data": str(data), "seed": run[1],
             "num_threads": self._num_threads, "max_seconds": max_seconds, "num_epochs": 20,
             "model": {"path": str(self._folder.cold_start(run[0]))},
@@ -102,8 +102,8 @@ class StudyConfigs:
         return _checked(RolloutRun, keys, f"arms.{arm}")
 
     def _test(self, world: int, out: Path, model: Path, num_samples: int) -> Keys:
-        keys = lay_over(self._recipe("eval", world), self._study.test)
-        keys = lay_over(keys, {
+        keys = merge_keys(self._recipe("eval", world), self._study.test)
+        keys = merge_keys(keys, {
             "out": str(out), "model": {"path": str(model)}, "num_threads": self._num_threads, "num_samples": num_samples,
             "num_tasks": self._study.num_test,
             "agent": {"tools": {"cache": {"path": str(self._folder.tool_cache(world))}}},

@@ -142,8 +142,8 @@ class Checkpoints:
 
     def prune(self, state: TrainerState) -> None:
         """Remove all but the newest and the best checkpoints, and what a kill left half written or half removed."""
-        kept = {*self._whole()[-self._keep :], self._folder / f"step_{state.best_step or 0:06d}"}
-        for folder in set(self._folder.glob("step_*")) - kept:
+        retained = {*self._whole()[-self._keep :], self._folder / f"step_{state.best_step or 0:06d}"}
+        for folder in set(self._folder.glob("step_*")) - retained:
             (folder / _STATE_FILE).unlink(missing_ok=True)  # without it the folder is no checkpoint, should a kill come now
             shutil.rmtree(folder)
 

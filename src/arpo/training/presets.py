@@ -6,7 +6,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from arpo.config import Config, lay_over, without_other_types
+from arpo.config import Config, merge_keys, without_other_types
 from arpo.rollout.config import RolloutConfig
 from arpo.training.algorithm_config import (
     AdvantageConfig,
@@ -79,7 +79,7 @@ def apply_preset(given: dict[str, Any]) -> dict[str, Any]:
     Example: {"algorithm": "dr_grpo", "loss": {"type": "reinforce"}} keeps dr_grpo's aggregation, not its clip bounds.
     """
     preset = read_preset(str(given.get("algorithm", "arpo"))).keys
-    return lay_over(without_other_types(preset, given, _COMMON_KEYS), given)
+    return merge_keys(without_other_types(preset, given, _COMMON_KEYS), given)
 
 
 _COMMON_KEYS = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from arpo.cli.main import main
-from arpo.config import lay_over, parse_config
+from arpo.config import merge_keys, parse_config
 from arpo.data.world.config import WorldConfig
 from arpo.errors import ConfigError, RunError
 from arpo.study.config import StudyConfig
@@ -30,7 +30,7 @@ def check(folder: StudyFolder) -> Callable[..., None]:
     """Checks the small study with other keys on top."""
 
     def with_keys(keys: dict[str, Any], num_threads: int = 1) -> None:
-        study = parse_config(StudyConfig, lay_over(KEYS, keys), "test")
+        study = parse_config(StudyConfig, merge_keys(KEYS, keys), "test")
         JobActions(study, folder, Commands(), num_threads).check()
 
     return with_keys
@@ -114,7 +114,7 @@ def test_in_the_background_it_fails_at_once(tmp_path: Path, capsys: pytest.Captu
 
 def test_rejection_of_all_samples_is_said(folder: StudyFolder, finish: Callable[..., Path]):
     """4 steps of 8 tasks with 16 trajectories: 512 samples, 8 for each of 64 questions."""
-    study = parse_config(StudyConfig, lay_over(KEYS, {"arms": {"sampled": {"about": "s", "kind": "rejection"}}}), "test")
+    study = parse_config(StudyConfig, merge_keys(KEYS, {"arms": {"sampled": {"about": "s", "kind": "rejection"}}}), "test")
     for rate in study.learning_rates:
         finish("arpo", (0, 0), rate, accuracy=0.5, calls=[1] * 4)
     wrong = tree()
