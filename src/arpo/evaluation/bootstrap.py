@@ -66,11 +66,15 @@ def bootstrap_ratios(numerators: Floats, denominators: Floats, *, seed: int = 0)
 def resample_counts(num_questions: int, seed: int) -> Iterator[Floats]:
     """[R, Q] in chunks of bounded size, `NUM_RESAMPLES` rows in all: the count of each question in a resample."""
     rng = np.random.default_rng(seed)
-    chunk = max(1, _CHUNK_CELLS // max(num_questions, 1))
-    for start in range(0, NUM_RESAMPLES if num_questions else 0, chunk):
-        size = min(chunk, NUM_RESAMPLES - start)
+    for size in chunk_sizes(num_questions) if num_questions else ():
         drawn = rng.integers(num_questions, size=(size, num_questions)) + np.arange(size)[:, None] * num_questions
         yield np.bincount(drawn.ravel(), minlength=size * num_questions).reshape(size, num_questions).astype(np.float64)
+
+
+def chunk_sizes(num_questions: int) -> Iterator[int]:
+    """Rows of each chunk of `NUM_RESAMPLES` rows with a cell per question."""
+    chunk = max(1, _CHUNK_CELLS // num_questions)
+    return (min(chunk, NUM_RESAMPLES - start) for start in range(0, NUM_RESAMPLES, chunk))
 
 
 def _divide(numerators: Floats, denominators: Floats) -> Floats:

@@ -76,8 +76,8 @@ class Journal:
     @property
     def failures(self) -> list[Failure]:
         """The questions without an answer, in the order of the modes and tasks."""
-        found = [self._failures.get((mode, task_id)) for mode in self.modes for task_id in self._tasks]
-        return [failure for failure in found if failure is not None]
+        in_order = (self._failures.get((mode, task_id)) for mode in self.modes for task_id in self._tasks)
+        return [failure for failure in in_order if failure is not None]
 
     def missing(self, mode: Mode) -> list[Task]:
         """The tasks without an answer of the mode."""

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from arpo.evaluation.bootstrap import NUM_RESAMPLES, Floats
+from arpo.evaluation.bootstrap import NUM_RESAMPLES, Floats, chunk_sizes
 
-_CHUNK_CELLS = 4_000_000
 _ROUNDING = 1e-9
 
 
@@ -35,9 +34,8 @@ def swap_test(a: tuple[Floats, Floats], b: tuple[Floats, Floats], *, seed: int =
     (num_a, den_a), (num_b, den_b) = a, b
     observed = abs(num_a.sum() / den_a.sum() - num_b.sum() / den_b.sum())
     rng, size, far = np.random.default_rng(seed), len(num_a), 0
-    chunk = max(1, _CHUNK_CELLS // size)
-    for start in range(0, NUM_RESAMPLES, chunk):
-        swaps = rng.integers(2, size=(min(chunk, NUM_RESAMPLES - start), size)).astype(np.float64)
+    for num_rows in chunk_sizes(size):
+        swaps = rng.integers(2, size=(num_rows, size)).astype(np.float64)
         nums, dens = num_a.sum() + swaps @ (num_b - num_a), den_a.sum() + swaps @ (den_b - den_a)
         with np.errstate(divide="ignore", invalid="ignore"):
             differences = np.abs(nums / dens - (num_a.sum() + num_b.sum() - nums) / (den_a.sum() + den_b.sum() - dens))
