@@ -1,4 +1,4 @@
-"""Runs TRL's rollout in a virtual environment of its own."""
+"""Runs TRL's rollout in a separate virtual environment."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Runs a program in a process of its own and reads what it measured."""
+"""Runs a program in a new process and reads its measurements."""
 
 import json
 import subprocess

@@ -34,8 +34,8 @@ SEARCH_REPORT = Report(
     title="Speed of the local search",
     explanation=f"""\
 Passages of {_PASSAGE_WORDS} words and titles of {_TITLE_WORDS}, as in wiki-18, drawn from {_NUM_WORDS:,} made-up words whose
-frequencies fall as natural ones do (Zipf). *Build*: `arpo index build` from JSONL, in a process of its own; *peak* is the most
-memory that process held, the pages of the index it maps included. A query is {_QUERY_WORDS} words of one passage, common ones
+frequencies fall as natural ones do (Zipf). *Build*: `arpo index build` from JSONL, in a new process; *peak* is the most
+memory of that process, with the pages of the index it maps. A query is {_QUERY_WORDS} words of one passage, common ones
 too, and gives {_TOP_K} pages with their best parts. *p50, p99*: one query after another. *Queries/s*: as many at a time as the
 machine has cores, as the tool runs them.""",
     columns={
@@ -143,7 +143,7 @@ def _words() -> np.ndarray:
 
 
 def _build(corpus: Path, out: Path) -> dict[str, float]:
-    """Build in a process of its own; return its seconds and its peak memory."""
+    """Build in a new process; return its seconds and its peak memory."""
     return run_json([sys.executable, "-c", _BUILD, corpus, out], "arpo bench search: the build")
 
 

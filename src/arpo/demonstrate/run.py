@@ -28,7 +28,7 @@ from arpo.types import Task
 def write_demos(config: DemosRun, progress: Progress | None = None) -> dict[str, Any]:
     """Demonstrate the tasks; write `<out>/conversations.jsonl` and `<out>/summary.json` and return the summary.
 
-    `accuracy` is the demonstrator's own share of right answers to these tasks: the ceiling of imitation.
+    `accuracy` is the demonstrator's share of right answers to these tasks: the ceiling of imitation.
 
     Raises:
         ConfigError, DataError, ModelError, ToolError, RunError: as their messages say.

@@ -65,7 +65,7 @@ class RunResult:
 
     world: int
     seed: int | None
-    """None for a cold start, of which there is one per world."""
+    """None for a cold start; a world has one."""
     tests: Mapping[str, PolicyTest]
     """Test by point; a cold start has the point `start`."""
     training: TrainingMetrics = NO_TRAINING

@@ -23,7 +23,7 @@ Point = tuple[float, float]
 
 _STYLE = {**STYLE, "axes.titlepad": 8, "axes.titlesize": 11, "font.size": 10}
 _ARMS_PER_PANEL = 3
-"""Besides the arms that all are compared with."""
+"""Besides the reference arms, with which all others are compared."""
 _LINES = ((TEAL, "s", "-"), (PURPLE, "^", "-"), (INK, "D", (0, (4, 2))))
 """Colour, marker and dash of the arms of a panel, told apart without colour too."""
 _REFERENCES = ((BLUE, "o", "-"), (ORANGE, "v", "-"), (MUTED, "P", "-"))
@@ -204,7 +204,7 @@ def _policy_entropy(results: StudyResults) -> Figure | None:
 def _panels(
     results: StudyResults, points: Callable[[ArmSummary], Sequence[Point]], x: str, y: str, *, has_marks: bool = False
 ) -> Figure | None:
-    """Lines, a few arms to a panel beside those that all are compared with."""
+    """Lines, a few arms per panel beside the reference arms."""
     lines = {name: line for name, arm in results.arms.items() if (line := points(arm))}
     if not lines:
         return None
@@ -237,7 +237,7 @@ def _panels(
 
 
 def _colors(results: StudyResults) -> Iterator[tuple[str, str]]:
-    """The arms that all are compared with, the budget arm first, and their colours everywhere."""
+    """(name, colour) of the reference arms, the budget arm first; the colours are the same in every chart."""
     names = dict.fromkeys((results.study.budget_arm, *results.baselines))
     yield from zip(names, (color for color, _, _ in _REFERENCES), strict=False)
 

@@ -99,7 +99,7 @@ class StudyConfig(Config):
         for section in ("world", "demos", "sft", "rl", "test"):
             _refuse_reserved_keys(section, section, getattr(self, section))
         if "num_steps" in self.rl:
-            raise ValueError("rl.num_steps is not for this section: the study's num_steps decides it; an arm may have its own")
+            raise ValueError("rl.num_steps is not for this section: the study's num_steps decides it; an arm may set it")
         for name in self.compare_with:
             if name not in self.arms:
                 raise ValueError(f"compare_with = {name!r} is no arm; arms: {', '.join(self.arms)}")

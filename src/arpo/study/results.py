@@ -137,7 +137,7 @@ def _arm(summary: ArmSummary) -> dict[str, Any]:
     the first run; `step_seconds` is the time of a step alone on the machine. `tests`: point -> figure -> estimate, and
     `short_runs`, those that ended before their budget; `against`: other arm -> point -> figure -> estimate of the difference
     to it; `training`: figure -> estimate; `entropy_by_step`: [step, mean over runs, number of runs]; `branch_rate_by_turn`: of
-    the saved trees of all runs; `runs`: each with its tests and figures.
+    the saved trees of all runs; `runs`: each with its tests and metrics.
     """
     arm = summary.arm
     return {
@@ -180,7 +180,7 @@ def _run(run: RunResult) -> dict[str, Any]:
     """One run.
 
     `tests`: point -> step, tool calls issued by then, spent, budget, is_short, num_questions and a value per figure;
-    `training`: figure -> value; `num_trees`: saved trees behind its figures of trees.
+    `training`: figure -> value; `num_trees`: saved trees behind its metrics of trees.
     """
     return {
         "world": run.world,

@@ -89,9 +89,9 @@ def _tables(comparison: "Comparison") -> Iterator[tuple[str, list[str], list[lis
 
 def _pair_row(pair: "ComparedPair") -> list[str]:
     interval = f"{_signed(pair.low)} {_signed(pair.high)}"
-    figures = [_number(pair.value_a), _number(pair.value_b), _signed(pair.difference), interval, _p(pair.p_holm)]
+    numbers = [_number(pair.value_a), _number(pair.value_b), _signed(pair.difference), interval, _p(pair.p_holm)]
     verdict = "not shown" if not pair.is_real else ("B higher" if pair.difference > 0 else "A higher")
-    return [pair.a, pair.b, f"{pair.num_shared:,}", *figures, verdict]
+    return [pair.a, pair.b, f"{pair.num_shared:,}", *numbers, verdict]
 
 
 def _sentences(comparison: "Comparison") -> Iterator[str]:
@@ -107,7 +107,7 @@ def _sentences(comparison: "Comparison") -> Iterator[str]:
     correction = f", corrected for {len(comparison.pairs)} pairs (Holm)" if len(comparison.pairs) > 1 else ""
     yield (
         f"test: {' or '.join(names)}{correction}; a difference is called real below p 0.05; intervals: paired bootstrap over "
-        "questions, each pair by itself"
+        "questions, pair by pair"
     )
 
 

@@ -30,10 +30,10 @@ DEFAULT_KIND_WEIGHTS = {
 
 
 class WorldConfig(Config):
-    """A world: how many entities, how misleading its documents, how many questions of which kind."""
+    """A world: entities, misleading documents, and questions by kind."""
 
     seed: int = 0
-    """Names, facts, documents and questions all follow from it; the same seed gives the same bytes."""
+    """Seed of names, facts, documents and questions; the same seed gives the same bytes."""
     num_persons: int = Field(default=1500, ge=100, le=2400)
     """People. Each has a birthplace, a birth year and an employer."""
     num_companies: int = Field(default=360, ge=50, le=360)
@@ -56,7 +56,7 @@ class WorldConfig(Config):
     num_test: int = Field(default=1000, ge=1)
     """Test questions."""
     kind_weights: dict[str, float] = DEFAULT_KIND_WEIGHTS
-    """Relative frequency of each kind of question, the same in every split; a kind left out is not asked."""
+    """Relative frequency of each kind of question, the same in every split; an absent kind has no question."""
 
     @model_validator(mode="after")
     def _kinds_are_known(self) -> Self:

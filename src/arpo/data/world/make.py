@@ -18,7 +18,7 @@ from arpo.files.whole import whole, write_json, write_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorldSummary:
-    """What `make_world` wrote."""
+    """Sizes of the world that `make_world` wrote."""
 
     num_entities: int
     num_held_out_entities: int

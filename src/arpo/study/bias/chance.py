@@ -1,4 +1,4 @@
-"""Where random choices come from: a generator, or every possible outcome in turn."""
+"""Sources of random choices: a generator, or every possible outcome in turn."""
 
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
@@ -27,7 +27,7 @@ class Sampled:
 
 
 def draw(probabilities: Sequence[float], uniform: float) -> int:
-    """The index whose part of [0, 1) holds `uniform`.
+    """The index of the part of [0, 1) that holds `uniform`.
 
     Example: [0.2, 0.8] and 0.3 give 1.
     """
@@ -39,7 +39,7 @@ def draw(probabilities: Sequence[float], uniform: float) -> int:
 
 
 class _Script:
-    """Repeats choices made before, then takes the first of each new one."""
+    """Repeats given choices, then takes the first option of each new one."""
 
     def __init__(self, choices: list[int]):
         self._given = choices
@@ -58,7 +58,7 @@ class _Script:
 
 
 def outcomes(play: Callable[[Chance], T]) -> Iterator[tuple[float, T]]:
-    """Every outcome of a random program with its probability: the program is run once for each sequence of its choices.
+    """Every outcome of a random program with its probability; the program runs once per sequence of choices.
 
     Example: a program that tosses two fair coins gives four outcomes of probability 0.25.
     """
@@ -76,10 +76,10 @@ def outcomes(play: Callable[[Chance], T]) -> Iterator[tuple[float, T]]:
 
 
 class LazyUniform:
-    """A uniform draw of which only comparisons are asked; each narrows the interval it is known to lie in.
+    """A uniform draw that only answers comparisons; each answer narrows the interval of its value.
 
-    What the branch rules need of `Random.random()`: `x < p`, and `-x` as a priority. Two draws known to lie in the same
-    interval tie, where the order of two floats would be random.
+    Branch rules need two things of `Random.random()`: `x < p`, and `-x` as a priority. Two draws with the same interval tie,
+    where the order of two floats would be random.
     """
 
     def __init__(self, chance: Chance):

@@ -1,4 +1,4 @@
-"""What the study compares: ways to grow a group, and ways to make a gradient of it."""
+"""What the study compares: ways to sample a group, and ways to estimate a gradient from it."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ def main_estimators() -> list[Estimator]:
 
 
 def common_estimators() -> list[Estimator]:
-    """Those of the main ones that a user would weigh against each other: the papers' first."""
+    """The main estimators between which a user chooses; the papers' first."""
     names = (
         "uniform group_mean / std", "uniform subtree_out",
         "inverse_branching none", "inverse_branching group_mean", "inverse_branching subtree_out",
@@ -63,7 +63,7 @@ def common_estimators() -> list[Estimator]:
 
 
 def further_estimators() -> list[Estimator]:
-    """Attribution, aggregation and a batch of one task, around what the papers do and around the unbiased choice."""
+    """Attribution, aggregation and a batch of one task, for the papers' choice and for the unbiased one."""
     paper = OutcomeAdvantageConfig()
     exact = OutcomeAdvantageConfig(leaf_weighting="inverse_branching", baseline="subtree_out", scale="none")
     per_token, per_sequence = PpoClipLossConfig(aggregation="token_mean"), PpoClipLossConfig(aggregation="sequence_mean")

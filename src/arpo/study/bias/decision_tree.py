@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Shape = Mapping[str, Union[float, "Shape"]]
-"""What may be written after the prompt or a result: completion -> its reward if it answers, or the shape after its result.
+"""The possible completions after the prompt or a result: completion -> its reward for an answer, or the shape after its result.
 
-A letter is a token; no completion may be the beginning of another.
+A letter is a token; no completion is the beginning of another.
 
 Example: {"ay": 1.0, "as": {"y": 1.0, "x": 0.0}}: after "a" comes an answer or a search; after its result, one of two answers.
 """
@@ -26,8 +26,8 @@ SHAPE: Shape = {
 }
 """The study's task: 8 trajectories of one to three turns, rewards 0, 0.5 and 1.
 
-One answers without a search, so that groups may need top-ups. The first token of a turn says how sure the second will be, so
-that a window of two tokens sees what a window of one does not.
+One answers without a search, so that groups may need top-ups. The first token of a turn decides how sure the second is, so that
+a window of two tokens differs from a window of one.
 """
 
 PROBABILITIES: Mapping[str, float] = {
@@ -35,7 +35,7 @@ PROBABILITIES: Mapping[str, float] = {
     "?as!u": 0.5, "?as!us": 0.55, "?as!vy": 0.93, "?as!us!y": 0.6,
     "?bs!y": 0.25,
 }  # fmt: skip
-"""The study's policy: probability of the last token of each prefix; where there is another, it has the rest.
+"""The study's policy: probability of the last token of each prefix; an alternative has the rest.
 
 After "as" a window of one token is less sure than the prompt, after "bs" it is surer; after "as" a window of two is either,
 depending on what was drawn.
@@ -54,7 +54,7 @@ class Choice:
     entropy: float
     """Nats."""
     first: int
-    """Its parameters are the n logits from this index on."""
+    """Index of the first of its n logits among the parameters."""
 
     @classmethod
     def of(cls, tokens: str, logits: NDArray[np.float64], first: int) -> "Choice":
@@ -65,13 +65,13 @@ class Choice:
 
 
 class DecisionTree:
-    """A shape with a policy that has one logit per prefix and next token, shared by nothing."""
+    """A shape with a policy that has one logit per prefix and next token, without sharing."""
 
     def __init__(self, shape: Shape, parameters: Sequence[float] | NDArray[np.float64] | None = None):
         """A policy on `shape`.
 
         Args:
-            shape: What may be written.
+            shape: The possible completions.
             parameters: [P] logits in the order of the prefixes, depth-first; None: all 0.
         """
         self._shape = shape
@@ -84,7 +84,7 @@ class DecisionTree:
         self.num_parameters = sum(map(len, nexts.values()))
         self.parameters = np.zeros(self.num_parameters) if parameters is None else np.asarray(parameters, dtype=np.float64)
         self.choices: dict[str, Choice] = {}
-        """Prefix -> how it goes on."""
+        """Prefix -> distribution of the next token."""
         first = 0
         for prefix, tokens in nexts.items():
             self.choices[prefix] = Choice.of(tokens, self.parameters[first : first + len(tokens)], first)
@@ -131,7 +131,7 @@ class DecisionTree:
         return prefix in self.rewards or prefix in self.calls
 
     def score(self, prefix: str, completion: str) -> NDArray[np.float64]:
-        """[P] gradient of the log-probability of `completion`, or of a part of one, after `prefix`."""
+        """[P] gradient of the log-probability of `completion`, or of its beginning, after `prefix`."""
         gradient = np.zeros(self.num_parameters)
         for end, token in enumerate(completion):
             choice = self.choices[prefix + completion[:end]]

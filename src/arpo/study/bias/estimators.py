@@ -1,4 +1,4 @@
-"""Estimators of the policy gradient: the trainer's own credit on every tree, times the scores of the tokens."""
+"""Estimators of the policy gradient: the trainer's credit on every tree, times the scores of the tokens."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,25 +18,25 @@ _Shape = tuple[tuple[int | None, int, float | None], ...]
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Estimator:
-    """One way to turn a scored tree into a gradient; at ratio 1, where every clipped loss has the gradient of REINFORCE."""
+    """One way to make a gradient from a scored tree, at ratio 1, where every clipped loss has the gradient of REINFORCE."""
 
     name: str
     advantage: OutcomeAdvantageConfig
     loss: LossConfig = field(default_factory=lambda: PpoClipLossConfig(aggregation="constant"))
-    """Its aggregation counts."""
+    """Loss, of which only the aggregation matters."""
     is_own_batch: bool = False
-    """True: divide by the denominator of this one group, as a batch of one task does. False: leave the denominator out; over a
-    batch of many tasks it is all but a constant."""
+    """True: divide by the denominator of this one group, as a batch of one task does. False: omit the denominator; over a
+    batch of many tasks it is nearly constant."""
 
     def credit(self, tree: RolloutTree) -> Array:
-        """[nodes] what the score of each node's tokens is multiplied by: the sum of weight * advantage of the leaves below."""
+        """[nodes] factor of the score of each node's tokens: the sum of weight * advantage of the leaves below."""
         (credit,) = assign_credit([tree], self.advantage, self.loss, max_tokens=1)
         sums = (credit.leaf_weights @ credit.advantages).numpy()
         return sums / credit.denominator if self.is_own_batch else sums
 
 
 class Gradients:
-    """What estimators make of many trees; trees of one form and one set of rewards get their credit once."""
+    """The gradients of estimators on many trees; trees of one form with equal rewards get their credit once."""
 
     def __init__(self, tree: DecisionTree, estimators: Sequence[Estimator]):
         self._tree = tree

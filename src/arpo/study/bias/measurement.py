@@ -17,19 +17,19 @@ NUM_BLOCKS = 50
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Measurement:
-    """How one estimator does on the groups of one growth; g is the true gradient, g_hat the estimate from one group."""
+    """The error of one estimator on the groups of one growth; g is the true gradient, g_hat the estimate from one group."""
 
     growth: str
     estimator: str
     scale: float
-    """c = <E[g_hat], g> / |g|^2, which brings c g nearest to E[g_hat]: harmless in one task, a weight between tasks where it
-    differs."""
+    """c = <E[g_hat], g> / |g|^2, for which c g is nearest to E[g_hat]. Harmless in one task; where tasks differ in c, it
+    weights them."""
     bias: float
-    """|E[g_hat] - c g| / (c |g|), the tangent of the angle to g: what no number of groups takes away."""
+    """|E[g_hat] - c g| / (c |g|), the tangent of the angle to g; more groups do not reduce it."""
     interval: tuple[float, float] | None
-    """95 % interval of `bias`, at least as wide where the estimate of its square is negative; None: `bias` is exact."""
+    """95 % interval of `bias`, or a wider one where the estimate of its square is negative; None: `bias` is exact."""
     cosine: float
-    """Of E[g_hat] and g."""
+    """Cosine of E[g_hat] and g."""
     variance: float
     """tr Cov[g_hat] / (c |g|)^2 of one group."""
     num_tokens: float
@@ -37,16 +37,16 @@ class Measurement:
 
     @property
     def cost(self) -> float:
-        """Sampled tokens that a given accuracy takes, as long as the bias does not matter: variance * tokens."""
+        """Sampled tokens for a given accuracy where bias does not matter, relative: variance * tokens."""
         return self.variance * self.num_tokens
 
 
 def measure_exactly(tree: DecisionTree, growth: Growth, estimators: Sequence[Estimator]) -> list[Measurement]:
-    """Measurements from the sum over every group that can grow."""
+    """Measurements from the sum over every possible group."""
     trees, probabilities = all_trees(tree, growth)
     sums = _Sums(tree, growth, estimators)
     sums.add(trees, np.array(probabilities), 0)
-    return sums.figures(with_intervals=False)
+    return sums.measure(with_intervals=False)
 
 
 def measure_by_sampling(
@@ -58,7 +58,7 @@ def measure_by_sampling(
     for block in range(NUM_BLOCKS):
         trees = list(sample_trees(tree, growth, size, seed * NUM_BLOCKS + block))
         sums.add(trees, np.full(size, 1 / (size * NUM_BLOCKS)), block)
-    return sums.figures(with_intervals=True)
+    return sums.measure(with_intervals=True)
 
 
 class _Sums:
@@ -75,7 +75,7 @@ class _Sums:
         self._tokens = 0.0
 
     def add(self, trees: Sequence[RolloutTree], weights: Array, block: int) -> None:
-        """Count some trees."""
+        """Add trees."""
         for indices, gradients in self._gradients.compute(trees):
             self._means[block] += np.einsum("r,rep->ep", weights[indices], gradients)
             self._squares[block] += weights[indices] @ np.square(gradients).sum(axis=2)
@@ -83,7 +83,7 @@ class _Sums:
         lengths = [sum(len(n.token_ids) for n in t.nodes if n.is_sampled) for t in trees]
         self._tokens += float(weights @ np.array(lengths))
 
-    def figures(self, *, with_intervals: bool) -> list[Measurement]:
+    def measure(self, *, with_intervals: bool) -> list[Measurement]:
         """One row per estimator."""
         return [self._row(index, e.name, with_intervals) for index, e in enumerate(self._estimators)]
 

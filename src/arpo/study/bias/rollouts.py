@@ -1,4 +1,4 @@
-"""Grows trees on a decision tree with the real group, paths and branch rules; only the policy and the tool are tables."""
+"""Samples trees on a decision tree with the real group, paths and branch rules; only policy and tool are tables."""
 
 from collections import defaultdict, deque
 from collections.abc import Coroutine, Iterator, Sequence
@@ -22,16 +22,16 @@ from arpo.types import Reward
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Growth:
-    """One way to grow a group."""
+    """One way to sample a group."""
 
     name: str
     config: RolloutConfig
     tops_up: bool = True
-    """Whether missing leaves are sampled fresh, as the runner does. False: groups in which paths end early stay small."""
+    """True: fresh samples fill missing leaves, as in the runner. False: groups stay small where paths end early."""
 
 
 def all_trees(tree: DecisionTree, growth: Growth) -> tuple[list[RolloutTree], list[float]]:
-    """Every group that can grow, scored, and its probability; groups that differ in the order of siblings alone are one."""
+    """Every possible group, scored, and its probability; groups that differ only in the order of siblings are one."""
     trees: dict[str, RolloutTree] = {}
     probabilities: defaultdict[str, float] = defaultdict(float)
     for probability, grown in outcomes(lambda chance: grow(tree, growth, chance)):
@@ -43,7 +43,7 @@ def all_trees(tree: DecisionTree, growth: Growth) -> tuple[list[RolloutTree], li
 
 
 def sample_trees(tree: DecisionTree, growth: Growth, count: int, seed: int) -> Iterator[RolloutTree]:
-    """Some groups, scored, siblings in a fixed order."""
+    """Sampled groups, scored, siblings in a fixed order."""
     chance = Sampled(seed)
     for _ in range(count):
         grown = grow(tree, growth, chance)
@@ -51,22 +51,21 @@ def sample_trees(tree: DecisionTree, growth: Growth, count: int, seed: int) -> I
 
 
 def grow(tree: DecisionTree, growth: Growth, chance: Chance) -> RolloutTree:
-    """One group, scored, every choice of which is up to `chance`."""
+    """One scored group; `chance` makes every choice."""
     return run_group(tree, growth, lambda probabilities, seed, position: chance.choose(probabilities), chance=chance)
 
 
 def run_group(tree: DecisionTree, growth: Growth, draw: Draw, *, seed: int = 0, chance: Chance | None = None) -> RolloutTree:
     """One group, scored.
 
-    Nothing here waits for anything, so each path runs to its end without an event loop; the group's logical time makes the
-    order immaterial.
+    Nothing waits here, so each path runs to its end without an event loop; the group's logical time makes the order immaterial.
 
     Args:
         tree: Task and policy.
         growth: Rule and sizes.
         draw: Draws the tokens.
         seed: Names the streams, as in `RolloutRunner.sample`.
-        chance: Makes the branch rule's own draws; None: the group's seeded generators do.
+        chance: Makes the draws of the branch rule; None: the group's seeded generators make them.
     """
     rule = build_rule(growth.config.rule)
     waiting: deque[Coroutine[None, None, None]] = deque()
@@ -101,7 +100,7 @@ def score(tree: DecisionTree, grown: RolloutTree) -> None:
 
 
 def _names(grown: RolloutTree) -> list[str]:
-    """Per node, its subtree written down; equal for subtrees that differ in the order of siblings alone."""
+    """Per node, a text of its subtree; equal for subtrees that differ only in the order of siblings."""
     names = [""] * len(grown.nodes)
     for node in reversed(grown.nodes):
         below = sorted(names[child] for child in grown.children[node.id])
@@ -110,7 +109,7 @@ def _names(grown: RolloutTree) -> list[str]:
 
 
 def _sorted(grown: RolloutTree, names: Sequence[str]) -> RolloutTree:
-    """The tree with siblings in the order of their names: no credit depends on it, and many trees become equal."""
+    """The tree with siblings in the order of their names: credit does not depend on it, and many trees become equal."""
     return grown.renumbered(lambda node: tuple(map(ord, names[node.id])))
 
 
@@ -123,7 +122,7 @@ def _run(coroutine: Coroutine[None, None, None]) -> None:
 
 
 class _RuleOfChance(BranchRule):
-    """A rule whose own random draws come from the study's chance, so that they can be enumerated too."""
+    """A rule with random draws from the study's chance, which can enumerate them too."""
 
     def __init__(self, rule: BranchRule, chance: Chance):
         self._rule = rule

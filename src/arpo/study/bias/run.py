@@ -1,4 +1,4 @@
-"""The study: exact figures of small groups, also under other policies, and sampled figures of groups of a usual size."""
+"""The study: exact measurements of small groups, also under other policies, and samples of groups of a usual size."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from arpo.tracking.progress import Progress
 SMALL = {"group_size": 4, "num_initial": 2}
 LARGE = {"group_size": 16, "num_initial": 8}
 IN_PRACTICE = ("none", "random", "arpo, k = 1", "arpo, k = 2", "aepo, probe, k = 1", "token_entropy")
-"""Rules that are measured on other policies and at the large size too."""
+"""Rules to measure under other policies and at the large size too."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class BiasStudy:
-    """What was measured."""
+    """The measurements."""
 
     exact: list[Measurement]
     """Every rule, with and without top-ups, under the main estimators: M = 4, N = 2."""
     further: list[Measurement]
     """Attribution and aggregation: M = 4, N = 2, rules `none` and `arpo, k = 1`."""
     policies: list[list[Measurement]]
-    """Per further policy with random logits, as the runner grows groups (with top-ups): M = 4, N = 2."""
+    """Per further policy with random logits, with top-ups as in the runner: M = 4, N = 2."""
     sampled: list[Measurement]
-    """As the runner grows groups, M = 16, N = 8, with intervals, under the common estimators."""
+    """With top-ups as in the runner, M = 16, N = 8, with intervals, under the common estimators."""
     num_groups: int
     """Groups sampled per row of `sampled`."""
 
@@ -36,10 +36,10 @@ def run_bias_study(*, num_policies: int, num_groups: int, seed: int, progress: P
     """Measure everything.
 
     Args:
-        num_policies: Further policies, with random logits.
+        num_policies: Number of further policies with random logits.
         num_groups: Groups sampled per rule at the large size, rounded down to whole blocks.
-        seed: Of the sampled groups.
-        progress: Told of each rule done.
+        seed: Seed of the sampled groups.
+        progress: Counts the rules.
     """
     tree = DecisionTree.of_study()
     small = [growth(rule, **SMALL, tops_up=tops_up) for rule in RULES for tops_up in (False, True) if tops_up or rule != "none"]

@@ -1,4 +1,4 @@
-"""The agent's seams filled from a decision tree: what it may write, with which probability, and what it gets back."""
+"""Engine, tokenizer, protocol and environment of an agent on a decision tree."""
 
 from collections.abc import Callable, Sequence
 
@@ -38,7 +38,7 @@ class TableEngine(TokenPrefixEngine):
     async def generate(
         self, prefix: TokenPrefix, sampling: SamplingParams, *, seed: int, position: int = 0, stop: Sequence[str] = ()
     ) -> tuple[Completion, TokenPrefix]:
-        """As `InferenceEngine.generate`; a completion ends where the decision tree's does."""
+        """As `InferenceEngine.generate`; a completion ends where that of the decision tree ends."""
         prefix.require_held()
         alphabet = self._tree.alphabet
         text = "".join(alphabet[i] for i in prefix.token_ids)
