@@ -16,7 +16,7 @@ from arpo.models.lora import add_adapter, has_adapter, merged_weights
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
-    "tokenizer.model", "chat_template.jinja",
+    "tokenizer.model", "chat_template.jinja", "chat_template.json", "additional_chat_templates",
 )  # fmt: skip
 """Tokenizer files of a model directory; arpo requires `tokenizer.json`."""
 
@@ -103,7 +103,9 @@ def write_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path
     directory.mkdir(parents=True)
     model.save_pretrained(directory, state_dict=dict(merged_weights(model)) if has_adapter(model) else None)
     for name in TOKENIZER_FILES:
-        if (tokenizer_source / name).is_file():
+        if (tokenizer_source / name).is_dir():
+            shutil.copytree(tokenizer_source / name, directory / name)
+        elif (tokenizer_source / name).is_file():
             shutil.copyfile(tokenizer_source / name, directory / name)
 
 

@@ -1,7 +1,7 @@
 """The interfaces of a tokenizer and of a protocol, which encodes prompts and observations and parses completions."""
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from arpo.types import Message, Observation, Parse, Task
 
@@ -31,8 +31,14 @@ class Tokenizer(Protocol):
         """The text of token ids, special tokens included."""
         ...
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of a prompt, up to the policy's turn."""
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = ...,
+        variables: Mapping[str, Any] = ...,
+        markup: Iterable[str] = ...,
+    ) -> list[int]:
+        """Ids of a prompt, up to the policy's turn; no text of the user becomes a control token."""
         ...
 
     def cut(self, text: str, max_tokens: int) -> tuple[str, bool]:
@@ -72,3 +78,11 @@ class ToolProtocol(Protocol):
     def encode_observation(self, *observations: Observation) -> list[int]:
         """Token ids of the observations after a turn: wrappers as markup, contents as untrusted text with escaped markers."""
         ...
+
+
+def with_system_message(messages: Sequence[Message], system_prompt: str) -> Sequence[Message]:
+    """The messages, after the system prompt when they bring no system message; a blank one counts as none."""
+    rest = [message for message in messages if message.role != "system" or message.content.strip()]
+    if system_prompt and rest[0].role != "system":
+        rest.insert(0, Message(role="system", content=system_prompt))
+    return rest

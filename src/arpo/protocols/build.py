@@ -18,10 +18,24 @@ def build_protocol(config: ProtocolConfig, tokenizer: Tokenizer, schemas: Mappin
         ConfigError: the protocol needs a chat template and the tokenizer is not a policy's; or as its class.
         ModelError: as the protocol's class.
     """
+    templates = tokenizer.templates if isinstance(tokenizer, PolicyTokenizer) else None
+    if not templates:
+        _refuse_template_keys(config)
     if isinstance(config, TagProtocolConfig):
+        if templates:
+            templates.source(with_tools=False)  # raises when it has none for the prompt
         return TagProtocol(tokenizer, config, schemas)
     if not isinstance(tokenizer, PolicyTokenizer):
         raise ConfigError(
             f"agent.protocol.type = {config.type!r} needs the model's chat template, which is not available; set it to 'tags'"
         )
     return ChatProtocol(tokenizer, config, schemas)
+
+
+def _refuse_template_keys(config: ProtocolConfig) -> None:
+    for key in ("template_arguments", "template_date"):
+        if getattr(config, key) != type(config).model_fields[key].get_default(call_default_factory=True):
+            raise ConfigError(
+                f"agent.protocol.{key} = {getattr(config, key)} has no effect: the model directory has no chat template, or a "
+                "server applies its own; leave it out"
+            )

@@ -33,13 +33,14 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from arpo.errors import ConfigError
+from arpo.protocols.base import with_system_message
 from arpo.protocols.call_formats import CallFormat, HermesFormat, Llama3Format
 from arpo.protocols.config import ChatProtocolConfig, HermesProtocolConfig, Llama3ProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.escaping import encode_escaped
 from arpo.protocols.reasoning import split_reasoning
 from arpo.protocols.template_check import learn_turns
-from arpo.types import Message, Observation, Parse, Task
+from arpo.types import Observation, Parse, Task
 
 FORMATS: dict[str, CallFormat] = {"hermes": HermesFormat(), "llama3_json": Llama3Format()}
 
@@ -82,16 +83,13 @@ class ChatProtocol:
         self._markers = re.compile("|".join(map(re.escape, self._format.markers)))
         self._system_prompt = _system_prompt(config)
         tokenizer.check_round_trip(self._format.markers)
-        self._turns = learn_turns(tokenizer, self._format, self._tools, config.template_arguments)
+        self._turns = learn_turns(tokenizer, self._format, self._tools, config.template_variables)
         self.turn_end = self._turns.end
 
     def encode_prompt(self, task: Task) -> list[int]:
         """Token ids of the chat, up to the policy's turn; a task's system message replaces the configured one."""
-        messages = task.messages
-        if self._system_prompt and messages[0].role != "system":
-            messages = (Message(role="system", content=self._system_prompt), *messages)
-        chat = [{"role": m.role, "content": m.content} for m in messages]
-        return self._tokenizer.encode_markup(self._tokenizer.render_chat(chat, self._tools, self._config.template_arguments))
+        messages = with_system_message(task.messages, self._system_prompt)
+        return self._tokenizer.encode_chat(messages, self._tools, self._config.template_variables, self._format.markers)
 
     def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
         """Parse one completion: its calls, or its answer when it makes none, and its format faults."""

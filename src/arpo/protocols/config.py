@@ -1,6 +1,7 @@
 """Configuration of protocols."""
 
 import re
+from datetime import date
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -14,7 +15,23 @@ PROMPTS = ("paper", "react", "search_o1", "direct")
 """Packaged system messages of the tag protocol."""
 
 
-class TagProtocolConfig(Config):
+class _TemplateConfig(Config):
+    """Keys of the chat template, which writes the prompt under every protocol."""
+
+    template_arguments: dict[str, bool | int | str] = Field(default_factory=dict)
+    """Variables of the model's chat template, e.g. `{enable_thinking = false}`."""
+    template_date: date = date(2024, 7, 26)
+    """The day that a chat template prints as today's (`strftime_now`, `date_string`); it is the same in every prompt of a run,
+    a resumed one too."""
+
+    @property
+    def template_variables(self) -> dict[str, Any]:
+        """All variables of the chat template."""
+        day = self.template_date
+        return {"strftime_now": day.strftime, "date_string": day.strftime("%d %b %Y"), **self.template_arguments}
+
+
+class TagProtocolConfig(_TemplateConfig):
     """Tools as tags: `<search> query </search>`, answered by `<result> ... </result>`."""
 
     type: Literal["tags"] = "tags"
@@ -49,7 +66,7 @@ class TagProtocolConfig(Config):
         return tuple(tag for name in (*RESERVED_TAGS, *self.tools) for tag in (f"<{name}>", f"</{name}>"))
 
 
-class ChatProtocolConfig(Config):
+class ChatProtocolConfig(_TemplateConfig):
     """Common keys of the protocols that use the model's chat template."""
 
     tools: tuple[str, ...] = DEFAULT_TOOLS
@@ -57,8 +74,6 @@ class ChatProtocolConfig(Config):
     system_prompt: str = "default"
     """System message of tasks without one: `default`: the packaged text; empty: the template decides; anything else is the
     text itself."""
-    template_arguments: dict[str, bool | int | str] = Field(default_factory=dict)
-    """Variables of the chat template, e.g. `{enable_thinking = false}`."""
 
     @model_validator(mode="after")
     def _check_tools(self) -> Self:
@@ -81,8 +96,6 @@ class Llama3ProtocolConfig(ChatProtocolConfig):
 
     type: Literal["llama3_json"] = "llama3_json"
     """`llama3_json`: a turn of JSON objects, several separated by `;`."""
-    template_arguments: dict[str, bool | int | str] = Field(default_factory=lambda: {"date_string": "26 Jul 2024"})
-    """Variables of the chat template. Llama's template prints a date; its default date keeps runs repeatable."""
 
 
 def _tags_by_default(section: Any) -> Any:

@@ -5,18 +5,18 @@ It needs only `tokenizer.json` (the `tokenizers` library), neither torch nor a m
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-import jinja2
 from tokenizers import Tokenizer as FastTokenizer
-from transformers.utils import chat_template_utils
 
 from arpo.errors import ModelError
 from arpo.protocols.config import TagProtocolConfig
+from arpo.protocols.model_files import read_json
+from arpo.protocols.templates import ChatTemplates
 from arpo.types import Message
 
 TEMPLATE_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -38,16 +38,14 @@ class PolicyTokenizer:
         tokenizer: FastTokenizer,
         *,
         eos_ids: Iterable[int],
-        chat_template: str | None = None,
-        special_tokens: Mapping[str, str] = MappingProxyType({}),
+        templates: ChatTemplates | None = None,
     ) -> None:
         """Wrap a tokenizer; `load` finds the other arguments in a model directory.
 
         Args:
             tokenizer: The tokenizer of `tokenizer.json`; its padding and truncation are disabled.
             eos_ids: Ids that end a generation.
-            chat_template: Jinja source; None selects the plain form of `encode_chat`.
-            special_tokens: Variables of the template, e.g. `{"bos_token": "<|begin_of_text|>"}`.
+            templates: The chat templates; None selects the plain form of `encode_chat`.
 
         Raises:
             ModelError: the tokenizer's model is not BPE.
@@ -56,8 +54,8 @@ class PolicyTokenizer:
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
         self._plain = _without_added_vocabulary(tokenizer)
-        self._chat_template = chat_template
-        self._special_tokens = dict(special_tokens)
+        self.templates = templates if templates is not None else ChatTemplates()
+        """The chat templates; false when the model has none."""
         self.eos_ids = frozenset(eos_ids)
         """Ids of which any ends a completion."""
         self.vocab_size: int = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
@@ -68,11 +66,11 @@ class PolicyTokenizer:
         """The tokenizer of a Hugging Face model directory.
 
         The ids that end a generation are `eos_token` of tokenizer_config.json and `eos_token_id` of generation_config.json,
-        or of config.json when neither names one.
+        or of config.json when neither names one; and the tokens that end a turn of the assistant in the chat templates.
 
         Raises:
-            ModelError: tokenizer.json is missing or unreadable, no end-of-sequence token is named, or the tags of the tag
-                protocol do not survive encoding and decoding.
+            ModelError: tokenizer.json is missing or unreadable, no end-of-sequence token is named, a chat template is none, or
+                the tags of the tag protocol do not survive encoding and decoding.
         """
         file = directory / "tokenizer.json"
         if not file.is_file():
@@ -84,13 +82,16 @@ class PolicyTokenizer:
             tokenizer = FastTokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
             raise ModelError(f"{file}: not a tokenizer the `tokenizers` library can read ({error})") from error
-        settings = _read_json(directory / "tokenizer_config.json")
-        policy = cls(
-            tokenizer,
-            eos_ids=_find_eos_ids(directory, tokenizer, settings),
-            chat_template=_find_chat_template(directory, settings),
-            special_tokens={key: text for key in TEMPLATE_TOKENS if (text := _token_text(settings.get(key)))},
-        )
+        settings = read_json(directory / "tokenizer_config.json")
+        special_tokens = {key: text for key in TEMPLATE_TOKENS if (text := _token_text(settings.get(key)))}
+        templates = ChatTemplates.find(directory, settings, special_tokens)
+        eos_ids = _find_eos_ids(directory, tokenizer, settings) | templates.turn_ends(_control_tokens(tokenizer))
+        if not eos_ids:
+            raise ModelError(
+                f"{directory}: no end-of-sequence token; set eos_token in tokenizer_config.json "
+                "or eos_token_id in generation_config.json"
+            )
+        policy = cls(tokenizer, eos_ids=eos_ids, templates=templates)
         policy.check_round_trip(TagProtocolConfig().tags)
         return policy
 
@@ -127,49 +128,61 @@ class PolicyTokenizer:
         """More characters than any token covers: twice the longest token, as a normaliser may join characters."""
         return 2 * max(map(len, self._plain.get_vocab()))
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] = MappingProxyType({}),
+        markup: Iterable[str] = (),
+    ) -> list[int]:
         """Ids of a prompt: the messages in the model's chat template, up to the policy's turn.
 
         Without a template the form is plain: the beginning-of-sequence token if there is one, then `System: ...`,
         `User: ...`, each followed by an empty line, and `Assistant:` at the end.
 
+        A message that would bring a control token is encoded as plain characters: of the user or a tool, one with any added
+        token; of the system or the assistant, one with a special token that is not in `markup`.
+
+        Args:
+            messages: The prompt.
+            tools: Tools for the template, as in `ChatTemplates.render`.
+            variables: Variables of the template.
+            markup: The protocol's tags.
+
         Raises:
             ModelError: the template refuses these messages.
         """
-        if self._chat_template is None:
-            bos = self._special_tokens.get("bos_token", "")
-            return self.encode_markup(bos + "".join(f"{m.role.capitalize()}: {m.content}\n\n" for m in messages) + "Assistant:")
-        return self.encode_markup(self.render_chat([{"role": m.role, "content": m.content} for m in messages]))
+        allowed = {index for text in markup if (index := self._tokenizer.token_to_id(text)) is not None}
+        fence = "\ue000"  # a private character, which marks where plain characters belong
+        while any(fence in message.content for message in messages):
+            fence += "\ue000"
+        plain: dict[str, str] = {}
+        chat: list[dict[str, str]] = []
+        for index, message in enumerate(messages):
+            content = message.content
+            if self._is_control(message, allowed):
+                mark = f"{fence}{index}{fence}"
+                plain[mark] = content.strip()
+                content = content.replace(plain[mark], mark)
+            chat.append({"role": message.role, "content": content})
+        if self.templates:
+            text = self.templates.render(chat, tools, variables)
+        else:
+            bos = self.templates.special_tokens.get("bos_token", "")
+            text = bos + "".join(f"{m['role'].capitalize()}: {m['content']}\n\n" for m in chat) + "Assistant:"
+        if not plain:
+            return self.encode_markup(text)
+        pieces = re.split("(" + "|".join(map(re.escape, plain)) + ")", text)
+        ids = (self.encode_untrusted(plain[p]) if p in plain else self.encode_markup(p) for p in pieces)
+        return [index for part in ids for index in part]
 
-    def render_chat(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] = (),
-        arguments: Mapping[str, Any] = MappingProxyType({}),
-    ) -> str:
-        """The text of the chat template for messages and tools, up to the policy's turn.
-
-        A `<think>` at the very end is removed, as the protocol lets the policy open its reasoning block.
-
-        Args:
-            messages: Messages with `role`, `content` and further keys that the template reads.
-            tools: Tools as `{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}`.
-            arguments: Further variables of the template.
-
-        Raises:
-            ModelError: there is no template, or it refuses these messages.
-        """
-        if self._chat_template is None:
-            raise ModelError(
-                "chat template: the tokenizer has none (chat_template.jinja, or chat_template in tokenizer_config.json); "
-                "use agent.protocol.type = 'tags', which needs none"
-            )
-        try:
-            text = _render(self._chat_template, messages, tools, {**self._special_tokens, **arguments})
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
-            roles = [message["role"] for message in messages]
-            raise ModelError(f"chat template: it refuses messages with the roles {roles} ({error})") from error
-        return text.rstrip().removesuffix("<think>") if text.rstrip().endswith("<think>") else text
+    def _is_control(self, message: Message, allowed: set[int]) -> bool:
+        """True when a message holds control tokens that its speaker may not write."""
+        ids = set(self.encode_markup(message.content)) & self._control_tokens[1]
+        if message.role in ("system", "assistant"):
+            added = self._tokenizer.get_added_tokens_decoder()
+            return any(added[index].special for index in ids - allowed)
+        return bool(ids)
 
     @cached_property
     def eos_texts(self) -> tuple[str, ...]:
@@ -194,11 +207,7 @@ class PolicyTokenizer:
 
     @cached_property
     def _control_tokens(self) -> tuple[re.Pattern[str] | None, frozenset[int]]:
-        added = {
-            token.content: index
-            for index, token in self._tokenizer.get_added_tokens_decoder().items()
-            if len(token.content.strip()) > 1
-        }
+        added = _control_tokens(self._tokenizer)
         texts = sorted(added, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, texts))) if texts else None, frozenset(added.values())
 
@@ -239,37 +248,17 @@ def _without_added_vocabulary(tokenizer: FastTokenizer) -> FastTokenizer:
     return FastTokenizer.from_str(json.dumps(spec))
 
 
-def _render(
-    template: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]
-) -> str:
-    render = cast(Callable[..., tuple[list[str], object]], chat_template_utils.render_jinja_template)  # pyright: ignore[reportUnknownMemberType]
-    chat = [dict(message) for message in messages]
-    listed = [dict(tool) for tool in tools] or None
-    return render([chat], tools=listed, chat_template=template, add_generation_prompt=True, **arguments)[0][0]
+def _control_tokens(tokenizer: FastTokenizer) -> dict[str, int]:
+    """The added tokens and their ids, without those of blanks, which control nothing."""
+    added = tokenizer.get_added_tokens_decoder().items()
+    return {token.content: index for index, token in added if len(token.content.strip()) > 1}
 
 
 def _find_eos_ids(directory: Path, tokenizer: FastTokenizer, settings: dict[str, Any]) -> set[int]:
     text = _token_text(settings.get("eos_token"))
     ids = _as_ids(tokenizer.token_to_id(text) if text else None)
-    ids |= _as_ids(_read_json(directory / "generation_config.json").get("eos_token_id"))
-    ids = ids or _as_ids(_read_json(directory / "config.json").get("eos_token_id"))
-    if not ids:
-        raise ModelError(
-            f"{directory}: no end-of-sequence token; set eos_token in tokenizer_config.json "
-            "or eos_token_id in generation_config.json"
-        )
-    return ids
-
-
-def _find_chat_template(directory: Path, settings: dict[str, Any]) -> str | None:
-    file = directory / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    template = settings.get("chat_template")
-    if isinstance(template, list):  # several named templates
-        named = {entry["name"]: entry["template"] for entry in cast(list[dict[str, str]], template)}
-        return named.get("default")
-    return template
+    ids |= _as_ids(read_json(directory / "generation_config.json").get("eos_token_id"))
+    return ids or _as_ids(read_json(directory / "config.json").get("eos_token_id"))
 
 
 def _token_text(token: str | dict[str, Any] | None) -> str:
@@ -278,12 +267,3 @@ def _token_text(token: str | dict[str, Any] | None) -> str:
 
 def _as_ids(value: int | list[int] | None) -> set[int]:
     return set() if value is None else {value} if isinstance(value, int) else set(value)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        return cast(dict[str, Any], json.loads(file.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{file}: not valid JSON ({error})") from error

@@ -34,13 +34,13 @@ from types import MappingProxyType
 from typing import Any
 
 from arpo.errors import ConfigError
-from arpo.protocols.base import Tokenizer
+from arpo.protocols.base import Tokenizer, with_system_message
 from arpo.protocols.config import PROMPTS, RESERVED_TAGS, TagProtocolConfig
 from arpo.protocols.escaping import encode_escaped, escape
 from arpo.protocols.literals import NO_JSON, tags_outside_json
 from arpo.protocols.stop import split_at_stop
 from arpo.protocols.tag_arguments import TagArguments
-from arpo.types import Message, Observation, Parse, Task
+from arpo.types import Observation, Parse, Task
 
 RESULT_OPENING = " <result>\n"
 RESULT_CLOSING = "\n</result>"
@@ -79,6 +79,7 @@ class TagProtocol:
                 that `arguments` names.
         """
         self._tokenizer = tokenizer
+        self._config = config
         self._arguments = {name: TagArguments.of(name, config, schemas.get(name)) for name in config.tools}
         names = "|".join((*RESERVED_TAGS, *config.tools))
         self._tag = re.compile(f"<(/?)({names})>")
@@ -92,10 +93,8 @@ class TagProtocol:
 
     def encode_prompt(self, task: Task) -> list[int]:
         """Token ids of the chat, up to the policy's turn; a task's system message replaces the configured one."""
-        messages = task.messages
-        if self._system_prompt and messages[0].role != "system":
-            messages = (Message(role="system", content=self._system_prompt), *messages)
-        return self._tokenizer.encode_chat(messages)
+        messages = with_system_message(task.messages, self._system_prompt)
+        return self._tokenizer.encode_chat(messages, (), self._config.template_variables, self._config.tags)
 
     def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
         """Parse one completion: its call or answer, and its format faults.

@@ -56,7 +56,7 @@ class _Conversation:
 
     def render(self, *turns: Mapping[str, Any]) -> str:
         """The text up to the policy's next turn."""
-        return self._tokenizer.render_chat([_message("user", "Question"), *turns], self._tools, self._arguments)
+        return self._tokenizer.templates.render([_message("user", "Question"), *turns], self._tools, self._arguments)
 
     def after_start(self, *turns: Mapping[str, Any]) -> str:
         """The text of the turns, without empty reasoning blocks before turns of the policy.
@@ -146,6 +146,7 @@ def learn_turns(
         if name not in conversation.start:
             raise ModelError(f"chat template: it does not show the tool {name!r} in the prompt; {_ADVICE}")
     if tools:
+        _check_reasoning(conversation)
         _check_calls(conversation, call_format, tools[0]["function"]["name"], turns.end)
         turns.require_stable(turns.between(("tool",)), turns.between(("tool",) * 3), turns.between(("tool",)))
     return turns
@@ -173,6 +174,23 @@ def _end_of_turn(turn: str, tokenizer: PolicyTokenizer) -> str:
             "eos_token_id (generation_config.json)"
         )
     return end
+
+
+def _check_reasoning(conversation: _Conversation) -> None:
+    """Raise ModelError when the template drops the reasoning of earlier turns once results of tools follow."""
+    thoughts = [f"THOUGHT{i}" for i in range(3)]
+    turns = [
+        _message(*message)
+        for thought in thoughts
+        for message in (("assistant", f"<think>\n{thought}\n</think>\n\nCALL"), ("tool", "RESULT"))
+    ]
+    text = conversation.render(*turns)
+    if not all(thought in text for thought in thoughts):
+        raise ModelError(
+            "chat template: it drops the reasoning (<think> ... </think>) of earlier turns once results of tools follow, but "
+            "the policy goes on from all it wrote; save a template that keeps it as chat_template.jinja in the model's "
+            "directory, or use agent.protocol.type = 'tags', whose whole trajectory is one turn"
+        )
 
 
 def _check_calls(conversation: _Conversation, call_format: CallFormat, name: str, end: str) -> None:

@@ -1,6 +1,8 @@
 """A tokenizer for models that take and return text only, as the loop counts and stores tokens."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from arpo.protocols.encoding import CUT_MARK
 from arpo.types import Message, Role
@@ -40,8 +42,14 @@ class TextTokenizer:
         """The text of token ids; a message shows as `User: ...` and an empty line."""
         return b"".join(map(_bytes_of, token_ids)).decode("utf-8", "replace")
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of a prompt; the last id begins the policy's message."""
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] = MappingProxyType({}),
+        markup: Iterable[str] = (),
+    ) -> list[int]:
+        """Ids of a prompt; the last id begins the policy's message. The other arguments have no effect."""
         ids: list[int] = []
         for message in messages:
             ids += [_ROLES.index(message.role), *self.encode_markup(message.content), _END]

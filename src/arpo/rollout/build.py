@@ -1,5 +1,6 @@
 """Builds the agent of a configuration around an engine."""
 
+from functools import partial
 from typing import Any
 
 from arpo.cache import Cache
@@ -7,6 +8,7 @@ from arpo.errors import ConfigError
 from arpo.inference.base import InferenceEngine
 from arpo.protocols.base import Tokenizer
 from arpo.protocols.build import build_protocol
+from arpo.protocols.escaping import cut_result
 from arpo.rollout.agent import Agent
 from arpo.rollout.config import AgentConfig
 from arpo.tools.base import Tool
@@ -32,20 +34,24 @@ def build_agent(
         ModelError: the tokenizer cannot carry the protocol.
         ToolError: a tool cannot be set up on this machine.
     """
-    executor = build_executor(config.tools, config.protocol.tools, tokenizer, extra_tools=extra_tools)
-    return Agent(
-        engine=engine,
-        tokenizer=tokenizer,
-        protocol=build_protocol(config.protocol, tokenizer, {name: tool.schema for name, tool in executor.tools.items()}),
-        environment=executor,
-        limits=config.limits,
-    )
+    tools, cache = _open_tools(config.tools, config.protocol.tools, extra_tools)
+    protocol = build_protocol(config.protocol, tokenizer, {name: tool.schema for name, tool in tools.items()})
+    executor = ToolExecutor(tools, config.tools.executor, partial(cut_result, tokenizer, protocol), cache)
+    return Agent(engine=engine, tokenizer=tokenizer, protocol=protocol, environment=executor, limits=config.limits)
 
 
 def build_executor(
-    config: ToolsConfig, offered: tuple[str, ...], tokenizer: Tokenizer, *, extra_tools: dict[str, Tool] | None = None
+    config: ToolsConfig, offered: tuple[str, ...], agent: Agent, *, extra_tools: dict[str, Tool] | None = None
 ) -> ToolExecutor:
-    """The executor of the configured tools, which must equal the tools the protocol offers; raises as `build_agent`.
+    """Another executor for an agent's protocol, with tools that must equal those it offers; raises as `build_agent`."""
+    tools, cache = _open_tools(config, offered, extra_tools)
+    return ToolExecutor(tools, config.executor, partial(cut_result, agent.tokenizer, agent.protocol), cache)
+
+
+def _open_tools(
+    config: ToolsConfig, offered: tuple[str, ...], extra_tools: dict[str, Tool] | None
+) -> tuple[dict[str, Tool], Cache | None]:
+    """The configured tools, which must equal the tools the protocol offers, and the cache.
 
     A replay takes its tools from the recording, so it needs no index, server or sandbox.
     """
@@ -58,7 +64,7 @@ def build_executor(
     _check_offered(offered, set(tools))
     if cache is not None and cache.mode == "record":
         record_tools(cache, tools)
-    return ToolExecutor(tools, config.executor, tokenizer.cut, cache)
+    return tools, cache
 
 
 def _build(config: ToolsConfig, extra_tools: dict[str, Tool]) -> dict[str, Tool]:

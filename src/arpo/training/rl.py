@@ -123,7 +123,7 @@ class RLTrainer:
         executor = None
         if config.tools is not None:
             offered = self._config.agent.protocol.tools
-            executor = build_executor(config.tools, offered, self._agent.tokenizer, extra_tools=tools)
+            executor = build_executor(config.tools, offered, self._agent, extra_tools=tools)
         tasks = _open_tasks(config.tasks, self._progress)[: config.num_tasks]
         deterministic = self._config.rollout.deterministic
         return Validation(

@@ -14,6 +14,7 @@ from arpo.protocols.base import ToolProtocol
 from arpo.protocols.chat_template import ChatProtocol
 from arpo.protocols.config import HermesProtocolConfig, Llama3ProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
+from arpo.protocols.templates import ChatTemplates
 from arpo.types import Message, Observation, Speaker, Task, ToolCall
 
 from .conftest import QWEN, SCHEMAS
@@ -117,7 +118,7 @@ def test_turns_put_together_are_the_conversation_the_template_writes(
         system = protocol._system_prompt
         turns = [{"role": "assistant", "content": "a call"}, *({"role": "tool", "content": r} for r in results)]
         messages = [{"role": "system", "content": system}, {"role": "user", "content": "who ?"}, *turns, *turns]
-        whole = tokenizer.render_chat(messages, protocol._tools, protocol._config.template_arguments)
+        whole = tokenizer.templates.render(messages, protocol._tools, protocol._config.template_variables)
         assert prompt + ("a call" + protocol.turn_end + observation) * 2 == whole
 
 
@@ -255,7 +256,7 @@ def test_the_wrong_format_and_no_template_are_refused(
     with pytest.raises(ModelError, match="'hermes' for Qwen"):
         ChatProtocol(qwen, Llama3ProtocolConfig(), SCHEMAS)
     tokenizer = load_with_template("llama3", "")
-    tokenizer._chat_template = None
+    tokenizer.templates = ChatTemplates()
     with pytest.raises(ModelError, match="has none"):
         ChatProtocol(tokenizer, Llama3ProtocolConfig(), SCHEMAS)
 
