@@ -1,19 +1,27 @@
-"""Matches an answer with a reference: exact match and token F1."""
+"""How well an answer matches a reference: exact match and token F1."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
-from arpo.rewards.answer_text import is_mathematical, normalize, plain
-from arpo.rewards.formulas import compare_formulas
+from arpo.rewards.answer_text import currencies, is_date, normalize, parse_number, plain
+from arpo.rewards.formulas import compare_formulas, read_formula
+from arpo.rewards.policy import DEFAULT_POLICY, Policy
+from arpo.rewards.spelling import unify
 
 CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})
-"""Answers without partial F1."""
+"""Answers that are right or wrong as a whole."""
+_NUMBER_LIST = re.compile(r"[-+]?[\d./]+(?:\s*,\s*[-+]?[\d./]+)+")
+_COMMAND = re.compile(r"\\(?!text|mathrm|mathbf|mbox|operatorname)(?:[a-zA-Z]+|[{}])")
+_OPERATOR = re.compile(r"[-=+*/^√π()\[\]{}<>|≤≥±×·÷∞²³]")
+_FUNCTION = re.compile(r"sqrt|arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|log|ln|exp|pi|infinity|oo|Rational")
 
 
 @dataclass(slots=True, frozen=True)
 class Match:
-    """Match of an answer with the best of its references."""
+    """How well an answer matches the best of its references."""
 
     exact_match: float
     """1 when it equals one of them, else 0."""
@@ -30,21 +38,50 @@ def match(answer: str, references: Iterable[str]) -> Match:
     )
 
 
-def exact_match(answer: str, reference: str) -> float:
-    r"""1 when both mean the same, else 0.
+@lru_cache(maxsize=10_000)
+def is_mathematical(text: str) -> bool:
+    """True when the text is a number, a list of numbers or a formula, so that mathematics and not spelling decides about it.
+
+    Words, dates, ranges of years and quantities with units are not: `Kelford`, `2020-01-05`, `1914-1918`, `3D`, `UTC+3`.
+    """
+    if parse_number(text) is not None:
+        return True
+    has_command = _COMMAND.search(text) is not None
+    text = plain(text)
+    if _NUMBER_LIST.fullmatch(text):
+        return True
+    if (not has_command and _OPERATOR.search(unify(text)) is None) or is_date(text):
+        return False
+    tree = read_formula(text)
+    if has_command or tree is None:
+        return has_command
+    return (tree.kind == "relation" and tree.name == "=") or re.search(r"[^\W\d_]{2}", _FUNCTION.sub("", text)) is None
+
+
+def exact_match(answer: str, reference: str, policy: Policy = DEFAULT_POLICY) -> float:
+    r"""1 when the two say the same, else 0.
 
     Two numbers are compared by value (`1,000` and `1000`, `0.5` and `\frac{1}{2}`, but not `12%` and `12`), two formulas by
-    algebra, anything else in normal form, so that dates stay strings.
+    what they mean, anything else in normal form, so that dates stay strings. `policy` says what a unit, a percent sign or a
+    base counts that one side alone names.
     """
     if plain(answer) == plain(reference):
         return 1.0
     if is_mathematical(answer) and is_mathematical(reference):
-        return float(compare_formulas(answer, reference).is_equal)
+        return float(compare_formulas(answer, reference, policy).is_equal)
+    return float(same_words(answer, reference, policy))
+
+
+def same_words(answer: str, reference: str, policy: Policy = DEFAULT_POLICY) -> bool:
+    """Whether two texts are equal in normal form, and name no two different currencies."""
     normal = normalize(answer)
-    return float(normal != "" and normal == normalize(reference))
+    if not normal or normal != normalize(reference):
+        return False
+    first, second = currencies(answer), currencies(reference)
+    return first == second or (policy == "lenient" and not (first and second))
 
 
-def token_f1(answer: str, reference: str) -> float:
+def token_f1(answer: str, reference: str, policy: Policy = DEFAULT_POLICY) -> float:
     """Harmonic mean of precision and recall of the answer's words, as multisets in normal form.
 
     `2 * same / (words in answer + words in reference)`; 1 on an exact match; 0 between different numbers or formulas, and
@@ -53,7 +90,7 @@ def token_f1(answer: str, reference: str) -> float:
     Example:
         token_f1("the town of Kelford", "Kelford")  # words town, of, kelford against kelford: 2 * 1 / (3 + 1) = 0.5
     """
-    if exact_match(answer, reference):
+    if exact_match(answer, reference, policy):
         return 1.0
     if is_mathematical(answer) and is_mathematical(reference):
         return 0.0
@@ -64,15 +101,15 @@ def token_f1(answer: str, reference: str) -> float:
 
 
 def word_f1(answer: str, reference: str, *, as_released: bool = False) -> float:
-    """Token F1 of two texts by their words as written, `2 * same / (words in answer + words in reference)`.
+    """Token F1 of two texts by their words as they stand, `2 * same / (words in answer + words in reference)`.
 
     `as_released` computes it from precision and recall, as the released code does: the last bit may differ.
     """
-    words, reference_words = answer.split(), reference.split()
-    same = sum((Counter(words) & Counter(reference_words)).values())
+    words, wanted = answer.split(), reference.split()
+    same = sum((Counter(words) & Counter(wanted)).values())
     if not same:
         return 0.0
     if not as_released:
-        return 2 * same / (len(words) + len(reference_words))
-    precision, recall = same / len(words), same / len(reference_words)
+        return 2 * same / (len(words) + len(wanted))
+    precision, recall = same / len(words), same / len(wanted)
     return 2 * precision * recall / (precision + recall)

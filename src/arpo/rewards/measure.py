@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from arpo.errors import ConfigError
-from arpo.rewards.answer_text import extract_boxed
+from arpo.rewards.answer_text import boxed_answer
 from arpo.rewards.format import final_answer, format_faults
 from arpo.rewards.grading import Grade
 from arpo.rewards.matching import Match, match
@@ -15,7 +15,7 @@ from arpo.types import Reward
 def match_answer(trajectory: Trajectory) -> Match:
     """Match of the boxed answer that ends the trajectory with the task's references; zeros without one."""
     answer = final_answer(trajectory)
-    boxed = extract_boxed(answer) if answer is not None else None
+    boxed = boxed_answer(answer) if answer is not None else None
     return match(boxed, trajectory.task.references) if boxed is not None else Match(exact_match=0.0, f1=0.0)
 
 

@@ -1,47 +1,31 @@
-"""Numbers with units: `1.95 m`, `$3.5 million`, `90°`, `about 12 km/h`.
+"""The number a text states, with its unit: `1.95 m`, `$3.5 million`, `90°`, `about 12 km/h`, `5+6=11`.
 
-No unit library is used: those that parse expressions evaluate them, and text of a model is never evaluated here.
+A text that states several numbers, a range, a date, a time or a ratio states no number.
 """
 
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
-from arpo.rewards.answer_text import parse_number, plain
+from arpo.rewards.answer_text import is_date, parse_number
+from arpo.rewards.formulas import read_formula
+from arpo.rewards.mathematics.names import PROSE, words
+from arpo.rewards.mathematics.scalars import constant, number_of
+from arpo.rewards.mathematics.tokens import clean
+from arpo.rewards.mathematics.tree import Node
+from arpo.rewards.mathematics.units import find_unit, named_unit
 
-_SCALES = {
-    "hundred": 10**2, "thousand": 10**3, "k": 10**3, "million": 10**6, "mn": 10**6, "mio": 10**6, "billion": 10**9, "bn": 10**9,
-    "trillion": 10**12, "dozen": 12,
-}  # fmt: skip
-_UNITS = {
-    "m": "nm 1e-9 um 1e-6 µm 1e-6 mm 0.001 cm 0.01 dm 0.1 m 1 km 1000 in 0.0254 inch 0.0254 inche 0.0254 ft 0.3048 foot 0.3048 "
-    "feet 0.3048 yd 0.9144 yard 0.9144 mi 1609.344 mile 1609.344 metre 1 meter 1 kilometre 1000 kilometer 1000 "
-    "centimetre 0.01 centimeter 0.01 millimetre 0.001 millimeter 0.001",
-    "kg": "mg 1e-6 g 0.001 kg 1 t 1000 tonne 1000 gram 0.001 kilogram 1 lb 0.45359237 pound 0.45359237 oz 0.028349523125 "
-    "ounce 0.028349523125",
-    "s": "ms 0.001 s 1 sec 1 second 1 min 60 minute 60 h 3600 hr 3600 hour 3600 day 86400 week 604800",
-    "m/s": "m/s 1 km/h 5/18 kmh 5/18 kph 5/18 mph 0.44704",
-    "m^2": "ha 1e4 hectare 1e4",
-    "m^3": "ml 1e-6 cl 1e-5 dl 1e-4 l 0.001 litre 0.001 liter 0.001 millilitre 1e-6 milliliter 1e-6",
-    "degree": "degree 1 deg 1 ° 1",
-    "dollar": "dollar 1 cent 0.01 usd 1",
-}
-
-
-UNITS = {
-    unit: (base, Fraction(factor))
-    for base, pairs in _UNITS.items()
-    for unit, factor in zip(pairs.split()[::2], pairs.split()[1::2], strict=True)
-}
-"""Unit -> its base unit and the number of base units in it."""
-
-_ABOUT = re.compile(r"^(?:about|approximately|approx\.?|around|roughly|nearly|circa|ca\.|~|≈|\\approx|\\sim)\s*", re.IGNORECASE)
-_CURRENCY = {"$": "dollar", "€": "euro", "£": "pound sterling", "¥": "yen"}
-_NUMBER = re.compile(
-    r"(?P<number>[-+]?\s*(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d)\.?)(?:e[-+]?\d{1,2}(?![\w]))?(?:\s*/\s*\d+)?"
-    r"|[-+]?\\[dt]?frac\s*(?:\{[-+]?\d+\}|\d)(?:\{\d+\}|\d))\s*(?P<rest>.*)",
-    re.ASCII | re.DOTALL | re.IGNORECASE,
+_ABOUT = re.compile(
+    r"^(?:about|approximately|approx\.?|around|roughly|nearly|circa|ca\.|~|≈|\\approx|\\sim|≅|约)\s*", re.IGNORECASE
 )
+_RANGE = re.compile(r"\$?[\d.,]+\s*%?\s*(?:-|to|bis)\s*\$?[\d.,]+\s*%?(?:\s*[^\W\d_]+)?", re.ASCII)
+_INDIAN = re.compile(r"(?<![\d,.])\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])", re.ASCII)
+_UNDERSCORED = re.compile(r"(?<![\w.])\d{1,3}(?:_\d{3})+(?![\w])", re.ASCII)
+_COUNTRY = re.compile(r"\b(?:US|AU|CA|NZ|HK|A|C|S)(?=\$\s*\d)")
+_OWN_UNIT = re.compile(r"(?P<number>.*[\d)}½¼¾⅓⅔])\s*(?P<unit>[^\W\d_][^\d,;:=+*<>()\[\]{}\\]*)", re.DOTALL)
+_NO_UNITS = PROSE | words("to minus plus negative times half squared cubed less more fewer dozen factorial percent x")
+_MAX_LENGTH = 200
 
 
 @dataclass(slots=True, frozen=True)
@@ -49,55 +33,93 @@ class Quantity:
     """A number with its unit."""
 
     value: Fraction
-    """In the base unit, where the unit is known."""
+    """In the unit's base unit where it is a known one; of a percentage the share."""
     written: Fraction
-    """In the unit as written."""
+    """In the unit as written; of a percentage the number before the sign."""
     unit: str
-    """The base unit, or the words as written; empty without a unit."""
+    """The base unit, or the words as they stand; empty when there is none."""
     is_integer: bool
-    """Whether it is written without decimal point, fraction and percent sign."""
+    """Whether it was written without a decimal point, fraction or percent sign."""
+    is_percentage: bool = False
+    """Whether it has a percent sign."""
 
 
+@lru_cache(maxsize=10_000)
 def read_quantity(text: str) -> Quantity | None:
-    r"""The quantity of a text, None for any other text.
+    r"""The quantity a text is, None for any other text.
 
-    Known: what `parse_number` knows, `about` and its like before it, `hundred` to `trillion`, a currency sign, and a unit
-    after it, which is converted where the table has it and stays as words where not.
+    Known: what `parse_number` knows, powers of ten, calculations, `x = 18`, `about` and its like before it, `hundred` to
+    `trillion`, digits grouped in any convention, a currency sign, and a unit behind it, which is converted where the table
+    knows it and kept as words where it does not.
 
     Example:
         read_quantity("1.95 m") == read_quantity("195 cm"); read_quantity("$3.5 million").value == 3_500_000
-        read_quantity("in 1999") is None
+        read_quantity("in 1999") is None; read_quantity("18 or 19") is None
     """
-    text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degree", "°", plain(text))
-    text = _ABOUT.sub("", text.strip("*"), count=1).strip()
-    bare = parse_number(text)
-    currency = next((unit for sign, unit in _CURRENCY.items() if sign in text[:2]), "")
-    if bare is not None:
-        return Quantity(bare, bare, currency, is_integer=_is_integer(text))
-    match = _NUMBER.fullmatch(re.sub(r"^([-+]?)[$€£¥]\s*", r"\1", text))
-    value = parse_number(re.sub(r"\s+", "", match["number"])) if match and len(text) <= _MAX_LENGTH else None
-    if match is None or value is None:
+    if len(text) > _MAX_LENGTH:
         return None
-    words = re.sub(r"\^\{(\d)\}", r"^\1", match["rest"]).replace("²", "^2").replace("³", "^3").strip(" .").lower().split()
-    while words and words[0] in _SCALES:
-        value *= _SCALES[words.pop(0)]
-    base, factor = _unit(" ".join(words))
-    return Quantity(value * factor, value, base or currency, is_integer=_is_integer(match["number"]))
+    text = _ABOUT.sub("", clean(text), count=1).strip()
+    text = _INDIAN.sub(lambda m: m[0].replace(",", ""), _UNDERSCORED.sub(lambda m: m[0].replace("_", ""), text))
+    text = _COUNTRY.sub("", text)
+    bare = None if re.search(r"[$€£¥%]", text) else parse_number(text)
+    if bare is not None:
+        return Quantity(bare, bare, "", is_integer=_is_integer(text))
+    if is_date(text) or _RANGE.fullmatch(text):
+        return None
+    tree = read_formula(text)
+    found = _stated(tree) if tree is not None else None
+    return found if found is not None or (tree is not None and not tree.symbols()) else _with_own_unit(text)
 
 
-_MAX_LENGTH = 200
+def _stated(tree: Node) -> Quantity | None:
+    if tree.kind == "relation" and set(tree.name.split()) <= {"=", "~"}:
+        is_named_behind = tree.args[-1].kind == "symbol" and tree.args[-1].name not in ("pi", "e")
+        return _stated(tree.args[0] if is_named_behind and len(tree.args) == 2 else tree.args[-1])
+    if tree.kind == "quantity":
+        return _with_unit(tree)
+    if tree.kind == "group" and tree.name == "and" and all(arg.kind == "quantity" for arg in tree.args):
+        parts = [_with_unit(arg) for arg in tree.args]  # 5 feet and 3 inches
+        if any(p is None for p in parts) or len({p.unit for p in parts if p}) != 1:
+            return None
+        total = sum((p.value for p in parts if p), Fraction(0))
+        return Quantity(total, total, parts[0].unit if parts[0] else "", is_integer=False)
+    value = number_of(tree)
+    return None if value is None else Quantity(value, value, "", is_integer=_is_whole(tree))
+
+
+def _with_unit(tree: Node) -> Quantity | None:
+    value, written = number_of(tree.args[0]), number_of(tree.args[1])
+    if value is None or written is None:
+        return None
+    if tree.name == "%":
+        return Quantity(value / 100, written, "", is_integer=False, is_percentage=True)
+    return Quantity(value, written, tree.name, is_integer=_is_whole(tree.args[1]))
+
+
+def _with_own_unit(text: str) -> Quantity | None:
+    """A number with words behind it that are no known unit: `5 apples`."""
+    found = _OWN_UNIT.fullmatch(text)
+    if found is None:
+        return None
+    names = re.findall(r"[^\W\d_]+", found["unit"].lower())
+    if not names or len(names) > 4 or any(name in _NO_UNITS for name in names):
+        return None
+    number = read_quantity(found["number"].strip())
+    if number is None or (number.unit and find_unit(number.unit) is None):
+        return None
+    unit = " ".join([*names[:-1], named_unit(names[-1]).name])
+    return Quantity(number.written, number.written, number.unit or unit, is_integer=number.is_integer)
+
+
+def _is_whole(tree: Node) -> bool:
+    """Whether it is an integer and written as one, or calculated from such."""
+    value = constant(tree)
+    return value is not None and value.denominator == 1 and not _has_decimals(tree)
+
+
+def _has_decimals(tree: Node) -> bool:
+    return tree.decimals > 0 or any(_has_decimals(arg) for arg in tree.args)
 
 
 def _is_integer(text: str) -> bool:
     return not re.search(r"\.\d|/|%|frac|e-", text)
-
-
-def _unit(words: str) -> tuple[str, Fraction]:
-    """The base unit and the number of them; the words themselves where they are no known unit."""
-    words = re.sub(r"^degrees? celsius$", "°c", words)
-    powers = {2: ("square ", "^2"), 3: ("cubic ", "^3")}
-    power = next((n for n, (before, after) in powers.items() if words.startswith(before) or words.endswith(after)), 1)
-    name = words.removeprefix("square ").removeprefix("cubic ").removesuffix("^2").removesuffix("^3").strip()
-    name = name if name in UNITS else name.removesuffix("s")
-    base, factor = UNITS.get(name, (name, Fraction(1)))
-    return (base if power == 1 or not base else f"{base}^{power}"), factor**power

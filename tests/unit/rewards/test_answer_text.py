@@ -2,7 +2,8 @@ from fractions import Fraction
 
 import pytest
 
-from arpo.rewards.answer_text import extract_boxed, is_mathematical, normalize, parse_number
+from arpo.rewards.answer_text import extract_boxed, normalize, parse_number
+from arpo.rewards.matching import is_mathematical
 
 
 @pytest.mark.parametrize(

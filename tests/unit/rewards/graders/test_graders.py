@@ -108,7 +108,7 @@ def test_math_says_when_it_gave_up():
     grade = GRADERS["math"].grade_answer("9^{9^{9^9}}", ["7"])
     assert (grade.score, grade.components) == (0.0, {"gave_up": 1.0})
     assert GRADERS["math"].grade_answer("2+2", ["5", "4"]) == Grade(
-        score=1.0, components={"gave_up": 0.0}, reason="equal by algebra"
+        score=1.0, components={"gave_up": 0.0}, reason="same meaning"
     )
 
 
