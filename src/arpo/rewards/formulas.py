@@ -110,7 +110,7 @@ def _compare_meaning(a: _Text, b: _Text, policy: Policy) -> Comparison:
     assert b.tokens is not None
     if a.tree is None or b.tree is None:
         same = partial(same_meaning, policy=policy)
-        return _known(same_pieces(pieces(a.tokens), pieces(b.tokens), same), "words or formulas")
+        return _known(same_pieces(pieces(a.tokens), pieces(b.tokens), same), "text")
     if same_meaning(a.tree, b.tree, policy):
         return Comparison("equal", "same meaning")
     for first, second in ((_ungrouped(a), b), (a, _ungrouped(b))):

@@ -1,4 +1,4 @@
-"""How well an answer matches a reference: exact match and token F1."""
+"""Matches an answer with a reference: exact match and token F1."""
 
 import re
 from collections import Counter
@@ -12,7 +12,7 @@ from arpo.rewards.policy import DEFAULT_POLICY, Policy
 from arpo.rewards.spelling import unify
 
 CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})
-"""Answers that are right or wrong as a whole."""
+"""Answers without partial F1."""
 _NUMBER_LIST = re.compile(r"[-+]?[\d./]+(?:\s*,\s*[-+]?[\d./]+)+")
 _COMMAND = re.compile(r"\\(?!text|mathrm|mathbf|mbox|operatorname)(?:[a-zA-Z]+|[{}])")
 _OPERATOR = re.compile(r"[-=+*/^√π()\[\]{}<>|≤≥±×·÷∞²³]")
@@ -21,7 +21,7 @@ _FUNCTION = re.compile(r"sqrt|arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|lo
 
 @dataclass(slots=True, frozen=True)
 class Match:
-    """How well an answer matches the best of its references."""
+    """Match of an answer with the best of its references."""
 
     exact_match: float
     """1 when it equals one of them, else 0."""
@@ -59,7 +59,7 @@ def is_mathematical(text: str) -> bool:
 
 
 def exact_match(answer: str, reference: str, policy: Policy = DEFAULT_POLICY) -> float:
-    r"""1 when the two say the same, else 0.
+    r"""1 when both mean the same, else 0.
 
     Two numbers are compared by value (`1,000` and `1000`, `0.5` and `\frac{1}{2}`, but not `12%` and `12`), two formulas by
     what they mean, anything else in normal form, so that dates stay strings. `policy` says what a unit, a percent sign or a
@@ -101,15 +101,15 @@ def token_f1(answer: str, reference: str, policy: Policy = DEFAULT_POLICY) -> fl
 
 
 def word_f1(answer: str, reference: str, *, as_released: bool = False) -> float:
-    """Token F1 of two texts by their words as they stand, `2 * same / (words in answer + words in reference)`.
+    """Token F1 of two texts by their words as written, `2 * same / (words in answer + words in reference)`.
 
     `as_released` computes it from precision and recall, as the released code does: the last bit may differ.
     """
-    words, wanted = answer.split(), reference.split()
-    same = sum((Counter(words) & Counter(wanted)).values())
+    words, reference_words = answer.split(), reference.split()
+    same = sum((Counter(words) & Counter(reference_words)).values())
     if not same:
         return 0.0
     if not as_released:
-        return 2 * same / (len(words) + len(wanted))
-    precision, recall = same / len(words), same / len(wanted)
+        return 2 * same / (len(words) + len(reference_words))
+    precision, recall = same / len(words), same / len(reference_words)
     return 2 * precision * recall / (precision + recall)

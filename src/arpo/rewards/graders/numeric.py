@@ -11,7 +11,7 @@ from arpo.rewards.quantities import Quantity, read_quantity
 
 @dataclass(slots=True, frozen=True)
 class NumericGrader:
-    """1 when the answer is the quantity a reference is, else 0.
+    """1 when the answer is the same quantity as a reference, else 0.
 
     Two integers must be equal, so that 1999 is not 2000. Other numbers may differ by `tolerance` times the reference. Units
     are converted (195 cm is 1.95 m); two different units that cannot be converted make two different answers. 12 % is 0.12,
@@ -27,25 +27,25 @@ class NumericGrader:
     def __call__(self, answer: str, references: Sequence[str], /, policy: Policy = DEFAULT_POLICY) -> Grade:
         """The grade by the best reference."""
         given = read_quantity(answer)
-        wanted = [q for r in references if (q := read_quantity(r)) is not None]
-        if given is None or not wanted:
+        quantities = [q for r in references if (q := read_quantity(r)) is not None]
+        if given is None or not quantities:
             return Grade(score=0.0, reason="the answer is no number" if given is None else "no reference is a number")
-        is_equal = any(self._is_equal(given, q, policy) for q in wanted)
+        is_equal = any(self._is_equal(given, q, policy) for q in quantities)
         return Grade(score=float(is_equal), reason="within the tolerance" if is_equal else "another value or unit")
 
     def _is_equal(self, answer: Quantity, reference: Quantity, policy: Policy) -> bool:
         if answer.unit and reference.unit and answer.unit != reference.unit:
             return False
         if bool(answer.unit) == bool(reference.unit):
-            value, wanted = answer.value, reference.value
+            value, expected = answer.value, reference.value
         elif policy == "strict":
             return False
-        else:  # the one without a unit means that of the other, as it is written
-            value, wanted = answer.written, reference.written
-        if self._is_near(value, wanted, are_integers=answer.is_integer and reference.is_integer):
+        else:  # the unit of one holds for both, as written
+            value, expected = answer.written, reference.written
+        if self._is_near(value, expected, are_integers=answer.is_integer and reference.is_integer):
             return True
         leaves_out = reference.is_percentage and not answer.is_percentage and policy == "lenient"
         return leaves_out and self._is_near(answer.written, reference.written, are_integers=False)
 
-    def _is_near(self, value: Fraction, wanted: Fraction, *, are_integers: bool) -> bool:
-        return value == wanted if are_integers else abs(value - wanted) <= self.tolerance * abs(wanted)
+    def _is_near(self, value: Fraction, expected: Fraction, *, are_integers: bool) -> bool:
+        return value == expected if are_integers else abs(value - expected) <= self.tolerance * abs(expected)
