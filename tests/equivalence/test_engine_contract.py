@@ -22,14 +22,14 @@ from arpo.inference.config import OpenAIEngineConfig, VllmEngineConfig
 from arpo.inference.openai_engine import OpenAIEngine
 from arpo.inference.scripted import ScriptedEngine
 from arpo.inference.transformers_engine import TransformersEngine
+from arpo.lab.bias.decision_tree import PROMPT as TABLE_PROMPT
+from arpo.lab.bias.decision_tree import DecisionTree
+from arpo.lab.bias.table_agent import TableEngine
 from arpo.models.attention import forward_hidden, head_logits, use_layout_attention
 from arpo.models.logprobs import hidden_to_logprobs
 from arpo.models.policy import PolicyModel
 from arpo.models.weights import ModelWeights
 from arpo.protocols.text_tokenizer import TextTokenizer
-from arpo.study.bias.decision_tree import PROMPT as TABLE_PROMPT
-from arpo.study.bias.decision_tree import DecisionTree
-from arpo.study.bias.table_agent import TableEngine
 from arpo.training.probe import check_agreement
 from arpo.types import Completion, SamplingParams, StopReason
 

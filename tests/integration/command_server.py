@@ -23,10 +23,6 @@ import transformers.models.llama.modeling_llama
 import transformers.models.qwen2.modeling_qwen2
 import transformers.models.qwen3.modeling_qwen3  # noqa: F401
 
-import arpo.demonstrate.run
-import arpo.evaluation.run
-import arpo.training.rl
-import arpo.training.sft  # noqa: F401
 from arpo.cli.main import main
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from arpo.config import load_config
+from arpo.lab.study.config import load_study
+from arpo.lab.study.finished_runs import FinishedRuns
+from arpo.lab.study.folder import StudyFolder
 from arpo.rollout.config import RandomRuleConfig
-from arpo.study.config import load_study
-from arpo.study.finished_runs import FinishedRuns
-from arpo.study.folder import StudyFolder
 from arpo.training.config import RlRun
 
 STUDY = """

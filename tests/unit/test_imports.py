@@ -13,13 +13,13 @@ import arpo
 NEEDS_TORCH = {
     "algorithms",
     "batching",
-    "bench",
     "evaluation",
     "inference",
+    "lab",
     "models",
     "rollout",
-    "study",
     "training",
+    "world",
 }
 BLOCK = "import sys; sys.modules['torch'] = None; "
 

@@ -6,14 +6,14 @@ from pkgutil import resolve_name
 from arpo.config import Config
 
 KINDS: Mapping[str, tuple[str, str]] = {
-    "world": ("arpo world make", "arpo.data.world.config:WorldConfig"),
-    "demos": ("arpo demos", "arpo.demonstrate.config:DemosRun"),
+    "world": ("arpo world make", "arpo.world.config:WorldConfig"),
+    "demos": ("arpo demos", "arpo.world.config:DemosRun"),
     "sft": ("arpo sft", "arpo.training.config:SftRun"),
     "rl": ("arpo train", "arpo.training.config:RlRun"),
     "rollout": ("arpo rollout", "arpo.evaluation.config:RolloutRun"),
     "eval": ("arpo eval", "arpo.evaluation.config:EvalRun"),
     "tools": ("arpo tool", "arpo.tools.config:ToolsConfig"),
-    "study": ("arpo study", "arpo.study.config:StudyConfig"),
+    "study": ("arpo study", "arpo.lab.study.config:StudyConfig"),
 }
 """Name -> (command, class as module:name, imported when it is asked for)."""
 

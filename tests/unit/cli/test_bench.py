@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from arpo.bench.grade import GRADE_REPORT, GradeBenchOptions, run
 from arpo.cli.commands.bench import show_results
+from arpo.lab.bench.grade import GRADE_REPORT, GradeBenchOptions, run
 from arpo.tracking.progress import SilentProgress
 
 

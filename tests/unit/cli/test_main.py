@@ -11,7 +11,7 @@ import pytest
 import arpo
 from arpo.cli import main as cli
 from arpo.cli.main import main
-from arpo.data.world.config import WorldConfig
+from arpo.world.config import WorldConfig
 
 ARPO = [sys.executable, "-m", "arpo.cli.main"]
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from arpo.evaluation.records import make_record
+from arpo.lab.study.job_actions import right_answers
 from arpo.rewards.build import build_scorer
 from arpo.rewards.config import RewardConfig
 from arpo.rewards.graders import GRADERS
 from arpo.rewards.scoring import mean_scores, rewards_of
-from arpo.study.job_actions import right_answers
 from arpo.training.checkpoint import TrainerState
 from arpo.training.task_filter import TaskFilter
 from arpo.tree import RolloutTree, Trajectory

@@ -11,7 +11,6 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from arpo.inference.transformers_engine import TransformersEngine
-from arpo.models.tiny import make_tokenizer
 from arpo.protocols.config import TagProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.tags import TagProtocol
@@ -21,6 +20,7 @@ from arpo.tools.config import ExecutorConfig
 from arpo.tools.executor import ToolExecutor
 from arpo.tools.function import FunctionTool
 from arpo.types import Message, Task
+from arpo.world.tiny_policy import make_tokenizer
 
 # After each of these tokens, how much the policy likes the others; a little attention noise on top makes entropies differ.
 LIKES = {

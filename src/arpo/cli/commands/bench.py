@@ -13,7 +13,7 @@ from arpo.errors import ConfigError
 from arpo.files.whole import write_text
 
 if TYPE_CHECKING:
-    from arpo.bench.report import Report
+    from arpo.lab.bench.report import Report
 
 _ROLLOUT_EXAMPLES = """\
   arpo bench rollout --trajectories 256 --width 64 --model tiny
@@ -136,13 +136,13 @@ def _add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
 
 
 def _add_files(parser: argparse.ArgumentParser, measure: _Measure, report: str) -> None:
-    """Let a program write and read files; `report` is `module:name` below `arpo.bench`."""
+    """Let a program write and read files; `report` is `module:name` below `arpo.lab.bench`."""
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="FILE", help="show FILE of an earlier run instead of measuring"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write them as a page to FILE")
-    parser.set_defaults(run=run, measure=measure, report=f"arpo.bench.{report}")
+    parser.set_defaults(run=run, measure=measure, report=f"arpo.lab.bench.{report}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -155,7 +155,7 @@ def show_results(args: argparse.Namespace, report: "Report", results: Iterable[d
     """Write the results each time there are more; print the last."""
     from rich.table import Table
 
-    from arpo.bench.report import write_json
+    from arpo.lab.bench.report import write_json
 
     result: dict[str, Any] = {}
     for measured in results:
@@ -175,7 +175,7 @@ def show_results(args: argparse.Namespace, report: "Report", results: Iterable[d
 
 
 def _measure_rollout(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
-    from arpo.bench.rollout import BenchOptions, make_cases, run
+    from arpo.lab.bench.rollout import BenchOptions, make_cases, run
 
     _prepare(args)
     sizes = _SIZES
@@ -192,7 +192,7 @@ def _measure_rollout(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
 
 
 def _measure_train(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
-    from arpo.bench.train import TrainingBenchOptions, make_training_cases, run
+    from arpo.lab.bench.train import TrainingBenchOptions, make_training_cases, run
 
     _prepare(args)
     cases = args.case or ["quickstart", "synthetic"]
@@ -214,7 +214,7 @@ def _measure_train(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
 
 
 def _measure_sandbox(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
-    from arpo.bench.sandbox import ISOLATIONS, SandboxBenchOptions, run
+    from arpo.lab.bench.sandbox import ISOLATIONS, SandboxBenchOptions, run
 
     _require("--calls", args.calls, 1)
     _require("--leak-calls", args.leak_calls, 0)
@@ -225,7 +225,7 @@ def _measure_sandbox(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
 
 
 def _measure_search(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
-    from arpo.bench.search import SearchBenchOptions, run
+    from arpo.lab.bench.search import SearchBenchOptions, run
 
     sizes = args.documents or [10_000, 100_000, 1_000_000]
     _require("--queries", args.queries, 1)
@@ -234,7 +234,7 @@ def _measure_search(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
 
 
 def _measure_grade(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
-    from arpo.bench.grade import GradeBenchOptions, run
+    from arpo.lab.bench.grade import GradeBenchOptions, run
 
     _require("--answers", args.answers, 100)
     return [run(GradeBenchOptions(num_answers=args.answers, has_hostile=not args.no_hostile), progress())]

@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: too few groups for intervals, or a negative number of policies.
     """
     from arpo.errors import ConfigError
-    from arpo.study.bias.report import write_study
-    from arpo.study.bias.run import run_bias_study
+    from arpo.lab.bias.report import write_study
+    from arpo.lab.bias.run import run_bias_study
 
     if args.groups < 100 or args.policies < 0:
         raise ConfigError(

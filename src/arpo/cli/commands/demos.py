@@ -7,7 +7,7 @@ from arpo.cli.output import add_command, print_summary, progress
 from arpo.cli.runs import add_run_arguments
 
 if TYPE_CHECKING:
-    from arpo.demonstrate.config import DemosRun
+    from arpo.world.config import DemosRun
 
 _EXAMPLES = """\
   arpo demos quickstart
@@ -23,6 +23,6 @@ def add_parser(subparsers: Any) -> None:
 
 def start(args: argparse.Namespace, config: "DemosRun") -> None:
     """Run the demonstrator over the recipe's tasks."""
-    from arpo.demonstrate.run import write_demos
+    from arpo.world.demonstrations import write_demos
 
     print_summary(write_demos(config, progress()))

@@ -46,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
     for name in ("jobs", "threads"):
         if getattr(args, name) < 1:
             raise ConfigError(f"arpo study: --{name} = {getattr(args, name)} must be at least 1")
-    from arpo.study.config import load_study
-    from arpo.study.jobs import Commands
-    from arpo.study.report import report_study
-    from arpo.study.run import hold_study, run_study
+    from arpo.lab.study.config import load_study
+    from arpo.lab.study.jobs import Commands
+    from arpo.lab.study.report import report_study
+    from arpo.lab.study.run import hold_study, run_study
 
     paths = [find_study(name) for name in args.files]
     study = load_study(paths)

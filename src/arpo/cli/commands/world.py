@@ -29,11 +29,11 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the world, then the policy whose tokenizer is trained on its documents."""
     from arpo.config import load_config
-    from arpo.data.world.config import WorldConfig
-    from arpo.data.world.make import make_world
-    from arpo.demonstrate.texts import world_texts
     from arpo.models.config import TinyPolicyConfig
-    from arpo.models.tiny import make_tiny_policy
+    from arpo.world.config import WorldConfig
+    from arpo.world.demonstration_texts import world_texts
+    from arpo.world.make import make_world
+    from arpo.world.tiny_policy import make_tiny_policy
 
     config = load_config(WorldConfig, None, [f"seed={args.seed}", *to_overrides(args.rest)])
     world = make_world(config, args.out)

@@ -1,1 +1,0 @@
-"""The synthetic offline domain: a seeded world of people, companies and cities, its documents and its questions."""

@@ -1,1 +1,0 @@
-"""Demonstrations: a scripted, imperfect demonstrator run through the real agent loop."""
