@@ -17,8 +17,9 @@ _WHERE = {"fresh": "in a fresh interpreter", "session": "with the variables of t
 class PythonSandbox:
     """Runs each program in a confined interpreter and prints as a notebook cell does, the last expression's value included.
 
-    A program's text is dedented and stripped. `random` starts from the same seed in each interpreter. A result holds the
-    output, then the standard error; a failed program's result begins with the last line of its traceback and the rest of it.
+    A program's text is dedented and stripped, of the lines of a Markdown code block too. `random` starts from the same seed in
+    each interpreter. A result holds the output, then the standard error; a failed program's result begins with the last line
+    of its traceback and the rest of it.
     In mode `fresh` the tool has no state, so forks share it; in mode `session` a fork begins a new session.
 
     Raises:

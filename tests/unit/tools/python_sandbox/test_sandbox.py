@@ -30,6 +30,11 @@ PROGRAMS = {
     "comment": ("# nothing", ""),
     "spaces around": ("  print(1)  ", "1"),
     "indented block": ("\n    x = 2\n    if x:\n        print(x)\n", "2"),
+    "code block": ("```python\nprint(2**10)\n```", "1024"),
+    "code block that is indented": ("\n  ```py\n  if 1:\n      print('a')\n  ```\n", "a"),
+    "code block without an end": ("```\nprint('a')", "a"),
+    "code block without a beginning": ("print('a')\n```\n", "a"),
+    "code block in a text": ("s = '''\n```python\nx\n```\n'''\ns", "'\\n```python\\nx\\n```\\n'"),
     "definitions see each other": ("def f(n): return 1 if n < 2 else n * f(n - 1)\nf(5)", "120"),
     "comprehension sees the module": ("k = 2\n[k * i for i in range(3)]", "[0, 2, 4]"),
     "main": ("__name__", "'__main__'"),
@@ -50,6 +55,20 @@ async def test_program_gives_what_a_notebook_cell_shows(name: str, sandbox: Pyth
     program, content = PROGRAMS[name]
     result = await sandbox.run({"code": program})
     assert (result.status, result.content, result.truncated) == ("success", content, False)
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (">>> print(1)\n1", "without >>>"), ("x = 1\n%pip install numpy", "a line cannot begin with %"),
+        ("!ls", "a line cannot begin with !"), ("x = 1\n```python\nx\n```\nthat is it", "without ```"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_program_comes_back_with_what_to_change(sandbox: PythonSandbox, program: str, words: str):
+    result = await sandbox.run({"code": program})
+    assert result.status == "error"
+    assert result.content.startswith("SyntaxError: ")
+    assert words in result.content.splitlines()[1]
 
 
 async def test_error_comes_with_the_last_line_of_its_traceback_first(sandbox: PythonSandbox):

@@ -5,6 +5,7 @@ import builtins
 import contextlib
 import linecache
 import os
+import re
 import sys
 import textwrap
 import traceback
@@ -12,6 +13,15 @@ import types
 
 _MAX_FRAMES = 8
 _MAX_REPORT_BYTES = 1 << 20
+_FENCE = re.compile(r"\A\s*```[\w+-]*[ \t]*\r?\n|\n[ \t]*```\s*\Z")
+"""A first or last line of a Markdown code block, which is none of a program."""
+_ADVICE = {
+    ">>>": "Write the program without >>> and without its output.",
+    "%": "This is Python, not a notebook: a line cannot begin with %, and no package can be installed.",
+    "!": "This is Python, not a notebook: a line cannot begin with !, and there is no shell.",
+    "```": "Write the program alone, without ``` and without text around it.",
+}
+"""What to change in a line with a syntax error, by its beginning."""
 
 
 class Notebook:
@@ -30,7 +40,7 @@ class Notebook:
 
     def run(self, source: str) -> int:
         """Run one program; its exit code, 1 when it raised."""
-        source = textwrap.dedent(source).strip() + "\n"
+        source = textwrap.dedent(_FENCE.sub("", source)).strip() + "\n"
         self._count += 1
         # The first program's name has no number: without a session it is the only one.
         name = "<python>" if self._count == 1 else f"<python {self._count}>"
@@ -56,7 +66,9 @@ class Notebook:
         report.stack[:] = [frame for frame in report.stack if frame.filename.startswith("<python")]
         lines = list(report.format_exception_only())
         if isinstance(error, SyntaxError):
-            lines = [*lines[-1:], *lines[:-1]]
+            line = (error.text or "").lstrip()
+            advice = [f"{words}\n" for beginning, words in _ADVICE.items() if line.startswith(beginning)]
+            lines = [*lines[-1:], *advice, *lines[:-1]]
         text = "".join(lines)
         if report.stack:
             text += "Traceback (most recent call last):\n" + "".join(report.stack.format())
