@@ -62,6 +62,7 @@ class OpenAIEngine(TokenPrefixEngine):
         super().__init__()
         self.usage: ServerUsage = ServerUsage()
         self._path = config.api_path
+        self._eos_ids = tokenizer.eos_ids
         self._api = _Chat(tokenizer) if isinstance(tokenizer, TextTokenizer) else _Completions(tokenizer)
         self._client = ModelClient(config, "engine")
 
@@ -100,7 +101,8 @@ class OpenAIEngine(TokenPrefixEngine):
             )
         token_ids, is_stopped, is_tokenized = self._api.read(choice, stop)
         self._count(choice, is_tokenized, prefix)
-        reason = StopReason.STOP_STRING if is_stopped else StopReason.LENGTH if choice.is_truncated else StopReason.EOS
+        is_ended = not choice.is_truncated or bool(self._eos_ids.intersection(token_ids))
+        reason = StopReason.STOP_STRING if is_stopped else StopReason.EOS if is_ended else StopReason.LENGTH
         completion = Completion(token_ids=token_ids, logprobs=[], entropies=[], stop_reason=reason, policy_version=self.version)
         return completion, prefix.extend(token_ids, is_sampled=True)
 
@@ -166,9 +168,14 @@ class _Completions:
         return self._tokenizer.encode_markup(text), is_stopped, True
 
     def _cut(self, ids: list[int], stop: Sequence[str]) -> tuple[list[int], bool]:
-        """The ids up to the one that completes a stop string, and whether one does; a server may sample a few more."""
+        """The ids up to the one that completes a stop string or ends a turn, and whether a stop string is complete.
+
+        A server may sample a few more, and may know fewer tokens that end a turn.
+        """
         stops = tuple(stop)
         for end, token in enumerate(ids, start=1):
+            if token in self._tokenizer.eos_ids:
+                return ids[:end], False
             if self._finder.may_end(token, stops) and self._finder.is_completed(self._finder.tail(ids[:end], stops), stops):
                 return ids[:end], True
         return ids, False

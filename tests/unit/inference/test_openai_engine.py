@@ -158,6 +158,16 @@ async def test_token_ids_come_back_as_they_were_sampled(serve, replies, policy: 
     assert (asked.usage.num_tokenized_again, asked.usage.completion_tokens) == (0, len(ids))
 
 
+async def test_ids_behind_the_end_of_a_turn_that_the_server_does_not_know_are_cut(serve, replies, policy: PolicyTokenizer):
+    said = policy.encode_markup("It is 4.<|im_end|>")
+    usage = {"prompt_tokens": 3, "completion_tokens": 20}
+    choice = text_reply("", token_ids=said + policy.encode_markup(" and on")) | {"usage": usage}
+    choice["choices"][0]["finish_reason"] = "length"
+    server = await serve(replies.reply(200, choice))
+    completion = await ask(engine(server.url, policy), [5, 6, 7], stop=())
+    assert (completion.token_ids, completion.stop_reason) == (said, StopReason.EOS)
+
+
 async def test_text_without_ids_is_encoded_and_counted(serve, replies, policy: PolicyTokenizer):
     server = await serve(replies.reply(200, text_reply("<search> town ")))
     asked = engine(server.url, policy)
