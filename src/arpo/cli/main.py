@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` None means the process's own arguments.
 
     Returns:
-        0: it worked; 1: `doctor` found something broken; 2: the user has something to mend; 130: Ctrl-C.
+        0: it worked; 1: `doctor` found something broken, or a tool called by hand failed; 2: the user has something to mend;
+        130: Ctrl-C.
     """
     parser = build_parser()
     args, rest = parser.parse_known_args(join_values(sys.argv[1:] if argv is None else argv, dotted_only=True))

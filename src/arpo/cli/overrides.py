@@ -2,7 +2,11 @@
 
 from collections.abc import Sequence
 
+from arpo.config import Config
 from arpo.errors import ConfigError
+
+_TOOLS = ("agent.tools.", "tools.", "")
+"""Where configurations have the section of the tools."""
 
 
 def join_values(arguments: Sequence[str], *, dotted_only: bool = False) -> list[str]:
@@ -42,3 +46,23 @@ def to_overrides(arguments: Sequence[str]) -> list[str]:
             raise ConfigError(f"argument {argument!r}: has no value; write {argument}=VALUE")
         overrides.append(f"{key}={value}")
     return overrides
+
+
+def place_tools(cls: type[Config], overrides: Sequence[str]) -> list[str]:
+    """The overrides with the keys of tools where `cls` has its section of tools; they may be spelled as for any other command.
+
+    Example:
+        place_tools(RlRun, ["search.index=x", "tools.python.wall_s=1"])  # -> ["agent.tools.search.index=x", ...]
+    """
+    from arpo.tools.config import ToolsConfig
+
+    fields = cls.model_fields
+    own = _TOOLS[0] if "agent" in fields else _TOOLS[1] if "tools" in fields else _TOOLS[2] if cls is ToolsConfig else None
+
+    def place(override: str) -> str:
+        bare = next(override.removeprefix(prefix) for prefix in _TOOLS if override.startswith(prefix))
+        is_tools = bare.split(".")[0].split("=")[0] in ToolsConfig.model_fields
+        is_own = override.split(".")[0].split("=")[0] in fields
+        return f"{own}{bare}" if own is not None and is_tools and not is_own else override
+
+    return [place(override) for override in overrides]

@@ -1,13 +1,13 @@
 """Commands that run a recipe: `arpo COMMAND RECIPE --section.key=VALUE`, or `arpo COMMAND --resume RUN`."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from arpo.cli.kinds import config_class
 from arpo.cli.output import result_console
-from arpo.cli.overrides import to_overrides
+from arpo.cli.overrides import place_tools, to_overrides
 from arpo.config import dump_config, load_config
 from arpo.errors import ConfigError, RunError
 from arpo.recipes import find_recipe
@@ -16,8 +16,10 @@ Start = Callable[[argparse.Namespace, Any], None]
 """Runs a configuration and prints the result; imports what is heavy when it is called."""
 
 
-def add_run_arguments(parser: argparse.ArgumentParser, kind: str, start: Start, *, resumes: bool = False) -> None:
-    """Make a command run recipes of a kind, a key of `KINDS`; with `resumes` it also goes on with a run."""
+def add_run_arguments(
+    parser: argparse.ArgumentParser, kind: str, start: Start, *, resumes: bool = False, extends: Sequence[str] = ()
+) -> None:
+    """Make a command run recipes of a kind, a key of `KINDS`; with `resumes` it also goes on with a run, `extends` changed."""
     parser.usage = f"{parser.prog} RECIPE [--dry-run] [--section.key=VALUE ...]"
     parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="name of a shipped recipe, or a TOML file")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
@@ -25,7 +27,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, kind: str, start: Start, 
     if resumes:
         parser.usage += f"\n       {parser.prog} --resume RUN"
         parser.add_argument("--resume", type=Path, metavar="RUN", help="run directory to go on with, by its own configuration")
-    parser.set_defaults(takes_overrides=True, run=run_recipe, kind=kind, start=start)
+    parser.set_defaults(takes_overrides=True, run=run_recipe, kind=kind, start=start, extends=extends)
 
 
 def run_recipe(args: argparse.Namespace) -> int:
@@ -55,11 +57,15 @@ def _load_configuration(args: argparse.Namespace) -> Any:
     if resumed is None:
         if args.recipe is None:
             raise ConfigError(f"{command}: name a recipe or a TOML file, e.g. `{command} quickstart`")
-        return load_config(cls, find_recipe(args.recipe, args.kind), to_overrides(args.rest))
-    if args.recipe or args.rest:
-        given = args.recipe or args.rest[0]
-        raise ConfigError(f"{command} --resume: {given!r} has no place here; a resumed run keeps its own configuration")
+        return load_config(cls, find_recipe(args.recipe, args.kind), place_tools(cls, to_overrides(args.rest)))
+    overrides = to_overrides(args.rest)
+    others = [*filter(None, [args.recipe]), *(f"--{o}" for o in overrides if o.split("=")[0] not in args.extends)]
+    if others:
+        may = f", but for {', '.join(args.extends)}" if args.extends else ""
+        raise ConfigError(
+            f"{command} --resume: {others[0]!r} has no place here; a resumed run keeps its own configuration{may}"
+        )
     path = resumed / "config.toml"
     if not path.is_file():
         raise RunError(f"{resumed}: not a run directory (it has no config.toml)")
-    return load_config(cls, path).model_copy(update={"out": resumed})
+    return load_config(cls, path, overrides).model_copy(update={"out": resumed})

@@ -178,7 +178,8 @@ def read_json(name: str, response: httpx2.Response) -> Any:
     try:
         return json.loads(response.content)
     except (ValueError, RecursionError):
-        raise HttpError(f"{name}: the reply is not JSON: {excerpt(response.content)}") from None
+        message = f"{name}: the reply is not JSON: {excerpt(response.content)}"
+        raise HttpError(message, status=response.status_code) from None
 
 
 @functools.cache

@@ -25,7 +25,7 @@ from arpo.training.algorithm_config import (
     PpoClipLossConfig,
     TaskFilterConfig,
 )
-from arpo.training.inert_options import inert_terms, refuse_inert_options, require_moving_ratio
+from arpo.training.inert_options import refuse_inert_options, require_moving_ratio
 from arpo.training.presets import apply_preset
 
 
@@ -180,11 +180,6 @@ class RlRun(Config):
     def has_moving_ratio(self) -> bool:
         """Whether a step has several updates, so that ratios differ from 1."""
         return self.updates_per_step * self.epochs_per_step > 1
-
-    @property
-    def inert_terms(self) -> list[str]:
-        """Lines to print once: values of the preset's paper without effect in this run."""
-        return [] if self.has_moving_ratio else inert_terms(self.algorithm, self.loss)
 
 
 class SftRun(Config):

@@ -1,7 +1,6 @@
 """Refuses values that have no effect, or harm, with those of another section of the run. Torch-free.
 
-Values that a preset takes from its paper are exempt where a run makes them inert (clip bounds when every ratio is 1);
-`inert_terms` reports them.
+Values that a preset takes from its paper are exempt where a run makes them inert (clip bounds when every ratio is 1).
 """
 
 from dataclasses import dataclass
@@ -114,13 +113,6 @@ def require_moving_ratio(algorithm: str, loss: LossConfig, attribution: str) -> 
             raise _inert(f"loss.{key}", value, f"leave it at the preset's {published[key]!r}")
     if attribution != "soft":
         raise _inert("advantage.attribution", attribution, "leave it at 'soft'")
-
-
-def inert_terms(algorithm: str, loss: LossConfig) -> list[str]:
-    """Lines to print once: values of the preset's paper without effect in a run with one update per step."""
-    keys = [f"loss.{key}" for key in read_preset(algorithm).keys["loss"] if key in _ratio_values(loss)]
-    as_published = f"{', '.join(keys)}: as the preset {algorithm!r} sets them, without effect here: {_WHY_RATIO}"
-    return [as_published] if keys else []
 
 
 _WHY_RATIO = "with updates_per_step = 1 and epochs_per_step = 1 every ratio is 1"

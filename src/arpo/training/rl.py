@@ -32,7 +32,7 @@ from arpo.training.learner import Learner
 from arpo.training.probe import check_agreement
 from arpo.training.shaping import has_signal
 from arpo.training.step_metrics import measure_rollout
-from arpo.training.summary import live_line, summarize_run
+from arpo.training.summary import broken_tools, live_line, summarize_run
 from arpo.training.task_filter import TaskFilter
 from arpo.training.task_order import TaskOrder
 from arpo.training.validation import Validation
@@ -71,10 +71,7 @@ def train_rl(
     try:
         with RunDirectory.open(config.out) if resume else RunDirectory.create(config.out) as run, asyncio.Runner() as loop:
             trainer = RLTrainer(config, run, *trainer_parts)
-            if not resume:
-                run.write_text("config.toml", dump_config(config))
-                for line in config.inert_terms:
-                    trainer_parts[0].line(line)
+            run.write_text("config.toml", dump_config(config))  # again on resume: it may have got more steps
             return loop.run(trainer.train())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -139,7 +136,10 @@ class RLTrainer:
             self.state.require_tasks(newest, self._tasks.digest)
             self._point_links()
             self._checkpoints.prune(self.state)
-            self._progress.line(f"resuming after step {self.state.step}")
+            done, wanted = self.state.step, self._config.num_steps
+            left = f"resuming after step {done}" if done < wanted else f"step {done} of {wanted} is done: nothing is left to do"
+            remedy = "" if done < wanted else "; `arpo train --resume RUN --num_steps=N` trains longer"
+            self._progress.line(left + remedy)
 
     async def train(self) -> dict[str, Any]:
         """Run the steps that are left; return the summary."""
@@ -165,7 +165,10 @@ class RLTrainer:
             await self._scorer.aclose()
             if self._validation is not None:
                 await self._validation.aclose()
-        summary = summarize_run(config, self.state, read_metrics(self._run.path))
+        rows = read_metrics(self._run.path)
+        for line in broken_tools(rows):
+            self._progress.line(line)
+        summary = summarize_run(config, self.state, rows)
         self._run.write_json("summary.json", summary)
         return summary
 

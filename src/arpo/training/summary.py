@@ -40,6 +40,7 @@ def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str
         "tasks_filtered": len(state.filtered),
         "tool_calls_issued": int(total("rollout/tool_calls_issued")),
         "tool_calls_executed": int(total("rollout/tool_calls_executed")),
+        **{f"{tool}_success_rate": succeeded / num for tool, (num, succeeded) in _tool_calls(rows).items()},
         "tokens_sampled": int(total("rollout/tokens_sampled")),
         "tokens_trained_unique": int(total("train/tokens_unique")),
         "tokens_trained_total": int(total("train/tokens_total")),
@@ -50,6 +51,27 @@ def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str
             "total": total("time/step_s") + total("time/validate_s"),
         },
     }
+
+
+def broken_tools(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Lines on the tools whose every call failed in these steps."""
+    return [
+        f"every call of {tool!r} failed ({num:.0f}): the policy learned without it; try `arpo tool call {tool} ...`"
+        for tool, (num, succeeded) in _tool_calls(rows).items()
+        if not succeeded
+    ]
+
+
+def _tool_calls(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+    """Tool -> its calls, and those that succeeded."""
+    found: dict[str, tuple[float, float]] = {}
+    for row in rows:
+        for name, num in row.items():
+            if name.startswith("tool/") and name.endswith("/calls"):
+                tool = name.removeprefix("tool/").removesuffix("/calls")
+                calls, succeeded = found.get(tool, (0.0, 0.0))
+                found[tool] = (calls + num, succeeded + num * row[f"tool/{tool}/success_rate"])
+    return found
 
 
 def live_line(metrics: Mapping[str, float]) -> dict[str, float | int | str]:
@@ -64,6 +86,11 @@ def live_line(metrics: Mapping[str, float]) -> dict[str, float | int | str]:
     }
     if "rollout/tool_calls_issued" in metrics:
         fields["calls"] = f"{metrics['rollout/tool_calls_issued']:.0f}/{metrics['rollout/tool_calls_executed']:.0f}"
+    if calls := _tool_calls([metrics]):
+        broken = [f"{tool} {num:.0f}/{num:.0f}" for tool, (num, succeeded) in calls.items() if not succeeded]
+        fields["failed"] = " ".join(broken) or round(
+            1 - sum(ok for _, ok in calls.values()) / sum(n for n, _ in calls.values()), 3
+        )
     if "valid/accuracy" in metrics:
         fields["valid"] = round(metrics["valid/accuracy"], 3)
     return fields

@@ -146,7 +146,7 @@ def test_quickstart_does_not_mix_seeds(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_tool_by_hand_runs_in_the_sandbox(capsys: pytest.CaptureFixture[str]):
     assert main(["tool", "call", "python", "print(2**10)"]) == 0
     assert capsys.readouterr().out.startswith("1024\n[success, ")
-    assert main(["tool", "call", "python", "while True: pass", "--python.wall_s=0.3"]) == 0
+    assert main(["tool", "call", "python", "while True: pass", "--python.wall_s=0.3"]) == 1
     assert "[timeout, " in capsys.readouterr().out
     assert "search.index" in _error(capsys, "tool", "call", "search", "Ada Moor")
 
@@ -158,6 +158,8 @@ def test_index_and_search_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "documents  1\n" in capsys.readouterr().out
     assert main(["tool", "call", "search", "moor", f"--search.index={tmp_path / 'index'}"]) == 0
     assert capsys.readouterr().out.startswith("Page 1: Ada Moor was born in Kelford.\n[success, ")
+    for key in ("tools.search.index", "agent.tools.search.index"):
+        assert main(["tool", "call", "search", "moor", f"--{key}={tmp_path / 'index'}"]) == 0
 
 
 @pytest.fixture
@@ -181,7 +183,7 @@ def test_every_configured_tool_is_listed_and_can_be_called(tools_file: Path, cap
     assert capsys.readouterr().out.startswith("hello\n[success, ")
     assert main(["tool", "call", "echo", "hello", "--config", str(tools_file)]) == 0
     assert capsys.readouterr().out.startswith("hello\n[success, ")
-    assert main(["tool", "call", "echo", "--config", str(tools_file)]) == 0
+    assert main(["tool", "call", "echo", "--config", str(tools_file)]) == 1
     told = "echo: 'text' is a required property. The arguments are: text (string).\n[error, "
     assert capsys.readouterr().out.startswith(told)
 

@@ -1,7 +1,12 @@
 import pytest
 
-from arpo.cli.overrides import join_values, to_overrides
+from arpo.cli.overrides import join_values, place_tools, to_overrides
+from arpo.config import Config
+from arpo.demonstrate.config import DemosRun
 from arpo.errors import ConfigError
+from arpo.evaluation.config import EvalRun
+from arpo.tools.config import ToolsConfig
+from arpo.training.config import RlRun, SftRun
 
 
 def test_both_ways_to_write_a_dotted_key_mean_the_same():
@@ -36,3 +41,25 @@ def test_leftovers_become_overrides():
 def test_what_is_no_key_is_refused(argument: str):
     with pytest.raises(ConfigError, match="not understood"):
         to_overrides([argument])
+
+
+@pytest.mark.parametrize("prefix", ["", "tools.", "agent.tools."])
+@pytest.mark.parametrize(
+    ("cls", "own"),
+    [(RlRun, "agent.tools."), (EvalRun, "agent.tools."), (DemosRun, "agent.tools."), (SftRun, "tools."), (ToolsConfig, "")],
+)
+def test_a_key_of_a_tool_has_one_spelling_for_every_command(cls: type[Config], own: str, prefix: str):
+    given = [f"{prefix}search.index=a.b=c", f"{prefix}python.wall_s=1", f"{prefix}mcp.x.url=http://h/"]
+    assert place_tools(cls, given) == [f"{own}search.index=a.b=c", f"{own}python.wall_s=1", f"{own}mcp.x.url=http://h/"]
+
+
+def test_other_keys_stay_where_they_are():
+    keys = [
+        "seed=3",
+        "validation.tools.search.index=x",
+        "agent.limits.max_turn_tokens=4",
+        "agent.protocol.tools=[]",
+        "no.such=1",
+    ]
+    assert place_tools(RlRun, keys) == keys
+    assert place_tools(SftRun, ["search=x"]) == ["tools.search=x"]

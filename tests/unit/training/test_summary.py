@@ -5,7 +5,7 @@ import pytest
 from arpo.config import parse_config
 from arpo.training.checkpoint import TrainerState
 from arpo.training.config import RlRun
-from arpo.training.summary import summarize_run
+from arpo.training.summary import broken_tools, live_line, summarize_run
 
 
 @pytest.fixture
@@ -32,3 +32,23 @@ def test_branches_elsewhere_than_at_opportunities_have_no_rate(config: RlRun):
     summary = summarize_run(config, TrainerState(step=1), rows)
     assert summary["branch_rate"] is None
     assert summary["branch_share"] == 0.75
+
+
+def test_tools_that_never_worked_are_named(config: RlRun):
+    """12 searches of which none worked; 8 programs of which 6 did."""
+
+    def step(searches: float, programs: float) -> dict[str, float]:
+        names = ("reward_mean", "accuracy", "entropy_after_tool", "entropy_elsewhere", "num_branches", "tokens_per_s")
+        calls = {"tool/search/calls": searches, "tool/search/success_rate": 0.0}
+        return {f"rollout/{n}": 0.0 for n in names} | calls | {"tool/python/calls": programs, "tool/python/success_rate": 0.75}
+
+    rows = [step(8, 4), step(4, 4)]
+    assert live_line(rows[0])["failed"] == "search 8/8"
+    summary = summarize_run(config, TrainerState(step=2), rows)
+    assert (summary["search_success_rate"], summary["python_success_rate"]) == (0.0, 0.75)
+    (line,) = broken_tools(rows)
+    assert line.startswith("every call of 'search' failed (12)")
+    working = rows[0] | {"tool/search/success_rate": 0.5}
+    assert live_line(working)["failed"] == pytest.approx(1 - (4 + 3) / 12, abs=1e-3)
+    assert broken_tools([rows[0], working]) == []
+    assert "failed" not in live_line({k: v for k, v in rows[0].items() if not k.startswith("tool/")})

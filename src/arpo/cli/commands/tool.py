@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arpo.cli.output import add_command, result_console
-from arpo.cli.overrides import to_overrides
+from arpo.cli.overrides import place_tools, to_overrides
 
 if TYPE_CHECKING:
     from arpo.tools.base import Tool
     from arpo.tools.config import ToolsConfig
 
+EXIT_TOOL_FAILED = 1
 _EXAMPLES = """\
   arpo tool call python "print(2**10)"
   arpo tool call python "while True: pass" --python.wall_s=1
@@ -41,8 +42,9 @@ def add_parser(subparsers: Any) -> None:
 def run_list(args: argparse.Namespace) -> int:
     """Print the tools."""
     from arpo.cli.tools import load_tools
+    from arpo.tools.config import ToolsConfig
 
-    asyncio.run(_print_tools(load_tools(args.config, to_overrides(args.rest))))
+    asyncio.run(_print_tools(load_tools(args.config, place_tools(ToolsConfig, to_overrides(args.rest)))))
     return 0
 
 
@@ -51,7 +53,7 @@ def run_call(args: argparse.Namespace) -> int:
     from arpo.cli.tools import call_tool, load_tools
     from arpo.tools.config import ToolsConfig
 
-    overrides = to_overrides(args.rest)
+    overrides = place_tools(ToolsConfig, to_overrides(args.rest))
     if args.config is None and args.name in ToolsConfig.model_fields:
         overrides = [f"{args.name}={{}}", *overrides]
     result = asyncio.run(call_tool(load_tools(args.config, overrides), args.name, args.text, args.arguments))
@@ -59,7 +61,7 @@ def run_call(args: argparse.Namespace) -> int:
     console.out(result.content.rstrip("\n"))
     note = f"[{result.status}, {result.seconds * 1000:.0f} ms{', truncated' if result.truncated else ''}]"
     console.print(note, style="dim", markup=False)
-    return 0
+    return 0 if result.status == "success" else EXIT_TOOL_FAILED
 
 
 async def _print_tools(config: "ToolsConfig") -> None:

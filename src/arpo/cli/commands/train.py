@@ -15,13 +15,14 @@ _EXAMPLES = """\
   arpo train quickstart --dry-run > my_rl.toml             a starting point for your own
   arpo train my_rl.toml
   arpo train --resume runs/quickstart/rl                   goes on from the last checkpoint
+  arpo train --resume runs/quickstart/rl --num_steps=200   makes the run longer
 """
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = add_command(subparsers, "train", "train a policy with reinforcement learning", _EXAMPLES)
-    add_run_arguments(parser, "rl", start, resumes=True)
+    add_run_arguments(parser, "rl", start, resumes=True, extends=("num_steps",))
 
 
 def start(args: argparse.Namespace, config: "RlRun") -> None:

@@ -24,6 +24,8 @@ class FetchConfig(Config):
     """Most pages read of a PDF."""
     max_concurrency: int = Field(default=10, ge=1)
     """Most pages fetched at the same time; further pages wait."""
+    user_agent: str = Field(default="Mozilla/5.0 (compatible; arpo)", pattern=r"^[ -~]+$")
+    """The User-Agent header of every request; some sites, such as Wikipedia, answer 403 to one without a contact."""
     allowed_hosts: tuple[str, ...] = ()
     """Host names that may resolve to private, loopback and link-local addresses, e.g. `["intranet.example", "localhost"]`; any
     other such name is refused."""

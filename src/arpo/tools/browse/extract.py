@@ -10,14 +10,18 @@ from dataclasses import dataclass
 
 from arpo.clients.http import HttpError
 from arpo.errors import ToolError
+from arpo.tools.browse.encodings import find_codec
 from arpo.tools.browse.fetch import Fetched, shorten
 
 _PACKAGES = ("trafilatura", "pypdf")
 _HTML = ("text/html", "application/xhtml+xml")
 _PLAIN = re.compile(r"text/.*|application/(?:json|xml|.*\+json|.*\+xml)")
 _META_CHARSET = re.compile(
-    rb"<meta[^>]{0,200}?charset=[\"']?\s*([\w-]{1,40})|<\?xml[^>]{0,200}?encoding=[\"']([\w-]{1,40})", re.I
+    rb"<meta[^>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:+-]{1,40})|<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.:+-]{1,40})", re.I
 )
+_CRYPTOGRAPHY = "reading it needs the package cryptography: pip install cryptography"
+_HEAD_BYTES = 2**16
+"""Bytes of a page in which it may name its encoding."""
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
@@ -55,7 +59,7 @@ def extract(page: Fetched, max_pdf_pages: int) -> PageText:
     is_html = page.media_type in _HTML or (not page.media_type and b"<" in page.body[:1000])
     try:
         if b"%PDF-" in page.body[:1024]:
-            read = _read_pdf(page.body, max_pdf_pages)
+            read = _read_pdf(page, max_pdf_pages)
         elif is_html:
             read = _read_html(decode(page))
         elif not page.media_type or _PLAIN.fullmatch(page.media_type):
@@ -65,6 +69,8 @@ def extract(page: Fetched, max_pdf_pages: int) -> PageText:
     except (HttpError, ImportError):
         raise
     except Exception as error:  # a hostile page can make the parsers fail in any way
+        if type(error).__name__ == "DependencyError":  # pypdf's, of an encryption it cannot read alone
+            raise HttpError(f"{shorten(page.url)}: its text cannot be extracted: it is encrypted; {_CRYPTOGRAPHY}") from None
         raise HttpError(f"{shorten(page.url)}: its text cannot be extracted ({type(error).__name__})") from None
     if not read.text:
         raise HttpError(f"{shorten(page.url)}: holds no text; it may need a browser that runs its scripts")
@@ -75,7 +81,7 @@ def decode(page: Fetched) -> str:
     """The text of a page's bytes.
 
     The encoding is that of a byte order mark; else UTF-8 when the bytes are valid UTF-8 but not ASCII; else the one that the
-    server or the page names; else Windows-1252. Bytes that do not decode become U+FFFD.
+    server or the page names, as browsers read its name; else Windows-1252. Bytes that do not decode become U+FFFD.
     """
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if page.body.startswith(mark):
@@ -85,18 +91,21 @@ def decode(page: Fetched) -> str:
             return page.body.decode("utf-8")
         except UnicodeDecodeError:
             pass
-    named = page.charset or next((name for m in _META_CHARSET.finditer(page.body[:2048]) for name in m.groups() if name), b"")
-    return page.body.decode(_codec(named if isinstance(named, str) else named.decode("ascii")), "replace")
+    codec = find_codec(page.charset or _named_in(page.body))
+    is_ascii_in_utf16 = codec.startswith("utf-16") and not page.charset  # the name was read as ASCII, so it is wrong
+    return page.body.decode("utf-8" if is_ascii_in_utf16 else codec, "replace")
 
 
-def _codec(name: str) -> str:
-    """The codec that browsers use for an encoding's name."""
-    try:
-        codec = codecs.lookup(name).name
-    except (LookupError, ValueError):
-        return "cp1252"
-    is_text = getattr(codecs.lookup(name), "_is_text_encoding", True)
-    return "cp1252" if codec in ("iso8859-1", "ascii") or not is_text else codec
+def _named_in(body: bytes) -> str:
+    """The encoding that a page names in its head, comments left out; empty when it names none."""
+    head = bytearray()
+    rest = body[:_HEAD_BYTES]
+    while rest:
+        part, _, comment = rest.partition(b"<!--")
+        head += part
+        rest = comment.partition(b"-->")[2]
+    found = next((name for match in _META_CHARSET.finditer(head) for name in match.groups() if name), b"")
+    return bytes(found).decode("ascii")
 
 
 def _read_html(text: str) -> PageText:
@@ -116,11 +125,11 @@ def _read_title(text: str) -> str:
     return " ".join(html.unescape(title[: max(0, end)]).split())[:300]
 
 
-def _read_pdf(body: bytes, max_pages: int) -> PageText:
+def _read_pdf(page: Fetched, max_pages: int) -> PageText:
     pypdf = importlib.import_module("pypdf")
-    reader = pypdf.PdfReader(io.BytesIO(body))
-    if reader.is_encrypted:
-        reader.decrypt("")
+    reader = pypdf.PdfReader(io.BytesIO(page.body))
+    if reader.is_encrypted and not reader.decrypt(""):
+        raise HttpError(f"{shorten(page.url)}: its text cannot be extracted: it is encrypted and needs a password")
     pages = [reader.pages[i].extract_text() for i in range(min(max_pages, len(reader.pages)))]
     title = (reader.metadata or {}).get("/Title", "")
     return PageText(" ".join(str(title).split())[:300], "\n\n".join(pages).strip())

@@ -13,7 +13,6 @@ from arpo.tools.browse.addresses import resolve
 from arpo.tools.browse.config import FetchConfig
 
 _HEADERS = {
-    "user-agent": "Mozilla/5.0 (compatible; arpo)",
     "accept": "text/html,application/xhtml+xml,application/pdf,text/plain;q=0.9,*/*;q=0.1",
     "accept-encoding": "gzip",
     "accept-language": "en,*;q=0.5",
@@ -82,7 +81,7 @@ class Fetcher:
         name = shorten(str(url))
         host = url.raw_host.decode("ascii")
         addresses = await resolve(host, url.port or _PORTS[url.scheme], self._config.allowed_hosts)
-        headers = {**_HEADERS, "host": url.netloc.decode("ascii")}
+        headers = {**_HEADERS, "user-agent": self._config.user_agent, "host": url.netloc.decode("ascii")}
         extensions = {"sni_hostname": host} if url.scheme == "https" else {}
         targets = [url.copy_with(host=str(address), fragment=None) for address in addresses]
         try:

@@ -5,8 +5,11 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 
+from arpo.tools.scripts import UNSPACED
+
 MIN_OVERLAP = 0.5
 """Least share of a snippet's words that its source in the text must hold."""
+_WORD = re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])\w)+")
 _ELLIPSIS = re.compile(r"…|\.\.\.")
 
 
@@ -107,8 +110,8 @@ def cut_pages(text: str, chars: int) -> list[Span]:
 
 
 def _words(text: str) -> list[tuple[str, Span]]:
-    """The words without case and accents, and their spans."""
-    return [(_fold(match.group()), Span(*match.span())) for match in re.finditer(r"\w+", text)]
+    """The words without case and accents, and their spans; a character of an unspaced script is a word."""
+    return [(_fold(match.group()), Span(*match.span())) for match in _WORD.finditer(text)]
 
 
 def _fold(word: str) -> str:

@@ -1,9 +1,11 @@
 """Hits of a search, and the text a model reads of them."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from arpo.tools.scripts import UNSPACED
 from arpo.tools.search.config import ResultConfig
 from arpo.types import ToolResult
 
@@ -31,7 +33,8 @@ class Hit:
 def render(hits: Sequence[Hit], config: ResultConfig) -> ToolResult:
     """The result of a search, in the configured format.
 
-    A page's text is one line. The title precedes it, unless the text already contains the title.
+    A page's text is one line. The title precedes it, unless the text begins with it, be it behind a label
+    (`Registry: Kelford, ...`).
 
     Example:
         render([Hit(title="Kelford", text="A town.")], config).content  # -> "Page 1: Kelford: A town."
@@ -46,9 +49,16 @@ def render(hits: Sequence[Hit], config: ResultConfig) -> ToolResult:
 
 def _shorten(hit: Hit, config: ResultConfig) -> tuple[str, bool]:
     text = clean(hit.text)
-    if config.format == "pages" and hit.title and clean(hit.title).casefold() not in text.casefold():
-        text = f"{clean(hit.title)}: {text}"
+    title = clean(hit.title)
+    if config.format == "pages" and title and not _begins_with(text, title):
+        text = f"{title}: {text}"
     return text[: config.max_snippet_chars], hit.is_truncated or len(text) > config.max_snippet_chars
+
+
+def _begins_with(text: str, title: str) -> bool:
+    """Whether the text begins with the whole title, in any case, behind signs or a label."""
+    begin = rf"\W*(?:\w+: )?{re.escape(title)}(?:(?<=[{UNSPACED}])|(?=[{UNSPACED}])|(?!\w))"
+    return re.match(begin, text, re.IGNORECASE) is not None
 
 
 def _page(rank: int, hit: Hit, text: str) -> str:

@@ -13,7 +13,8 @@ class HttpRetriever:
     """A server that answers `{"queries": [q], "topk": k, "return_scores": true}` with `{"result": [[item, ...]]}`.
 
     An item is `{"document": {...}, "score": s}` or only the document; a document has `contents`, whose first line is the
-    title, or `title` and `text`. The reply may also be the outer list without `result`.
+    title, or `title` and `text`; a `document` that is a text is read as `contents`. The reply may also be the outer list
+    without `result`.
     """
 
     is_local = False
@@ -41,6 +42,8 @@ class HttpRetriever:
 
     def _read(self, item: Any) -> Hit:
         document = item.get("document", item) if isinstance(item, Mapping) else None
+        if isinstance(document, str):
+            document = {"contents": document}
         if not isinstance(document, Mapping):
             raise HttpError(f"{self._url}: a document in the reply is {str(item)[:100]!r}, not an object")
         title, text = document.get("title"), document.get("text")

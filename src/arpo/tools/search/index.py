@@ -15,12 +15,17 @@ from arpo.errors import DataError, ToolError
 from arpo.files.lock import LOCK_NAME, take_lock
 from arpo.files.rows import START, Position
 from arpo.files.whole import partial_path, whole, write_json, write_text
+from arpo.tools.scripts import write_grams
 from arpo.tools.search.corpus import Document, list_files, read_documents
 
-_FORMAT = 2
+_FORMAT = 3
+_WITHOUT_GRAMS = 2
+"""Format of indices that hold no grams of unspaced scripts: read, but such words are found in them as whole clauses only."""
 _DESCRIPTION = "arpo_index.json"
 _STATES = "arpo_build.json"
 _ANALYZER = "arpo"
+GRAM_FIELDS = {"title": "title_grams", "text": "text_grams"}
+"""Field -> the field of its grams, see `arpo.tools.scripts`."""
 _LONGEST_WORD = 64
 _MAX_NAMED_FAULTS = 5
 _COMMIT_EVERY = 100_000
@@ -37,6 +42,8 @@ class Index:
     content_hash: str
     """Hex digest of the documents in their order; the files they came in do not matter."""
     num_documents: int
+    has_grams: bool
+    """Whether it finds words of scripts without blanks; an index that a former version built does not."""
 
 
 def make_analyzer() -> tantivy.TextAnalyzer:
@@ -99,12 +106,14 @@ def open_index(path: Path) -> Index:
     command = f"arpo index build <corpus> --out {path}"
     try:
         description = json.loads((path / _DESCRIPTION).read_text(encoding="utf-8"))
-        if description["format"] != _FORMAT:
+        if description["format"] not in (_WITHOUT_GRAMS, _FORMAT):
             raise ToolError(
-                f"{path}: index of format {description['format']}, this arpo reads {_FORMAT}; build it anew: {command}"
+                f"{path}: index of format {description['format']}, this arpo reads {_WITHOUT_GRAMS} and {_FORMAT}; build it "
+                f"anew: {command}"
             )
         index = tantivy.Index.open(str(path))
-        opened = Index(index, description["content_hash"], description["num_documents"])
+        has_grams = description["format"] == _FORMAT
+        opened = Index(index, description["content_hash"], description["num_documents"], has_grams)
     except FileNotFoundError as error:
         raise ToolError(f"{path}: no search index here; build one with: {command}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -168,6 +177,8 @@ def _begin(folder: Path) -> tuple[tantivy.Index, _State]:
         tantivy.SchemaBuilder()
         .add_text_field("title", stored=True, tokenizer_name=_ANALYZER)
         .add_text_field("text", stored=True, tokenizer_name=_ANALYZER)
+        .add_text_field("title_grams", tokenizer_name="whitespace")
+        .add_text_field("text_grams", tokenizer_name="whitespace")
         .add_bytes_field("id", stored=True, indexed=False)
         .add_bytes_field("url", stored=True, indexed=False)
         .add_unsigned_field("ordinal", stored=True)
@@ -211,6 +222,9 @@ def _to_tantivy(document: Document, ordinal: int) -> tantivy.Document:
     entry = tantivy.Document()
     entry.add_text("title", " ".join(document.title.split()))
     entry.add_text("text", " ".join(document.text.split()))
+    for name, text in (("title", document.title), ("text", document.text)):
+        if grams := write_grams(text):
+            entry.add_text(GRAM_FIELDS[name], " ".join(grams))
     entry.add_bytes("id", document.id.encode())
     entry.add_bytes("url", document.url.encode())
     entry.add_unsigned("ordinal", ordinal)

@@ -1,24 +1,39 @@
 """Search over an index on this machine."""
 
 import asyncio
+import functools
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import tantivy
 
 from arpo.tools.browse.passages import find_densest, widen
+from arpo.tools.scripts import query_grams
 from arpo.tools.search.config import LocalSearchConfig
 from arpo.tools.search.hits import Hit
-from arpo.tools.search.index import make_analyzer, open_index
+from arpo.tools.search.index import GRAM_FIELDS, make_analyzer, open_index
 from arpo.tools.search.rerank import RerankedSource
 from arpo.tools.search.tool import SearchTool
 from arpo.tools.version import make_version
+
+_log = logging.getLogger(__name__)
+
+
+@functools.cache
+def _warn_of_former_index(path: Path) -> None:
+    _log.warning(
+        "%s: a former arpo built this index, which finds Chinese, Japanese, Thai and the like as whole clauses only; build it "
+        "anew: arpo index build <corpus> --out %s", path, path,
+    )  # fmt: skip
 
 
 class LocalIndex:
     """Finds the documents that hold any word of a query, best first.
 
+    Words of scripts without blanks (Chinese, Japanese, Thai ...) are found by pairs of characters, in fields of their own.
     Scores are the weighted sum of BM25 over title and text (k1 = 1.2, b = 0.75); equal scores keep the corpus's order. A query
     is plain words: quotes, operators and field names have no meaning, so no query fails to parse.
 
@@ -31,16 +46,19 @@ class LocalIndex:
 
     def __init__(self, config: LocalSearchConfig) -> None:
         self._config = config
-        self._weights = {"title": config.title_weight, "text": config.text_weight}
+        weights = {"title": config.title_weight, "text": config.text_weight}
+        self._weights = weights | {GRAM_FIELDS[field]: weight for field, weight in weights.items()}
         index = open_index(config.index)
         self.num_documents = index.num_documents
         """Documents in the index."""
+        self._has_grams = index.has_grams
         self._schema = index.tantivy_index.schema
         self._searcher = index.tantivy_index.searcher()
         self._analyzer = make_analyzer()
         # One thread per core: asyncio's pool has four more, wakes them in turn and loses a third of the speed.
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="arpo-search")
-        self.version = make_version("bm25", index.content_hash, config.title_weight, config.text_weight, config.snippets)
+        algorithm = "bm25-grams" if index.has_grams else "bm25"
+        self.version = make_version(algorithm, index.content_hash, config.title_weight, config.text_weight, config.snippets)
 
     async def find(self, query: str, top_k: int) -> Sequence[Hit]:
         """At most `top_k` documents, searched in a thread; one search per core runs at a time."""
@@ -48,16 +66,10 @@ class LocalIndex:
 
     def find_now(self, query: str, top_k: int) -> list[Hit]:
         """As `find`, in the calling thread; any number of threads may search at once."""
-        terms = list(dict.fromkeys(self._analyzer.analyze(query)))
-        if not terms:
-            return []
+        terms = [(field, term) for term in dict.fromkeys(self._analyzer.analyze(query)) for field in GRAM_FIELDS]
+        terms += [(field, gram) for gram in self._grams(query) for field in GRAM_FIELDS.values()]
         bm25 = tantivy.Query.boolean_query(
-            [
-                (tantivy.Occur.Should, self._term(field, weight, term))
-                for term in terms
-                for field, weight in self._weights.items()
-                if weight
-            ]
+            [(tantivy.Occur.Should, self._term(*term)) for term in terms if self._weights[term[0]]]
         )
         limit = top_k + 1
         hits = self._searcher.search(bm25, limit, count=False).hits
@@ -73,8 +85,15 @@ class LocalIndex:
         """End the threads and cancel queries that have not begun."""
         self._threads.shutdown(cancel_futures=True)
 
-    def _term(self, field: str, weight: float, term: str) -> tantivy.Query:
-        query = tantivy.Query.term_query(self._schema, field, term, "freq")
+    def _grams(self, query: str) -> list[str]:
+        grams = query_grams(query)
+        if grams and not self._has_grams:
+            _warn_of_former_index(self._config.index)
+            return []
+        return grams
+
+    def _term(self, field: str, term: str) -> tantivy.Query:
+        query, weight = tantivy.Query.term_query(self._schema, field, term, "freq"), self._weights[field]
         return query if weight == 1 else tantivy.Query.boost_query(query, weight)
 
     def _to_hit(self, document: tantivy.Document, score: float, query: str) -> Hit:

@@ -54,7 +54,7 @@ class SearchTool(StatelessTool):
         self._config = config
         self.is_local = source.is_local
         self.is_cacheable = source.is_cacheable
-        self.version = make_version("search-2", source.version, config.top_k, config.max_snippet_chars, config.format)
+        self.version = make_version("search-3", source.version, config.top_k, config.max_snippet_chars, config.format)
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
         """The best pages for `arguments["query"]`."""

@@ -36,7 +36,14 @@ class WebSearch:
     async def find(self, query: str, top_k: int) -> Sequence[Hit]:
         """At most `top_k` pages, in the service's order."""
         request = self._provider.request(self._url, query, top_k, self._config)
-        reply = await self._client.request_json(request.method, request.url, params=request.params, body=request.body)
+        try:
+            reply = await self._client.request_json(request.method, request.url, params=request.params, body=request.body)
+        except HttpError as error:
+            if self._config.provider == "searxng" and error.status in (200, 403):  # a page, or a refusal, in place of JSON
+                raise HttpError(
+                    f"{error}; its settings.yml must have search.formats: [html, json]", status=error.status
+                ) from None
+            raise
         try:
             hits = self._provider.read(reply)
         except (LookupError, TypeError, AttributeError):

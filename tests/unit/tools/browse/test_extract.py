@@ -2,6 +2,9 @@
 
 import contextlib
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,12 +39,51 @@ def page(body: bytes, media_type: str = "text/html", charset: str = "") -> Fetch
         ("Kélford".encode("utf-8-sig"), "latin-1", "Kélford"),
         ("Kélford".encode() + b"\xff", "utf-8", "Kélford\ufffd"),  # damaged at one place only
         (b"caf\xe9", "no-such-charset", "café"),
+        # labels mean what browsers read them as, from the server or from the page
+        ("朱镕基€".encode("gb18030"), "gb2312", "朱镕基€"),
+        ("朱镕基".encode("gbk"), "x-gbk", "朱镕基"),
+        ("①㈱髙橋".encode("cp932"), "Shift_JIS", "①㈱髙橋"),
+        ("①㈱髙橋".encode("cp932"), "x-sjis", "①㈱髙橋"),
+        ("①㈱髙橋".encode("cp932"), "windows-31j", "①㈱髙橋"),
+        ("똠방각하 펲시".encode("cp949"), "euc-kr", "똠방각하 펲시"),
+        ("똠방각하 펲시".encode("cp949"), "ks_c_5601-1987", "똠방각하 펲시"),
+        ("①㈱東京".encode("euc-jis-2004"), "x-euc-jp", "①㈱東京"),
+        ("㗎嗰".encode("big5hkscs"), "big5", "㗎嗰"),
+        ("ไทย".encode("cp874"), "iso-8859-11", "ไทย"),
+        ("Ünal ş".encode("cp1254"), "iso-8859-9", "Ünal ş"),
+        ("Ёж".encode("mac-cyrillic"), "x-mac-cyrillic", "Ёж"),
+        ("שלום".encode("iso8859-8"), "iso-8859-8-i", "שלום"),
+        (b"caf\xe9", "us-ascii", "café"),
+        (b"Kelford", "unicode-1-1-utf-8", "Kelford"),
+        ("朱".encode("gbk"), ' "GB2312" ', "朱"),
         (b"caf\xe9", "base64", "café"),
         (b"", "", ""),
     ],
 )
 def test_text_survives_what_servers_say_of_it(body: bytes, charset: str, text: str):
     assert decode(page(body, charset=charset)) == text
+
+
+META = b'<meta http-equiv="Content-Type" content="text/html; charset = gb2312">'
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"",
+        b"<!-- " + b"x" * 3000 + b" -->",
+        b"<!--a-->" * 2000,
+        b"<!-- <meta charset=koi8-r> -->",
+        b"<script>" + b"y" * 5000 + b"</script>",
+    ],
+)
+def test_a_page_names_its_encoding_behind_comments_too(before: bytes):
+    assert decode(page(before + META + "朱镕基".encode("gbk"))).endswith("朱镕基")
+
+
+def test_a_name_read_as_ascii_is_not_utf_16():
+    assert decode(page(b"<meta charset=utf-16>plain")) == "<meta charset=utf-16>plain"
+    assert decode(page("東京".encode("utf-16-be"), charset="utf-16be")) == "東京"
 
 
 ARTICLE = "Kelford is a town in the region of Osmark, founded in 1412 by Ada Moor. " * 5
@@ -132,6 +174,21 @@ def test_what_holds_no_text_is_an_error_that_says_so(body: bytes, media_type: st
 def test_hostile_pages_give_text_or_an_error(body: bytes):
     with contextlib.suppress(HttpError):
         extract(page(body), 10).text.encode()
+
+
+def test_an_encrypted_pdf_names_the_package_it_needs(tmp_path: Path):
+    """In a process that lacks it: the PDF itself is made with it."""
+    writer = PdfWriter(io.BytesIO(pdf("secret")))
+    writer.encrypt("", algorithm="AES-256")
+    writer.write(tmp_path / "x.pdf")
+    program = (
+        "import sys; sys.modules['cryptography'] = sys.modules['Crypto'] = None\n"
+        "from arpo.tools.browse.extract import extract\nfrom arpo.tools.browse.fetch import Fetched\n"
+        "extract(Fetched('http://x/p', 'application/pdf', '', open(sys.argv[1], 'rb').read()), 3)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "x.pdf"], capture_output=True, text=True, check=False)
+    assert "HttpError: http://x/p: its text cannot be extracted: it is encrypted" in done.stderr
+    assert "pip install cryptography" in done.stderr
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):

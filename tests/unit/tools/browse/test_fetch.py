@@ -29,6 +29,16 @@ async def test_a_page_arrives_with_what_its_server_says_of_it(serve, replies):
     assert not {"cookie", "referer", "authorization"} & set(request.headers)
 
 
+async def test_the_user_agent_is_the_users(serve, replies):
+    server = await serve(replies.reply(200, b"hello"))
+    await fetcher().fetch(server.url)
+    await fetcher(user_agent="mybot/1.0 (me@example.org)").fetch(server.url)
+    sent = [request.headers["user-agent"] for request in server.received]
+    assert sent == ["Mozilla/5.0 (compatible; arpo)", "mybot/1.0 (me@example.org)"]
+    with pytest.raises(ValueError, match="user_agent"):
+        fetcher(user_agent="a\r\nx: y")
+
+
 async def test_without_being_allowed_by_name_this_machine_is_not_reached(serve, replies):
     server = await serve(replies.reply(200, b"secret"))
     for host in ("127.0.0.1", "localhost", "127.1", "0x7f000001", "[::ffff:127.0.0.1]", "0.0.0.0", "127。0。0。1"):

@@ -11,6 +11,28 @@ def test_pages_are_lines_and_name_what_they_are_about():
     assert render(hits, ResultConfig()).content == "Page 1: Kelford: A town in Osmark.\nPage 2: ada moor, mayor.\nPage 3: x"
 
 
+def test_a_title_is_shown_unless_the_result_begins_with_it():
+    """Not for being a part of a word, nor for standing behind the cut."""
+    texts = {
+        "Ann": ["The channel was dug in 1931.", "Anna was here.", "Mary Ann sang.", "It is of Ann"],
+        "Mars": ["It is the fourth planet. " * 3 + "Mars is red."],
+        "山": ["高い山"],
+    }
+    for title, shown in texts.items():
+        for text in shown:
+            found = render([Hit(title=title, text=text)], ResultConfig(max_snippet_chars=60)).content
+            assert found == f"Page 1: {title}: {text}"[:68]
+    begins = {
+        "Ann": ["Ann was here.", "ANN, queen", '"Ann" is a name', "# Ann", "Ann", "Registry: Ann, born 1931"],
+        "珠穆朗玛峰": ["珠穆朗玛峰是世界最高峰"],
+        "ประเทศไทย": ["ประเทศไทยมีเมืองหลวง"],
+        "C++ (a+b)": ["C++ (a+b) is a language"],
+    }
+    for title, shown in begins.items():
+        for text in shown:
+            assert render([Hit(title=title, text=text)], ResultConfig()).content == f"Page 1: {text}"
+
+
 def test_json_is_one_object_a_line():
     hits = [Hit(title="Kélford", text="a\nb", url="http://k/"), Hit(text="c", id="7"), Hit(text="d")]
     lines = [json.loads(line) for line in render(hits, ResultConfig(format="json")).content.splitlines()]

@@ -126,7 +126,8 @@ async def test_replies_of_other_servers_of_the_protocol(serve, replies, result: 
 @pytest.mark.parametrize(
     ("body", "says"),
     [({}, "a list of one list"), ({"result": []}, "a list of one list"), ({"result": [[], []]}, "a list of one list"),
-     ({"result": [["x"]]}, "'x', not an object"), ({"result": [[{"document": {"body": "x"}}]]}, "it has ['body']"),
+     ({"result": [["x"]]}, "'x', not an object"), ({"result": [[{"document": 3}]]}, "not an object"),
+     ({"result": [[{"document": {"body": "x"}}]]}, "it has ['body']"),
      (b"<html>", "not JSON")],
 )  # fmt: skip
 async def test_replies_of_no_server_of_the_protocol_are_failed_searches(serve, replies, body: object, says: str):

@@ -176,3 +176,11 @@ def test_a_missing_key_is_named(monkeypatch: pytest.MonkeyPatch, name: str):
 def test_contradictions_are_refused(settings: dict[str, str], says: str):
     with pytest.raises(ConfigError, match=says):
         parse_config(WebSearchConfig, settings, "x.toml")
+
+
+@pytest.mark.parametrize("status", [200, 403])
+async def test_searxng_without_json_names_its_setting(serve, replies, status: int):
+    server = await serve(replies.reply(status, b"<html>forbidden</html>"))
+    result = await tool("searxng", server.url).run({"query": "x"})
+    assert result.status == "error"
+    assert "settings.yml must have search.formats: [html, json]" in result.content
