@@ -1,8 +1,8 @@
 import pytest
+from arpo.demos.config import DemosRun
 
 from arpo.cli.overrides import join_values, place_tools, to_overrides
 from arpo.config import Config
-from arpo.demonstrate.config import DemosRun
 from arpo.errors import ConfigError
 from arpo.evaluation.config import EvalRun
 from arpo.tools.config import ToolsConfig
