@@ -1,5 +1,4 @@
 import pytest
-from arpo.demos.config import DemosRun
 
 from arpo.cli.overrides import join_values, place_tools, to_overrides
 from arpo.config import Config
@@ -7,6 +6,7 @@ from arpo.errors import ConfigError
 from arpo.evaluation.config import EvalRun
 from arpo.tools.config import ToolsConfig
 from arpo.training.config import RlRun, SftRun
+from arpo.world.config import DemosRun
 
 
 def test_both_ways_to_write_a_dotted_key_mean_the_same():
