@@ -18,12 +18,9 @@ def build_protocol(config: ProtocolConfig, tokenizer: Tokenizer, schemas: Mappin
         ConfigError: the protocol needs a chat template and the tokenizer is not a policy's; or as its class.
         ModelError: as the protocol's class.
     """
-    templates = tokenizer.templates if isinstance(tokenizer, PolicyTokenizer) else None
-    if not templates:
+    if not isinstance(tokenizer, PolicyTokenizer) or not tokenizer.templates:
         _refuse_template_keys(config)
     if isinstance(config, TagProtocolConfig):
-        if templates:
-            templates.source(with_tools=False)  # raises when it has none for the prompt
         return TagProtocol(tokenizer, config, schemas)
     if not isinstance(tokenizer, PolicyTokenizer):
         raise ConfigError(

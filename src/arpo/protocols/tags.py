@@ -33,14 +33,14 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from arpo.errors import ConfigError
+from arpo.errors import ConfigError, ModelError
 from arpo.protocols.base import Tokenizer, with_system_message
 from arpo.protocols.config import PROMPTS, RESERVED_TAGS, TagProtocolConfig
 from arpo.protocols.escaping import encode_escaped, escape
 from arpo.protocols.literals import NO_JSON, tags_outside_json
 from arpo.protocols.stop import split_at_stop
 from arpo.protocols.tag_arguments import TagArguments
-from arpo.types import Observation, Parse, Task
+from arpo.types import Message, Observation, Parse, Task
 
 RESULT_OPENING = " <result>\n"
 RESULT_CLOSING = "\n</result>"
@@ -74,7 +74,7 @@ class TagProtocol:
                 the text inside a tool's tag, and explain in a packaged system message the tools it does not know.
 
         Raises:
-            ModelError: a tag does not survive encoding and decoding.
+            ModelError: a tag does not survive encoding and decoding; the chat template refuses or loses a question.
             ConfigError: neither the packaged `system_prompt` nor a schema explains a tool; a tool's schema lacks the argument
                 that `arguments` names.
         """
@@ -90,6 +90,7 @@ class TagProtocol:
         """Closing tags of the calls and the answer, which end a completion."""
         tokenizer.check_round_trip((*config.tags, RESULT_OPENING, RESULT_CLOSING))
         self._system_prompt = self._explain(config)
+        self._check_prompt()
 
     def encode_prompt(self, task: Task) -> list[int]:
         """Token ids of the chat, up to the policy's turn; a task's system message replaces the configured one."""
@@ -128,6 +129,16 @@ class TagProtocol:
             ids += encode_escaped(self._tokenizer, observation.content, self._tag_or_user if is_user else self._tag)
             ids += self._tokenizer.encode_markup(closing)
         return ids
+
+    def _check_prompt(self) -> None:
+        """Raise ModelError when the chat template refuses a question or leaves it out."""
+        asked = Task(id="", messages=(Message(role="user", content="question0"),), references=(), source="")
+        prompt = self._tokenizer.decode(self.encode_prompt(asked))
+        if "question0" not in prompt:
+            raise ModelError(
+                f"chat template: it leaves a question out of the prompt {prompt[-200:]!r}; save one that takes the content of "
+                "messages as text as chat_template.jinja in the model's directory"
+            )
 
     def _explain(self, config: TagProtocolConfig) -> str:
         """The configured system message; in a packaged one, a line per configured tool."""

@@ -134,6 +134,21 @@ def test_a_trained_model_keeps_its_templates(directory: Path, tmp_path: Path, ma
     assert (tmp_path / "saved" / "chat_template.json").is_file()
 
 
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}", "leaves a question out"),
+        ("{{ raise_exception('no system message') }}", "no system message"),
+    ],
+)
+def test_a_template_that_cannot_carry_a_question_is_refused_at_once(directory: Path, template: str, words: str):
+    (directory / "chat_template.jinja").write_text(template)
+    tokenizer = PolicyTokenizer.load(directory)
+    for config in CONFIGS:
+        with pytest.raises(ModelError, match=words if config.type == "tags" else "chat template"):
+            build_protocol(config, tokenizer, SCHEMAS)
+
+
 # --- dates and variables ---------------------------------------------------------------------------------------------
 
 DATED = PLAIN.replace("{{ m.content }}", "{{ strftime_now('%d %b %Y, %A') }} {{ date_string }}: {{ m.content }}")
