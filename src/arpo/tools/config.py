@@ -37,7 +37,7 @@ class ExecutorConfig(Config):
     """Seconds until the first retry, doubled for each further one, less a random part of up to a half. A server's Retry-After
     replaces it; when that exceeds the call's time limit, the call ends."""
     max_result_tokens: int = Field(default=512, ge=1)
-    """Most tokens of a result, by the policy's tokenizer; the rest is cut."""
+    """Most tokens of a result as the policy reads it, escapes included; the rest is cut."""
 
 
 class ToolsConfig(Config):
