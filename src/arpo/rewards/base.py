@@ -10,8 +10,8 @@ from arpo.types import Reward
 class RewardFn(Protocol):
     """Scores one finished trajectory from its task's references and its nodes' parses."""
 
-    def __call__(self, trajectory: Trajectory, /) -> Reward | float:
-        """The reward: a number, or a Reward; `rewards.measure.complete_reward` adds what that leaves out."""
+    def __call__(self, trajectory: Trajectory, /) -> Reward | float | None:
+        """The reward: a number, or a Reward, which `rewards.measure.complete_reward` completes; None: ungraded."""
         ...
 
 

@@ -11,6 +11,7 @@ from arpo.rewards.config import RewardConfig
 from arpo.rewards.environment import EnvironmentReward
 from arpo.rewards.grading import Grader
 from arpo.rewards.judge.judge import Judge
+from arpo.rewards.measure import describe_error
 from arpo.rewards.released import ReleasedReward
 from arpo.rewards.scoring import Scorer
 
@@ -47,13 +48,19 @@ def build_scorer(
 
 def _import_function(path: str) -> RewardFn:
     """The function `package.module:function` names."""
-    module, _, name = path.partition(":")
+    name, _, attribute = path.partition(":")
     try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
         raise ConfigError(
             f"reward.rule = {path!r}: {error}; the module's folder must be on PYTHONPATH or its package installed"
         ) from error
+    except (Exception, SystemExit) as error:  # foreign code
+        raise ConfigError(f"reward.rule = {path!r}: importing {name} raised {describe_error(error)}") from error
+    if not hasattr(module, attribute):
+        public = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
+        raise ConfigError(f"reward.rule = {path!r}: {module.__file__} has no {attribute!r}; its functions are {public}")
+    function = getattr(module, attribute)
     if not callable(function):
         raise ConfigError(f"reward.rule = {path!r} is a {type(function).__name__}; it must be a function of a Trajectory")
     return cast(RewardFn, function)

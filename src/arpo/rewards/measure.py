@@ -1,9 +1,14 @@
-"""Completes a reward: the measured components, and whether the answer is right."""
+"""Asks a reward function and completes what it gives: the measured components, and whether the answer is right."""
 
+import importlib
 import math
+import traceback
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from arpo.errors import ConfigError
+from arpo.errors import ArpoError, ConfigError
 from arpo.rewards.answer_text import boxed_answer
 from arpo.rewards.format import final_answer, format_faults
 from arpo.rewards.grading import Grade
@@ -25,30 +30,90 @@ def measure(trajectory: Trajectory) -> dict[str, float]:
     return {"exact_match": best.exact_match, "f1": best.f1, "format": float(not format_faults(trajectory))}
 
 
+def ask_reward(function: Callable[..., Any], trajectory: Trajectory, *given: Grade) -> Reward | None:
+    """The reward of a trajectory, with the parts that its function leaves out; None where the function gives none.
+
+    Args:
+        function: The reward function.
+        trajectory: The finished one.
+        given: The judge's grade, if there is one; it decides whether the answer is right.
+
+    Raises:
+        ConfigError: the function raised, or returned neither a reward nor None; the message names it, the task and the line.
+        ArpoError: the function raised it.
+    """
+    try:
+        value = function(trajectory, *given)
+    except ArpoError:
+        raise
+    except (Exception, SystemExit) as error:  # foreign code
+        raise ConfigError(
+            f"the reward function {_name(function)} raised {describe_error(error)}, for task {trajectory.task.id}"
+        ) from error
+    if value is None:
+        return None
+    return complete_reward(value, trajectory, source=function, grade=given[0] if given else None)
+
+
+def describe_error(error: BaseException) -> str:
+    """An error of foreign code on one line: type, message, and the last line of the file that was called first."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    own = (Path(__file__).parents[1], Path(importlib.__file__).parent)
+    foreign = [frame for frame in frames if not any(folder in Path(frame.filename).parents for folder in own)]
+    last = ([frame for frame in foreign if frame.filename == foreign[0].filename] or frames)[-1:]
+    places = [(frame.filename, frame.lineno, frame.line) for frame in last]
+    if isinstance(error, SyntaxError):
+        places = [(error.filename, error.lineno, (error.text or "").strip())]
+    where = "".join(f" at {file}:{number} ({line})" for file, number, line in places)
+    return f"{' '.join(traceback.format_exception_only(error)[-1].split())}{where}"
+
+
 def complete_reward(given: object, trajectory: Trajectory, *, source: object, grade: Grade | None = None) -> Reward:
     """The result of a reward function, with missing parts added: the components of `measure`, and `is_correct`.
 
     Args:
-        given: Result of the function: a number or a Reward.
+        given: Result of the function: a number (of numpy or torch too) or a Reward.
         trajectory: The scored one.
         source: The reward function, named in the error.
         grade: The judge's; it decides whether the answer is right. None: exact match decides, where there are references.
 
     Raises:
-        ConfigError: `given` is neither a finite number nor a Reward with one.
+        ConfigError: `given` is neither a finite number nor a Reward of finite numbers.
     """
-    reward = Reward(value=float(given)) if isinstance(given, int | float) else given
-    if not isinstance(reward, Reward) or not math.isfinite(reward.value):
+    try:
+        reward = _as_reward(given)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ConfigError(
             f"the reward function {_name(source)} returned {given!r} for task {trajectory.task.id}; "
-            "it must return a finite number or a Reward with one"
-        )
+            "it must return a finite number, a Reward of finite numbers, or None (ungraded)"
+        ) from error
     if not {"exact_match", "f1", "format"} <= reward.components.keys():
         reward = replace(reward, components={**measure(trajectory), **reward.components})
     if reward.is_correct is None:
         by_references = reward.components["exact_match"] == 1.0 if trajectory.task.references else None
         reward = replace(reward, is_correct=by_references if grade is None else grade.is_correct)
     return reward
+
+
+def _as_reward(given: Any) -> Reward:
+    if not isinstance(given, Reward):
+        return Reward(value=_as_number(given))
+    return replace(
+        given,
+        value=_as_number(given.value),
+        is_correct=None if given.is_correct is None else bool(given.is_correct),
+        components={name: _as_number(value) for name, value in given.components.items()},
+    )
+
+
+def _as_number(value: Any) -> float:
+    """A scalar of Python, numpy or torch; raises ValueError or TypeError for anything else."""
+    if isinstance(value, str | bytes):
+        raise TypeError("a text")
+    number = float(value.item() if hasattr(value, "item") else value)
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number
 
 
 def _name(function: object) -> str:

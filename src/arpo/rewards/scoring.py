@@ -14,11 +14,13 @@ from arpo.rewards.base import GradedRewardFn, RewardFn
 from arpo.rewards.grading import Grade, Grader
 from arpo.rewards.judge.counts import JudgeCounts, judge_metrics
 from arpo.rewards.judge.judge import Judge, Verdict
-from arpo.rewards.measure import complete_reward
+from arpo.rewards.measure import ask_reward
 from arpo.tree import RolloutTree, Trajectory
 from arpo.types import Reward
 
 T = TypeVar("T")
+NO_REWARD = "the reward function returned None"
+"""Why an answer is ungraded that a function of your own gave no reward."""
 
 
 class Scorer:
@@ -29,7 +31,8 @@ class Scorer:
     limit. The score of a tree depends on none of this.
 
     Every reward has `Reward.is_correct` and the components of `rewards.measure`; the scorer adds those that the reward function
-    omits. Where the judge gives no verdict the leaf is *ungraded*: its reward is None, and `Node.ungraded` has the reason.
+    omits. Where the judge gives no verdict, or your function gives None, the leaf is *ungraded*: its reward is None, and
+    `Node.ungraded` has the reason.
 
     Example:
         async with aclosing(scorer.scored(runner.sample(tasks, seed=0))) as trees:
@@ -68,7 +71,7 @@ class Scorer:
         """Write the reward on every leaf, or why it has none.
 
         Raises:
-            ConfigError: your function returned no reward.
+            ConfigError: your function raised, or returned neither a reward nor None.
         """
         trajectories = tree.trajectories()
         grades = [None] * len(trajectories) if self._judge is None else await self._judge_all(self._judge, trajectories)
@@ -115,12 +118,9 @@ class Scorer:
         """The reward with the further measures; a verdict without a grade as it is."""
         if isinstance(judged, Verdict):
             return judged
-        if judged is None:
-            given = self._reward_fn(trajectory)
-        else:
-            assert isinstance(self._reward_fn, GradedRewardFn)
-            given = self._reward_fn(trajectory, judged)
-        reward = complete_reward(given, trajectory, source=self._reward_fn, grade=judged)
+        reward = ask_reward(self._reward_fn, trajectory, *(() if judged is None else (judged,)))
+        if reward is None:
+            return Verdict(is_correct=None, reason=NO_REWARD)
         for name, grader in self._measures.items():
             grade = grader(trajectory)
             reward = replace(reward, components={**reward.components, name: grade.score})
@@ -133,13 +133,15 @@ class Scorer:
 
 
 def score_tree(tree: RolloutTree, reward_fn: RewardFn) -> None:
-    """Write the reward on every leaf at once."""
+    """Write the reward on every leaf at once; raises as `rewards.measure.ask_reward`."""
     for trajectory in tree.trajectories():
-        trajectory.leaf.reward = complete_reward(reward_fn(trajectory), trajectory, source=reward_fn)
+        leaf = trajectory.leaf
+        leaf.reward = ask_reward(reward_fn, trajectory)
+        leaf.ungraded = NO_REWARD if leaf.reward is None else ""
 
 
 def rewards_of(trees: Iterable[RolloutTree]) -> list[Reward]:
-    """The rewards of the leaves of scored trees; a leaf the judge gave no verdict on has none."""
+    """The rewards of the leaves of scored trees; an ungraded leaf has none."""
     return [leaf.reward for tree in trees for leaf in tree.leaves() if leaf.reward is not None]
 
 

@@ -1,4 +1,5 @@
 import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from arpo.rewards.build import build_reward, build_scorer
 from arpo.rewards.composite import CompositeReward
 from arpo.rewards.config import CompositeConfig, RewardConfig
 from arpo.rewards.released import ReleasedReward
+from arpo.rewards.scoring import score_tree
 from arpo.tree import Trajectory
 from arpo.types import Reward
 
@@ -24,7 +26,28 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def full(trajectory): return Reward(value=2.0, components={'f1': 0.25, 'mine': 3.0}, reason='mine')\n"
         "def right(trajectory): return Reward(value=0.5, is_correct=True)\n"
         "def inexact(trajectory): return Reward(value=0.5, components={'exact_match': 0.0})\n"
+        "import numpy as np\nimport torch\n"
+        "def half(trajectory): return np.float32(0.5)\n"
+        "def one(trajectory): return np.int64(1)\n"
+        "def yes(trajectory): return np.bool_(True)\n"
+        "def true(trajectory): return True\n"
+        "def tensor(trajectory): return torch.tensor([1.0], requires_grad=True)\n"
+        "def array(trajectory): return np.array(1)\n"
+        "def scalars(trajectory):"
+        " return Reward(value=np.float32(1), is_correct=np.bool_(True), components={'a': torch.tensor(2)})\n"
         "def nothing(trajectory): return None\n"
+        "def text(trajectory): return '1'\n"
+        "def several(trajectory): return np.array([1.0, 2.0])\n"
+        "def nan(trajectory): return np.float32('nan')\n"
+        "def nan_part(trajectory): return Reward(value=1.0, components={'mine': float('nan')})\n"
+        "def helper(row):\n"
+        "    return row['length']\n"
+        "def raises(trajectory):\n"
+        "    return helper({})\n"
+        "def raises_below(trajectory):\n"
+        "    return np.linalg.inv(np.zeros((2, 2)))\n"
+        "def leaves(trajectory):\n"
+        "    raise SystemExit(3)\n"
         "def infinite(trajectory): return float('inf')\n"
         "number = 3\n"
     )
@@ -80,10 +103,66 @@ async def test_your_function_says_what_is_right(make_trajectory, user_module, sc
 
 
 @pytest.mark.parametrize("score", [by_name, as_argument])
-@pytest.mark.parametrize("name", ["nothing", "infinite"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("half", 0.5), ("one", 1.0), ("yes", 1.0), ("true", 1.0), ("tensor", 1.0), ("array", 1.0)]
+)
+async def test_scalars_of_numpy_and_torch_are_numbers(make_trajectory, user_module, name, value, score):
+    scored = await score(make_trajectory(GOOD), f"{user_module}:{name}")
+    assert (type(scored.value), scored.value) == (float, value)
+
+
+async def test_scalars_inside_a_reward_are_numbers(make_trajectory, user_module):
+    scored = await by_name(make_trajectory(GOOD), f"{user_module}:scalars")
+    assert (type(scored.value), type(scored.is_correct), type(scored.components["a"])) == (float, bool, float)
+    assert (scored.value, scored.is_correct, scored.components["a"]) == (1.0, True, 2.0)
+
+
+@pytest.mark.parametrize("score", [by_name, as_argument])
+async def test_none_leaves_an_answer_ungraded(make_trajectory, user_module, score):
+    trajectory = make_trajectory(GOOD)
+    assert await score(trajectory, f"{user_module}:nothing") is None
+    assert trajectory.leaf.ungraded == "the reward function returned None"
+    score_tree(trajectory.tree, lambda _: None)
+    assert (trajectory.leaf.reward, trajectory.leaf.ungraded) == (None, "the reward function returned None")
+
+
+@pytest.mark.parametrize("score", [by_name, as_argument])
+@pytest.mark.parametrize("name", ["infinite", "nan", "nan_part", "text", "several"])
 async def test_other_returns_are_refused(make_trajectory, user_module, name, score):
     with pytest.raises(ConfigError, match=f"{user_module}:{name}.*t-1.*finite number"):
         await score(make_trajectory(GOOD), f"{user_module}:{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("raises", r"raised KeyError: 'length' at .*my_rewards\.py:21 \(return row\['length'\]\), for task t-1"),
+        ("raises_below", r"raised numpy.linalg.LinAlgError: Singular matrix at .*my_rewards\.py:25 .*for task t-1"),
+        ("leaves", r"raised SystemExit: 3 at .*my_rewards\.py:27 .*for task t-1"),
+    ],
+)
+async def test_what_your_function_raises_names_the_task_and_the_line(make_trajectory, user_module, name, words):
+    with pytest.raises(ConfigError, match=words):
+        await by_name(make_trajectory(GOOD), f"{user_module}:{name}")
+    with pytest.raises(ConfigError, match=words):
+        score_tree(make_trajectory(GOOD).tree, build_reward(RewardConfig(rule=f"{user_module}:{name}")))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import no_such_package", "No module named 'no_such_package'"),
+        ("def f(:", r"importing broken raised SyntaxError: .*broken\.py:1 \(def f"),
+        ("x = 1\nlimit = {}['max']", r"importing broken raised KeyError: 'max' at .*broken\.py:2"),
+        ("def g(trajectory): return 1", r"broken\.py has no 'f'; its functions are \['g'\]"),
+    ],
+)
+def test_a_module_that_cannot_be_used_says_why(tmp_path, monkeypatch, source, words):
+    (tmp_path / "broken.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    with pytest.raises(ConfigError, match=words):
+        build_reward(RewardConfig(rule="broken:f"))
 
 
 @pytest.mark.parametrize(
