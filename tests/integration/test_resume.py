@@ -195,3 +195,16 @@ def test_a_real_interpreter_is_killed(arpo, domain, write_toml, wait_until, neve
     assert process.wait() == -signal.SIGKILL
     subprocess.run([*arguments, "--resume", run], env=environment, check=True, timeout=120)
     assert_same(run, never_stopped)
+
+
+def test_a_finished_run_says_so_and_can_be_made_longer(arpo, domain, write_toml, never_stopped: Path, tmp_path: Path):
+    """Two steps, nothing left; then two more of the same, which are those of a run of four."""
+    run = tmp_path / "run"
+    started = arpo.succeed("train", write_toml(tmp_path / "rl.toml", domain.rl(run, num_steps=2)))
+    assert "without effect" not in started.stderr, "a preset's own values are no warning"
+    finished = arpo.succeed("train", "--resume", run)
+    assert "step 2 of 2 is done: nothing is left to do" in finished.stderr
+    longer = arpo.succeed("train", "--resume", run, "--num_steps=4")
+    assert "resuming after step 2" in longer.stderr
+    assert "num_steps = 4" in (run / "config.toml").read_text()
+    assert (run / "final" / "model.safetensors").read_bytes() == (never_stopped / "final" / "model.safetensors").read_bytes()

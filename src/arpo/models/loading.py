@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
@@ -48,10 +47,8 @@ def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", at
             attn_implementation=attention,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        raise ModelError(
-            f"{directory}: cannot load this model ({_first_line(error)}); is it a complete causal-LM checkpoint?"
-        ) from error
+    except Exception as error:  # transformers runs a model's own code and reads its files without checks
+        raise ModelError(f"{directory}: cannot load this model ({_first_line(error)}); {_remedy(directory)}") from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ModelError(
@@ -131,3 +128,9 @@ def _check_vocabulary(directory: Path, model: PreTrainedModel) -> None:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0]
+
+
+def _remedy(directory: Path) -> str:
+    if '"text_config"' in (directory / "config.json").read_text(encoding="utf-8", errors="replace"):
+        return "its config.json has a text_config, as those of image models do; save the language model alone and name that"
+    return "is it a complete causal-LM checkpoint?"

@@ -149,7 +149,9 @@ class Checkpoints:
 
 
 def _load_weights(model: PreTrainedModel, folder: Path) -> None:
-    missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    files = sorted(folder.glob("model*.safetensors"))  # a large model is saved in shards
+    weights = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    missing, unexpected = model.load_state_dict(weights, strict=False)
     lacking = sorted(set(missing) - set(model.all_tied_weights_keys))
     if unexpected or lacking:
         raise CheckpointError(f"{folder}: the weights do not fit the model: missing {lacking}, unexpected {unexpected}")

@@ -1,5 +1,6 @@
 """The start-up probe: engine and trainer must compute the same log-probs, before and after a weight update."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -65,6 +66,11 @@ async def _compare(policy: PolicyModel, engine: InferenceEngine[Any], prompt: li
 
 
 def _require(difference: float, tolerance: float, names: list[str], reason: str) -> None:
+    if math.isnan(difference):
+        raise EngineError(
+            "start-up probe: the log-probs of the policy are not numbers: its weights hold NaN or infinite values, or float16 "
+            "is too narrow for them; use another checkpoint, or another model.dtype"
+        )
     if not difference <= tolerance:
         raise EngineError(
             f"start-up probe: engine and trainer differ by {difference:.2g} nats on sampled tokens, more than the "

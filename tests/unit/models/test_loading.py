@@ -139,3 +139,11 @@ def test_a_vocabulary_larger_than_the_embeddings_is_refused(tmp_path: Path, make
     directory = write_model(tmp_path / "model", "qwen2", make_tokenizer_directory, vocab_size=100)
     with pytest.raises(ModelError, match="only 100 embeddings"):
         load_policy(directory)
+
+
+def test_a_nested_configuration_is_one_line(directory: Path):
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps({"model_type": "qwen3", "text_config": config}))
+    with pytest.raises(ModelError, match=r"its config\.json has a text_config") as caught:
+        load_policy(directory)
+    assert "\n" not in str(caught.value)

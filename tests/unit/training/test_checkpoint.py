@@ -50,6 +50,25 @@ def test_training_goes_on_exactly_where_it_was_saved(model: PreTrainedModel, pol
     assert all(torch.equal(value, expected[name]) for name, value in weights(other).items())
 
 
+def test_a_checkpoint_in_shards_is_read(model: PreTrainedModel, policy: Path, tmp_path: Path):
+    """transformers writes large models in several files."""
+    checkpoints = Checkpoints(tmp_path, policy, keep=1)
+    optimizer = build_optimizer(model, OptimizerConfig())
+    folder = checkpoints.save(model, optimizer, TrainerState(step=1))
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="10KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 1
+    other = load_policy(policy)
+    with torch.no_grad():
+        other.get_input_embeddings().weight.zero_()
+    checkpoints.load(folder, other, build_optimizer(other, OptimizerConfig()))
+    expected = weights(model)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(other).items())
+    next(folder.glob("model-00002*.safetensors")).unlink()
+    with pytest.raises(CheckpointError, match="the weights do not fit"):
+        checkpoints.load(folder, other, build_optimizer(other, OptimizerConfig()))
+
+
 def test_a_checkpoint_is_a_model_directory(model: PreTrainedModel, policy: Path, tmp_path: Path):
     checkpoints = Checkpoints(tmp_path, policy, keep=1)
     checkpoints.save(model, build_optimizer(model, OptimizerConfig()), TrainerState(step=1))

@@ -47,6 +47,14 @@ async def test_an_engine_with_other_weights_is_refused(policy: Path, engine_of):
         await check_agreement(PolicyModel(model), engine, PROMPT)
 
 
+async def test_weights_that_are_not_numbers_are_named(policy: Path, engine_of):
+    model, whole = load_policy(policy), load_policy(policy)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(EngineError, match="its weights hold NaN"):
+        await check_agreement(PolicyModel(model), engine_of(whole), PROMPT)
+
+
 async def test_an_engine_that_ignores_weight_updates_is_refused_and_the_model_left_as_it_was(policy: Path, engine_of):
     model, copy = load_policy(policy), load_policy(policy)
     engine = engine_of(copy)  # the same weights, but its own
