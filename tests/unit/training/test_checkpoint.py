@@ -60,7 +60,7 @@ def test_a_checkpoint_in_shards_is_read(model: PreTrainedModel, policy: Path, tm
     assert len(list(folder.glob("model-*.safetensors"))) > 1
     other = load_policy(policy)
     with torch.no_grad():
-        other.get_input_embeddings().weight.zero_()
+        next(other.parameters()).zero_()
     checkpoints.load(folder, other, build_optimizer(other, OptimizerConfig()))
     expected = weights(model)
     assert all(torch.equal(value, expected[name]) for name, value in weights(other).items())

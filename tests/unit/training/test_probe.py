@@ -50,7 +50,7 @@ async def test_an_engine_with_other_weights_is_refused(policy: Path, engine_of):
 async def test_weights_that_are_not_numbers_are_named(policy: Path, engine_of):
     model, whole = load_policy(policy), load_policy(policy)
     with torch.no_grad():
-        model.get_input_embeddings().weight.fill_(float("nan"))
+        next(model.parameters()).fill_(float("nan"))
     with pytest.raises(EngineError, match="its weights hold NaN"):
         await check_agreement(PolicyModel(model), engine_of(whole), PROMPT)
 
