@@ -43,6 +43,22 @@ class Choice:
         """True when `max_tokens` ended it."""
         return self.data.get("finish_reason") == "length"
 
+    @property
+    def text(self) -> str | None:
+        """The text of the reply, with lone surrogates replaced; None when it has none.
+
+        It is that of a completion, or of a message: its content, the text parts of a list of parts joined, or empty where
+        `max_tokens` ended it before its content began.
+        """
+        message = self.data.get("message")
+        content = message.get("content") if isinstance(message, dict) else self.data.get("text")
+        if isinstance(content, list):
+            parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+            content = "".join(map(str, parts)) if parts else None
+        if content is None and isinstance(message, dict) and self.is_truncated:
+            return ""
+        return content.encode("utf-8", "replace").decode() if isinstance(content, str) else None
+
 
 class ModelClient:
     """Sends requests to a served model.
@@ -153,16 +169,12 @@ class ChatClient(ModelClient):
         chat = self._chat
         body = {"messages": as_json(messages), "temperature": chat.temperature, "max_tokens": chat.max_tokens}
         choice = await self.ask("chat/completions", body if chat.seed is None else {**body, "seed": chat.seed})
-        message = choice.data.get("message")
-        text = message.get("content") if isinstance(message, dict) else None
-        if text is None and choice.is_truncated:
-            text = ""
-        if not isinstance(text, str):
+        if choice.text is None:
             raise HttpError(
                 f"POST {chat.base_url}/chat/completions: the reply holds no choices[0].message.content with text: "
                 f"{str(choice.data)[:200]}"
             )
-        return ChatReply(text=text, is_truncated=choice.is_truncated, usage=choice.usage)
+        return ChatReply(text=choice.text, is_truncated=choice.is_truncated, usage=choice.usage)
 
 
 def as_json(messages: Sequence[Message]) -> list[dict[str, str]]:

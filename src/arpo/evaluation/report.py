@@ -78,7 +78,7 @@ def markdown(name: str, results: Mapping[str, Any], settings: Mapping[str, str])
 def _lead(results: Mapping[str, Any]) -> str:
     samples = f", {results['num_samples']} samples each" if results["num_samples"] else ""
     ungraded = f" {results['num_ungraded']:,} answers could not be graded and count nowhere." if results["num_ungraded"] else ""
-    failed = f" {results['num_failed']:,} questions failed and count nowhere." if results["num_failed"] else ""
+    failed = f" {results['num_failed']:,} of the questions failed and count nowhere." if results["num_failed"] else ""
     score = _with_interval(results["figures"][results["mode"]], "score")
     headline = f"{_metric_name(results)}, {results['mode']}: {score}."
     return f"{results['num_questions']:,} questions{samples}. {headline}{ungraded}{failed}"

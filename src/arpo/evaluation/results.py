@@ -41,7 +41,7 @@ def make_results(
         "num_questions": len(by_mode[mode]),
         "num_samples": num_samples,
         "num_answers": len(records),
-        "num_failed": len(failures),
+        "num_failed": len({failure.task_id for failure in failures}),
         "failures": [asdict(failure) for failure in failures],
         "num_ungraded": sum(r.is_correct is None for r in records),
         "interval": {

@@ -152,8 +152,8 @@ def _gaps(journal: Journal) -> Iterator[str]:
     records = journal.records()
     if ungraded := [r for r in records if r.score is None]:
         yield f"{len(ungraded)} answers could not be graded and count nowhere; the last one: {ungraded[-1].reason}"
-    if failures := journal.failures:
-        yield f"{len(failures)} questions failed and count nowhere; `arpo eval --resume` asks them again"
+    if failed := {failure.task_id for failure in journal.failures}:
+        yield f"{len(failed)} of the questions failed and count nowhere; `arpo eval --resume` asks them again"
     for tool in sorted({name for record in records for name in record.tool_calls}):
         num_calls = sum(r.tool_calls.get(tool, 0) for r in records)
         if num_calls == sum(r.failed_tool_calls.get(tool, 0) for r in records):

@@ -11,7 +11,7 @@ Ids made from text can be read and graded, but never trained on, and a server re
 tokens it sampled. So training and branching refuse this engine.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
@@ -159,7 +159,7 @@ class _Completions:
         ids = choice.data.get("token_ids")
         if _are_ids(ids):
             return *self._cut(cast(list[int], ids), stop), False
-        text, is_stopped = _read_text(choice.data.get("text"), choice.data, stop)
+        text, is_stopped = _read_text(choice, stop)
         if not stop and not choice.is_truncated:
             raise EngineError(
                 "engine.api = 'completions': the server returns text without token ids, and with this protocol a token ends a "
@@ -197,29 +197,26 @@ class _Chat:
         return {"messages": as_json(messages)}
 
     def read(self, choice: Choice, stop: Sequence[str]) -> tuple[list[int], bool, bool]:
-        """As `_Completions.read`; a message whose tokens ended before its content began is an empty one."""
-        message = choice.data.get("message")
-        content = cast(dict[str, Any], message).get("content") if isinstance(message, dict) else None
-        if content is None and isinstance(message, dict) and choice.is_truncated:
-            content = ""
-        text, is_stopped = _read_text(content, choice.data, stop)
+        """As `_Completions.read`."""
+        text, is_stopped = _read_text(choice, stop)
         return self._tokenizer.encode_markup(text), is_stopped, True
 
 
-def _read_text(text: Any, choice: Mapping[str, Any], stop: Sequence[str]) -> tuple[str, bool]:
+def _read_text(choice: Choice, stop: Sequence[str]) -> tuple[str, bool]:
     """A reply's text up to and including its stop string, and whether there is one.
 
     Most servers omit the stop string, and not all report it: then it is the one that closes the last open tag. Without an open
     tag the reply counts as ended by the model, so a closing tag without an opening one goes unnoticed as a fault.
     """
-    if not isinstance(text, str):
-        raise EngineError(f"engine.base_url: the reply's choices[0] holds no text: {str(choice)[:_SHOWN_CHARS]}")
-    text, _ = split_at_stop(text, stop)
+    data = choice.data
+    if choice.text is None:
+        raise EngineError(f"engine.base_url: the reply's choices[0] holds no text: {str(data)[:_SHOWN_CHARS]}")
+    text, _ = split_at_stop(choice.text, stop)
     if any(s in text for s in stop):
         return text, True
-    if choice.get("finish_reason") != "stop":
+    if data.get("finish_reason") != "stop":
         return text, False
-    reported = [choice[key] for key in _STOP_KEYS if key in choice]
+    reported = [data[key] for key in _STOP_KEYS if key in data]
     missing = next((s for s in stop if s in reported), "") if reported else _open_tag(text, stop)
     return text + missing, bool(missing)
 

@@ -134,6 +134,12 @@ async def test_fields_that_a_server_refuses_have_other_names_or_none(serve, repl
         (chat_reply("<search> a </search> <answer> b </answer>", "length"), "<search> a </search>", StopReason.STOP_STRING),
         (chat_reply("<search> a", "length"), "<search> a", StopReason.LENGTH),
         (chat_reply(None, "length"), "", StopReason.LENGTH),  # it thought elsewhere until the limit
+        (
+            chat_reply([{"type": "thinking"}, {"type": "text", "text": "I "}, {"type": "text", "text": "do"}]),
+            "I do",
+            StopReason.EOS,
+        ),
+        (chat_reply("half \ud83d"), "half ?", StopReason.EOS),
     ],
 )
 async def test_where_a_reply_ends(serve, replies, choice: dict[str, Any], text: str, reason: StopReason):
