@@ -1,5 +1,6 @@
 """Reports what files of tasks or conversations contain, and what is wrong with them, row by row."""
 
+import json
 import re
 from array import array
 from collections import Counter
@@ -9,13 +10,18 @@ from hashlib import blake2b
 from math import ceil
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, cast
 
-from arpo.data.conversations import holds_conversations, scan_conversations
+from arpo.data.conversations import holds_conversations, scan_encoded
+from arpo.data.messages import as_assistant
 from arpo.data.overlap import OverlapIndex, normalise
 from arpo.data.tasks import scan_tasks
 from arpo.files.rows import shorten
 from arpo.files.sources import BadRow, ParsedRow, Source, open_source
+from arpo.protocols.base import Tokenizer, WritingProtocol
+from arpo.protocols.config import TagProtocolConfig
+from arpo.protocols.tags import TagProtocol
+from arpo.protocols.text_tokenizer import TextTokenizer
 from arpo.types import Message
 
 FINDINGS = {
@@ -32,10 +38,10 @@ FINDINGS = {
 }
 """Kind of a finding -> what it means."""
 _NO_ANSWERS = frozenset({
-    "", "a", "an", "the", "n / a", "na", "none", "null", "nan", "nil", "unknown", "unanswerable", "no answer", "noanswer",
+    "", "n / a", "na", "none", "null", "nan", "nil", "unknown", "unanswerable", "no answer", "noanswer",
     "not available", "not given", "not enough information", "cannot be determined", "i don t know",
 })  # fmt: skip
-"""References in normal form that are no answer; an article alone is empty where answers are compared."""
+"""References in normal form that are no answer."""
 Kind = Literal["tasks", "conversations"]
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -73,8 +79,10 @@ class CheckReport:
     kind: Kind
     num_rows: int = 0
     num_usable: int = 0
+    num_questions: int = 0
+    """Different questions of usable rows, in normal form."""
     schema: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-    """Key, dotted below objects -> the types of its values in usable rows."""
+    """Key, dotted below objects, `[]` for the entries of a list -> the types of its values in usable rows."""
     groups: dict[str, int] = field(default_factory=dict[str, int])
     """`source / ability` of tasks, turns of conversations -> rows."""
     findings: list[Finding] = field(default_factory=list[Finding])
@@ -89,8 +97,18 @@ class CheckReport:
         return {kind: counts[kind] for kind in FINDINGS if counts[kind]}
 
 
+class Encoder(NamedTuple):
+    """A protocol and its tokenizer, which encode conversations."""
+
+    protocol: WritingProtocol
+    tokenizer: Tokenizer
+
+
 def check_data(
-    path: Path, evaluation: OverlapIndex | None = None, count_tokens: Callable[[str], int] | None = None
+    path: Path,
+    evaluation: OverlapIndex | None = None,
+    count_tokens: Callable[[str], int] | None = None,
+    encoder: Encoder | None = None,
 ) -> CheckReport:
     """Read a source once and report on it.
 
@@ -100,6 +118,7 @@ def check_data(
         path: As `arpo.files.sources` takes it.
         evaluation: Questions that training must not have; None checks none.
         count_tokens: Tokens of a text; None measures characters.
+        encoder: A conversation that it cannot encode is a bad row, as in training; None: the tag protocol with its defaults.
 
     Raises:
         DataError: the source cannot be read.
@@ -107,7 +126,7 @@ def check_data(
     source = open_source(path)
     kind: Kind = "conversations" if holds_conversations(source) else "tasks"
     check = _Check(CheckReport(path=path, kind=kind), evaluation, count_tokens or len)
-    check.read(source)
+    check.read(source, encoder or Encoder(TagProtocol(text := TextTokenizer(), TagProtocolConfig()), text))
     check.report.lengths = measure_lengths(check.lengths, "characters" if count_tokens is None else "tokens")
     return check.report
 
@@ -147,7 +166,7 @@ class _Check:
         self._questions: dict[bytes, tuple[int, bytes]] = {}
         self._types: dict[str, set[str]] = {}
 
-    def read(self, source: Source) -> None:
+    def read(self, source: Source, encoder: Encoder) -> None:
         report = self.report
         if report.kind == "tasks":
             for row in scan_tasks(source, self._add_bad_row):
@@ -158,11 +177,12 @@ class _Check:
                     self._note("unanswerable", row, shorten(list(task.references)))
                 self._check(row, task.messages, (), task.references, group=f"{task.source} / {task.ability or '-'}")
         else:
-            for row in scan_conversations(source, self._add_bad_row):
-                prompt, turns = row.value.task_messages, row.value.turns
+            for row in scan_encoded(source, *encoder, self._add_bad_row):
+                prompt, turns = row.value.conversation.task_messages, row.value.conversation.turns
                 num_results = sum(turn.role == "tool" for turn in turns)
                 self._check(row, prompt, turns, (), group=f"{num_results} result{'s' * (num_results != 1)}")
         report.schema = {key: sorted(types) for key, types in self._types.items()}
+        report.num_questions = len(self._questions)
         report.groups = dict(sorted(report.groups.items(), key=lambda item: -item[1]))
 
     def _add_bad_row(self, bad: BadRow) -> None:
@@ -185,7 +205,7 @@ class _Check:
         self.report.num_usable += 1
         self.report.groups[group] = self.report.groups.get(group, 0) + 1
         _add_types(row.row.value, "", self._types)
-        texts = [message.content for message in (*prompt, *turns)]
+        texts = [text for message in (*prompt, *turns) for text in _texts(message)]
         self.lengths.append(sum(map(self._measure, texts)))
         self._check_characters(row, [*texts, *references])
         self._check_duplicates(row, prompt, references)
@@ -220,12 +240,19 @@ class _Check:
             self._note(kind, row, f"{overlap.path}, row {overlap.row}: {overlap.containment:.0%}")
 
 
+def _texts(message: Message) -> list[str]:
+    turn = as_assistant(message)
+    calls = (json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False) for call in turn.calls)
+    return [text for text in (turn.reasoning, turn.content, *calls) if text]
+
+
 def _add_types(value: Any, key: str, types: dict[str, set[str]]) -> None:
     if isinstance(value, dict) and value:
         for name, entry in value.items():
             _add_types(entry, f"{key}.{name}" if key else str(name), types)
     elif isinstance(value, list) and value:
-        _add_types(value[0], f"{key}[]", types)
+        for entry in cast(list[Any], value):
+            _add_types(entry, f"{key}[]", types)
     else:
         types.setdefault(key, set()).add(_TYPES.get(type(value), type(value).__name__))
 

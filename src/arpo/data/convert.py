@@ -11,7 +11,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from arpo.data.conversations import holds_conversations, message_rows, scan_conversations
+from arpo.data.conversations import conversation_row, holds_conversations, scan_conversations
 from arpo.data.overlap import OverlapIndex
 from arpo.data.tasks import scan_tasks
 from arpo.errors import DataError
@@ -94,7 +94,7 @@ class _Rows:
         """Each usable row with its question and how it is written."""
         if self._is_conversations:
             for row in scan_conversations(self._source, self.dropped.append):
-                yield row, row.value.task_messages[-1].content, {"messages": message_rows(row.value)}
+                yield row, row.value.task_messages[-1].content, conversation_row(row.value)
         else:
             for row in scan_tasks(self._source, self.dropped.append):
                 yield row, row.value.task.question, task_row(row.value.task, as_list=self._has_lists)
@@ -176,6 +176,8 @@ def _check_same(row: Mapping[str, Any], back: Mapping[str, Any], out: Path) -> N
 
 
 def _without_none(value: Any) -> Any:
+    if isinstance(value, list):  # of messages, most of which lack keys that some have
+        return [_without_none(entry) if isinstance(entry, dict) else entry for entry in cast(list[Any], value)]
     if not isinstance(value, dict):
         return value
     return {key: entry for key, entry in cast(dict[str, Any], value).items() if entry is not None} or None

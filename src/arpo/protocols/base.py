@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from arpo.types import Message, Observation, Parse, Task
+from arpo.types import Message, Observation, Parse, Task, ToolCall
 
 
 class Tokenizer(Protocol):
@@ -77,6 +77,29 @@ class ToolProtocol(Protocol):
 
     def encode_observation(self, *observations: Observation) -> list[int]:
         """Token ids of the observations after a turn: wrappers as markup, contents as untrusted text with escaped markers."""
+        ...
+
+
+class WritingProtocol(ToolProtocol, Protocol):
+    """A protocol that also writes what stands in fields of its own in a training conversation."""
+
+    def write_turn(self, text: str, reasoning: str, calls: Sequence[ToolCall]) -> str:
+        """A turn of the model: its reasoning, its text and its calls, those that are not empty.
+
+        Raises:
+            DataError: the protocol has no such tool.
+        """
+        ...
+
+    def offering(self, tools: Sequence[Mapping[str, Any]]) -> "WritingProtocol":
+        """The protocol with a prompt that shows these tools in place of its own.
+
+        Args:
+            tools: As functions of a chat template.
+
+        Raises:
+            DataError: the prompt cannot show others than its own.
+        """
         ...
 
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from arpo.errors import ConfigError
-from arpo.protocols.base import Tokenizer, ToolProtocol
+from arpo.protocols.base import Tokenizer, WritingProtocol
 from arpo.protocols.chat_template import ChatProtocol
 from arpo.protocols.config import ProtocolConfig, TagProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.tags import TagProtocol
 
 
-def build_protocol(config: ProtocolConfig, tokenizer: Tokenizer, schemas: Mapping[str, Mapping[str, Any]]) -> ToolProtocol:
+def build_protocol(config: ProtocolConfig, tokenizer: Tokenizer, schemas: Mapping[str, Mapping[str, Any]]) -> WritingProtocol:
     """The configured protocol for a tokenizer and the tools' schemas.
 
     Raises:

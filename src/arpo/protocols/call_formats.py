@@ -3,7 +3,9 @@
 A malformed call is a call with a fault, which the model reads as the call's result.
 """
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -42,6 +44,10 @@ class CallFormat(Protocol):
         """The calls in the text of a completion without its reasoning."""
         ...
 
+    def write(self, calls: Sequence[ToolCall]) -> str:
+        """The text of calls."""
+        ...
+
 
 class HermesFormat:
     r"""`<tool_call>\n{"name": "search", "arguments": {"query": "Ada Moor"}}\n</tool_call>`, any number of them.
@@ -71,6 +77,10 @@ class HermesFormat:
         if "</tool_call>" in reading.text:
             reading.faults.append("unopened_tool_call")
         return reading
+
+    def write(self, calls: Sequence[ToolCall]) -> str:
+        """As `CallFormat.write`."""
+        return "\n".join(f"<tool_call>\n{_dump(call, 'arguments')}\n</tool_call>" for call in calls)
 
 
 class Llama3Format:
@@ -103,6 +113,14 @@ class Llama3Format:
         if text[position:].strip():
             reading.faults.append("text_after_call")
         return reading
+
+    def write(self, calls: Sequence[ToolCall]) -> str:
+        """As `CallFormat.write`."""
+        return "; ".join(_dump(call, "parameters") for call in calls)
+
+
+def _dump(call: ToolCall, key: str) -> str:
+    return json.dumps({"name": call.name, key: dict(call.arguments)}, ensure_ascii=False)
 
 
 def _read_block(text: str, start: int) -> tuple[ToolCall, int]:

@@ -27,12 +27,13 @@ Format faults in `Parse.faults`, besides those of `reasoning` and `call_formats`
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from importlib import resources
 from types import MappingProxyType
 from typing import Any, cast
 
-from arpo.errors import ConfigError
+from arpo.errors import ConfigError, DataError
 from arpo.protocols.base import with_system_message
 from arpo.protocols.call_formats import CallFormat, HermesFormat, Llama3Format
 from arpo.protocols.config import ChatProtocolConfig, HermesProtocolConfig, Llama3ProtocolConfig
@@ -40,7 +41,7 @@ from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.escaping import encode_escaped
 from arpo.protocols.reasoning import split_reasoning
 from arpo.protocols.template_check import learn_turns
-from arpo.types import Observation, Parse, Task
+from arpo.types import Observation, Parse, Task, ToolCall
 
 FORMATS: dict[str, CallFormat] = {"hermes": HermesFormat(), "llama3_json": Llama3Format()}
 
@@ -106,6 +107,23 @@ class ChatProtocol:
         elif not re.search(r"\\boxed\s*\{", answer):
             faults.append("answer_without_box")
         return Parse(answer=answer, num_think_blocks=thoughts, faults=tuple(faults))
+
+    def write_turn(self, text: str, reasoning: str, calls: Sequence[ToolCall]) -> str:
+        """As `WritingProtocol.write_turn`."""
+        names = [tool["function"]["name"] for tool in self._tools]
+        unknown = [call.name for call in calls if call.name not in names]
+        if unknown:
+            raise DataError(f"tool_calls: {unknown[0]!r} is not among the tools of the prompt, {names}")
+        thought = f"<think>\n{reasoning}\n</think>\n\n" if reasoning else ""
+        return thought + "\n".join(part for part in (text.rstrip() if calls else text, self._format.write(calls)) if part)
+
+    def offering(self, tools: Sequence[Mapping[str, Any]]) -> "ChatProtocol":
+        """As `WritingProtocol.offering`."""
+        offered = copy(self)
+        offered._tools = [_defused(tool, self._tokenizer) for tool in tools]
+        if not self._tools:  # no template was checked for tools yet
+            offered._turns = learn_turns(self._tokenizer, self._format, offered._tools, self._config.template_variables)
+        return offered
 
     def encode_observation(self, *observations: Observation) -> list[int]:
         """Token ids of the template's text between two turns of the policy, with the observations in order.

@@ -1,5 +1,6 @@
 """The text inside a tool's tag: one argument as text, a JSON object of arguments, or nothing."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self, cast
@@ -86,6 +87,17 @@ class TagArguments:
         if not isinstance(value, dict):
             return self._malformed("it is another JSON value")
         return ToolCall(name=self.tool, arguments=cast(dict[str, Any], value))
+
+    def write(self, arguments: Mapping[str, Any]) -> str:
+        """The tag with the arguments; those it cannot hold are missing when it is read."""
+        value = dict(arguments) if self.argument is None else arguments.get(self.argument, "")
+        text = (
+            value.strip("\n").rstrip()
+            if isinstance(value, str)
+            else json.dumps(value, ensure_ascii=False).replace("</", "\\u003c/")
+        )
+        blank = "\n" if "\n" in text else " "
+        return f"<{self.tool}>{blank}{text}{blank}</{self.tool}>" if arguments else f"<{self.tool}></{self.tool}>"
 
     def _read_text(self, argument: str, text: str) -> ToolCall:
         """The call with the text when the schema takes a string, else with the text's JSON value, if it is valid."""

@@ -28,19 +28,19 @@ those that end sampling, whose `<` must be written `\u003c`. `TagProtocolConfig.
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from arpo.errors import ConfigError, ModelError
+from arpo.errors import ConfigError, DataError, ModelError
 from arpo.protocols.base import Tokenizer, with_system_message
 from arpo.protocols.config import PROMPTS, RESERVED_TAGS, TagProtocolConfig
 from arpo.protocols.escaping import encode_escaped, escape
 from arpo.protocols.literals import NO_JSON, tags_outside_json
 from arpo.protocols.stop import split_at_stop
 from arpo.protocols.tag_arguments import TagArguments
-from arpo.types import Message, Observation, Parse, Task
+from arpo.types import Message, Observation, Parse, Task, ToolCall
 
 RESULT_OPENING = " <result>\n"
 RESULT_CLOSING = "\n</result>"
@@ -115,6 +115,24 @@ class TagProtocol:
             elif (call := self._arguments[name].read(content)) is not None and call.fault:
                 faults.append("malformed_call")
         return Parse(calls=(call,) if call is not None else (), answer=answer, num_think_blocks=thoughts, faults=tuple(faults))
+
+    def write_turn(self, text: str, reasoning: str, calls: Sequence[ToolCall]) -> str:
+        """As `WritingProtocol.write_turn`."""
+        unknown = [call.name for call in calls if call.name not in self._arguments]
+        if unknown:
+            raise DataError(f"tool_calls: {unknown[0]!r} is not among protocol.tools = {list(self._arguments)}")
+        thought = f"<think> {reasoning} </think>" if reasoning else ""
+        written = (self._arguments[call.name].write(call.arguments) for call in calls)
+        return " ".join(part for part in (thought, text.strip(), *written) if part)
+
+    def offering(self, tools: Sequence[Mapping[str, Any]]) -> "TagProtocol":
+        """As `WritingProtocol.offering`: itself, as its system message explains its own tools."""
+        names = sorted(tool["function"]["name"] for tool in tools)
+        if names != sorted(self._arguments):
+            raise DataError(
+                f"tools: the row offers {names}, but protocol.tools = {sorted(self._arguments)}, which the prompt explains"
+            )
+        return self
 
     def encode_observation(self, *observations: Observation) -> list[int]:
         """Token ids of ` <result>`, the content, `</result>` for each result, or of ` <user>` and `</user>` for the user.

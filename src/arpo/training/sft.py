@@ -9,10 +9,10 @@ import torch
 
 from arpo.batching.packing import PackNode, pack_trees, split_by_tokens
 from arpo.config import dump_config
-from arpo.data.conversations import encode_conversation, read_conversations
+from arpo.data.conversations import scan_encoded
 from arpo.data.tasks import report_bad_rows
 from arpo.errors import DataError
-from arpo.files.sources import BadRow, no_rows
+from arpo.files.sources import BadRow, no_rows, open_source
 from arpo.models.loading import load_trained_policy
 from arpo.models.policy import PolicyModel
 from arpo.protocols.build import build_protocol
@@ -82,16 +82,11 @@ def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any
 
 def _encode_all(config: SftRun, tokenizer: PolicyTokenizer, progress: Progress) -> tuple[list[PackNode], int]:
     """The conversations to train on, and the number of dropped and filtered ones, which are reported."""
-    file = read_conversations(config.data)
     protocol = build_protocol(config.protocol, tokenizer, tool_schemas(config.tools))
-    encoded: list[PackNode] = []
-    bad_rows = list(file.bad_rows)
-    for (path, row), conversation in zip(file.rows, file.conversations, strict=True):
-        try:
-            encoded.append(PackNode(None, *encode_conversation(conversation, protocol, tokenizer)))
-        except DataError as error:
-            bad_rows.append(BadRow(path, row, str(error)))
-    report_bad_rows(sorted(bad_rows, key=lambda bad: (bad.path, bad.row)), progress)
+    bad_rows: list[BadRow] = []
+    rows = scan_encoded(open_source(config.data), protocol, tokenizer, bad_rows.append)
+    encoded = [PackNode(None, row.value.token_ids, row.value.loss_mask) for row in rows]
+    report_bad_rows(bad_rows, progress)
     if not encoded:
         raise no_rows(config.data, "usable conversation", bad_rows)
     short_enough = [node for node in encoded if len(node.token_ids) <= config.max_tokens]

@@ -68,3 +68,36 @@ def test_convert_writes_and_says_what_it_left_out(train: Path, tmp_path: Path, c
     assert f"left out: {train}, row 3: its question overlaps 100% with" in printed
     assert [line.split() for line in printed.splitlines()[-4:-1]] == [["rows", "3"], ["written", "1"], ["left", "out", "2"]]
     assert [task.question for task in read_tasks(out).tasks] == ["who ?"]
+
+
+def test_check_prints_reasons_and_fails_when_nothing_is_usable(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    turn = {"role": "assistant", "content": "a", "weight": 0.5}
+    row = json.dumps({"messages": [{"role": "user", "content": "q"}, turn]}) + "\n"
+    (tmp_path / "c.jsonl").write_text(row * 8)
+    assert main(["data", "check", str(tmp_path / "c.jsonl")]) == 1
+    printed = capsys.readouterr().out
+    assert "c.jsonl, row 1: weight = 0.5 cannot be honoured" in printed
+    assert "and 2 more bad rows" in printed
+    assert main(["data", "check", str(tmp_path / "c.jsonl"), "--json"]) == 1
+
+
+def test_check_lists_the_keys_of_every_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "reasoning_content": "r", "weight": 1}]
+    (tmp_path / "c.jsonl").write_text(json.dumps({"messages": turns}))
+    main(["data", "check", str(tmp_path / "c.jsonl"), "--json"])
+    (file,) = json.loads(capsys.readouterr().out)["files"]
+    assert file["schema"]["messages[].reasoning_content"] == ["text"]
+    assert file["schema"]["messages[].weight"] == ["integer"]
+
+
+def test_check_reads_as_a_run_reads(tmp_path: Path, qwen_directory: Path, capsys: pytest.CaptureFixture[str]):
+    """`fetch` is no tool of the default protocol, but one of this run, which ends turns with it."""
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<fetch> a </fetch> b"}]
+    (tmp_path / "c.jsonl").write_text(json.dumps({"messages": turns}))
+    protocol = 'tools = ["fetch"]\nsystem_prompt = ""'
+    run = f'out = "o"\ndata = "c.jsonl"\n[model]\npath = "{qwen_directory}"\n[protocol]\n{protocol}\n'
+    (tmp_path / "sft.toml").write_text(run)
+    assert main(["data", "check", str(tmp_path / "c.jsonl")]) == 0
+    capsys.readouterr()
+    assert main(["data", "check", str(tmp_path / "c.jsonl"), "--config", str(tmp_path / "sft.toml")]) == 1
+    assert "goes on after" in capsys.readouterr().out

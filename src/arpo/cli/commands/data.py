@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from arpo.cli.output import add_command, make_table, print_summary, progress, result_console
 
 if TYPE_CHECKING:
-    from arpo.data.check import CheckReport, Lengths
+    from arpo.data.check import CheckReport, Encoder, Lengths
     from arpo.data.overlap import OverlapIndex
 
 _EXAMPLES = """\
   arpo data check train.parquet valid.parquet --against benchmarks/*.jsonl
   arpo data check conversations.jsonl --tokenizer Qwen2.5-7B-Instruct --json
+  arpo data check conversations.jsonl --config my_sft.toml
   arpo data check hf://datasets/OWNER/NAME/data/train
   arpo data convert saved_to_disk/ train.parquet
   arpo data convert valid.parquet clean.parquet --without benchmarks/*.jsonl
@@ -40,6 +41,10 @@ def add_parser(subparsers: Any) -> None:
         help="evaluation files whose questions must not be in FILE (default: those of the public release found beside it)",
     )  # fmt: skip
     check.add_argument("--tokenizer", type=Path, metavar="DIR", help="model directory: lengths in its tokens, not characters")
+    check.add_argument(
+        "--config", metavar="RECIPE",
+        help="sft recipe or TOML file: check conversations as that run reads them (default: tags with search and python)",
+    )  # fmt: skip
     check.add_argument("--json", action="store_true", help="print one JSON object with every finding, by file and row")
     check.set_defaults(run=run_check)
     convert = add_command(actions, "convert", "write the usable rows in the public RL schema, or as OpenAI messages", _EXAMPLES)
@@ -53,26 +58,27 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Check files."""
+    """Check files; 1 when one of them holds nothing usable."""
     from arpo.data.check import check_data
     from arpo.data.overlap import OverlapIndex, find_benchmarks
 
     against = args.against or sorted({benchmark for file in args.files for benchmark in find_benchmarks(file)})
     count_tokens = _token_counter(args.tokenizer)
+    encoder = _encoder(args.config) if args.config else None
     with progress().phase("check", total=len(against) + len(args.files), unit="files") as phase, _quiet():
         evaluation = OverlapIndex.of_files(against) if against else None
         phase.advance(len(against))
         reports: list[CheckReport] = []
         for file in args.files:
-            reports.append(check_data(file, evaluation, count_tokens))
+            reports.append(check_data(file, evaluation, count_tokens, encoder))
             phase.advance()
     if args.json:
         result_console().out(json.dumps(_to_json(reports, evaluation), ensure_ascii=False, indent=1))
-        return 0
-    for report in reports:
-        _print_report(report)
-    _print_evaluation(reports, evaluation)
-    return 0
+    else:
+        for report in reports:
+            _print_report(report)
+        _print_evaluation(reports, evaluation)
+    return int(any(report.num_usable == 0 for report in reports))
 
 
 def run_convert(args: argparse.Namespace) -> int:
@@ -100,6 +106,21 @@ def _token_counter(directory: Path | None) -> Callable[[str], int] | None:
     return lambda text: len(tokenizer.encode_untrusted(text))
 
 
+def _encoder(recipe: str) -> "Encoder":
+    """The protocol and tokenizer of a supervised run."""
+    from arpo.config import load_config
+    from arpo.data.check import Encoder
+    from arpo.protocols.build import build_protocol
+    from arpo.protocols.encoding import PolicyTokenizer
+    from arpo.recipes import find_recipe
+    from arpo.tools.build import tool_schemas
+    from arpo.training.config import SftRun
+
+    config = load_config(SftRun, find_recipe(recipe, "sft"))
+    tokenizer = PolicyTokenizer.load(config.model.path)
+    return Encoder(build_protocol(config.protocol, tokenizer, tool_schemas(config.tools)), tokenizer)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the readers' warnings about repairs: the report has them, or the new file holds the repaired rows."""
@@ -112,6 +133,7 @@ def _to_json(reports: "Iterable[CheckReport]", evaluation: "OverlapIndex | None"
     files = [
         {
             "file": str(report.path), "kind": report.kind, "num_rows": report.num_rows, "num_usable": report.num_usable,
+            "num_questions": report.num_questions,
             "schema": report.schema, "groups": report.groups, "counts": report.counts(),
             "overlaps": {str(path): counts for path, counts in report.overlaps.items()},
             "lengths": None if report.lengths is None else asdict(report.lengths),
@@ -130,6 +152,9 @@ def _print_report(report: "CheckReport") -> None:
     console.print(
         f"{report.path}: {report.num_usable} of {report.num_rows} rows are usable {report.kind}", style="bold", markup=False
     )
+    if 0 < report.num_questions < report.num_usable:
+        each = f"{report.num_usable / report.num_questions:.3g}"
+        console.print(f"{report.num_questions} different questions, each about {each} times", soft_wrap=True)
     schema = make_table("key", "types")
     for key, types in report.schema.items():
         schema.add_row(key, ", ".join(types))
@@ -146,6 +171,11 @@ def _print_report(report: "CheckReport") -> None:
         first = ", ".join(rows[:_FIRST_ROWS]) + (", …" if len(rows) > _FIRST_ROWS else "")
         findings.add_row(kind, str(number), first, FINDINGS[kind])
     console.print(findings if findings.row_count else "no findings")
+    bad_rows = [finding for finding in report.findings if finding.kind == "bad_row"]
+    for bad in bad_rows[:_FIRST_ROWS]:
+        console.print(f"{bad.path.name}, row {bad.row}: {bad.detail}", markup=False, soft_wrap=True)
+    if len(bad_rows) > _FIRST_ROWS:
+        console.print(f"and {len(bad_rows) - _FIRST_ROWS} more bad rows; --json has them all", soft_wrap=True)
     console.print()
 
 
