@@ -128,7 +128,7 @@ def _ungrouped(read_text: _Text) -> _Text:
 
 
 def _known(is_equal: bool, what: str) -> Comparison:
-    return Comparison("equal", f"same {what}") if is_equal else Comparison("different", f"{what} differ")
+    return Comparison("equal", f"same {what}") if is_equal else Comparison("different", f"{what} differs")
 
 
 _BY_ALGEBRA: dict[Verdict, str] = {
