@@ -11,7 +11,8 @@ from arpo.data.benchmarks import find_benchmark
 from arpo.inference.config import EngineConfig, TransformersEngineConfig, require_deterministic, require_sampled_tokens
 from arpo.models.config import ModelConfig
 from arpo.rewards.config import RewardConfig
-from arpo.rewards.graders import GRADERS
+from arpo.rewards.graders import GRADERS, POLICED
+from arpo.rewards.policy import DEFAULT_POLICY, GradingPolicy
 from arpo.rollout.config import AgentConfig, RolloutConfig
 
 
@@ -55,6 +56,9 @@ class EvalRun(PolicyRun):
     """Grader of the headline, `score`, by its name in `arpo.rewards.graders`; it also finds answers without a box. None: the
     benchmark's, and without a benchmark `accuracy`, the share of right answers as the reward grades them. With `reward.judge`
     the verdict is the headline and is compared with the grader."""
+    grading: GradingPolicy | None = None
+    """What a unit, a percent sign or a base counts for `grader` that one of answer and reference lacks: `strict` or
+    `lenient`, see docs/rewards.md. None: the benchmark's, and without a benchmark `lenient`."""
     max_failed_share: float = Field(default=0.5, ge=0, lt=1)
     """Largest share of a mode's questions that may fail (a server refuses or filters one, or a prompt leaves no room); more end
     the run. Among the first 20 questions the share is of 20, or of all where there are fewer. A failed question counts in no
@@ -72,6 +76,8 @@ class EvalRun(PolicyRun):
             raise ValueError("greedy = false with num_samples = 0: there are no answers; set one of them")
         if self.headline_grader not in (None, *GRADERS):
             raise ValueError(f"grader = {self.headline_grader!r}: use {', '.join(GRADERS)}, or leave it out")
+        if self.grading is not None and self.headline_grader not in POLICED:
+            raise ValueError(f"grading = {self.grading!r} has no effect on grader = {self.headline_grader!r}; leave it out")
         self._check_model()
         return self
 
@@ -79,6 +85,13 @@ class EvalRun(PolicyRun):
     def headline_grader(self) -> str | None:
         """`grader`, else the benchmark's; None: the headline is `accuracy`, as the reward grades."""
         return find_benchmark(self.benchmark).grader if self.grader is None and self.benchmark is not None else self.grader
+
+    @property
+    def headline_grading(self) -> GradingPolicy:
+        """`grading`, else the benchmark's, else `lenient`."""
+        if self.grading is not None or self.benchmark is None:
+            return self.grading or DEFAULT_POLICY
+        return find_benchmark(self.benchmark).grading
 
     @property
     def metric(self) -> str:

@@ -20,7 +20,7 @@ from arpo.evaluation.records import FAILURES_FILE, RECORDS_FILE, TIMES_FILE, Mod
 from arpo.evaluation.report import write_reports
 from arpo.evaluation.results import RESULTS_FILE, make_results, make_summary
 from arpo.rewards.build import build_scorer
-from arpo.rewards.graders import GRADERS
+from arpo.rewards.graders import find_grader
 from arpo.rewards.scoring import Scorer
 from arpo.rollout.agent import Agent
 from arpo.rollout.config import NoBranchingConfig, RolloutConfig
@@ -83,7 +83,7 @@ async def _answer_all(config: EvalRun, journal: Journal, progress: Progress) -> 
     async with open_agent(config.model, config.engine, config.agent) as agent:
         journal.start()
         grader = config.headline_grader
-        measures = {grader: GRADERS[grader]} if grader is not None else None
+        measures = {grader: find_grader(grader, config.headline_grading)} if grader is not None else None
         scorer = build_scorer(config.reward, measures=measures)
         try:
             for mode in journal.modes:

@@ -42,6 +42,7 @@ _DROPPED_SYMBOLS = frozenset("`~©®™")
 _EMPHASIS = re.compile(r"(\*\*|__|(?<![\w*])\*(?=\S)|(?<!\w)_(?=\S)|`)(\S(?:.*?\S)?)\1(?!\w)")
 _BEHIND_NUMBER = re.compile(r"(?<=\d)\s+(?=[%°])")
 _RANGE = re.compile(r"(?<=\d)\s*-\s+(?=\d)|(?<=\d)\s+-(?=\s*\d)")
+_LIST_COMMA = re.compile(r"(?<=[^\W\d_]),(?=[^\W\d_])")
 _DATE = re.compile(r"\d{1,4}(?:-\d{1,4}|([-/.])\d{1,2}\1\d{1,4}|/\d{1,4})", re.ASCII)
 
 
@@ -148,7 +149,7 @@ def normalize(text: str) -> str:
     `Hepatitis A` keeps its letter.
     """
     text = _BEHIND_NUMBER.sub("", plain(text))
-    text = _RANGE.sub("-", _EMPHASIS.sub(r"\2", text))
+    text = _LIST_COMMA.sub(", ", _RANGE.sub("-", _EMPHASIS.sub(r"\2", text)))
     words = [(word, _normalize_word(word)) for word in text.split()]
     words = [pair for pair in words if pair[1]]
     last = max((i for i, (_, word) in enumerate(words) if word not in ARTICLES), default=-1)

@@ -14,7 +14,7 @@ Source: ARPO section 3, after Tool-Star: `R = max(Acc + r_M, Acc)` if the format
 
 from arpo.rewards.config import CompositeConfig, RewardConfig
 from arpo.rewards.format import format_faults
-from arpo.rewards.graders import GRADERS
+from arpo.rewards.graders import find_grader
 from arpo.rewards.grading import Grade, Grader
 from arpo.rewards.measure import match_answer
 from arpo.tree import Trajectory
@@ -40,7 +40,7 @@ class CompositeReward:
 
     def __init__(self, config: RewardConfig) -> None:
         self._terms = config.composite or CompositeConfig(grader="f1", multi_tool_bonus=config.multi_tool_bonus)
-        self._grader = GRADERS[self._terms.grader]
+        self._grader = find_grader(self._terms.grader, self._terms.grading)
         self._wants_exact_box = config.composite is None
 
     @property

@@ -7,8 +7,9 @@ from pydantic import Field, field_validator, model_validator
 
 from arpo.conditions import above, only_with
 from arpo.config import Config
-from arpo.rewards.graders import GRADERS
+from arpo.rewards.graders import GRADERS, POLICED
 from arpo.rewards.judge.config import JudgeConfig
+from arpo.rewards.policy import DEFAULT_POLICY, GradingPolicy
 
 RULE_NAMES = ("arpo", "arpo_released", "composite", "environment")
 JUDGED_RULES = ("arpo", "composite")
@@ -21,6 +22,9 @@ class CompositeConfig(Config):
     grader: str
     """Grades the answer: `exact_match`, `f1`, `substring`, `numeric`, `multiple_choice`, `math`, or one of the reference's
     metrics, `released_em`, `released_acc`, `released_f1`, `released_math_equal`."""
+    grading: Annotated[GradingPolicy, only_with(grader=POLICED)] = DEFAULT_POLICY
+    """What a unit, a percent sign or a base counts that one of answer and reference lacks: `strict` or `lenient`, see
+    docs/rewards.md."""
     grade_weight: float = Field(default=1.0, gt=0.0)
     """Factor of the grade, which is in [0, 1]."""
     format_gate: bool = True

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 
-from arpo.rewards.answer_text import is_date
+from arpo.rewards.answer_text import is_date, normalize
 from arpo.rewards.mathematics.comparing import same_meaning
 from arpo.rewards.mathematics.parser import read
-from arpo.rewards.mathematics.prose import is_words, pieces, same_pieces, special_value
+from arpo.rewards.mathematics.prose import is_words, pieces, same_pieces, special_value, spelling
 from arpo.rewards.mathematics.tokens import NotReadError, Token, clean, tokenize
 from arpo.rewards.mathematics.tree import Node
 from arpo.rewards.mathematics.values import LimitError
 from arpo.rewards.maths import MAX_LENGTH, Verdict, compare
-from arpo.rewards.policy import DEFAULT_POLICY, Policy
+from arpo.rewards.policy import DEFAULT_POLICY, GradingPolicy
 
 _DECIMAL = re.compile(r"[-+]?\d{1,100}(?:\.\d{1,100})?", re.ASCII)
+_LONG_WORD = re.compile(r"[^\W\d_]{4}")
+_NO_WORDS = re.compile(r"[\d\\=+<>^*/|_{}()\[\]~%°!#@$€£¥]|(?:^|\W)-|-(?:\W|$)|\b\w-|-\w\b")
 _LABEL = re.compile(r"\(?([A-J])\)?\s*[.:)]\s+(\S.*)", re.DOTALL)
 
 
@@ -49,7 +51,7 @@ class _Text:
     """None where it is no formula."""
 
 
-def compare_formulas(answer: str, reference: str, policy: Policy = DEFAULT_POLICY) -> Comparison:
+def compare_formulas(answer: str, reference: str, policy: GradingPolicy = DEFAULT_POLICY) -> Comparison:
     r"""How an answer compares with a reference.
 
     Which is which matters only for what `policy` lets an answer leave out.
@@ -69,11 +71,21 @@ def compare_formulas(answer: str, reference: str, policy: Policy = DEFAULT_POLIC
     if is_date(first.text) or is_date(second.text):
         return _known(first.text == second.text, "date")
     found = _compare(first, second, policy)
-    if not found.is_equal and policy == "lenient" and (label := _LABEL.fullmatch(second.text)):
-        letter, rest = label.groups()
-        if first.text.strip("().") == letter or _compare(first, _read(rest), policy).is_equal:
-            return Comparison("equal", "the option's letter or text")
-    return found
+    return found if found.is_equal else _compare_options(first, second, policy) or found
+
+
+def _compare_options(answer: _Text, reference: _Text, policy: GradingPolicy) -> Comparison | None:
+    """The verdict where the reference is an option with its letter, as `C. 13`, or both are; None where that says nothing."""
+    option, given = _LABEL.fullmatch(reference.text), _LABEL.fullmatch(answer.text)
+    if option is None:
+        return None
+    if given is not None:
+        is_equal = given[1] == option[1] and _compare(_read(given[2]), _read(option[2]), policy).is_equal
+    else:
+        is_equal = policy == "lenient" and (
+            answer.text.strip("().") == option[1] or _compare(answer, _read(option[2]), policy).is_equal
+        )
+    return Comparison("equal", "the same option") if is_equal else None
 
 
 def read_formula(text: str) -> Node | None:
@@ -90,13 +102,15 @@ def _read(text: str, *, groups_digits: bool = True) -> _Text:
     return _Text(text, tokens, special_value(tokens) if is_words(tokens) else read(tokens))
 
 
-def _compare(a: _Text, b: _Text, policy: Policy) -> Comparison:
+def _compare(a: _Text, b: _Text, policy: GradingPolicy) -> Comparison:
     if a.tokens is None or b.tokens is None:
         return _known(a.text == b.text and a.text != "", "spelling")
     if not a.text or not b.text:
         return Comparison("unread", "empty")
-    if [t.key for t in a.tokens] == [t.key for t in b.tokens]:
+    if spelling(a.tokens) == spelling(b.tokens):
         return Comparison("equal", "same spelling")
+    if _is_sentence(a.text) and _is_sentence(b.text):
+        return _known(normalize(a.text) == normalize(b.text), "words")
     try:
         return _compare_meaning(a, b, policy)
     except LimitError:
@@ -105,7 +119,12 @@ def _compare(a: _Text, b: _Text, policy: Policy) -> Comparison:
         return Comparison("too_long", "nested too deeply")
 
 
-def _compare_meaning(a: _Text, b: _Text, policy: Policy) -> Comparison:
+def _is_sentence(text: str) -> bool:
+    """Whether a text is words and their punctuation alone, one of four letters or more among them."""
+    return _LONG_WORD.search(text) is not None and _NO_WORDS.search(text) is None
+
+
+def _compare_meaning(a: _Text, b: _Text, policy: GradingPolicy) -> Comparison:
     assert a.tokens is not None
     assert b.tokens is not None
     if a.tree is None or b.tree is None:

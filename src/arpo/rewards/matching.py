@@ -8,14 +8,16 @@ from functools import lru_cache
 
 from arpo.rewards.answer_text import currencies, is_date, normalize, parse_number, plain
 from arpo.rewards.formulas import compare_formulas, read_formula
-from arpo.rewards.policy import DEFAULT_POLICY, Policy
-from arpo.rewards.spelling import unify
+from arpo.rewards.policy import DEFAULT_POLICY, GradingPolicy
 
 CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})
 """Answers without partial F1."""
 _NUMBER_LIST = re.compile(r"[-+]?[\d./]+(?:\s*,\s*[-+]?[\d./]+)+")
 _COMMAND = re.compile(r"\\(?!text|mathrm|mathbf|mbox|operatorname)(?:[a-zA-Z]+|[{}])")
 _OPERATOR = re.compile(r"[-=+*/^√π()\[\]{}<>|≤≥±×·÷∞²³]")
+_GROUPED = re.compile(r"[-+]?\d{1,3}(?:[ ']\d{3})+(?:\.\d+)?", re.ASCII)
+_LETTERS = re.compile(r"[^\W\d_⁰¹²³⁴⁵⁶⁷⁸⁹ⁿ₀₁₂₃₄₅₆₇₈₉½⅓⅔¼¾]+")
+_NO_HYPHEN = re.compile(r"[+=*/^<>]| - ")
 _FUNCTION = re.compile(r"sqrt|arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|log|ln|exp|pi|infinity|oo|Rational")
 
 
@@ -50,15 +52,30 @@ def is_mathematical(text: str) -> bool:
     text = plain(text)
     if _NUMBER_LIST.fullmatch(text):
         return True
-    if (not has_command and _OPERATOR.search(unify(text)) is None) or is_date(text):
+    if _GROUPED.fullmatch(text):
+        return True
+    if (not has_command and _OPERATOR.search(text) is None) or is_date(text):
         return False
     tree = read_formula(text)
     if has_command or tree is None:
         return has_command
-    return (tree.kind == "relation" and tree.name == "=") or re.search(r"[^\W\d_]{2}", _FUNCTION.sub("", text)) is None
+    if any(part.kind == "relation" and part.name == "=" for part in (tree, *tree.args)):
+        return True
+    runs = [run for run in _LETTERS.findall(_FUNCTION.sub(" ", text)) if len(run) > 1]
+    longest = 3 if _NO_HYPHEN.search(text) else 2
+    return all(len(run) <= longest and run.islower() for run in runs)
 
 
-def exact_match(answer: str, reference: str, policy: Policy = DEFAULT_POLICY) -> float:
+@lru_cache(maxsize=10_000)
+def is_quantity(text: str) -> bool:
+    """True for a number with a unit or a currency, and for several."""
+    if not any(c.isdigit() for c in text):
+        return False
+    tree = read_formula(text)
+    return tree is not None and all(part.kind == "quantity" for part in (tree.args if tree.kind == "group" else (tree,)))
+
+
+def exact_match(answer: str, reference: str, policy: GradingPolicy = DEFAULT_POLICY) -> float:
     r"""1 when both mean the same, else 0.
 
     Two numbers are compared by value (`1,000` and `1000`, `0.5` and `\frac{1}{2}`, but not `12%` and `12`), two formulas by
@@ -67,12 +84,12 @@ def exact_match(answer: str, reference: str, policy: Policy = DEFAULT_POLICY) ->
     """
     if plain(answer) == plain(reference):
         return 1.0
-    if is_mathematical(answer) and is_mathematical(reference):
+    if (is_mathematical(answer) and is_mathematical(reference)) or (is_quantity(answer) and is_quantity(reference)):
         return float(compare_formulas(answer, reference, policy).is_equal)
     return float(same_words(answer, reference, policy))
 
 
-def same_words(answer: str, reference: str, policy: Policy = DEFAULT_POLICY) -> bool:
+def same_words(answer: str, reference: str, policy: GradingPolicy = DEFAULT_POLICY) -> bool:
     """Whether two texts are equal in normal form, and name no two different currencies."""
     normal = normalize(answer)
     if not normal or normal != normalize(reference):
@@ -81,7 +98,7 @@ def same_words(answer: str, reference: str, policy: Policy = DEFAULT_POLICY) -> 
     return first == second or (policy == "lenient" and not (first and second))
 
 
-def token_f1(answer: str, reference: str, policy: Policy = DEFAULT_POLICY) -> float:
+def token_f1(answer: str, reference: str, policy: GradingPolicy = DEFAULT_POLICY) -> float:
     """Harmonic mean of precision and recall of the answer's words, as multisets in normal form.
 
     `2 * same / (words in answer + words in reference)`; 1 on an exact match; 0 between different numbers or formulas, and

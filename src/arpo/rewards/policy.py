@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-Policy = Literal["strict", "lenient"]
+GradingPolicy = Literal["strict", "lenient"]
 """`strict`: it counts, the two are different. `lenient`: a unit does not count; a percent sign or a base may be left out where
 the reference alone names it. The table is in docs/rewards.md."""
 
-DEFAULT_POLICY: Policy = "lenient"
+DEFAULT_POLICY: GradingPolicy = "lenient"

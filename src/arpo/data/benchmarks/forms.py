@@ -78,6 +78,8 @@ class Benchmark:
     """The headline: `f1`, or the share of right answers, pass@1."""
     grader: str
     """Name of the grader in `arpo.rewards`; it decides where no judge is configured."""
+    grading: Literal["strict", "lenient"]
+    """The grader's policy for a unit, a percent sign or a base that one of answer and reference lacks: docs/rewards.md."""
     has_judge: bool
     """Whether the papers let a model judge the answers (Qwen2.5-72B-Instruct, Correct or Incorrect)."""
     group_key: str | None

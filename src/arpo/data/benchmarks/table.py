@@ -22,18 +22,20 @@ _TYPED_QUESTION = RowForm(
 _ALL = (
     Benchmark(
         name="aime24", title="AIME24", domain="math", source="HuggingFaceH4/aime_2024", split="train", size=30, hub_size=30,
-        licence="not stated", protocol=_AGENT, metric="accuracy", grader="math", has_judge=True, group_key=None, forms=(_AIME,),
+        licence="not stated", protocol=_AGENT, metric="accuracy", grader="math", grading="lenient",
+        has_judge=True, group_key=None, forms=(_AIME,),
         note="Answers are integers from 0 to 999; leading zeros are dropped.",
     ),
     Benchmark(
         name="aime25", title="AIME25", domain="math", source="math-ai/aime25", split="test", size=30, hub_size=30,
-        licence="not verified", protocol=_AGENT, metric="accuracy", grader="math", has_judge=True, group_key=None,
+        licence="not verified", protocol=_AGENT, metric="accuracy", grader="math", grading="lenient",
+        has_judge=True, group_key=None,
         forms=(_AIME,),
         note="As AIME24.",
     ),
     Benchmark(
         name="math500", title="MATH500", domain="math", source="HuggingFaceH4/MATH-500", split="test", size=500, hub_size=500,
-        licence="not stated (MATH: MIT)", protocol=_AGENT, metric="accuracy", grader="math", has_judge=True,
+        licence="not stated (MATH: MIT)", protocol=_AGENT, metric="accuracy", grader="math", grading="lenient", has_judge=True,
         group_key="level",
         forms=(
             RowForm(
@@ -44,7 +46,7 @@ _ALL = (
     ),
     Benchmark(
         name="gsm8k", title="GSM8K", domain="math", source="openai/gsm8k (main)", split="test", size=1319, hub_size=1319,
-        licence="MIT", protocol=_AGENT, metric="accuracy", grader="numeric", has_judge=True, group_key=None,
+        licence="MIT", protocol=_AGENT, metric="accuracy", grader="numeric", grading="lenient", has_judge=True, group_key=None,
         forms=(
             RowForm(
                 name="both", fields={"question": "text", "answer": "text"}, question="question", reading="after_hashes"
@@ -53,7 +55,7 @@ _ALL = (
     ),
     Benchmark(
         name="math", title="MATH", domain="math", source="EleutherAI/hendrycks_math", split="test", size=None, hub_size=5000,
-        licence="MIT", protocol=_AGENT, metric="accuracy", grader="math", has_judge=True, group_key="level",
+        licence="MIT", protocol=_AGENT, metric="accuracy", grader="math", grading="lenient", has_judge=True, group_key="level",
         forms=(
             RowForm(
                 name="hub", fields={"problem": "text", "solution": "text", "level": "text"}, question="problem",
@@ -65,17 +67,20 @@ _ALL = (
     ),
     Benchmark(
         name="hotpotqa", title="HotpotQA", domain="knowledge", source="hotpotqa/hotpot_qa (distractor)", split="validation",
-        size=200, hub_size=7405, licence="CC BY-SA 4.0", protocol=_AGENT, metric="f1", grader="f1", has_judge=False,
+        size=200, hub_size=7405, licence="CC BY-SA 4.0", protocol=_AGENT, metric="f1", grader="f1", grading="strict",
+        has_judge=False,
         group_key="type", forms=(_LIST_ANSWER, _TYPED_QUESTION),
     ),
     Benchmark(
         name="2wikimultihopqa", title="2WikiMultihopQA", domain="knowledge", source="xanhho/2WikiMultihopQA", split="dev",
-        size=200, hub_size=12576, licence="Apache-2.0", protocol=_AGENT, metric="f1", grader="f1", has_judge=False,
+        size=200, hub_size=12576, licence="Apache-2.0", protocol=_AGENT, metric="f1", grader="f1", grading="strict",
+        has_judge=False,
         group_key="type", forms=(_LIST_ANSWER, _TYPED_QUESTION),
     ),
     Benchmark(
         name="musique", title="MuSiQue", domain="knowledge", source="dgslibisey/MuSiQue", split="validation", size=200,
-        hub_size=2417, licence="CC BY 4.0", protocol=_AGENT, metric="f1", grader="f1", has_judge=False, group_key="hops",
+        hub_size=2417, licence="CC BY 4.0", protocol=_AGENT, metric="f1", grader="f1", grading="strict",
+        has_judge=False, group_key="hops",
         forms=(
             _LIST_ANSWER,
             RowForm(
@@ -87,12 +92,14 @@ _ALL = (
     ),
     Benchmark(
         name="bamboogle", title="Bamboogle", domain="knowledge", source="chiayewken/bamboogle", split="test", size=125,
-        hub_size=125, licence="MIT", protocol=_AGENT, metric="f1", grader="f1", has_judge=False, group_key=None,
+        hub_size=125, licence="MIT", protocol=_AGENT, metric="f1", grader="f1", grading="strict",
+        has_judge=False, group_key=None,
         forms=(_LIST_ANSWER, RowForm(name="hub", fields={"question": "text", "answer": "text"}, question="question")),
     ),
     Benchmark(
         name="webwalkerqa", title="WebWalkerQA", domain="deep_search", source="callanwu/WebWalkerQA", split="main", size=200,
-        hub_size=680, licence="Apache-2.0", protocol=_DEEP_AGENT, metric="accuracy", grader="exact_match", has_judge=True,
+        hub_size=680, licence="Apache-2.0", protocol=_DEEP_AGENT, metric="accuracy", grader="exact_match", grading="strict",
+        has_judge=True,
         group_key="difficulty",
         forms=(
             RowForm(
@@ -106,7 +113,7 @@ _ALL = (
     Benchmark(
         name="gaia", title="GAIA", domain="deep_search", source="gaia-benchmark/GAIA (2023_all)", split="validation", size=103,
         hub_size=165, licence="not stated; gated, do not reshare", protocol=_DEEP_AGENT, metric="accuracy",
-        grader="exact_match", has_judge=True, group_key="level",
+        grader="exact_match", grading="lenient", has_judge=True, group_key="level",
         forms=(
             RowForm(
                 name="reference", fields={"question": "text", "answer": "number", "level": "number"}, question="question",
@@ -121,7 +128,7 @@ _ALL = (
     ),
     Benchmark(
         name="hle", title="HLE", domain="deep_search", source="cais/hle", split="test", size=500, hub_size=2500, licence="MIT",
-        protocol=_DEEP_AGENT, metric="accuracy", grader="exact_match", has_judge=True, group_key="category",
+        protocol=_DEEP_AGENT, metric="accuracy", grader="exact_match", grading="strict", has_judge=True, group_key="category",
         forms=(
             RowForm(
                 name="both",
@@ -133,7 +140,8 @@ _ALL = (
     ),
     Benchmark(
         name="simpleqa", title="SimpleQA", domain="deep_search", source="basicv8vc/SimpleQA", split="test", size=500,
-        hub_size=4326, licence="MIT", protocol=_DEEP_AGENT, metric="accuracy", grader="exact_match", has_judge=True,
+        hub_size=4326, licence="MIT", protocol=_DEEP_AGENT, metric="accuracy", grader="exact_match", grading="strict",
+        has_judge=True,
         group_key="topic",
         forms=(
             _LIST_ANSWER,
@@ -145,7 +153,8 @@ _ALL = (
     ),
     Benchmark(
         name="xbench", title="xbench-DeepSearch", domain="deep_search", source="xbench/DeepSearch", split="train", size=100,
-        hub_size=100, licence="MIT", protocol=_DEEP_AGENT, metric="accuracy", grader="exact_match", has_judge=True,
+        hub_size=100, licence="MIT", protocol=_DEEP_AGENT, metric="accuracy", grader="exact_match", grading="strict",
+        has_judge=True,
         group_key=None,
         forms=(
             _LIST_ANSWER,

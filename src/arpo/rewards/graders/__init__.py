@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from arpo.rewards.extraction import read_answer
 from arpo.rewards.graders.exact_match import grade_exact_match
@@ -17,6 +18,7 @@ from arpo.rewards.graders.released import (
 )
 from arpo.rewards.graders.substring import grade_substring
 from arpo.rewards.grading import Grade, GradeAnswer
+from arpo.rewards.policy import DEFAULT_POLICY, GradingPolicy
 from arpo.tree import Trajectory
 
 
@@ -50,3 +52,18 @@ GRADERS: Mapping[str, AnswerGrader] = {
     "released_math_equal": AnswerGrader(grade_released_math_equal),
 }
 """See docs/rewards.md."""
+
+POLICED = ("exact_match", "f1", "numeric", "math")
+"""Graders that a policy concerns."""
+
+
+def find_grader(name: str, policy: GradingPolicy = DEFAULT_POLICY) -> AnswerGrader:
+    """The grader of a name under a policy.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    grader = GRADERS[name]
+    if name not in POLICED or policy == DEFAULT_POLICY:
+        return grader
+    return replace(grader, grade_answer=partial(grader.grade_answer, policy=policy))

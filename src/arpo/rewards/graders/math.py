@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from arpo.rewards.formulas import Comparison, compare_formulas
 from arpo.rewards.grading import Grade
-from arpo.rewards.policy import DEFAULT_POLICY, Policy
+from arpo.rewards.policy import DEFAULT_POLICY, GradingPolicy
 
 
-def grade_math(answer: str, references: Sequence[str], policy: Policy = DEFAULT_POLICY) -> Grade:
+def grade_math(answer: str, references: Sequence[str], policy: GradingPolicy = DEFAULT_POLICY) -> Grade:
     r"""1 when the answer and a reference mean the same, else 0; words are compared as words.
 
     See `rewards.formulas`. An irrational number may be given as a decimal with six right decimals; a rational one is exact.

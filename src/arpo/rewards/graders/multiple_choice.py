@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from arpo.rewards.answer_text import normalize
 from arpo.rewards.grading import Grade
 from arpo.rewards.mathematics.tokens import clean
-from arpo.rewards.policy import DEFAULT_POLICY, Policy
 
 _LETTER = r"[(\[]?\s*(?<![A-Za-z'])([A-Za-z])(?![A-Za-z'])\s*[)\]]?"
 _JOIN = r"\s*(?:,|;|&|/|\+|、|\band\b|\bor\b|和|与|及|或|\s)\s*(?:and\b|or\b)?\s*"
@@ -48,7 +47,7 @@ _REJECTED = re.compile(
 _MAX_LENGTH = 500
 
 
-def grade_multiple_choice(answer: str, references: Sequence[str], policy: Policy = DEFAULT_POLICY) -> Grade:
+def grade_multiple_choice(answer: str, references: Sequence[str]) -> Grade:
     """1 when the answer commits to the letters of a reference, or gives the text of its option; else 0.
 
     Letters are read in `B`, `(b)`, `B.`, `option B`, `B. Paris`, `答案是B`, `A and C` and `AC`, in any order; a letter that is

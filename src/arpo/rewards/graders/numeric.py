@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from arpo.rewards.grading import Grade
-from arpo.rewards.policy import DEFAULT_POLICY, Policy
+from arpo.rewards.policy import DEFAULT_POLICY, GradingPolicy
 from arpo.rewards.quantities import Quantity, read_quantity
 
 
@@ -24,7 +24,7 @@ class NumericGrader:
     tolerance: Fraction = Fraction(1, 10_000)
     """Relative to the reference, inclusive; 1e-4 as in the evaluation of Qwen2.5-Math."""
 
-    def __call__(self, answer: str, references: Sequence[str], /, policy: Policy = DEFAULT_POLICY) -> Grade:
+    def __call__(self, answer: str, references: Sequence[str], /, policy: GradingPolicy = DEFAULT_POLICY) -> Grade:
         """The grade by the best reference."""
         given = read_quantity(answer)
         quantities = [q for r in references if (q := read_quantity(r)) is not None]
@@ -33,7 +33,7 @@ class NumericGrader:
         is_equal = any(self._is_equal(given, q, policy) for q in quantities)
         return Grade(score=float(is_equal), reason="within the tolerance" if is_equal else "another value or unit")
 
-    def _is_equal(self, answer: Quantity, reference: Quantity, policy: Policy) -> bool:
+    def _is_equal(self, answer: Quantity, reference: Quantity, policy: GradingPolicy) -> bool:
         if answer.unit and reference.unit and answer.unit != reference.unit:
             return False
         if bool(answer.unit) == bool(reference.unit):

@@ -7,14 +7,14 @@ from fractions import Fraction
 from arpo.rewards.mathematics.scalars import are_equal, constant, order, ratio_is_constant
 from arpo.rewards.mathematics.solutions import same_solutions, solutions
 from arpo.rewards.mathematics.tree import Node, number
-from arpo.rewards.policy import Policy
+from arpo.rewards.policy import GradingPolicy
 
 _LISTS = ("", "and", "or")
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _MAX_SIGNS = 4
 
 
-def same_meaning(answer: Node, reference: Node, policy: Policy) -> bool:
+def same_meaning(answer: Node, reference: Node, policy: GradingPolicy) -> bool:
     """Whether an answer means what a reference means.
 
     Raises:
@@ -25,7 +25,7 @@ def same_meaning(answer: Node, reference: Node, policy: Policy) -> bool:
 
 
 class _Comparison:
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: GradingPolicy) -> None:
         self._is_lenient = policy == "lenient"
 
     def same(self, a: Node, b: Node) -> bool:
@@ -71,9 +71,9 @@ class _Comparison:
         first, second = _named_value(a), _named_value(b)
         if first is not None and second is not None:
             return (_same_name(first[0], second[0]) and self.same(first[1], second[1])) or self._same_relation(a, b)
-        if first is not None and b.kind != "relation":
+        if first is not None and b.kind != "relation" and not _has_statements(b):
             return self.same(first[1], b)
-        if second is not None and a.kind != "relation":
+        if second is not None and a.kind != "relation" and not _has_statements(a):
             return self.same(a, second[1])
         if a.kind == b.kind and self._same_relation(a, b):
             return True
@@ -115,7 +115,7 @@ class _Comparison:
             return self._covers(a, b) and self._covers(b, a, swapped=True)
         if len(a.args) != len(b.args):
             return False
-        if brackets == {""}:
+        if brackets == {""} and _has_statements(a) == _has_statements(b):
             if {a.name, b.name} & {"or", "and"} and a.find("relation") and b.find("relation") and a.name != b.name:
                 return self._same_set(a, b)
             return self._matches(a.args, b.args) or self._same_set(a, b)
@@ -214,6 +214,11 @@ _NO_SCALARS = (
 
 def _ordered(x: Node, y: Node, *, swapped: bool) -> tuple[Node, Node]:
     return (y, x) if swapped else (x, y)
+
+
+def _has_statements(tree: Node) -> bool:
+    """Whether it is a list of statements, as `x = 1, y = 2`, whose values have an order."""
+    return tree.kind == "group" and any(arg.kind == "relation" for arg in tree.args)
 
 
 def _is_infinity(tree: Node) -> bool:

@@ -82,6 +82,6 @@ ACCENTS = words(r"\vec \overrightarrow \bar \hat \tilde \widehat \widetilde \dot
 PROSE = words(
     "the and or not is are was were be of for if when where since because otherwise else then than that this with such any "
     "all each no none to from by as at on an it its there which only both either neither nor between but so mod has have "
-    "had does do did can cannot per am pm"
+    "had does do did can cannot per"
 )
 """Words of at most three letters, and some longer ones, that are no products of letters."""

@@ -22,6 +22,7 @@ _CLOSING = frozenset({")", "]", "}", "\\}", "\\rangle", "\\rfloor", "\\rceil"})
 _OPENING = frozenset(
     {"{", "[", "\\{", "\\frac", "\\binom", "\\infty", "\\pi", "\\lfloor", "\\lceil", "\\langle", "\\angle", "\\triangle"}
 )
+_PUNCTUATION = frozenset(",.;:!?'\"()[]")
 _SEPARATORS = frozenset({",", ";"})
 _OPAQUE = frozenset(
     {"\\int", "\\iint", "\\oint", "\\sum", "\\prod", "\\lim", "\\limsup", "\\sup", "\\inf", "\\partial", "\\nabla"}
@@ -362,6 +363,8 @@ class _Parser:
             value = _rational(right)
             if value is not None and 0 < value < 1:
                 return Node("add", (left, right))
+        if token.kind == "number" and before.kind in ("symbol", "letters", "word"):
+            raise NotReadError("a number behind a name")
         if token.kind == "number" and before.kind == "number":
             if token.is_spaced and self._is("/") and self._peek().kind == "number" and left.kind == "number":
                 self._at += 1
@@ -380,7 +383,8 @@ class _Parser:
         if token.kind in ("symbol", "function", "number", "currency"):
             return not (token.kind == "symbol" and self._is_unit_here())
         if token.kind == "letters":
-            return not self._is_unit_here()
+            is_half_day = token.text.lower() in ("am", "pm") and self._tokens[self._at - 1].kind == "number"
+            return not is_half_day and not self._is_unit_here()
         if token.kind == "word":
             return False
         if token.kind == "command":
@@ -488,8 +492,9 @@ class _Parser:
         text = " ".join(t.text for t in inside)
         if tree.kind == "number":
             base = {"two": "2", "three": "3", "eight": "8", "ten": "10", "sixteen": "16"}.get(text, text)
-            digits = self._tokens[begin - 2].text
-            return Node("base", name=f"{digits.lstrip('0') or '0'} {base}")
+            if tree.number is None or tree.number.denominator != 1:
+                raise NotReadError("digits of a base")
+            return Node("base", name=f"{tree.number} {base}")
         return replace(tree, name=f"{tree.name}_{text}")
 
     def _skip_group(self) -> None:
@@ -551,6 +556,8 @@ class _Parser:
         for name in ("arcsin", "arccos", "arctan", "sin", "cos", "tan", "sqrt", "log", "ln"):
             if text.startswith(name) and len(text) == len(name) + 1:
                 return function(ALIASES.get(name, name), symbol(text[-1]))
+        if len(text) > _MAX_WORDS_OF_LETTERS and not self._is_between_operators():
+            raise NotReadError(f"{text!r} is a word")
         if (text.isupper() or len(text) > _MAX_WORDS_OF_LETTERS or self._is("_")) or (self._is("=") and self._at == 1):
             return symbol(text)
         if self._is("(") and not self.next.is_spaced and len(text) > 2:
@@ -560,6 +567,11 @@ class _Parser:
         for letter in text[1:]:
             tree = Node("mul", (tree, symbol(letter)))
         return tree
+
+    def _is_between_operators(self) -> bool:
+        """Whether the token taken last is part of a formula and not of a sentence."""
+        around = [*self._tokens[max(0, self._at - 2) : self._at - 1], self.next]
+        return any(t.kind == "operator" and t.text not in _PUNCTUATION for t in around)
 
     def _word(self, token: Token) -> Node:
         """A word is read where it is a name: with a value, a subscript or an argument."""

@@ -35,6 +35,19 @@ def is_words(tokens: Sequence[Token]) -> bool:
     return any(t.is_set or t.kind == "word" for t in letters) or len(text) > 3 or not text.islower()
 
 
+def spelling(tokens: Sequence[Token]) -> list[tuple[str, str]]:
+    """What the tokens are, without braces around one of them."""
+    keys = [t.key for t in tokens]
+    brace, close = ("operator", "{"), ("operator", "}")
+    found = list[tuple[str, str]]()
+    for index, key in enumerate(keys):
+        is_open = key == brace and keys[index + 2 : index + 3] == [close] and keys[index + 1] not in (brace, close)
+        is_close = key == close and index > 1 and keys[index - 2] == brace and keys[index - 1] not in (brace, close)
+        if not is_open and not is_close:
+            found.append(key)
+    return found
+
+
 def special_value(tokens: Sequence[Token]) -> Node | None:
     """The tree of words that say what a sign says: "no solution" is the empty set; None for any other words."""
     text = " ".join(t.text.lower() for t in tokens if t.kind != "end")
@@ -65,7 +78,7 @@ def same_pieces(a: list[Piece], b: list[Piece], same: Callable[[Node, Node], boo
 def _same(a: Piece, b: Piece, same: Callable[[Node, Node], bool]) -> bool:
     if a.word or b.word:
         return a.word == b.word
-    if [t.key for t in a.tokens] == [t.key for t in b.tokens]:
+    if spelling(a.tokens) == spelling(b.tokens):
         return True
     trees = read((*a.tokens, _END)), read((*b.tokens, _END))
     return trees[0] is not None and trees[1] is not None and same(trees[0], trees[1])

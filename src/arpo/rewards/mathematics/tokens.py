@@ -89,6 +89,8 @@ def tokenize(text: str, *, groups_digits: bool = True) -> list[Token]:
 def clean(text: str) -> str:
     r"""The text in one spelling without what stands around it: `$...$`, `\boxed{...}`, Markdown's stars, the full stop."""
     text = unify(text).replace("\u2062", "").strip()
+    if "\\circ" in text:
+        text = re.sub(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))", "°", text)
     text = re.sub(r"\b([apAP])\.\s?[mM]\b\.?", r"\1m", text)
     while True:
         before = text
@@ -189,11 +191,13 @@ class _Reader:
 
     def _letters(self, run: str) -> None:
         lower = run.lower()
-        if run in FUNCTIONS or (run in CONSTANTS and not self._is_set):
+        if run == "min" and (self._is_set or (self._tokens and self._tokens[-1].kind == "number")):  # minutes
+            self._add("word" if self._is_set else "letters", run)
+        elif run in FUNCTIONS or (run in CONSTANTS and not self._is_set):
             self._add("function" if run in FUNCTIONS else "command", run)
         elif len(run) == 1 or (run in GREEK and not self._is_set):
             self._add("symbol", run)
-        elif lower in PROSE or self._is_set or not run.isascii():
+        elif lower in PROSE or self._is_set or not run.isascii() or (len(run) > 2 and run.istitle()):
             self._add("word", run)
         else:
             self._add("letters", run)

@@ -4,7 +4,7 @@ import random
 import re
 from collections.abc import Callable
 
-from arpo.bench.meaning.references import Style
+from arpo.lab.bench.meaning.references import Style
 
 Change = Callable[[str, random.Random], str | None]
 
@@ -24,7 +24,7 @@ def _digit(text: str, rng: random.Random) -> str | None:
 
 
 def _sign(text: str, rng: random.Random) -> str | None:
-    inserted = re.match(r"[\d\\a-zA-Z]", text) and not re.match(r"\\(?:begin|text|\{|left|boxed)", text) and "=" not in text
+    inserted = re.match(r"[\d\\a-zA-Z]", text) and not re.match(r"\\(?:begin|text|\{|left|boxed|pm)", text) and "=" not in text
     if inserted and rng.random() < 0.5:
         return "-" + text
     return _replaced(text, r"(?<!\{)[-+](?=[\s\d\\a-zA-Z(])", rng, lambda m: "+" if m[0] == "-" else "-")
@@ -32,13 +32,17 @@ def _sign(text: str, rng: random.Random) -> str | None:
 
 def _operator(text: str, rng: random.Random) -> str | None:
     others = {"+": "-", "-": "+", "/": "+", r"\cdot": "+", r"\times": "+", "^": "+", r"\pm": "+"}
-    return _replaced(text, r"(?<=[\d\w)}\s])(?:[-+/]|\\cdot|\\times|\^(?!\s*\{?\s*\\))(?=[\s\d\w\\({])|\\pm", rng, lambda m: others[m[0]])
+    pattern = r"(?<=[\d\w)}\s])(?:[-+/]|\\cdot|\\times|\^(?!\s*\{?\s*\\))(?=[\s\d\w\\({])|\\pm"
+    return _replaced(text, pattern, rng, lambda m: others[m[0]])
 
 
 def _relation(text: str, rng: random.Random) -> str | None:
-    others = {"<": [">", r"\le "], ">": ["<", r"\ge "], "=": ["<", r"\ne "], r"\le": [r"\ge", "<"], r"\ge": [r"\le", ">"],
-              r"\leq": [r"\geq", "<"], r"\geq": [r"\leq", ">"], r"\leqslant": [r"\geqslant"], r"\geqslant": [r"\leqslant"]}  # fmt: skip
-    return _replaced(text, r"\\(?:leqslant|geqslant|leq|geq|le|ge)(?![a-z])|[<>=]", rng, lambda m: rng.choice(others[m[0]]))
+    others = {
+        "<": [">", r"\le "], ">": ["<", r"\ge "], "=": ["<", r"\ne "], r"\le": [r"\ge", "<"], r"\ge": [r"\le", ">"],
+        r"\leq": [r"\geq", "<"], r"\geq": [r"\leq", ">"], r"\leqslant": [r"\geqslant"], r"\geqslant": [r"\leqslant"],
+    }  # fmt: skip
+    pattern = r"\\(?:leqslant|geqslant|leq|geq|le|ge)(?![a-z])|[<>=]"
+    return _replaced(text, pattern, rng, lambda m: rng.choice(others[m[0]]))
 
 
 def _bracket(text: str, rng: random.Random) -> str | None:
@@ -51,15 +55,19 @@ def _bracket(text: str, rng: random.Random) -> str | None:
 
 
 def _name(text: str, rng: random.Random) -> str | None:
-    pattern = r"(?<![a-zA-Z\\{])[a-zA-Z](?![a-zA-Z])" if re.search(r"\\|[=^<>+]", text) else r"(?<![a-zA-Z])[abcdkmnpqrstxyz](?![a-zA-Z])"
+    is_formula = re.search(r"\\|[=^<>+]", text) is not None
+    pattern = r"(?<![a-zA-Z\\{])[a-zA-Z](?![a-zA-Z])" if is_formula else r"(?<![a-zA-Z])[abcdkmnpqrstxyz](?![a-zA-Z])"
     return _replaced(text, pattern, rng, lambda m: rng.choice([c for c in "abckmnpqrtuvwxyz" if c != m[0].lower()]))
 
 
-_UNITS = r"\b(?:cm|km|kg|m/s|km/h|square inches|hours|minutes|feet|seconds|dollars|miles|pounds|apples|acres|inches|mph)\b|\\%|%|\^\s*\{?\\circ\}?"
+_UNITS = (
+    r"\b(?:cm|km|kg|m/s|km/h|square inches|hours|minutes|feet|seconds|dollars|miles|pounds|apples|acres|inches|mph)\b"
+    r"|\\%|%|\^\s*\{?\\circ\}?"
+)
 _OTHER = {
     "cm": "kg", "km": "m", "kg": "g", "m/s": "km/h", "km/h": "m/s", "square inches": "inches", "hours": "minutes",
-    "minutes": "hours", "feet": "inches", "seconds": "hours", "dollars": "cents", "miles": "km", "pounds": "kg", "apples": "pears",
-    "acres": "km", "inches": "feet", "mph": "km/h",
+    "minutes": "hours", "feet": "inches", "seconds": "hours", "dollars": "cents", "miles": "km", "pounds": "kg",
+    "apples": "pears", "acres": "km", "inches": "feet", "mph": "km/h",
 }  # fmt: skip
 
 
@@ -67,6 +75,28 @@ def _unit(text: str, rng: random.Random) -> str | None:
     if re.fullmatch(r"-?\d[\d.,]*", text):
         return text + rng.choice([r"\%", r"_7", r" \text{ cm}", r"^\circ"])
     return _replaced(text, _UNITS, rng, lambda m: _OTHER.get(m[0], ""))
+
+
+_FUNCTIONS = {"sin": "cos", "cos": "sin", "tan": "sin", "ln": "sin", "log": "exp", "exp": "ln", "sqrt": "ln"}
+
+
+def _function(text: str, rng: random.Random) -> str | None:
+    return _replaced(text, r"(?<=\\)(?:sin|cos|tan|ln|exp|sqrt(?=\{))(?![a-z])", rng, lambda m: _FUNCTIONS[m[0]])
+
+
+def _item(text: str, rng: random.Random) -> str | None:
+    """One item of a list is left out, or stands twice in a tuple."""
+    found = re.fullmatch(r"(\\\{|\(|\[|)([^(){}\[\]\\|]+(?:, ?[^(){}\[\]\\|]+)+)(\\\}|\)|\]|)", text.strip())
+    if found is None or re.search(r"[a-zA-Z]{3}|\d,\d{3}", text):
+        return None
+    items = found[2].split(",")
+    del items[rng.randrange(len(items))]
+    return None if len(set(items)) == len(set(found[2].split(","))) else found[1] + ",".join(items) + found[3]
+
+
+def _order(text: str, rng: random.Random) -> str | None:
+    found = re.fullmatch(r"\(([^(){}\[\]|,]+), ?([^(){}\[\]|,]+)\)", text.strip())
+    return None if found is None else f"({found[2]}, {found[1]})"
 
 
 def _letter(text: str, rng: random.Random) -> str | None:
@@ -78,7 +108,7 @@ def _word(text: str, rng: random.Random) -> str | None:
     if len(words) < 2:
         return None
     index = rng.randrange(len(words))
-    if words[index].lower() in ("a", "an", "the") or not re.search(r"\w", words[index]):
+    if re.sub(r"\W", "", words[index].lower()) in ("a", "an", "the", "and") or not re.search(r"\w", words[index]):
         return None
     return " ".join(words[:index] + words[index + 1 :])
 
@@ -94,7 +124,7 @@ def _leading_sign(text: str, rng: random.Random) -> str | None:
 CHANGES: dict[Style, dict[str, Change]] = {
     "math": {
         "digit": _digit, "sign": _sign, "operator": _operator, "relation": _relation, "bracket": _bracket, "name": _name,
-        "unit": _unit,
+        "unit": _unit, "function": _function, "item": _item, "order of a pair": _order,
     },
     "number": {"digit": _digit, "sign": _sign, "unit": _unit},
     "words": {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+LE, GE = r"\le", r"\ge"
 Style = Literal["math", "number", "words"]
 
 
@@ -69,7 +70,8 @@ def _fraction(rng: random.Random) -> str:
 
 
 def _surd(rng: random.Random) -> str:
-    return rf"\frac{{{_integer(rng)} {rng.choice('+-')} {_integer(rng)}\sqrt{{{rng.choice([2, 3, 5, 7, 11, 13])}}}}}{{{_integer(rng)}}}"
+    root = rf"\sqrt{{{rng.choice([2, 3, 5, 7, 11, 13])}}}"
+    return rf"\frac{{{_integer(rng)} {rng.choice('+-')} {_integer(rng)}{root}}}{{{_integer(rng)}}}"
 
 
 def _interval(rng: random.Random) -> str:
@@ -82,12 +84,12 @@ def _half_line(rng: random.Random) -> str:
 
 
 def _inequality(rng: random.Random) -> str:
-    return rf"{rng.choice('xmkat')} {rng.choice(['<', '>', chr(92) + 'le', chr(92) + 'ge'])} {rng.choice([_fraction, _small])(rng)}"
+    return rf"{rng.choice('xmkat')} {rng.choice(['<', '>', LE, GE])} {rng.choice([_fraction, _small])(rng)}"
 
 
 def _between(rng: random.Random) -> str:
     low = _integer(rng, -50, 50)
-    return rf"{low} {rng.choice(['<', chr(92) + 'le'])} x {rng.choice(['<', chr(92) + 'le'])} {low + _integer(rng)}"
+    return rf"{low} {rng.choice(['<', LE])} x {rng.choice(['<', LE])} {low + _integer(rng)}"
 
 
 def _small(rng: random.Random) -> str:
@@ -173,7 +175,8 @@ def _ratio(rng: random.Random) -> str:
 
 
 def _plain_number(rng: random.Random) -> str:
-    return rng.choice([f"{_integer(rng, 1000, 10**7):,}", str(_integer(rng, 1, 10**5)), f"{_integer(rng)}.{_integer(rng, 10, 99)}"])
+    forms = [f"{_integer(rng, 1000, 10**7):,}", str(_integer(rng, 1, 10**5)), f"{_integer(rng)}.{_integer(rng, 10, 99)}"]
+    return rng.choice(forms)
 
 
 def _number_with_unit(rng: random.Random) -> str:

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from arpo.bench.meaning.references import Style
+from arpo.lab.bench.meaning.references import Style
 
 Rewriting = Callable[[str, random.Random], str | None]
 
@@ -15,7 +15,7 @@ def _if_changed(text: str, rewritten: str) -> str | None:
 
 
 def _has_words(text: str) -> bool:
-    return re.search(r"(?<!\\)\b[a-zA-Z]{3,}", text) is not None
+    return re.search(r"(?<!\\)\b[^\W\d_]{3,}|^[A-Z][.:] ", text) is not None
 
 
 def _wider(text: str, rng: random.Random) -> str | None:
@@ -25,7 +25,7 @@ def _wider(text: str, rng: random.Random) -> str | None:
 
 
 def _tighter(text: str, rng: random.Random) -> str | None:
-    if _has_words(text) or re.search(r"\d\s+\d|\\[a-zA-Z]+\s+[a-zA-Z]|[a-zA-Z]\s+[a-zA-Z]|\d\s+\\frac", text):
+    if _has_words(text) or re.search(r"\d\s+\d|\de\s|\\[a-zA-Z]+\s+[a-zA-Z]|[a-zA-Z]\s+[a-zA-Z]|\d\s+\\frac", text):
         return None
     return _if_changed(text, re.sub(r"(?<!\\) ", "", text.strip()))
 
@@ -35,7 +35,7 @@ def _display_fractions(text: str, rng: random.Random) -> str | None:
 
 
 def _sized_brackets(text: str, rng: random.Random) -> str | None:
-    if not re.fullmatch(r"[^()\[\]]*\([^()\[\]]*\)[^()\[\]]*", text) or "\\left" in text:
+    if not re.fullmatch(r"[^()\[\]]*\([^()\[\]]*\)[^()\[\]]*", text) or "\\left" in text or "\\(" in text:
         return None
     return text.replace("(", r"\left(").replace(")", r"\right)")
 
@@ -55,8 +55,8 @@ def _full_stop(text: str, rng: random.Random) -> str | None:
 
 
 _SIGNS = {
-    r"\pi": "π", r"\times": "×", r"\cdot": "·", r"\leq": "≤", r"\geq": "≥", r"\le": "≤", r"\ge": "≥", r"\infty": "∞", r"\cup": "∪",
-    r"\pm": "±", r"\circ": "°", r"\in": "∈", r"\alpha": "α", r"\theta": "θ", r"\div": "÷", r"\neq": "≠",
+    r"\pi": "π", r"\times": "×", r"\cdot": "·", r"\leq": "≤", r"\geq": "≥", r"\le": "≤", r"\ge": "≥", r"\infty": "∞",
+    r"\cup": "∪", r"\pm": "±", r"\circ": "°", r"\in": "∈", r"\alpha": "α", r"\theta": "θ", r"\div": "÷", r"\neq": "≠",
 }  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def _unicode_minus(text: str, rng: random.Random) -> str | None:
 
 
 def _superscripts(text: str, rng: random.Random) -> str | None:
-    return _if_changed(text, re.sub(r"\^\{?([23])\}?(?!\d)", lambda m: "²³"[int(m[1]) - 2], text))
+    return _if_changed(text, re.sub(r"\^(?:\{([23])\}|([23]))(?!\d)", lambda m: "²³"[int(m[1] or m[2]) - 2], text))
 
 
 def _full_width(text: str, rng: random.Random) -> str | None:
@@ -80,7 +80,9 @@ def _full_width(text: str, rng: random.Random) -> str | None:
 
 
 def _python(text: str, rng: random.Random) -> str | None:
-    if re.search(r"text|mathrm|mbox|[_&:%$!|]|circ|\\[a-z]*(?:sin|cos|tan|log|ln|exp|binom|cup|in\b|pm|le|ge|begin)", text) or _has_words(text):
+    unlike = r"\d\s*\\[dt]?frac|[{}]\^|text|mathrm|mbox|[_&:%$!|]|circ"
+    unlike += r"|\\[a-z]*(?:sin|cos|tan|log|ln|exp|binom|cup|in\b|pm|le|ge|begin)"
+    if re.search(unlike, text) or _has_words(text):
         return None
     rewritten = re.sub(r"\\(?:left|right)", "", text)
     for _ in range(4):
@@ -131,12 +133,15 @@ def _other_order(text: str, rng: random.Random) -> str | None:
 
 
 def _named(text: str, rng: random.Random) -> str | None:
-    return f"{rng.choice(['n', 'S', 'k_1'])} = {text}" if re.fullmatch(r"-?\d+(?:\.\d+)?|-?\\frac\{\d+\}\{\d+\}", text) else None
+    return (
+        f"{rng.choice(['n', 'S', 'k_1'])} = {text}" if re.fullmatch(r"-?\d+(?:\.\d+)?|-?\\frac\{\d+\}\{\d+\}", text) else None
+    )
 
 
 _SPELLINGS = {
-    "cm": "centimeters", "km": "kilometers", "kg": "kilograms", "m": "meters", "hours": "hrs", "minutes": "min", "seconds": "s",
-    "feet": "ft", "square inches": "inches^2", "dollars": "dollar", "miles": "mi", "pounds": "lb", "km/h": "kilometers per hour",
+    "cm": "centimeters", "km": "kilometers", "kg": "kilograms", "m": "meters", "hours": "hrs", "minutes": "min",
+    "seconds": "s", "feet": "ft", "square inches": "inches^2", "dollars": "dollar", "miles": "mi", "pounds": "lb",
+    "km/h": "kilometers per hour",
     "m/s": "meters per second",
 }  # fmt: skip
 
@@ -195,8 +200,9 @@ def _other_apostrophe(text: str, rng: random.Random) -> str | None:
 REWRITINGS: dict[Style, dict[str, Rewriting]] = {
     "math": {
         "wider spacing": _wider, "tighter spacing": _tighter, "size of fractions": _display_fractions,
-        "size of brackets": _sized_brackets, "mathematics mode or box": _math_mode, "Markdown": _markdown, "full stop": _full_stop,
-        "Unicode signs": _unicode_signs, "Unicode minus": _unicode_minus, "superscripts": _superscripts,
+        "size of brackets": _sized_brackets, "mathematics mode or box": _math_mode, "Markdown": _markdown,
+        "full stop": _full_stop, "Unicode signs": _unicode_signs, "Unicode minus": _unicode_minus,
+        "superscripts": _superscripts,
         "full-width digits": _full_width, "Python's notation": _python, "decimal as fraction": _as_fraction,
         "fraction as quotient": _as_quotient, "integer as decimal": _as_decimal, "grouped digits": _grouped,
         "order of a set or list": _other_order, "named value": _named, "spelling of the unit": _unit_spelling,
@@ -204,8 +210,8 @@ REWRITINGS: dict[Style, dict[str, Rewriting]] = {
     },
     "number": {
         "Markdown": _markdown, "full stop": _full_stop, "Unicode minus": _unicode_minus, "full-width digits": _full_width,
-        "decimal as fraction": _as_fraction, "integer as decimal": _as_decimal, "grouped digits": _grouped, "named value": _named,
-        "spelling of the unit": _unit_spelling, "mathematics mode or box": _math_mode,
+        "decimal as fraction": _as_fraction, "integer as decimal": _as_decimal, "grouped digits": _grouped,
+        "named value": _named, "spelling of the unit": _unit_spelling, "mathematics mode or box": _math_mode,
     },
     "words": {
         "case": _other_case, "full stop": _full_stop, "article": _with_article, "quotation marks": _quoted,

@@ -1,7 +1,7 @@
 r"""A reader of its own, which decides whether a change of a formula changed its meaning.
 
-It shares nothing with the graders: LaTeX is rewritten into Python's notation by replacement, Python's own parser reads that, and
-numbers at random points are compared. Lists, intervals and relations are cut at their signs first.
+It shares nothing with the graders: LaTeX is rewritten into Python's notation by replacement, Python's own parser reads that,
+and numbers at random points are compared. Lists, intervals, relations, matrices and units are cut at their signs first.
 """
 
 import ast
@@ -13,7 +13,10 @@ import re
 from collections.abc import Callable
 from typing import Any, cast
 
-_RELATION = re.compile(r"<=|>=|!=|=|<|>|\\in(?![a-z])|\\pm")
+_SIGN = re.compile(
+    r"<=|>=|!=|=|<|>|\\in(?![a-z])|\\cup(?![a-z])|\\pm|\\mp|[,;:&%]|\\\\|\\(?:begin|end|text|mathrm|mbox)\s*\{[^{}]*\}"
+    r"|\\[%$]|\^\s*\{?\s*\\circ\s*\}?|_\s*(?:\{[^{}]*\}|.)|'|!"
+)
 _FUNCTIONS: dict[str, Callable[..., complex]] = {
     "sqrt": cmath.sqrt, "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "ln": cmath.log, "log": cmath.log,
     "exp": cmath.exp, "abs": abs, "sinh": cmath.sinh, "cosh": cmath.cosh,
@@ -43,7 +46,12 @@ def changes_meaning(text: str, changed: str) -> bool | None:
 
 
 def _are_close(x: complex, y: complex) -> bool:
-    return x == y or abs(x - y) <= 1e-9 * max(abs(x), abs(y))
+    if x == y or (isinstance(x, int) and isinstance(y, int)):
+        return x == y
+    try:
+        return abs(x - y) <= 1e-9 * max(abs(x), abs(y))
+    except OverflowError:
+        return False
 
 
 def _is_multiple(first: list[str], second: list[str]) -> bool | None:
@@ -61,7 +69,7 @@ def _is_multiple(first: list[str], second: list[str]) -> bool | None:
 def _skeleton(text: str) -> tuple[str, list[str]] | None:
     """The signs between and around the scalars, and the scalars."""
     text = _plain(text)
-    if re.search(r"\\[a-zA-Z]+|[^\x20-\x7e]", re.sub(r"\\(?:pm|in|cup)(?![a-z])", "", text)) or re.search(r"[:&_'!]", text):
+    if re.search(r"\\[a-zA-Z]+|[^\x20-\x7e]", _SIGN.sub("", text)):
         return None
     signs, parts, part, depth = "", list[str](), "", 0
     is_enclosed = text[:1] in ("(", "[", "{") and text[-1:] in (")", "]", "}") and _encloses(text) and "," in text
@@ -69,16 +77,16 @@ def _skeleton(text: str) -> tuple[str, list[str]] | None:
         signs, text, end = text[0], text[1:-1], text[-1]
     else:
         end = ""
-    for token in re.findall(rf"{_RELATION.pattern}|.", text, re.DOTALL):
+    for token in re.findall(rf"{_SIGN.pattern}|.", text, re.DOTALL):
         depth += (token in "([{") - (token in ")]}")
-        if depth == 0 and (_RELATION.fullmatch(token) or token in (",", ";")):
+        if (depth == 0 or token.startswith("_")) and _SIGN.fullmatch(token):
             parts.append(part)
-            signs += token
+            signs += re.sub(r"\s", "", token)
             part = ""
         else:
             part += token
     parts.append(part)
-    return signs + end, [p.strip() for p in parts]
+    return signs + end, [p.strip() for p in parts if p.strip()]
 
 
 def _encloses(text: str) -> bool:
@@ -116,7 +124,7 @@ def _values(part: str) -> list[complex] | None:
     source = re.sub(r"(?<![a-zA-Z])([a-z])\s*(?=\()", r"\1*", source)
     names = "|".join((*_FUNCTIONS, "inf"))
     source = re.sub(rf"(?!(?:{names})\b)\b[a-zA-Zπ]{{2,6}}\b", lambda m: "*".join(m[0]), source)
-    source = re.sub(rf"(?<=[a-zA-Zπ])\s+(?=[a-zA-Zπ\d])", "*", source) if not re.search(names, source) else source
+    source = re.sub(r"(?<=[a-zA-Zπ])\s+(?=[a-zA-Zπ\d])", "*", source) if not re.search(names, source) else source
     try:
         tree = ast.parse(source.strip(), mode="eval")
         return [_value(tree.body, point) for point in range(_POINTS)]

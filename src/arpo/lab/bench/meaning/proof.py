@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from arpo.bench.meaning.changes import CHANGES
-from arpo.bench.meaning.references import Reference, Style
-from arpo.bench.meaning.rewritings import REWRITINGS
-from arpo.bench.meaning.second_reader import changes_meaning
+from arpo.lab.bench.meaning.changes import CHANGES
+from arpo.lab.bench.meaning.references import Reference, Style
+from arpo.lab.bench.meaning.rewritings import REWRITINGS
+from arpo.lab.bench.meaning.second_reader import changes_meaning
 from arpo.rewards.graders import find_grader
 
-GRADER_OF: dict[Style, str] = {"math": "math", "number": "numeric", "words": "exact_match"}
-"""The grader of each style of reference."""
+GRADERS_OF: dict[Style, tuple[str, ...]] = {
+    "math": ("math", "exact_match"), "number": ("numeric", "math", "exact_match"), "words": ("exact_match", "math"),
+}  # fmt: skip
+"""The graders of each style of reference."""
 MAX_KEPT = 20
 
 
@@ -51,7 +53,9 @@ class Proof:
     def rows(self) -> dict[str, list[dict[str, Any]]]:
         """The counts as rows of a report."""
         return {
-            "rewritings": [{"kind": c.kind, "pairs": c.pairs, "wrong": c.wrong, "examples": c.examples} for c in self.rewritings],
+            "rewritings": [
+                {"kind": c.kind, "pairs": c.pairs, "wrong": c.wrong, "examples": c.examples} for c in self.rewritings
+            ],
             "changes": [
                 {"kind": c.kind, "pairs": c.pairs, "wrong": c.wrong, "unread": c.unread, "examples": c.examples}
                 for c in self.changes
@@ -59,30 +63,45 @@ class Proof:
         }
 
 
-def prove(references: Iterable[Reference], seed: int, on_reference: Callable[[], None] = lambda: None) -> Proof:
+def prove(references: Iterable[Reference], seed: int, on_reference: Callable[[], object] = lambda: None) -> Proof:
     """Grade every rewriting and every change of the references, under the policy `strict`."""
     rewritings, changes = dict[str, Count](), dict[str, Count]()
     number = 0
     for reference in references:
         number += 1
-        grade = find_grader(GRADER_OF[reference.style], "strict").grade_answer
         for kind, rewrite in REWRITINGS[reference.style].items():
-            answer = rewrite(reference.text, random.Random(f"{seed} {kind} {reference.text}"))
+            answer = rewrite(reference.text, _rng(seed, kind, reference))
             if answer is not None:
-                count = rewritings.setdefault(f"{GRADER_OF[reference.style]}: {kind}", Count(f"{GRADER_OF[reference.style]}: {kind}"))
-                count.add(answer, reference.text, is_wrong=grade(answer, [reference.text]).score < 1.0)
+                for grader in GRADERS_OF[reference.style]:
+                    if "\\boxed" in answer and grader == "exact_match":
+                        continue  # a box is read before the grader sees the answer
+                    is_right = _grade(grader, answer, reference) == 1.0
+                    _count(rewritings, f"{grader}: {kind}").add(answer, reference.text, is_wrong=not is_right)
         for kind, change in CHANGES[reference.style].items():
-            answer = change(reference.text, random.Random(f"{seed} {kind} {reference.text}"))
-            if answer is None:
-                continue
-            count = changes.setdefault(f"{GRADER_OF[reference.style]}: {kind}", Count(f"{GRADER_OF[reference.style]}: {kind}"))
-            is_another = _is_another(reference, answer, kind)
-            if is_another is None:
-                count.unread += 1
-            elif is_another:
-                count.add(answer, reference.text, is_wrong=grade(answer, [reference.text]).score == 1.0)
+            answer = change(reference.text, _rng(seed, kind, reference))
+            is_another = None if answer is None else _is_another(reference, answer, kind)
+            for grader in GRADERS_OF[reference.style]:
+                if answer is None:
+                    continue
+                if is_another is None:
+                    _count(changes, f"{grader}: {kind}").unread += 1
+                elif is_another:
+                    is_right = _grade(grader, answer, reference) == 1.0
+                    _count(changes, f"{grader}: {kind}").add(answer, reference.text, is_wrong=is_right)
         on_reference()
     return Proof(number, list(rewritings.values()), list(changes.values()))
+
+
+def _rng(seed: int, kind: str, reference: Reference) -> random.Random:
+    return random.Random(f"{seed} {kind} {reference.text}")
+
+
+def _grade(grader: str, answer: str, reference: Reference) -> float:
+    return find_grader(grader, "strict").grade_answer(answer, [reference.text]).score
+
+
+def _count(counts: dict[str, Count], kind: str) -> Count:
+    return counts.setdefault(kind, Count(kind))
 
 
 def _is_another(reference: Reference, answer: str, kind: str) -> bool | None:
