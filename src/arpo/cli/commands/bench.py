@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from arpo.cli.output import add_command, progress, result_console
-from arpo.errors import ConfigError
+from arpo.errors import ConfigError, DataError
 from arpo.files.whole import write_text
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ def _add_grade(programs: Any) -> None:
     parser = add_command(programs, "grade", "grading answers, hostile formulas too", _GRADE_EXAMPLES)
     parser.add_argument("--answers", type=int, default=20_000, help="answers per grader (default: 20000)")
     parser.add_argument("--no-hostile", action="store_true", help="skip the hostile formulas, which take half a minute")
+    parser.add_argument("--references", type=int, metavar="N", help="references to rewrite and change (default: all)")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="the release's data, for its references")
     _add_files(parser, _measure_grade, "grade:GRADE_REPORT")
 
 
@@ -237,7 +239,12 @@ def _measure_grade(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
     from arpo.lab.bench.grade import GradeBenchOptions, run
 
     _require("--answers", args.answers, 100)
-    return [run(GradeBenchOptions(num_answers=args.answers, has_hostile=not args.no_hostile), progress())]
+    if args.data is not None and not args.data.is_dir():
+        raise DataError(f"--data {args.data}: no such folder; it holds train_10k.parquet, valid.parquet and benchmarks/")
+    options = GradeBenchOptions(
+        num_answers=args.answers, has_hostile=not args.no_hostile, num_references=args.references, data=args.data
+    )
+    return [run(options, progress())]
 
 
 def _prepare(args: argparse.Namespace) -> None:

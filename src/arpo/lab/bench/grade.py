@@ -1,28 +1,42 @@
-"""`arpo bench grade`: answers per second of each grader, and the cost of hostile formulas."""
+"""`arpo bench grade`: speed of the graders, the cost of hostile formulas, and the proof that meanings are told apart."""
 
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from arpo.lab.bench.machine import machine
+from arpo.lab.bench.meaning.proof import prove
+from arpo.lab.bench.meaning.references import made_references, released_references
 from arpo.lab.bench.report import Report
 from arpo.rewards import maths
+from arpo.rewards.formulas import compare_formulas
 from arpo.rewards.graders import GRADERS
 from arpo.tracking.progress import Progress
 
 GRADE_REPORT = Report(
     command="arpo bench grade",
-    title="Speed of the graders",
+    title="Graders: meanings told apart, and speed",
     explanation="""\
-Made-up answers, half of them right, one after another in one thread. *Numbers* are integers, decimals,
-fractions and lists of them in different spellings, *names* are names and sentences with them; both are decided by looking.
-*Formulas* need algebra, in a worker process that is started before. *Hostile* formulas are compared with 1 under the limit of
-2 seconds of computing each; *next* is the comparison after it, in a fresh fork.""",
+Made-up answers, half of them right, one after another in one thread. *Numbers* are integers, decimals, fractions and lists of
+them in different spellings, *names* are names and sentences with them, *formulas* are compared at points. *Hostile* formulas
+are compared with 1 under the limit of 2 seconds of computing each; *next* is the comparison after it.
+
+The last tables prove by properties that graders tell meanings apart. Every distinct reference of the release's training data
+and of its benchmarks' files, and made-up ones in the styles of MATH and GSM8K, is *rewritten* in every way that keeps its
+meaning, and *changed* in every way: one sign, digit, operator, relation, bracket, name, unit, function, item, letter or word.
+A rewriting that is graded wrong is a false negative, a change that is graded right a false positive. The policy is `strict`.
+A second reader, which shares nothing with the graders, decides whether a change of a formula changed its meaning; *unread*
+are changes it could not read, which are left out, and changes without another meaning are no pairs. Words and units are
+another meaning where their text is.""",
     columns={
         "cases": {"grader": "grader", "answers": "answers", "graded": "graded", "per_second": "answers/s"},
         "hostile": {"formula": "formula", "verdict": "verdict", "seconds": "seconds", "next_seconds": "next, s"},
+        "totals": {"what": "", "number": "number"},
+        "rewritings": {"kind": "rewriting", "pairs": "pairs", "wrong": "graded wrong"},
+        "changes": {"kind": "change", "pairs": "pairs", "wrong": "graded right", "unread": "unread"},
     },
 )
 
@@ -36,6 +50,8 @@ HOSTILE = {
     "100000!": "100000!",
 }
 
+NUM_MADE = 4_000
+"""Made-up references."""
 Pair = tuple[str, str]
 
 
@@ -47,6 +63,10 @@ class GradeBenchOptions:
     """Answers per grader; those that need algebra are a hundredth of it."""
     has_hostile: bool = True
     """Whether to measure hostile formulas, which takes about half a minute."""
+    num_references: int | None = None
+    """References to rewrite and change, drawn; None: all; 0: none."""
+    data: Path | None = None
+    """Folder with the release's `train_10k.parquet`, `valid.parquet` and `benchmarks/`; None: made-up references alone."""
 
 
 def run(options: GradeBenchOptions, progress: Progress) -> dict[str, Any]:
@@ -69,7 +89,21 @@ def run(options: GradeBenchOptions, progress: Progress) -> dict[str, Any]:
         for label, formula in hostile.items():
             costs.append({"formula": label, **_cost(formula)})
             phase.advance(seconds=costs[-1]["seconds"])
-    return {"machine": machine(), "cases": rows, "hostile": costs}
+    return {"machine": machine(), "cases": rows, "hostile": costs, **_prove(options, progress)}
+
+
+def _prove(options: GradeBenchOptions, progress: Progress) -> dict[str, Any]:
+    references = [*(released_references(options.data) if options.data else ()), *made_references(NUM_MADE, seed=0)]
+    random.Random(0).shuffle(references)
+    references = references[: options.num_references]
+    with progress.phase("proof", total=len(references), unit="reference") as phase:
+        proof = prove(references, seed=0, on_reference=phase.advance)
+    figures = {
+        "distinct references": proof.num_references,
+        "rewritings": sum(c.pairs for c in proof.rewritings), "false negatives": sum(c.wrong for c in proof.rewritings),
+        "changes": sum(c.pairs for c in proof.changes), "false positives": sum(c.wrong for c in proof.changes),
+    }  # fmt: skip
+    return {"totals": [{"what": what, "number": number} for what, number in figures.items()], **proof.rows()}
 
 
 def _measure(name: str, pairs: Sequence[Pair]) -> dict[str, Any]:
@@ -83,8 +117,8 @@ def _measure(name: str, pairs: Sequence[Pair]) -> dict[str, Any]:
 
 def _cost(formula: str) -> dict[str, Any]:
     maths.compare.cache_clear()
-    verdict, seconds = _timed(lambda: maths.compare(formula, "1"))
-    _, next_seconds = _timed(lambda: maths.compare("3+3", "6"))
+    verdict, seconds = _timed(lambda: compare_formulas(formula, "1").verdict)
+    _, next_seconds = _timed(lambda: compare_formulas("3+3", "6").verdict)
     return {"verdict": verdict, "seconds": seconds, "next_seconds": next_seconds}
 
 

@@ -1,8 +1,9 @@
 """Graders by name: each reads a trajectory's answer and grades its text by the task's references."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 from arpo.rewards.extraction import read_answer
 from arpo.rewards.graders.exact_match import grade_exact_match
@@ -66,4 +67,4 @@ def find_grader(name: str, policy: GradingPolicy = DEFAULT_POLICY) -> AnswerGrad
     grader = GRADERS[name]
     if name not in POLICED or policy == DEFAULT_POLICY:
         return grader
-    return replace(grader, grade_answer=partial(grader.grade_answer, policy=policy))
+    return replace(grader, grade_answer=partial(cast(Callable[..., Grade], grader.grade_answer), policy=policy))

@@ -15,11 +15,13 @@ from arpo.rewards.graders import GRADERS
 
 def test_figures_of_a_small_run_survive_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(grade, "HOSTILE", {"a difference": "x - 1"})
-    result = run(GradeBenchOptions(num_answers=200), make_progress(Console(quiet=True)))
+    result = run(GradeBenchOptions(num_answers=200, num_references=20), make_progress(Console(quiet=True)))
     write_json({"command": "arpo bench grade", **result}, tmp_path / "f.json")
     read = GRADE_REPORT.read_json(tmp_path / "f.json")
     assert [case["graded"] for case in read["cases"]] == [200] * 8 + [2]
     assert all(case["per_second"] > 0 for case in read["cases"])
+    assert read["totals"][0] == {"what": "distinct references", "number": 20}
+    assert all(row["wrong"] == 0 and row["pairs"] > 0 for row in read["changes"])
     assert [cost["verdict"] for cost in read["hostile"]] == ["different"]
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 LE, GE = r"\le", r"\ge"
 Style = Literal["math", "number", "words"]
+_BENCHMARKS: dict[str, Style] = {"aime24": "math", "gsm8k": "number", "bamboogle": "words", "hotpotqa": "words"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def _read(folder: Path) -> Iterator[Reference]:
             for row in pq.read_table(folder / name, columns=["ability", "reward_model"]).to_pylist():
                 text = row["reward_model"]["ground_truth"]
                 yield Reference(text, "math" if row["ability"] == "math" else "words")
-    for name, style in (("aime24", "math"), ("gsm8k", "number"), ("bamboogle", "words"), ("hotpotqa", "words")):
+    for name, style in _BENCHMARKS.items():
         file = folder / "benchmarks" / f"{name}.jsonl"
         if file.is_file():
             for line in file.read_text(encoding="utf-8").splitlines():

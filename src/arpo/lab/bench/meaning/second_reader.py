@@ -17,7 +17,7 @@ _SIGN = re.compile(
     r"<=|>=|!=|=|<|>|\\in(?![a-z])|\\cup(?![a-z])|\\pm|\\mp|[,;:&%]|\\\\|\\(?:begin|end|text|mathrm|mbox)\s*\{[^{}]*\}"
     r"|\\[%$]|\^\s*\{?\s*\\circ\s*\}?|_\s*(?:\{[^{}]*\}|.)|'|!"
 )
-_FUNCTIONS: dict[str, Callable[..., complex]] = {
+_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "sqrt": cmath.sqrt, "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "ln": cmath.log, "log": cmath.log,
     "exp": cmath.exp, "abs": abs, "sinh": cmath.sinh, "cosh": cmath.cosh,
 }  # fmt: skip
