@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from mcp import Client, MCPError, StdioServerParameters, stdio_client
 from mcp import types as mcp_types
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CONNECTION_CLOSED
+from pydantic import ValidationError
 
 from arpo.clients.http import LOOPBACK, require_environment, tls
 from arpo.errors import ToolError
@@ -26,6 +27,7 @@ logging.getLogger("mcp").addHandler(logging.NullHandler())  # a server's mistake
 
 _MAX_PAGES = 100
 _MAX_STDERR = 2000
+_SHOWN_CHARS = 100
 _PROBE_S = 5.0
 _LAST_WORDS_S = 1.0
 """Seconds to wait for the last output of a server that has ended; its child may keep the pipe open."""
@@ -42,6 +44,7 @@ class Session:
         self._opening: asyncio.Task[Client] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._stderr = ""
+        self._waiting: set[asyncio.Future[str]] = set()
 
     async def list_tools(self) -> list[mcp_types.Tool]:
         """Every tool of the server.
@@ -70,7 +73,7 @@ class Session:
         client = None
         try:
             client = await self._client()
-            return read_result(await client.call_tool(tool, dict(arguments)))
+            return read_result(await self._answer(client.call_tool(tool, dict(arguments))))
         except asyncio.CancelledError:
             if client is not None:
                 self._doubt(client)
@@ -90,6 +93,27 @@ class Session:
         if keeper is not None:
             keeper.cancel()
             await asyncio.wait([keeper])
+
+    async def _answer(self, call: Coroutine[Any, Any, mcp_types.CallToolResult]) -> mcp_types.CallToolResult:
+        """The result of a call; ValueError once the server sends a reply that cannot be read, which may be that of any."""
+        calling: asyncio.Future[Any] = asyncio.ensure_future(call)
+        unreadable: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.add(unreadable)
+        try:
+            await asyncio.wait({calling, unreadable}, return_when=asyncio.FIRST_COMPLETED)
+            if not calling.done():
+                raise ValueError(f"its reply cannot be read: {unreadable.result()}")
+            return await calling
+        finally:
+            self._waiting.discard(unreadable)
+            calling.cancel()  # without effect on a finished one
+
+    async def _on_message(self, message: object) -> None:
+        line = str(message.errors()[0]["input"]) if isinstance(message, ValidationError) else ""
+        if '"result"' in line or '"error"' in line:  # a reply, not a line of a log
+            for unreadable in self._waiting:
+                if not unreadable.done():
+                    unreadable.set_result(line[:_SHOWN_CHARS])
 
     async def _lost(self, error: Exception) -> TransientError:
         await self.close()
@@ -158,7 +182,7 @@ class Session:
                 stack.push_async_callback(asyncio.to_thread, reader.join, _LAST_WORDS_S)  # lets it read the last output
                 errors = stack.enter_context(os.fdopen(writing, "w"))
                 transport = stdio_client(self._program(), errlog=errors)
-            yield await stack.enter_async_context(Client(transport))
+            yield await stack.enter_async_context(Client(transport, message_handler=self._on_message))
 
     def _program(self) -> StdioServerParameters:
         config = self._config

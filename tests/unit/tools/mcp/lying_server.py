@@ -50,6 +50,8 @@ def answer(request):
         text = request["params"]["arguments"].get("text", "")
         if text == "die":
             sys.exit("my last words")
+        if text == "half a pair":
+            return {"content": [{"type": "text", "text": "\ud83d"}]}
         if text == "wait":
             time.sleep(0.5)
         honest = {"content": [{"type": "text", "text": str(os.getpid()) if text == "pid" else text}]}

@@ -198,6 +198,15 @@ async def test_a_server_that_dies_fails_its_call_and_is_started_again(connect: C
     assert second != first, "another process"
 
 
+async def test_a_reply_that_cannot_be_read_fails_its_call_at_once(connect: Callable[..., dict[str, Tool]]):
+    """Half a surrogate pair; what cannot be read has no number, so nobody would ever answer the call."""
+    echo = connect(lying("nothing"))["echo"]
+    async with asyncio.timeout(30):
+        status, content = await text(echo, text="half a pair")
+    assert (status, "its reply cannot be read" in content) == ("error", True)
+    assert await text(echo, text="and then") == ("success", "and then")
+
+
 async def test_a_death_takes_calls_with_it_that_the_executor_repeats(connect: Callable[..., dict[str, Tool]]):
     before = set(children())
     executor = ToolExecutor(connect(lying("nothing")), ExecutorConfig(backoff_s=0.01), cut=lambda content, _: (content, False))
