@@ -6,7 +6,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import overload
 
-from arpo.data.tasks import ReadTask, collect_tasks, to_task
+from arpo.data.tasks import ReadTask, collect_tasks, question_key, to_task
 from arpo.files.sources import BadRow, ParsedRow, Source, open_source
 from arpo.types import Task
 
@@ -14,7 +14,7 @@ from arpo.types import Task
 def open_tasks(path: Path) -> "StoredTasks":
     """As `read_tasks`, but a task is read from disk when it is indexed.
 
-    Every row is read once here, so bad rows are known before the first task is used. Memory holds 20 bytes per task and the
+    Every row is read once here, so bad rows are known before the first task is used. Memory holds 36 bytes per task and the
     latest row groups of a parquet file. `arpo data convert` writes small row groups, so that any order is cheap to read.
 
     Raises:
@@ -41,6 +41,7 @@ class StoredTasks(Sequence[Task]):
         self._files = array("i")
         self._offsets = array("q")
         self._numbers = array("q")
+        self._questions = (array("q"), array("q"))
         self._digest = blake2b(digest_size=16)
 
     def add(self, row: ParsedRow[ReadTask]) -> None:
@@ -49,12 +50,18 @@ class StoredTasks(Sequence[Task]):
         self._offsets.append(row.row.offset)
         self._numbers.append(row.number)
         task = row.value.task
+        for keys, with_references in zip(self._questions, (False, True), strict=True):
+            keys.append(question_key(task, with_references=with_references))
         self._digest.update(repr((task.id, [(m.role, m.content) for m in task.messages], task.references)).encode())
 
     @property
     def digest(self) -> str:
         """Hexadecimal digest of ids, prompts and references in their order; a position among other tasks means another task."""
         return self._digest.hexdigest()
+
+    def num_questions(self, *, with_references: bool = False) -> int:
+        """Different questions of the tasks, as `question_key` tells them apart."""
+        return len(set(self._questions[with_references]))
 
     def __len__(self) -> int:
         return len(self._offsets)

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -25,6 +26,7 @@ from arpo.errors import DataError
 
 MAX_ROW_BYTES = 64 * 2**20
 """A longer line of a JSONL file is a bad row."""
+_LFS_POINTER = b"version https://git-lfs"
 _CACHED_BYTES = 256 * 2**20
 """Most bytes of decoded row groups that a parquet file caches; the last one is always cached."""
 _BATCH_ROWS = 64
@@ -68,9 +70,12 @@ class RowFile(ABC):
     """One file of rows."""
 
     def __init__(self, path: Path):
-        """A file that exists."""
+        """A file that exists; raises DataError where it is a Git LFS pointer."""
         self.path = path
         self._fingerprint = _fingerprint(path)
+        with suppress(OSError), path.open("rb") as stream:  # who reads it says why it cannot be read
+            if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                raise DataError(f"{path}: a Git LFS pointer, not the data it stands for; run `git lfs pull` in its repository")
 
     @abstractmethod
     def scan(self, start: Position = START) -> Iterator[ScannedRow]:
@@ -141,8 +146,10 @@ class JsonFile(RowFile):
     @cached_property
     def _rows(self) -> list[Any]:
         try:
-            rows = _load(self.path.read_bytes())
+            rows = _load(data := self.path.read_bytes())
         except (OSError, BadRowError) as error:
+            if not isinstance(error, OSError) and isinstance(_parse(data.strip().partition(b"\n")[0]), dict):
+                raise DataError(f"{self.path}: JSON Lines, one object a line, not a JSON array; rename it to .jsonl") from error
             raise self._unreadable("a JSON array", error) from error
         if not isinstance(rows, list):
             raise DataError(f"{self.path}: not a JSON array of objects; give one, or a .jsonl file with one object a line")

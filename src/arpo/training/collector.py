@@ -72,15 +72,16 @@ class Collector:
         trees: list[RolloutTree] = []
         without_signal: list[str] = []
         errors: list[ArpoError] = []
-        tried = set(filtered)
+        tried, asked = set(filtered), set[int]()
         seed = derive_seed(self.seed, "rollout", step)
         num_rounds = 0
         while num_rounds <= self.max_rounds:
             missing = self.tasks_per_step - (len(trees) - len(without_signal))
-            tasks, position = self.order.take(position, missing, without=tried)
+            tasks, position = self.order.take(position, missing, without=tried, asked=asked)
             if not tasks:
                 break
             tried.update(task.id for task in tasks)
+            asked.update(map(self.order.key_of, tasks))
             of_round = await self._collect_round(tasks, seed, errors)
             trees += of_round
             without_signal += [tree.task.id for tree in of_round if not self.has_signal(tree)]

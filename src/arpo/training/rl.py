@@ -92,6 +92,9 @@ class RLTrainer:
         self._progress = progress
         self._tasks = _open_tasks(config.tasks, progress)
         order = TaskOrder(self._tasks, config.tasks_per_step, config.seed)
+        if order.num_questions < len(order):
+            each = f"{len(order) / order.num_questions:.3g}"
+            progress.line(f"tasks: {len(order)} tasks ask {order.num_questions} different questions, each about {each} times")
         self._first_task = order.take(0, 1)[0][0]
         tokenizer = PolicyTokenizer.load(config.model.path)
         longest = config.agent.limits.max_trajectory_tokens
@@ -109,7 +112,7 @@ class RLTrainer:
         self._validation = self._build_validation(tools)
         self._checkpoints = Checkpoints(run.path, config.model.path, config.checkpoint.keep)
         self._resume()
-        most = len(order) - config.tasks_per_step
+        most = order.num_questions - config.tasks_per_step
         self._filter = TaskFilter(config.task_filter.after, self.state, most=most, report=progress.line)
         self._tracker = Tracker(run.path, config.tracking, config.model_dump(mode="json"))
 

@@ -101,3 +101,10 @@ def test_check_reads_as_a_run_reads(tmp_path: Path, qwen_directory: Path, capsys
     capsys.readouterr()
     assert main(["data", "check", str(tmp_path / "c.jsonl"), "--config", str(tmp_path / "sft.toml")]) == 1
     assert "goes on after" in capsys.readouterr().out
+
+
+def test_check_says_how_often_each_question_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rows = [json.dumps({"question": f"who {i} ?", "answer": "Bo"}) + "\n" for i in range(3)]
+    (tmp_path / "a.jsonl").write_text("".join(rows * 100))
+    assert main(["data", "check", str(tmp_path / "a.jsonl")]) == 0
+    assert "3 different questions, each about 100 times" in capsys.readouterr().out

@@ -127,3 +127,8 @@ def test_the_public_files_hold_evaluation_questions(shared_data: Path, name: str
     report = check_data(shared_data / f"{name}.parquet", OverlapIndex.of_files(benchmarks))
     assert report.counts() == counts
     assert {path.stem: found["overlap"] for path, found in report.overlaps.items()} == overlaps
+
+
+def test_repeated_questions_are_counted(tmp_path: Path):
+    report = check_data(write(tmp_path / "a.jsonl", *[qa(f"who {i} ?") for i in range(3)] * 100))
+    assert (report.num_usable, report.num_questions, report.counts()) == (300, 3, {"duplicate": 297})

@@ -62,6 +62,59 @@ def test_answers(tmp_path: Path, answer: object, references: tuple[str, ...]):
     assert task.messages == (Message(role="user", content="who ?"),)
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("row", "references"),
+    [
+        ({"prompt": PROMPT[1:], "reward_model": {"style": "rule", "ground_truth": {"target": ["Jane Austen", "Austen"]}}},
+         ("Jane Austen", "Austen")),
+        ({"prompt": PROMPT[1:], "reward_model": {"ground_truth": {"target": "7", "note": None}}}, ("7",)),
+        ({"prompt": PROMPT[1:], "reward_model": json.dumps({"ground_truth": "Bo"})}, ("Bo",)),
+        ({"prompt": PROMPT[1:], "reward_model": {"ground_truth": '["4", "four"]'}}, ("4", "four")),
+        ({"prompt": PROMPT[1:], "reward_model": {"ground_truth": "['4', 'four']"}}, ("4", "four")),
+        ({"prompt": PROMPT[1:], "reward_model": {"ground_truth": "[4, 5]"}}, ("[4, 5]",)),
+        ({"prompt": PROMPT[1:], "answer": "Bo"}, ("Bo",)),
+        ({"prompt": "who ?", "golden_answers": ["Bo"]}, ("Bo",)),
+        ({"prompt": json.dumps(PROMPT[1:]), "answer": "Bo"}, ("Bo",)),
+        ({"prompt": [{"role": "user", "content": [{"type": "text", "text": "who ?"}]}], "answer": "Bo"}, ("Bo",)),
+        ({"prompt": None, "question": "who ?", "reward_model": {"ground_truth": "Bo"}}, ("Bo",)),
+        ({"prompt": None, "question": "who ?", "answer": "Bo"}, ("Bo",)),
+        ({"id": "q1", "question": "who ?", "golden_answers": ["Jane Austen"]}, ("Jane Austen",)),
+        ({"question": "who ?", "answer": {"value": "Jane", "aliases": ["Austen", "Jane"], "normalized_value": "jane"}},
+         ("Jane", "Austen")),
+        ({"question": "who ?", "answers": {"text": ["Bo", "Al"], "answer_start": [3, 9]}}, ("Bo", "Al")),
+        ({"question": "who ?", "possible_answers": '["Bo", "Al"]'}, ("Bo", "Al")),
+        ({"question": "who ?", "answer": None, "golden_answers": ["A"]}, ("A",)),
+        ({"question": "who ?", "answer": "the"}, ("the",)),
+        ({"question": "who ?", "answer": "(1, 2)"}, ("(1, 2)",)),
+    ],
+)  # fmt: skip
+def test_forms_of_public_sets(tmp_path: Path, row: dict[str, object], references: tuple[str, ...], suffix: str):
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "jsonl":
+        write_jsonl(path, row)
+    else:
+        pq.write_table(pa.Table.from_pylist([row]), path)
+    (task,) = read_tasks(path).tasks
+    assert (task.question, task.references) == ("who ?", references)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"question": "who ?", "answer": {"target": "Bo", "tolerance": 0.1}}, "nor an object of target, value, text, aliases"),
+        ({"question": "who ?", "answer": "Bo", "images": ["a.png"]}, "images cannot be honoured"),
+        ({"prompt": [{"role": "user", "content": [{"type": "image"}]}], "answer": "Bo"}, "a part of type 'image'"),
+        ({"prompt": [{"role": "user", "content": "who ?", "images": ["a"]}], "answer": "Bo"}, "prompt: 'images' of a message"),
+        ({"prompt": None, "answer": "Bo"}, "prompt = None is neither a text nor a list of messages"),
+    ],
+)  # fmt: skip
+def test_what_a_task_cannot_keep_is_named(tmp_path: Path, row: dict[str, object], reason: str):
+    with pytest.raises(DataError) as error:
+        read_tasks(write_jsonl(tmp_path / "a.jsonl", row))
+    assert reason in str(error.value)
+
+
 def test_bad_rows_are_named_and_the_others_kept(tmp_path: Path):
     path = write_jsonl(
         tmp_path / "q.jsonl",
@@ -75,7 +128,7 @@ def test_bad_rows_are_named_and_the_others_kept(tmp_path: Path):
         {"question": "who ?", "answer": None},  # 8
         {"question": "who ?", "answer": True},
         {"prompt": PROMPT, "reward_model": {}},  # 10
-        {"prompt": "who ?", "reward_model": {"ground_truth": "Bo"}},
+        {"prompt": 7, "reward_model": {"ground_truth": "Bo"}},
         {"prompt": [{"role": "user"}], "reward_model": {"ground_truth": "Bo"}},  # 12
         {"prompt": PROMPT[:1], "reward_model": {"ground_truth": "Bo"}},
         {"question": "where ?", "answer": "Kelford"},  # 14
@@ -88,7 +141,8 @@ def test_bad_rows_are_named_and_the_others_kept(tmp_path: Path):
     assert [bad.row for bad in found.bad_rows] == [2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17]
     words = ["no JSON", "no JSON object", "blank", "question = ''", "['question']", "None", "True",
     "no reward_model.ground_truth",
-             "not a list", "no message", "does not end with a question", "half a surrogate pair", "answer = nan",
+             "neither a text nor a list", "no message",
+             "does not end with a question", "half a surrogate pair", "answer = nan",
              "ability = 3"]  # fmt: skip
     for bad, word in zip(found.bad_rows, words, strict=True):
         assert word in bad.reason

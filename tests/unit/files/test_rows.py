@@ -14,6 +14,7 @@ import pytest
 from arpo.errors import DataError
 from arpo.files import rows
 from arpo.files.rows import FORMATS, BadRowError, GzipJsonLinesFile, ParquetFile, RowFile
+from arpo.files.sources import open_source
 
 ROWS: list[dict[str, Any]] = [{"question": f"who {i} ?", "answer": ["é", str(i)], "extra": {"level": i}} for i in range(150)]
 
@@ -182,3 +183,20 @@ def test_a_file_is_never_held_in_memory(tmp_path: Path, name: str):
     num_rows, grown = map(int, done.stdout.split())
     assert num_rows == 4800
     assert grown < 48_000_000 / 3
+
+
+@pytest.mark.parametrize("suffix", sorted(FORMATS))
+def test_a_git_lfs_pointer_is_named_as_such(tmp_path: Path, suffix: str):
+    path = tmp_path / f"a{suffix}"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(DataError, match=r"a Git LFS pointer, not the data .*git lfs pull"):
+        open_source(path)
+
+
+def test_json_lines_named_json_are_named_as_such(tmp_path: Path):
+    (tmp_path / "a.json").write_text('\n{"a": 1}\n{"a": 2}\n')
+    with pytest.raises(DataError, match=r"JSON Lines, one object a line, not a JSON array; rename it to \.jsonl"):
+        list(open_source(tmp_path / "a.json").scan())
+    (tmp_path / "b.json").write_text('[{"a": 1},\n')
+    with pytest.raises(DataError, match="not a JSON array that can be read"):
+        list(open_source(tmp_path / "b.json").scan())

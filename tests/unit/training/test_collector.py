@@ -16,7 +16,7 @@ from arpo.training.task_order import TaskOrder
 from arpo.tree import RolloutTree, Trajectory
 from arpo.types import Message, Reward, Task
 
-TASKS = [Task(id=str(i), messages=(Message(role="user", content="q"),), references=("2",), source="t") for i in range(9)]
+TASKS = [Task(id=str(i), messages=(Message(role="user", content=f"q {i}"),), references=("2",), source="t") for i in range(9)]
 
 
 class Runner:

@@ -6,7 +6,7 @@ from arpo.errors import ConfigError
 from arpo.training.task_order import TaskOrder
 from arpo.types import Message, Task
 
-TASKS = [Task(id=str(i), messages=(Message(role="user", content="q"),), references=("a",), source="t") for i in range(7)]
+TASKS = [Task(id=str(i), messages=(Message(role="user", content=f"q {i}"),), references=("a",), source="t") for i in range(7)]
 
 
 def ids(order: TaskOrder, count: int, position: int = 0, num_steps: int = 1) -> list[str]:
@@ -73,6 +73,7 @@ def test_tasks_are_read_one_by_one():
 
     tasks = Counted(TASKS)
     order = TaskOrder(tasks, 2, seed=0)
+    tasks.reads = 0
     first, position = order.take(0, 2)
     order.take(position, 2, without={first[0].id})
     assert tasks.reads == 4
@@ -86,3 +87,44 @@ def test_the_shuffle_is_the_seeds_alone():
 def test_too_few_tasks():
     with pytest.raises(ConfigError, match="tasks_per_step = 8, but the file has 7 usable tasks"):
         TaskOrder(TASKS, 8, seed=0)
+
+
+def repeated(*questions: str, answers: str = "a") -> list[Task]:
+    return [
+        Task(id=str(i), messages=(Message(role="user", content=q),), references=(answers[i % len(answers)],), source="t")
+        for i, q in enumerate(questions)
+    ]
+
+
+@pytest.mark.parametrize("tasks_per_step", [2, 3])
+def test_no_step_asks_a_question_twice(tasks_per_step: int):
+    """Three questions, each a hundred times, which ten steps ask without a repetition, as a function of the position."""
+    tasks = repeated(*"xyz" * 100)
+    position, steps = 0, []
+    for _ in range(10):
+        before = position
+        taken, position = TaskOrder(tasks, tasks_per_step, seed=0).take(position, tasks_per_step)
+        assert len({task.question for task in taken}) == tasks_per_step
+        assert TaskOrder(tasks, tasks_per_step, seed=0).take(before, tasks_per_step) == (taken, position)
+        steps.append([task.question for task in taken])
+    assert len(set(map(tuple, steps))) > 1
+
+
+def test_further_tasks_of_a_step_ask_other_questions():
+    order = TaskOrder(repeated(*"xxyyzz"), 2, seed=0)
+    first, position = order.take(0, 2)
+    more, _ = order.take(position, 2, without={task.id for task in first}, asked=set(map(order.key_of, first)))
+    assert len(more) == 1, "of three questions one is left"
+    assert {task.question for task in (*first, *more)} == set("xyz")
+
+
+def test_too_few_questions():
+    with pytest.raises(ConfigError, match="6 usable tasks with 3 different questions, and no step asks a question twice"):
+        TaskOrder(repeated(*"xxyyzz"), 4, seed=0)
+
+
+def test_references_tell_questions_apart_only_where_texts_cannot_fill_a_step():
+    """An environment may ask everybody the same and hide the answer: one text, three answers."""
+    order = TaskOrder(repeated("x", "x", "x", answers="abc"), 2, seed=0)
+    assert (order.num_questions, len(order.take(0, 2)[0])) == (3, 2)
+    assert TaskOrder(repeated("x", "x", "y", answers="abc"), 2, seed=0).num_questions == 2
