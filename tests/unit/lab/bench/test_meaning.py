@@ -51,7 +51,7 @@ def test_made_up_references_are_distinct_and_of_every_style():
     [
         ("x+1", "x-1", True), ("x+1", "1+x", False), (r"\frac{1}{2}", "0.5", False), ("(1,2)", "[1,2)", True),
         ("1, 2", "2, 1", False), ("(1, 2)", "(2, 1)", True), ("x < 1", r"x \le 1", True), ("y = x", "2y = 2x", False),
-        ("y = x", "y = -x", True), (r"\sqrt{8}", r"2\sqrt{2}", False), (r"\alpha", r"\beta", None),
+        ("y = x", "y = -x", True), (r"\sqrt{8}", r"2\sqrt{2}", False), (r"\alpha", r"\beta", True), (r"\tau", r"\mu", None),
         ("2^{900}", "2^{901}", None),
         (r"5 \text{ cm}", r"5 \text{ m}", True), (r"\pm 3", "3", True), ("9^5", "9^{5}", False),
     ],

@@ -101,6 +101,10 @@ def _tuple(rng: random.Random) -> str:
     return "(" + ", ".join(rng.choice([_small, _fraction])(rng) for _ in range(rng.randint(2, 3))) + ")"
 
 
+def _pair(rng: random.Random) -> str:
+    return f"({_small(rng)}, {_small(rng)})"
+
+
 def _set(rng: random.Random) -> str:
     return r"\{" + ", ".join(map(str, rng.sample(range(-60, 60), rng.randint(2, 4)))) + r"\}"
 
@@ -186,7 +190,7 @@ def _number_with_unit(rng: random.Random) -> str:
 
 _NUMBER_MAKERS = (_plain_number, _number_with_unit)
 _MAKERS = (
-    _polynomial, _fraction, _surd, _interval, _half_line, _inequality, _between, _tuple, _set, _list, _matrix, _line, _circle,
-    _function, _power, _small_power, _letters, _named, _angle, _with_unit, _speed, _money, _percent, _based, _ratio,
+    _polynomial, _fraction, _surd, _interval, _half_line, _inequality, _between, _tuple, _pair, _set, _list, _matrix, _line,
+    _circle, _function, _power, _small_power, _letters, _named, _angle, _with_unit, _speed, _money, _percent, _based, _ratio,
     *_NUMBER_MAKERS,
 )  # fmt: skip

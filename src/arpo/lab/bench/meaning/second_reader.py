@@ -15,7 +15,7 @@ from typing import Any, cast
 
 _SIGN = re.compile(
     r"<=|>=|!=|=|<|>|\\in(?![a-z])|\\cup(?![a-z])|\\pm|\\mp|[,;:&%]|\\\\|\\(?:begin|end|text|mathrm|mbox)\s*\{[^{}]*\}"
-    r"|\\[%$]|\^\s*\{?\s*\\circ\s*\}?|_\s*(?:\{[^{}]*\}|.)|'|!"
+    r"|\\[%$]|\^\s*\{?\s*\\circ\s*\}?|_\s*(?:\{[^{}]*\}|.)|'|!|\|"
 )
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "sqrt": cmath.sqrt, "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "ln": cmath.log, "log": cmath.log,
@@ -24,6 +24,8 @@ _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Pow: pow,
 }  # fmt: skip
+_GREEK = dict(zip(["alpha", "beta", "gamma", "theta", "rho", "phi", "lambda", "omega"], "AEGHJKLU", strict=True))
+_BRACES = str.maketrans("{}", "()")
 _POINTS = 4
 
 
@@ -99,8 +101,9 @@ def _encloses(text: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    text = text.strip().strip("$").rstrip(".")
-    text = re.sub(r"\\(?:left|right|displaystyle|,|;|!|:|quad)|\\ ", "", text).replace(r"\{", "{").replace(r"\}", "}")
+    text = text.strip().strip("$").rstrip(".").replace(r"\mid", "|")
+    text = re.sub(r"_\{\\text\{([^{}]*)\}\}", r"_{\1}", text)
+    text = re.sub(r"\\(?:left|right|displaystyle|,|;|!|:|quad)|(?<!\\)\\ ", "", text).replace(r"\{", "{").replace(r"\}", "}")
     text = re.sub(r"\\(?:leqslant|leq|le)(?![a-z])", "<=", re.sub(r"\\(?:geqslant|geq|ge)(?![a-z])", ">=", text))
     text = re.sub(r"\\neq?(?![a-z])", "!=", text)
     text = re.sub(r"\\(?:times|cdot)(?![a-z])", "*", text).replace(r"\div", "/").replace(r"\pi", " pi ")
@@ -113,12 +116,15 @@ def _plain(text: str) -> str:
         text = re.sub(r"\\sqrt\s*(\d)", r" sqrt(\1)", text)
         text = re.sub(r"\^\s*\{([^{}]*)\}", r"^(\1)", text)
     text = re.sub(r"\\(sin|cos|tan|ln|log|exp)\s*\(", r" \1(", text)
+    text = re.sub(r"\\(sin|cos|tan|ln|log|exp)\s*\{([^{}]*)\}", r" \1(\2)", text)
+    text = re.sub(r"\\(sin|cos|tan|ln|log|exp)\s*(\d+|[a-zA-Z])(?![\w(])", r" \1(\2)", text)
+    text = re.sub(r"\\(alpha|beta|gamma|theta|rho|phi|lambda|omega)(?![a-z])", lambda m: f" {_GREEK[m[1]]} ", text)
     return re.sub(r"\s+", " ", text).strip()
 
 
 def _values(part: str) -> list[complex] | None:
     """Values of a scalar at the points."""
-    source = re.sub(r"\bpi\b", "π", part).replace("^", "**")
+    source = re.sub(r"\bpi\b", "π", part).replace("^", "**").translate(_BRACES)
     source = re.sub(r"(?<=[\dπ)])\s*(?=[a-zA-Zπ(])", "*", source)
     source = re.sub(r"(?<=[)])\s*(?=\d)", "*", source)
     source = re.sub(r"(?<![a-zA-Z])([a-z])\s*(?=\()", r"\1*", source)
