@@ -124,7 +124,7 @@ def check_data(
         DataError: the source cannot be read.
     """
     source = open_source(path)
-    kind: Kind = "conversations" if holds_conversations(source) else "tasks"
+    kind: Kind = "conversations" if holds_conversations(source, or_both=encoder is not None) else "tasks"
     check = _Check(CheckReport(path=path, kind=kind), evaluation, count_tokens or len)
     check.read(source, encoder or Encoder(TagProtocol(text := TextTokenizer(), TagProtocolConfig()), text))
     check.report.lengths = measure_lengths(check.lengths, "characters" if count_tokens is None else "tokens")

@@ -109,15 +109,17 @@ def scan_encoded(
     return source.parse(encode, on_bad_row)
 
 
-def holds_conversations(source: Source) -> bool:
-    """Whether the first readable row is no task, but has the keys of a conversation."""
+def holds_conversations(source: Source, *, or_both: bool = False) -> bool:
+    """Whether the first readable row has the keys of a conversation and is no task; with `or_both` it may be a task too."""
     rows = (row.value for row in source.scan() if isinstance(row.value, dict))
     first = next(rows, {})
+    if "messages" not in first and "conversations" not in first:
+        return False
     try:
         to_task(first, "first", source.name)
     except BadRowError:
-        return "messages" in first or "conversations" in first
-    return False
+        return True
+    return or_both
 
 
 def conversation_row(conversation: Conversation) -> dict[str, Any]:

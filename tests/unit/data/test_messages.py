@@ -7,11 +7,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from arpo.data.check import check_data
-from arpo.data.conversations import conversation_row, encode_conversation, read_conversations
+from arpo.data.check import Encoder, check_data
+from arpo.data.conversations import conversation_row, encode_conversation, read_conversations, scan_encoded
 from arpo.data.convert import convert_data
 from arpo.errors import DataError
+from arpo.files.sources import BadRow, open_source
 from arpo.protocols.config import TagProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.tags import TagProtocol
@@ -209,3 +212,38 @@ def test_converting_keeps_calls_thoughts_masks_and_tools(tmp_path, suffix):
     before, after = (read_conversations(p).conversations for p in (path, tmp_path / f"out.{suffix}"))
     assert before == after
     assert conversation_row(after[0])["messages"][1]["weight"] == 0
+
+
+VALUES = st.sampled_from(
+    [None, "", "a", 0, 1, False, [], {}, "<think>", "</search>", "[", '{"query": "a"}', [{"type": "text", "text": "a"}]]
+)
+CALLS = st.sampled_from(
+    [None, [], [call()], [call(), call()], [call(id="a")], json.dumps([call("{}")]), [{"name": "python"}], [7]]
+)
+ENTRIES = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "assistant", "tool", "system"]), "content": VALUES},
+    optional={
+        "tool_calls": CALLS, "reasoning_content": VALUES, "weight": VALUES, "loss": VALUES, "tool_call_id": VALUES,
+        "audio": VALUES,
+    },
+)  # fmt: skip
+
+
+@given(rows=st.lists(st.lists(ENTRIES, min_size=1, max_size=4), min_size=1, max_size=4))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_check_and_training_agree_about_every_row(tmp_path, protocol, tokenizer, rows):
+    """Whatever the messages are: the same rows are bad, for the same reasons, and a used row trains something."""
+    path = write(tmp_path / "c.jsonl", *({"messages": [USER, *messages]} for messages in rows))
+    bad_rows: list[BadRow] = []
+    encoded = list(scan_encoded(open_source(path), protocol, tokenizer, bad_rows.append))
+    report = check_data(path)
+    found = [(finding.row, finding.detail) for finding in report.findings if finding.kind == "bad_row"]
+    assert found == [(bad.row, bad.reason) for bad in bad_rows]
+    assert report.num_usable == len(encoded) == len(rows) - len(bad_rows)
+    assert all(any(row.value.loss_mask) for row in encoded)
+
+
+def test_a_row_that_is_both_is_a_conversation_for_a_supervised_run(tmp_path, protocol, tokenizer):
+    path = write(tmp_path / "c.jsonl", {"question": "a", "answer": "b", "messages": [USER, ANSWER]})
+    assert check_data(path).kind == "tasks"
+    assert check_data(path, encoder=Encoder(protocol, tokenizer)).kind == "conversations"
