@@ -24,7 +24,16 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any, NamedTuple, cast
 
-from arpo.data.messages import AssistantMessage, RowMessage, as_assistant, read_message, read_text, read_tools, refuse_unread
+from arpo.data.messages import (
+    AssistantMessage,
+    RowMessage,
+    as_assistant,
+    as_json,
+    read_message,
+    read_text,
+    read_tools,
+    refuse_unread,
+)
 from arpo.data.tasks import to_task
 from arpo.errors import DataError, ModelError
 from arpo.files.rows import BadRowError, shorten
@@ -305,7 +314,7 @@ def _sort_results(caller: RowMessage, results: list[RowMessage]) -> list[RowMess
 
 
 def _as_list(row: dict[str, Any], key: str) -> list[Any]:
-    value = row.get(key)
+    value = as_json(row.get(key), key)
     if not isinstance(value, list) or not value:
         raise BadRowError(
             f"neither messages nor conversations is a list with entries; its keys are {shorten(sorted(row, key=str))}"

@@ -27,8 +27,9 @@ _WITHOUT_MEANING = frozenset({
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _NOT_READ = (
     "image", "images", "audio", "audios", "video", "videos", "documents", "chat_template_kwargs",
+    "loss_mask", "assistant_masks", "mask_history",
 )  # fmt: skip
-"""Fields of a row that change what the model reads."""
+"""Fields of a row that change what the model reads or which text trains."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ def read_message(entry: Any) -> RowMessage:
     """
     fields = _filled(entry) if isinstance(entry, dict) else {}
     name = fields.pop("role" if "role" in fields else "from", None)
-    role = ROLES.get(name) if isinstance(name, str) else None
+    role = ROLES.get(name.lower()) if isinstance(name, str) else None
     text_key = "content" if "content" in fields else "value"
     blank = "" if isinstance(entry, dict) and "" in (entry.get("content"), entry.get("value")) else None  # pyright: ignore[reportUnknownMemberType]
     content = fields.pop(text_key, blank)
@@ -121,10 +122,10 @@ def read_tools(row: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
         BadRowError: they are no tools.
     """
     key = "functions" if row.get("functions") and not row.get("tools") else "tools"
-    tools = _as_json(row.get(key) or [], key)
+    tools = as_json(row.get(key) or [], key)
     functions: list[dict[str, Any]] = []
     for tool in cast(list[Any], tools if isinstance(tools, list) else [tools]):
-        entry = _as_json(tool, key)
+        entry = as_json(tool, key)
         function = entry.get("function", entry) if isinstance(entry, dict) else None
         if not isinstance(function, dict) or not isinstance(cast(dict[str, Any], function).get("name"), str):
             raise BadRowError(f"{key}: {shorten(tool)} is no tool with a name")
@@ -133,11 +134,24 @@ def read_tools(row: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
     return tuple(functions)
 
 
+def as_json(value: Any, key: str) -> Any:
+    """The value, or that of its JSON text; raises BadRowError where a text is none."""
+    if not isinstance(value, str):
+        return value
+    try:
+        decoded, end = decode_json(text := value.strip())
+    except ValueError as error:
+        raise BadRowError(f"{key} = {shorten(value)} is no JSON: {error}") from error
+    if end != len(text):
+        raise BadRowError(f"{key} = {shorten(value)} is JSON with text behind it")
+    return decoded
+
+
 def refuse_unread(row: Mapping[str, Any], keys: Sequence[str] = _NOT_READ) -> None:
     """Raise BadRowError where a row has pictures, sound or other fields that would change what the model reads."""
     filled = [key for key in keys if row.get(key)]
     if filled:
-        raise BadRowError(f"{', '.join(filled)} cannot be honoured: only text is read; remove the key or the row")
+        raise BadRowError(f"{', '.join(filled)} cannot be honoured; remove the key or the row")
 
 
 def _take_calls(fields: dict[str, Any], content: Any) -> tuple[tuple[ToolCall, ...], tuple[str, ...]]:
@@ -148,9 +162,9 @@ def _take_calls(fields: dict[str, Any], content: Any) -> tuple[tuple[ToolCall, .
     calls: list[ToolCall] = []
     ids: list[str] = []
     for key, value in given.items():
-        value = _as_json(value, key)
+        value = as_json(value, key)
         for entry in cast(list[Any], value if isinstance(value, list) else [value]):
-            call, index = _read_call(_as_json(entry, key), key)
+            call, index = _read_call(as_json(entry, key), key)
             calls.append(call)
             ids += [index] if index else []
     return tuple(calls), tuple(ids) if len(set(ids)) == len(calls) else ()
@@ -164,7 +178,7 @@ def _read_call(entry: Any, key: str) -> tuple[ToolCall, str]:
     function = _filled(function) if isinstance(function, dict) else {}
     name = function.pop("name", None)
     arguments = function.pop("arguments" if "arguments" in function else "parameters", {})
-    arguments = _as_json(arguments, f"{key}: arguments") if isinstance(arguments, str) else _without_nulls(arguments)
+    arguments = as_json(arguments, f"{key}: arguments") if isinstance(arguments, str) else _without_nulls(arguments)
     if kind != "function" or not isinstance(name, str) or not isinstance(arguments, dict) or function:
         raise BadRowError(f"{key}: {shorten(entry)} is no call with a name and arguments as an object or its JSON text")
     return ToolCall(name=name, arguments=cast(dict[str, Any], arguments)), index
@@ -173,9 +187,10 @@ def _read_call(entry: Any, key: str) -> tuple[ToolCall, str]:
 def _take_reasoning(fields: dict[str, Any], text: str) -> str:
     given = {key: fields.pop(key) for key in _REASONING if key in fields}
     for key, value in given.items():
-        if not isinstance(value, str) or "<think>" in text or len(set(map(repr, given.values()))) > 1:
+        is_said = isinstance(value, str) and "<think>" in text and value.strip() in text
+        if not isinstance(value, str) or ("<think>" in text and not is_said) or len(set(map(repr, given.values()))) > 1:
             raise BadRowError(f"{key} = {shorten(value)} is no text, or not the only reasoning of its message")
-    return next(iter(given.values()), "").strip()
+    return "" if "<think>" in text else next(iter(given.values()), "").strip()
 
 
 def _take_is_trained(fields: dict[str, Any], role: Role) -> bool:
@@ -188,19 +203,6 @@ def _take_is_trained(fields: dict[str, Any], role: Role) -> bool:
                 f"{key} = {value!r} of a message of {role!r} cannot be honoured: only the assistant's text trains"
             )
     return all(given.values())
-
-
-def _as_json(value: Any, key: str) -> Any:
-    """The value, or that of its JSON text."""
-    if not isinstance(value, str):
-        return value
-    try:
-        decoded, end = decode_json(text := value.strip())
-    except ValueError as error:
-        raise BadRowError(f"{key} = {shorten(value)} is no JSON: {error}") from error
-    if end != len(text):
-        raise BadRowError(f"{key} = {shorten(value)} is JSON with text behind it")
-    return decoded
 
 
 def _filled(entry: dict[str, Any]) -> dict[str, Any]:

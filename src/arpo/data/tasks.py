@@ -195,7 +195,7 @@ def _read_question_row(row: Mapping[str, Any], task_id: str, source: str) -> Tas
 
 def _first(row: Mapping[str, Any], keys: Sequence[str]) -> str | None:
     """The first of the keys that has a value."""
-    return next((key for key in keys if row.get(key) is not None), None)
+    return next((key for key in keys if row.get(key) not in (None, "", [], {})), None)
 
 
 def _read_question(row: Mapping[str, Any], key: str) -> tuple[Message, ...]:

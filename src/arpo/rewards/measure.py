@@ -40,13 +40,13 @@ def ask_reward(function: Callable[..., Any], trajectory: Trajectory, *given: Gra
 
     Raises:
         ConfigError: the function raised, or returned neither a reward nor None; the message names it, the task and the line.
-        ArpoError: the function raised it.
+        ArpoError: a reward of arpo raised it.
     """
     try:
         value = function(trajectory, *given)
-    except ArpoError:
-        raise
     except (Exception, SystemExit) as error:  # foreign code
+        if isinstance(error, ArpoError) and _name(function).startswith("arpo."):
+            raise
         raise ConfigError(
             f"the reward function {_name(function)} raised {describe_error(error)}, for task {trajectory.task.id}"
         ) from error
@@ -82,7 +82,7 @@ def complete_reward(given: object, trajectory: Trajectory, *, source: object, gr
     """
     try:
         reward = _as_reward(given)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError, AttributeError) as error:
         raise ConfigError(
             f"the reward function {_name(source)} returned {given!r} for task {trajectory.task.id}; "
             "it must return a finite number, a Reward of finite numbers, or None (ungraded)"

@@ -110,6 +110,16 @@ def test_text_in_parts(tmp_path, protocol, tokenizer):
     assert trained(write(tmp_path / "c.jsonl", row), protocol, tokenizer) == "Paris"
 
 
+def test_messages_as_json_text_and_capital_roles(tmp_path, protocol, tokenizer):
+    messages = [{"role": "User", "content": "a"}, {"role": "Assistant", "content": "b"}]
+    assert trained(write(tmp_path / "c.jsonl", {"messages": json.dumps(messages)}), protocol, tokenizer) == "b"
+
+
+def test_reasoning_that_the_text_has_already_is_not_written_twice(tmp_path, protocol, tokenizer):
+    turn = {"role": "assistant", "content": "<think>so</think> b", "reasoning_content": "so"}
+    assert trained(write(tmp_path / "c.jsonl", {"messages": [USER, turn]}), protocol, tokenizer) == "<think>so</think> b"
+
+
 def test_role_and_content_under_conversations(tmp_path, protocol, tokenizer):
     row = {"conversations": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "system": "s"}
     path = write(tmp_path / "c.jsonl", row)
@@ -185,6 +195,7 @@ def test_what_cannot_be_honoured_is_named_by_the_check_and_by_training_alike(tmp
         ({"images": ["a.png"]}, "images cannot be honoured"),
         ({"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs cannot be honoured"),
         ({"weight": 0}, "weight = 0 of a row"),
+        ({"loss_mask": [0, 1]}, "loss_mask cannot be honoured"),
     ],
 )
 def test_fields_of_a_row_that_cannot_be_honoured_are_named(tmp_path, fields, reason):

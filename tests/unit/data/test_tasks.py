@@ -85,6 +85,7 @@ def test_answers(tmp_path: Path, answer: object, references: tuple[str, ...]):
         ({"question": "who ?", "answers": {"text": ["Bo", "Al"], "answer_start": [3, 9]}}, ("Bo", "Al")),
         ({"question": "who ?", "possible_answers": '["Bo", "Al"]'}, ("Bo", "Al")),
         ({"question": "who ?", "answer": None, "golden_answers": ["A"]}, ("A",)),
+        ({"question": "who ?", "answer": "", "golden_answers": ["A"]}, ("A",)),
         ({"question": "who ?", "answer": "the"}, ("the",)),
         ({"question": "who ?", "answer": "(1, 2)"}, ("(1, 2)",)),
     ],

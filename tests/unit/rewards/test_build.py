@@ -22,6 +22,7 @@ GOOD = "<think> so </think> <answer> \\boxed{Kelford} </answer>"
 def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "my_rewards.py").write_text(
         "from arpo.types import Reward\n"
+        "from arpo.errors import DataError\n"
         "def length(trajectory): return -len(trajectory.token_ids)\n"
         "def full(trajectory): return Reward(value=2.0, components={'f1': 0.25, 'mine': 3.0}, reason='mine')\n"
         "def right(trajectory): return Reward(value=0.5, is_correct=True)\n"
@@ -40,6 +41,8 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def several(trajectory): return np.array([1.0, 2.0])\n"
         "def nan(trajectory): return np.float32('nan')\n"
         "def nan_part(trajectory): return Reward(value=1.0, components={'mine': float('nan')})\n"
+        "def no_parts(trajectory): return Reward(value=1.0, components=None)\n"
+        "def later(trajectory): raise DataError('no row')\n"
         "def helper(row):\n"
         "    return row['length']\n"
         "def raises(trajectory):\n"
@@ -127,7 +130,7 @@ async def test_none_leaves_an_answer_ungraded(make_trajectory, user_module, scor
 
 
 @pytest.mark.parametrize("score", [by_name, as_argument])
-@pytest.mark.parametrize("name", ["infinite", "nan", "nan_part", "text", "several"])
+@pytest.mark.parametrize("name", ["infinite", "nan", "nan_part", "no_parts", "text", "several"])
 async def test_other_returns_are_refused(make_trajectory, user_module, name, score):
     with pytest.raises(ConfigError, match=f"{user_module}:{name}.*t-1.*finite number"):
         await score(make_trajectory(GOOD), f"{user_module}:{name}")
@@ -136,9 +139,10 @@ async def test_other_returns_are_refused(make_trajectory, user_module, name, sco
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("raises", r"raised KeyError: 'length' at .*my_rewards\.py:21 \(return row\['length'\]\), for task t-1"),
-        ("raises_below", r"raised numpy.linalg.LinAlgError: Singular matrix at .*my_rewards\.py:25 .*for task t-1"),
-        ("leaves", r"raised SystemExit: 3 at .*my_rewards\.py:27 .*for task t-1"),
+        ("raises", r"raised KeyError: 'length' at .*my_rewards\.py:24 \(return row\['length'\]\), for task t-1"),
+        ("raises_below", r"raised numpy.linalg.LinAlgError: Singular matrix at .*my_rewards\.py:28 .*for task t-1"),
+        ("leaves", r"raised SystemExit: 3 at .*my_rewards\.py:30 .*for task t-1"),
+        ("later", r"raised arpo.errors.DataError: no row at .*my_rewards\.py:22 .*for task t-1"),
     ],
 )
 async def test_what_your_function_raises_names_the_task_and_the_line(make_trajectory, user_module, name, words):
