@@ -14,7 +14,7 @@ _PHRASE = re.compile(
     rf"(?:\b(?:final\s+)?answers?{_SET}(?:\bis\b|\bare\b|:|=)|(?:^|\n)[\s*_#]*final\s+answer\b|(?:^|\n)\s*\#{{1,6}}\s*answer\b|(?:^|\n)\s*\#{{4}}(?=\s)"
     rf"|\brespuesta(?:\s+final)?{_SET}(?:\bes\b|:)|\bréponse(?:\s+finale)?{_SET}(?:\best\b|:)|\b(?:antwort|lösung){_SET}(?:\bist\b|\blautet\b|:)"
     rf"|\bresposta(?:\s+final)?{_SET}(?:\bé\b|:)|\brisposta(?:\s+finale)?{_SET}(?:\bè\b|:)|\bответ{_SET}(?:[-—:]|\bравен\b)?"
-    rf"|答案{_SET}(?:是|为|為|:|：)|答{_SET}[:：]|答え{_SET}(?:は|:|：)|정답{_SET}(?:은|:|：)|답{_SET}(?:은|:|：)){_SET}:?{_SET}(?=\S)",
+    rf"|答案{_SET}(?:是|为|為|:|：)|答{_SET}[:：]|答え{_SET}(?:は|:|：)|정답{_SET}(?:은|:|：)|답{_SET}(?:은|:|：)){_SET}[:：]?{_SET}(?=\S)",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$|[*_`]+(?:\s|$))|[。！？]")

@@ -102,7 +102,7 @@ def _with_own_unit(text: str) -> Quantity | None:
     if found is None:
         return None
     names = re.findall(r"[^\W\d_]+", found["unit"].lower())
-    if not names or len(names) > 4 or any(name in _NO_UNITS for name in names):
+    if not names or len(names) > 4 or len(names[0]) == 1 or any(name in _NO_UNITS for name in names):
         return None
     number = read_quantity(found["number"].strip())
     if number is None or (number.unit and find_unit(number.unit) is None):

@@ -50,3 +50,30 @@ def test_a_trajectory_is_read_from_its_last_answer_block(make_trajectory):
     assert read_answer(make_trajectory(block)) == Answer("Kelford", "boxed")
     assert read_answer(make_trajectory("<think> so </think> <answer> Kelford </answer>")) == Answer("Kelford", "answer_tag")
     assert read_answer(make_trajectory("<think> it is \\boxed{4}")) == Answer("4", "last_box_anywhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("so it is\n#### 1,200\n", "1,200"), ("**Final Answer**\n\n42", "42"), ("**Final Answer:** 42", "42"),
+        ("### Final Answer\nParis", "Paris"), ("**Answer**: 3/4", "3/4"), ("The answer is:\n\n42", "42"),
+        ("La respuesta es 42.", "42"), ("La réponse est Paris.", "Paris"), ("Die Antwort lautet 42.", "42"),
+        ("答案是42。", "42"), ("正确答案是：北京。", "北京"), ("答え: 東京", "東京"), ("Ответ: 42", "42"),
+        ("The answer is Mr. Smith.", "Mr. Smith"), ("The answer is J. K. Rowling. She wrote it.", "J. K. Rowling"),
+        ("Answer: The U.S. Army won", "The U.S. Army won"), ("The answer is St. Louis. It is big.", "St. Louis"),
+        ("The answer is B. Because it is.", "B"), ("The answer is 3.14.", "3.14"),
+    ],
+)  # fmt: skip
+def test_phrases_of_many_forms_and_languages(text: str, answer: str):
+    assert extract_answer(text) == Answer(answer, "answer_phrase")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"The answers are $\boxed{2}$ and $\boxed{3}$.", "2, 3"), (r"\boxed{2}, \boxed{3}, or \boxed{5}", "2, 3, 5"),
+        (r"\boxed{2} is wrong, so \boxed{3}", "3"), (r"it is \boxed{42} and then \boxed{4", "42"),
+    ],
+)  # fmt: skip
+def test_several_last_boxes_are_a_list_and_a_cut_one_does_not_count(text: str, answer: str):
+    assert extract_answer(text) == Answer(answer, "last_box_anywhere")

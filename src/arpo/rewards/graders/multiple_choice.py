@@ -22,7 +22,12 @@ _SAYS = (
     r"antwort(?:\s+ist)?\s*:?",
     r"resposta(?:\s+é)?\s*:?",
 )
-_SAYS_FIRMLY = (r"\banswers?\s+(?:is|are)\s*:?", r"\banswer\s*:", *_SAYS[1:])
+_SAYS_FIRMLY = (
+    r"\banswers?\s+(?:is|are)\s*:?",
+    r"\banswer\s*:",
+    r"\b(?:choose|pick|select|go with)\b",
+    *_SAYS[1:],
+)
 _OPTION = r"\s*(?:\b(?:option|choice)s?\s*)?"
 _ENDS = r"(?=\s*(?:[.,;:!?)。，；]|$|\b(?:because|since|as|so|for)\b))"
 _ONLY_LETTERS = re.compile(rf"(?:(?:{'|'.join(_SAYS)}){_OPTION})?({_LIST})\s*(?:选项|项)?\s*[.:!。]?", re.IGNORECASE)
@@ -41,9 +46,14 @@ _MENTION = re.compile(
 _REJECTED = re.compile(
     r"(?:\b(?:not|neither|nor|rather than|instead of|eliminat\w+|rul\w+ out|exclud\w+)\s+(?:option\s+)?"
     r"|不是|排除|不选)[(\[]?([A-J])\b[)\]]?"
-    r"|[(\[]?\b([A-J])\b[)\]]?\s*(?::|,)?\s*(?:is|are|was|be|must be|seems)?\s*(?:also\s+|clearly\s+)?"
+    r"|[(\[]?\b([A-J])\b[)\]]?\s*(?::|(?:is|are|was|must be|seems)\s+(?:also\s+|clearly\s+)?)?\s*"
     r"(?:wrong|incorrect|false|not\b|no\b|excluded|eliminated|impossible|错|不对|不正确)"
 )
+_CONFIRMED = re.compile(
+    rf"(?:\b(?:both|only)\s+)(?P<only>{_LIST})\.?|(?P<right>{_LIST})\s+(?:is|are)\s+(?:the\s+)?(?:correct|right)(?:\s+(?:answer|option|choice)s?)?\.?",
+    re.IGNORECASE,
+)
+_CIRCLED = {ord("Ⓐ") + i: chr(ord("A") + i) for i in range(26)}
 _MAX_LENGTH = 500
 
 
@@ -82,6 +92,8 @@ def read_choice(text: str) -> tuple[frozenset[str], str]:
         return frozenset(text), ""
     if found := _ONLY_LETTERS.fullmatch(text):
         return _letters(found[1]), ""
+    if found := _CONFIRMED.fullmatch(text):
+        return _letters(found["only"] or found["right"]), text
     if found := list(_ANSWER_IS.finditer(text)):
         return _letters(found[-1][1]), text
     if _INITIAL.fullmatch(text):
@@ -97,7 +109,7 @@ def read_choice(text: str) -> tuple[frozenset[str], str]:
 
 
 def _plain(text: str) -> str:
-    text = re.sub(r"\\(?:text|textbf|mathrm|mathbf|mbox|boxed)\s*\{([^{}]*)\}", r"\1", clean(text))
+    text = re.sub(r"\\(?:text|textbf|mathrm|mathbf|mbox|boxed)\s*\{([^{}]*)\}", r"\1", clean(text.translate(_CIRCLED)))
     return clean(re.sub(r"\\(?:text|textbf|mathrm|mathbf|mbox|boxed)\s*\{([^{}]*)\}", r"\1", text))
 
 

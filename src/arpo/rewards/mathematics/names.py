@@ -13,7 +13,8 @@ def words(text: str) -> frozenset[str]:
 FUNCTIONS = words(
     "sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc asin acos atan acot "
     "arcsinh arccosh arctanh arcoth arsinh arcosh artanh asinh acosh atanh log ln lg exp sqrt cbrt root abs floor ceil "
-    "ceiling max min gcd lcm det sgn sign Re Im arg binomial factorial comb Rational Fraction Abs Max Min Matrix re im"
+    "ceiling max min gcd lcm det sgn sign Re Im arg binomial factorial comb Rational Fraction Abs Max Min Matrix re im "
+    "Interval Union FiniteSet"
 )
 ALIASES = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "acot": "arccot", "asinh": "arcsinh", "acosh": "arccosh",

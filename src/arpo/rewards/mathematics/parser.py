@@ -8,10 +8,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import reduce
 
 from arpo.rewards.mathematics.names import ALIASES, CONSTANTS, PROSE
 from arpo.rewards.mathematics.tokens import NotReadError, Token
-from arpo.rewards.mathematics.tree import EMPTY_SET, Node, function, number, symbol
+from arpo.rewards.mathematics.tree import EMPTY_SET, REAL_NUMBERS, Node, function, number, symbol
 from arpo.rewards.mathematics.units import NO_UNIT, SCALES, Unit, find_unit, named_unit
 
 MAX_DEPTH = 60
@@ -150,6 +151,7 @@ class _Parser:
                 return
 
     def _relation(self) -> Node:
+        self._accept("~")  # what is about 3.14 is given as 3.14
         first = self._quantity()
         signs, sides = list[str](), [first]
         while (self.next.kind == "operator" and self.next.text in _RELATIONS) or self._is_word("in"):
@@ -184,7 +186,8 @@ class _Parser:
         if unit is not None:
             self._units.append(unit)
             written, tree = tree, self._scaled_by(tree, unit)
-            while self.next.kind == "number":  # 2 hours 30 minutes
+            while self.next.kind == "number" or self._goes_on_with_smaller(unit):  # 2 hours 30 minutes
+                self._accept_word("and")
                 part, more = self._sum(), self._unit()
                 if more is None or more.powers != unit.powers or not unit.powers:
                     raise NotReadError("two quantities in a row")
@@ -201,6 +204,13 @@ class _Parser:
         if len({u.powers for u in units}) > 1:
             raise NotReadError("several units")
         return Node("quantity", (tree, written), units[-1].name)
+
+    def _goes_on_with_smaller(self, unit: Unit) -> bool:
+        """Whether `and`, a number and a smaller unit of the kind follow: `2 hours and 30 minutes`, not `2 m and 3 m`."""
+        if not (self._is_word("and") and self._peek().kind == "number"):
+            return False
+        smaller = find_unit(self._peek(2).text)
+        return smaller is not None and smaller.powers == unit.powers and smaller.factor < unit.factor
 
     @staticmethod
     def _scaled_by(tree: Node, unit: Unit) -> Node:
@@ -231,7 +241,7 @@ class _Parser:
                 if squared:
                     self._at += 1
                     word = self.next.text
-                if not self._may_be_unit(token if not squared else self.next, is_first):
+                if not self._may_be_unit(token if not squared else self.next, is_first and not squared):
                     break
                 self._at += 1
                 part = named_unit(word)
@@ -548,7 +558,7 @@ class _Parser:
                 return Node("unknown", self._arguments(")"), name)
             return symbol(name)
         if token.text == "mathbb R":
-            return Node("group", (Node("neg", (Node("infinity"),)), Node("infinity")), "()")
+            return REAL_NUMBERS
         return symbol(token.text)
 
     def _run(self, token: Token) -> Node:
@@ -588,6 +598,8 @@ class _Parser:
 
     def _function(self, name: str) -> Node:
         name = ALIASES.get(name, name)
+        if name in ("Interval", "Union", "FiniteSet"):
+            return self._set_of_python(name)
         if name in ("Rational", "Matrix"):
             self._expect("(")
             args = self._arguments(")")
@@ -609,6 +621,20 @@ class _Parser:
         if _rational(power) == -1 and name in _INVERSES:
             return function(_INVERSES[name], *tree.args)
         return Node("pow", (tree, power))
+
+    def _set_of_python(self, name: str) -> Node:
+        """`Interval.Lopen(0, 1)`, `Union(...)` and `FiniteSet(...)`, as sympy prints them."""
+        brackets = "[]"
+        if self._accept("."):
+            brackets = {"open": "()", "Lopen": "(]", "Ropen": "[)"}.get(self._take().text, "")
+        self._expect("(")
+        args = self._arguments(")")
+        if name == "Interval" and len(args) == 2 and brackets:
+            ends = [b if not a.find("infinity") else o for a, b, o in zip(args, brackets, "()", strict=True)]
+            return Node("group", args, "".join(ends))
+        if name == "Interval" or not args:
+            raise NotReadError(f"{name} of what?")
+        return reduce(lambda a, b: Node("union", (a, b)), args) if name == "Union" else Node("group", args, "{}")
 
     def _applied(self, name: str, index: Node | None) -> Node:
         if name in ("max", "min", "gcd", "lcm") and self._is("\\{"):

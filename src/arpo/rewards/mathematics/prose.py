@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from arpo.rewards.mathematics.names import PROSE
 from arpo.rewards.mathematics.parser import read
 from arpo.rewards.mathematics.tokens import Token
-from arpo.rewards.mathematics.tree import EMPTY_SET, Node
+from arpo.rewards.mathematics.tree import EMPTY_SET, REAL_NUMBERS, Node
 
 _END = Token("end", "")
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -51,6 +51,8 @@ def spelling(tokens: Sequence[Token]) -> list[tuple[str, str]]:
 def special_value(tokens: Sequence[Token]) -> Node | None:
     """The tree of words that say what a sign says: "no solution" is the empty set; None for any other words."""
     text = " ".join(t.text.lower() for t in tokens if t.kind != "end")
+    if text in ("all real numbers", "all reals"):
+        return REAL_NUMBERS
     return EMPTY_SET if _NO_SOLUTION.fullmatch(text) else None
 
 

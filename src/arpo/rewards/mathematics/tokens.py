@@ -70,6 +70,10 @@ _VULGAR = {
     "½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅖": (2, 5), "⅗": (3, 5), "⅘": (4, 5),
     "⅙": (1, 6), "⅚": (5, 6), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8), "⅞": (7, 8), "⅐": (1, 7), "⅑": (1, 9), "⅒": (1, 10),
 }  # fmt: skip
+_ANNOUNCED = re.compile(
+    r"^(?:\\text\s*\{\s*(?:the\s+)?(?:final\s+)?answer\s*(?:is|:)\s*:?\s*\}|(?:the\s+)?(?:final\s+)?answer\s*(?:is\b|:)\s*:?)\s*(?=\S)",
+    re.IGNORECASE,
+)
 _CURRENCY = {"$": "dollar", "€": "euro", "£": "pound sterling", "¥": "yen", "₹": "rupee"}
 
 
@@ -92,8 +96,10 @@ def clean(text: str) -> str:
     if "\\circ" in text:
         text = re.sub(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))", "°", text)
     text = re.sub(r"\b([apAP])\.\s?[mM]\b\.?", r"\1m", text)
+    text = re.sub(r"(?<=[)\]])\s*U\s*(?=[(\[])", r" \\cup ", text)
     while True:
         before = text
+        text = _ANNOUNCED.sub("", text)
         text = re.sub(r"^(\*\*|__|\*|_|`+|'''?|\"|')(?=\S)(.*\S)\1$", r"\2", text, flags=re.DOTALL).strip()
         text = re.sub(r"^\\[(\[](.*)\\[)\]]$", r"\1", text, flags=re.DOTALL).strip()
         text = re.sub(r"^\$\$?([^$]*)\$\$?$", r"\1", text).strip() if text.endswith("$") else text

@@ -57,3 +57,4 @@ def function(name: str, *args: Node) -> Node:
 
 
 EMPTY_SET = Node("empty")
+REAL_NUMBERS = Node("group", (Node("neg", (Node("infinity"),)), Node("infinity")), "()")
