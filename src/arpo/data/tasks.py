@@ -132,9 +132,18 @@ def question_key(task: Task, *, with_references: bool = False) -> int:
         task: The task.
         with_references: Whether other references make it another question.
     """
-    texts = [f"{m.role} {m.content}" for m in task.messages if m.role != "system"]
+    texts = [f"{m.role} {m.content.strip()}" for m in task.messages if m.role != "system"]
     key = repr((texts, sorted(task.references) if with_references else ())).encode()
     return int.from_bytes(blake2b(key, digest_size=8).digest(), "big", signed=True)
+
+
+def count_questions(num_tasks: int, num_questions: int) -> str:
+    """How many questions some tasks ask, and how often each, for people; empty where no task repeats one."""
+    if not 0 < num_questions < num_tasks:
+        return ""
+    factor = num_tasks / num_questions
+    each = f", each about {factor:.3g} times" if factor >= 1.1 else ""
+    return f"{num_tasks} tasks ask {num_questions} different questions{each}"
 
 
 def report_bad_rows(bad_rows: Sequence[BadRow], progress: Progress) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from arpo.config import dump_config
 from arpo.data.stored_tasks import StoredTasks, open_tasks
-from arpo.data.tasks import report_bad_rows
+from arpo.data.tasks import count_questions, report_bad_rows
 from arpo.errors import RunError
 from arpo.inference.build import PolicySource, build_engine
 from arpo.models.weights import ModelWeights
@@ -92,9 +92,8 @@ class RLTrainer:
         self._progress = progress
         self._tasks = _open_tasks(config.tasks, progress)
         order = TaskOrder(self._tasks, config.tasks_per_step, config.seed)
-        if order.num_questions < len(order):
-            each = f"{len(order) / order.num_questions:.3g}"
-            progress.line(f"tasks: {len(order)} tasks ask {order.num_questions} different questions, each about {each} times")
+        if repeated := count_questions(len(order), order.num_questions):
+            progress.line(f"tasks: {repeated}")
         self._first_task = order.take(0, 1)[0][0]
         tokenizer = PolicyTokenizer.load(config.model.path)
         longest = config.agent.limits.max_trajectory_tokens

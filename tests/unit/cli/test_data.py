@@ -107,4 +107,4 @@ def test_check_says_how_often_each_question_is_asked(tmp_path: Path, capsys: pyt
     rows = [json.dumps({"question": f"who {i} ?", "answer": "Bo"}) + "\n" for i in range(3)]
     (tmp_path / "a.jsonl").write_text("".join(rows * 100))
     assert main(["data", "check", str(tmp_path / "a.jsonl")]) == 0
-    assert "3 different questions, each about 100 times" in capsys.readouterr().out
+    assert "300 tasks ask 3 different questions, each about 100 times" in capsys.readouterr().out

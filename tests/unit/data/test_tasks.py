@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arpo.data.tasks import read_tasks
+from arpo.data.tasks import count_questions, read_tasks
 from arpo.errors import DataError
 from arpo.types import Message
 
@@ -210,3 +210,9 @@ def test_public_benchmarks(shared_data: Path, name: str, num_tasks: int, referen
     assert len(found.tasks) == num_tasks
     assert found.bad_rows == []
     assert found.tasks[0].references == references
+
+
+def test_how_often_a_question_is_asked():
+    assert count_questions(300, 3) == "300 tasks ask 3 different questions, each about 100 times"
+    assert count_questions(9999, 9960) == "9999 tasks ask 9960 different questions"
+    assert count_questions(3, 3) == count_questions(0, 0) == ""

@@ -147,14 +147,14 @@ def _to_json(reports: "Iterable[CheckReport]", evaluation: "OverlapIndex | None"
 
 def _print_report(report: "CheckReport") -> None:
     from arpo.data.check import FINDINGS
+    from arpo.data.tasks import count_questions
 
     console = result_console()
     console.print(
         f"{report.path}: {report.num_usable} of {report.num_rows} rows are usable {report.kind}", style="bold", markup=False
     )
-    if 0 < report.num_questions < report.num_usable:
-        each = f"{report.num_usable / report.num_questions:.3g}"
-        console.print(f"{report.num_questions} different questions, each about {each} times", soft_wrap=True)
+    if report.kind == "tasks" and (repeated := count_questions(report.num_usable, report.num_questions)):
+        console.print(repeated, soft_wrap=True)
     schema = make_table("key", "types")
     for key, types in report.schema.items():
         schema.add_row(key, ", ".join(types))
