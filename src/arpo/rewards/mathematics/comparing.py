@@ -70,7 +70,7 @@ class _Comparison:
     def _same_statement(self, a: Node, b: Node) -> bool:
         first, second = _named_value(a), _named_value(b)
         if first is not None and second is not None:
-            return (_same_name(first[0], second[0]) and self.same(first[1], second[1])) or self._same_relation(a, b)
+            return (first[0] == second[0] and self.same(first[1], second[1])) or self._same_relation(a, b)
         if first is not None and b.kind != "relation" and not _has_statements(b):
             return self.same(first[1], b)
         if second is not None and a.kind != "relation" and not _has_statements(a):
@@ -254,10 +254,6 @@ def _is_name(tree: Node) -> bool:
     return False
 
 
-def _same_name(a: Node, b: Node) -> bool:
-    return a == b
-
-
 def _named_value(tree: Node) -> tuple[Node, Node] | None:
     """Name and value of `name = value`, also of `name = calculation = value`; None for any other tree."""
     if tree.kind != "relation":
@@ -357,7 +353,7 @@ def _of_one_name(tree: Node) -> Node:
     values = [first[1]]
     for arg in tree.args[1:]:
         named = _named_value(arg)
-        if (named is not None and not _same_name(named[0], first[0])) or (named is None and arg.kind == "relation"):
+        if (named is not None and named[0] != first[0]) or (named is None and arg.kind == "relation"):
             return tree
         values.append(arg if named is None else named[1])
     return Node("relation", (first[0], Node("group", tuple(values), "")), "=")

@@ -58,7 +58,7 @@ def are_equal(a: Node, b: Node) -> bool:
         LimitError: that cannot be told within the limits.
     """
     if a == b and not a.find("opaque"):
-        return _is_defined(a)
+        return True
     if a.find("opaque") or b.find("opaque"):
         return a == b
     first, second = constant(a), constant(b)
@@ -76,11 +76,6 @@ def are_equal(a: Node, b: Node) -> bool:
             return False
         seen += same is True
     return seen > 0 and seen * 2 >= points
-
-
-def _is_defined(tree: Node) -> bool:
-    """Whether the tree has a value somewhere; equal spelling says nothing about what has none."""
-    return True
 
 
 def _same_at(a: Node, b: Node, point: int, deadline: float, known: Mapping[str, Fraction] | None = None) -> bool | None:
