@@ -12,8 +12,8 @@ _JOIN = r"\s*(?:,|;|&|/|\+|、|\band\b|\bor\b|和|与|及|或|\s)\s*(?:and\b|or\
 _LIST = rf"{_LETTER}(?:{_JOIN}{_LETTER})*"
 _SAYS = (
     r"(?:the\s+)?(?:correct\s+|right\s+|final\s+|best\s+)?(?:options?|choices?|answers?)\s*(?:is|are|:|would be|must be)?\s*:?",
-    r"(?:正确)?(?:答案|选项)(?:是|为|选)?\s*:?",
-    r"(?:应|故|所以)?选(?:择|项)?\s*:?",
+    r"(?:正确|正確)?(?:答案|选项|選項)(?:是|为|為|选|選)?\s*:?",
+    r"(?:应|應|故|所以)?[选選](?:择|擇|项|項)?\s*:?",
     r"答え(?:は)?\s*:?",
     r"정답(?:은)?\s*:?",
     r"ответ\s*:?",
@@ -26,6 +26,8 @@ _SAYS_FIRMLY = (
     r"\banswers?\s+(?:is|are)\s*:?",
     r"\banswer\s*:",
     r"\b(?:choose|pick|select|go with)\b",
+    r"\b(?:correct|right|best|final)\s+(?:option|choice)\s*(?:is|:)\s*:?",
+    r"\b(?:so|hence|thus|therefore|but)\b\s*,?\s*(?:it\s+(?:is|must\s+be)\b)?",
     *_SAYS[1:],
 )
 _OPTION = r"\s*(?:\b(?:option|choice)s?\s*)?"
@@ -33,6 +35,10 @@ _ENDS = r"(?=\s*(?:[.,;:!?)。，；]|$|\b(?:because|since|as|so|for)\b))"
 _ONLY_LETTERS = re.compile(rf"(?:(?:{'|'.join(_SAYS)}){_OPTION})?({_LIST})\s*(?:选项|项)?\s*[.:!。]?", re.IGNORECASE)
 _RUN = re.compile(r"[A-J]{2,6}")
 _ANSWER_IS = re.compile(rf"(?:{'|'.join(_SAYS_FIRMLY)}){_OPTION}({_LIST}){_ENDS}", re.IGNORECASE)
+_IS_RIGHT = re.compile(
+    r"(?<![A-Za-z'])[(\[]?([A-J])[)\]]?\s+(?:is|must be)\s+(?:the\s+)?(?:only\s+)?(?:correct|right|true|best)\b"
+    r"(?!\s+(?:if|only|when)\b)"
+)
 _LABEL = re.compile(
     r"(?:(?:option|choice)\s*)?(?:[(\[]\s*([A-Za-z])\s*[)\]]\s*[.:、-]?|([A-Za-z])\s*(?:[).:、]+|\s-+(?=\s)|-(?=\s)))\s*(\S.*)",
     re.IGNORECASE | re.DOTALL,
@@ -96,6 +102,8 @@ def read_choice(text: str) -> tuple[frozenset[str], str]:
         return _letters(found["only"] or found["right"]), text
     if found := list(_ANSWER_IS.finditer(text)):
         return _letters(found[-1][1]), text
+    if right := set(_IS_RIGHT.findall(text)):
+        return frozenset(right), text
     if _INITIAL.fullmatch(text):
         return frozenset(), text
     rejected = {c.upper() for pair in _REJECTED.findall(text) for c in pair if c}
@@ -108,7 +116,11 @@ def read_choice(text: str) -> tuple[frozenset[str], str]:
     return (frozenset(named), text) if named else (frozenset(), text)
 
 
+_BRACKETS = str.maketrans("【】「」〔〕", "[][][]")
+
+
 def _plain(text: str) -> str:
+    text = text.translate(_BRACKETS)
     text = re.sub(r"\\(?:text|textbf|mathrm|mathbf|mbox|boxed)\s*\{([^{}]*)\}", r"\1", clean(text.translate(_CIRCLED)))
     return clean(re.sub(r"\\(?:text|textbf|mathrm|mathbf|mbox|boxed)\s*\{([^{}]*)\}", r"\1", text))
 
