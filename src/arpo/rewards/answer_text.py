@@ -40,7 +40,7 @@ _CURRENCY = "$€£¥"
 _KEPT_PUNCTUATION = frozenset("#%/@*+<>=^|")
 _DROPPED_SYMBOLS = frozenset("`~©®™")
 _EMPHASIS = re.compile(r"(\*\*|__|(?<![\w*])\*(?=\S)|(?<!\w)_(?=\S)|`)(\S(?:.*?\S)?)\1(?!\w)")
-_BEHIND_NUMBER = re.compile(r"(?<=\d)\s+(?=[%°])")
+_BEHIND_NUMBER = re.compile(r"(?<=\d)\s+(?=[%°\u3040-\u30ff\u4e00-\u9fff])")
 _RANGE = re.compile(r"(?<=\d)\s*-\s+(?=\d)|(?<=\d)\s+-(?=\s*\d)")
 _LIST_COMMA = re.compile(r"(?<=[^\W\d_]),(?=[^\W\d_])")
 _DATE = re.compile(r"\d{1,4}(?:-\d{1,4}|([-/.])\d{1,2}\1\d{1,4}|/\d{1,4})", re.ASCII)

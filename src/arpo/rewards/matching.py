@@ -15,7 +15,7 @@ CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})
 _NUMBER_LIST = re.compile(r"[-+]?[\d./]+(?:\s*,\s*[-+]?[\d./]+)+")
 _COMMAND = re.compile(r"\\(?!text|mathrm|mathbf|mbox|operatorname)(?:[a-zA-Z]+|[{}])")
 _OPERATOR = re.compile(r"[-=+*/^√π()\[\]{}<>|≤≥±×·÷∞²³]")
-_GROUPED = re.compile(r"[-+]?\d{1,3}(?:[ ']\d{3})+(?:\.\d+)?", re.ASCII)
+_GROUPED = re.compile(r"[-+]?(?:\d{1,3}(?:[ ']\d{3})+(?:\.\d+)?|\d* ?[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞])", re.ASCII)
 _LETTERS = re.compile(r"[^\W\d_⁰¹²³⁴⁵⁶⁷⁸⁹ⁿ₀₁₂₃₄₅₆₇₈₉½⅓⅔¼¾]+")
 _NO_HYPHEN = re.compile(r"[+=*/^<>]| - ")
 _FUNCTION = re.compile(

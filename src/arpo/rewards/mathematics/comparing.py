@@ -162,6 +162,7 @@ class _Comparison:
         return matrices[0] is not None and matrices[1] is not None and self._same_rows(matrices[0], matrices[1])
 
     def _same_ratio(self, a: Node, b: Node) -> bool:
+        a, b = _by_24_hours(a), _by_24_hours(b)
         if len(a.args) != len(b.args):
             return False
         if all(self.same(x, y) for x, y in zip(a.args, b.args, strict=True)):
@@ -212,6 +213,14 @@ _NO_SCALARS = (
 )
 
 
+def _by_24_hours(tree: Node) -> Node:
+    """`3:30 pm` is 15:30, `12:30 am` is 0:30; any other tree is itself."""
+    hour = constant(tree.args[0])
+    if tree.name not in ("am", "pm") or hour is None or not 1 <= hour <= 12:
+        return tree
+    return replace(tree, args=(number(hour % 12 + (12 if tree.name == "pm" else 0)), *tree.args[1:]), name="time")
+
+
 def _ordered(x: Node, y: Node, *, swapped: bool) -> tuple[Node, Node]:
     return (y, x) if swapped else (x, y)
 
@@ -248,7 +257,7 @@ def _is_name(tree: Node) -> bool:
     if tree.kind == "symbol":
         return tree.name not in ("pi", "e", "i")
     if tree.kind == "unknown":
-        return all(arg.kind == "symbol" for arg in tree.args)
+        return all(arg.kind in ("symbol", "number") for arg in tree.args)
     if tree.kind == "mul":  # P(A), written like a product
         return tree.args[0].kind == tree.args[1].kind == "symbol" and tree.args[0].name != tree.args[1].name
     return False

@@ -757,7 +757,7 @@ class _Parser:
         self._bars, self._is_in_builder = outer, builder
         if text == "{" and close == "}":
             if inside is None:
-                raise NotReadError("an empty group")
+                return EMPTY_SET
             return replace(inside, name="{}") if inside.kind == "group" and inside.name == "" else inside
         if is_set and close == "\\}":
             return EMPTY_SET if inside is None else replace(inside, name="{}")

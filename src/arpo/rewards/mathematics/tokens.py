@@ -52,7 +52,8 @@ class Token:
 
 _NUMBER = re.compile(
     r"""
-    (?P<european>\d{1,3}(?:\.\d{3})+,\d+(?![\d,])|\d{1,3}(?:\.\d{3}){2,}(?![\d.,]))
+    (?P<european>\d{1,3}(?:\.\d{3})+,\d+(?![\d,])|\d{1,3}(?:\.\d{3}){2,}(?![\d.,])
+      |\d{1,3}(?:[ ]\d{3})+,\d{1,2}(?![\d,]))
   | (?P<grouped>\d{1,3}(?:(?:,|\{,\}|,?\\!,?|,\\!)\d{3})+(?!\d|,\d)(?:\.\d+)?)
   | (?P<braced>\d{1,3}(?:\{,\}\d{3})+(?!\d)(?:\.\d+)?)
   | (?P<spaced>\d{1,3}(?:(?:[ ']|\\,|\\\ |\\;|\\thinspace\ ?|~)\d{3})+(?![\d/]|[ ']\d|\s*\\frac)(?:\.\d+)?)
@@ -190,7 +191,7 @@ class _Reader:
         self._at = found.end()
         text = found[0]
         if found.lastgroup == "european":
-            text = text.replace(".", "").replace(",", ".")
+            text = text.replace(".", "").replace(" ", "").replace(",", ".")
         elif found.lastgroup != "plain":
             text = re.sub(r"[^\d.]", "", text)
         return text.lower(), Fraction(text)

@@ -89,6 +89,7 @@ SAME = {
         (r"12\pi\text{ cubic inches}", r"12\pi \text{ in}^3"), (r"\frac{\sqrt{3}}{3}", r"\frac{1}{\sqrt 3}"),
         (r"e^{2\ln 3}", "9"), ("sin(pi/6)", "0.5"), (r"\sin\frac{\pi}{6}", "1/2"), ("2^{1/2}", r"\sqrt2"),
         (r"-\frac{1}{2}", r"\frac{1}{-2}"), ("5 + 0i", "5"), ("3i+2", "2+3i"), ("7.0", "7"), (r"\text{ 7 }", "7"),
+        ("15:30", "3:30 pm"), ("12:30 am", "0:30"), ("f(2)=5", "5"), ("{}", r"\emptyset"),
     ],
     "numeric": [
         ("12,34,567", "1234567"), ("1.234.567", "1234567"), ("12'000", "12000"), ("1.234,56", "1234.56"), ("2½", "2.5"),
@@ -102,6 +103,7 @@ SAME = {
         ("-42", "-42.0"), ("42,000.50", "42000.5"), ("42 thousand", "42000"), ("1.5 million dollars", "$1,500,000"),
         ("12 kg m/s^2", "12 N"), ("5 m²", "5 square meters"), ("100 kPa", "100000 Pa"), ("72°F", "72 °F"),
         ("¥500", "500 yen"), ("£5", "£5.00"), ("١٢", "12"), ("1 234 567", "1234567"), ("1’234", "1234"),
+        ("1 234,5", "1234.5"),
     ],
     "multiple_choice": [
         ("The best option is C: Paris", "C"),
@@ -119,6 +121,8 @@ SAME = {
         ("正确答案是 C。", "C"), ("Ⓑ", "B"), ("B: Paris", "B"), ("b)", "B"), ("B. ", "B"), ("Neither A nor B; C", "C"),
         ("It must be (D), not (A).", "D"), ("The correct answer is option C: Paris", "C"), (r"$\textbf{(E)}$", "E"),
         ("**Answer: C**", "C"), ("A & C", "AC"), ("A,C,D", "ACD"),
+        ("The correct option is C: Paris", "C"), ("【A】", "A"), ("Option B is wrong, so C", "C"), ("選B", "B"),
+        ("C is correct because A is false", "C"),
     ],
     "exact_match": [
         ("Beyoncé", "Beyoncé"), ("“Hamlet”", "Hamlet"), ("1914–1918", "1914-1918"), ("東京。", "東京"), ("e-mail", "email"),
@@ -128,6 +132,7 @@ SAME = {
         ("¿Qué?", "qué"), ("№ 5", "No 5"), ("hello…", "hello"), ("St. John’s", "St Johns"), ("U.S.A.", "USA"),
         ("Mr. Smith", "Mr Smith"), ("\"War and Peace\"", "War and Peace"), ("A Tale of Two Cities", "Tale of Two Cities"),
         ("C♯", "C♯"), ("24/7", "24/7"), ("42.", "42"),
+        ("½", "1/2"), ("1945 年", "1945年"),
     ],
 }  # fmt: skip
 
@@ -173,6 +178,7 @@ DIFFERENT = {
         (r"\infty", "1"), ("May 5", "May 6"), ("1 May 1954", "May 1954"), ("3 or 4", "3 and 5"), ("100 m", "100 km"),
         ("1,2", "1.2"), ("even", "odd"), ("x^2+1=0", "x^2-1=0"), ("y=x^2", "x=y^2"), (r"(-\infty,2]", r"(-\infty,2)"),
         (r"\begin{vmatrix}1&2\\3&4\end{vmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
+        ("2:30 pm", "2:30"), ("12:00 pm", "12:00 am"),
     ],
     "numeric": [
         ("2020", "2020-01"), ("5 or 6", "6"), ("10:30", "10"), ("1/2/2020", "1"), ("3, 4", "3"), ("between 3 and 5", "3"),
