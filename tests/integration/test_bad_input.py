@@ -149,7 +149,7 @@ def test_bad_conversations_are_counted_and_named(arpo, domain, fail, write_toml,
     config = domain.sft(tmp_path / "sft", data=str(data), num_epochs=1)
     said = arpo.succeed("sft", write_toml(tmp_path / "sft.toml", config)).stderr
     assert f"{data}, row 2: conversation: a turn of the assistant goes on after '{{2}}</answer>'" in said
-    assert f"{data}, row 3: neither messages nor conversations is a list" in said
+    assert f"{data}, row 3: messages = 'hello' is no JSON" in said
     assert f"{data}, row 4: it does not end with a turn of the assistant" in said
     summary = json.loads((tmp_path / "sft" / "summary.json").read_text())
     assert (summary["num_conversations"], summary["num_left_out"]) == (2, 3)
