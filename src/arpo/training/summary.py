@@ -88,9 +88,9 @@ def live_line(metrics: Mapping[str, float]) -> dict[str, float | int | str]:
         fields["calls"] = f"{metrics['rollout/tool_calls_issued']:.0f}/{metrics['rollout/tool_calls_executed']:.0f}"
     if calls := _tool_calls([metrics]):
         broken = [f"{tool} {num:.0f}/{num:.0f}" for tool, (num, succeeded) in calls.items() if not succeeded]
-        fields["failed"] = " ".join(broken) or round(
-            1 - sum(ok for _, ok in calls.values()) / sum(n for n, _ in calls.values()), 3
-        )
+        share = 1 - sum(ok for _, ok in calls.values()) / sum(num for num, _ in calls.values())
+        if failed := " ".join(broken) or round(share, 3):
+            fields["failed"] = failed
     if "valid/accuracy" in metrics:
         fields["valid"] = round(metrics["valid/accuracy"], 3)
     return fields

@@ -52,3 +52,4 @@ def test_tools_that_never_worked_are_named(config: RlRun):
     assert live_line(working)["failed"] == pytest.approx(1 - (4 + 3) / 12, abs=1e-3)
     assert broken_tools([rows[0], working]) == []
     assert "failed" not in live_line({k: v for k, v in rows[0].items() if not k.startswith("tool/")})
+    assert "failed" not in live_line(rows[0] | {"tool/search/success_rate": 1.0, "tool/python/success_rate": 1.0})
