@@ -66,7 +66,7 @@ def _replace(path: Path, partial: Path) -> None:
     path.rename(old)
     try:
         partial.rename(path)
-    except BaseException:
+    except BaseException:  # raised again, once the former folder is back
         old.rename(path)
         raise
     _remove(old)
