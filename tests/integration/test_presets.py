@@ -34,7 +34,7 @@ PARTS: dict[str, list[dict[str, Any]]] = {
     "tree_grpo": [{"advantage": {"type": "outcome"}}],
     "arpo": [{"loss": {"clip_low": 0.1}}, {"loss": {"clip_high": 0.1}}, {"advantage": {"scale": "none"}}],
     "arpo_14b": [{"advantage": {"scale": "none"}}],
-    "arpo_tokens": [{"advantage": {"scale": "none"}}, {"loss": {"aggregation": "sequence_mean"}}],
+    "token_entropy": [{"advantage": {"scale": "none"}}, {"loss": {"aggregation": "sequence_mean"}}],
     "arpo_released": [{"advantage": {"scale": "none"}}],
     "aepo": [{"advantage": {"entropy_scale": 0.0}}, {"loss": {"high_mode": "hard"}}],
     "aepo_released": [{"loss": {"high_mode": "hard"}}],
@@ -48,7 +48,7 @@ ROLLOUT = {
     "arpo_released": {"num_initial_trajectories": 2},
     "aepo_released": {"num_initial_trajectories": 2},
     "arpo_14b": {"num_initial_trajectories": 2},
-    "arpo_tokens": {"num_initial_trajectories": 2},
+    "token_entropy": {"num_initial_trajectories": 2},
     "tree_grpo": {"group_size": 8, "num_initial_trajectories": 2, "rule": {"type": "random", "rate": 1.0, "branch_factor": 3}},
 }
 """Groups that fit the domain, and trees of several trajectories where the preset compares within them."""

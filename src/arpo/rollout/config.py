@@ -117,7 +117,7 @@ class ThresholdRuleConfig(Config):
 
 
 class TokenEntropyRuleConfig(Config):
-    """Fork inside completions, before their tokens of highest entropy (after TreeRL, arXiv:2506.11902)."""
+    """Fork inside completions, before the most uncertain tokens of the whole group; a rule of our own."""
 
     type: Literal["token_entropy"] = "token_entropy"
     """`token_entropy`: branch at tokens, not at tool results."""

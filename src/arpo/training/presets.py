@@ -40,8 +40,8 @@ class Preset:
 
     name: str
     """Value of `algorithm`."""
-    paper: str
-    """Publication, e.g. "arXiv:2507.19849"."""
+    paper: str | None
+    """Publication, e.g. "arXiv:2507.19849"; None: an algorithm of our own."""
     about: str
     """Its particularity, in one line."""
     keys: dict[str, Any]
@@ -68,7 +68,7 @@ def read_preset(name: str) -> Preset:
     if name not in names:
         raise ValueError(f"algorithm = {name!r}: there is no such preset; choose one of {', '.join(names)}")
     keys = tomllib.loads((_folder() / f"{name}.toml").read_text(encoding="utf-8"))
-    return Preset(name, keys.pop("paper"), keys.pop("about"), keys)
+    return Preset(name, keys.pop("paper", None), keys.pop("about"), keys)
 
 
 def apply_preset(given: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def test_the_table_has_a_row_for_every_preset(capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr().out
     for name in preset_names():
         assert f" {name} " in shown
-        assert read_preset(name).paper.removeprefix("arXiv:") in shown
+        assert (read_preset(name).paper or "our own").removeprefix("arXiv:") in shown
 
 
 def test_json_holds_every_resolved_key(capsys: pytest.CaptureFixture[str]):
@@ -38,7 +38,7 @@ def test_a_row_follows_the_resolved_preset(name: str):
     preset = read_preset(name)
     algorithm = preset.resolve()
     first, branching, advantage, loss, besides, paper = describe(preset)
-    assert (first, paper) == (name, preset.paper.removeprefix("arXiv:"))
+    assert (first, paper) == (name, (preset.paper or "our own").removeprefix("arXiv:"))
     assert branching.startswith(f"{algorithm.rollout.rule.type}, M={algorithm.rollout.group_size}")
     assert ("N=" in branching) == ("soft" in advantage) == (algorithm.rollout.rule.type != "none")
     assert loss.split()[0].removesuffix(",") == algorithm.loss.type

@@ -38,5 +38,5 @@ def test_a_recipe_is_read_as_if_made_for_another_folder(tmp_path: Path):
     keys = read_recipe_in(tmp_path, "quickstart", "rl")
     assert keys["out"] == str(tmp_path / "rl")
     assert keys["validation"]["tools"]["search"]["index"] == str(tmp_path / "index")
-    assert keys["algorithm"] == "arpo_tokens"
+    assert keys["algorithm"] == "arpo"
     assert "runs/quickstart" not in str(keys)

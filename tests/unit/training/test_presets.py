@@ -66,7 +66,7 @@ PAPERS = {
     ),
     "arpo": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PPO),
     "arpo_14b": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PPO),
-    "arpo_tokens": ("2506.11902", TokenEntropyRuleConfig(branch_factor=3), GROUP, PPO),
+    "token_entropy": (None, TokenEntropyRuleConfig(branch_factor=3), GROUP, PPO),
     "arpo_released": (
         "2507.19849",
         ArpoReleasedRuleConfig(branch_probability=0.5, entropy_weight=0.2, branch_factor=1, lag=True, sum_over_window=True),
@@ -86,7 +86,7 @@ PAPERS = {
         GROUP, PpoClipLossConfig(clip_low=0.2, clip_high=0.2, high_mode="gppo", dual_clip=3.0, aggregation="token_mean"),
     ),
 }  # fmt: skip
-"""Preset -> paper, branch rule, advantage, loss."""
+"""Preset -> paper (None: our own), branch rule, advantage, loss."""
 
 
 def run(**values: object) -> RlRun:
@@ -102,7 +102,7 @@ def test_a_preset_is_its_paper(name: str):
     paper, rule, advantage, loss = PAPERS[name]
     preset = read_preset(name)
     algorithm = preset.resolve()
-    assert preset.paper == f"arXiv:{paper}"
+    assert preset.paper == (paper and f"arXiv:{paper}")
     assert preset.about
     assert (algorithm.rollout.rule, algorithm.advantage, algorithm.loss) == (rule, advantage, loss)
     assert algorithm.loss.kl.coefficient == algorithm.loss.entropy_coefficient == 0
@@ -122,7 +122,7 @@ def test_the_budgets():
         rollout = read_preset(name).resolve().rollout
         large, probe, flat = name == "arpo_14b", name == "aepo", rollout.rule.type == "none"
         assert rollout.group_size == (12 if large else 16)
-        half = 4 if name == "arpo_tokens" else 6 if large else 8
+        half = 4 if name == "token_entropy" else 6 if large else 8
         assert rollout.num_initial_trajectories == (None if probe else 16 if flat else half)
     for name in ("arpo_released", "aepo_released"):
         rollout = read_preset(name).resolve().rollout

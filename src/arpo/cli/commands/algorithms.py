@@ -44,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe(preset: "Preset") -> tuple[str, ...]:
-    """A row of the table: name, branching, advantage, loss, further terms, paper."""
+    """A row of the table: name, branching, advantage, loss, further terms, paper or "our own"."""
     algorithm = preset.resolve()
     parts = (_branching(algorithm), _advantage(algorithm), _loss(algorithm), _besides(algorithm))
-    return (preset.name, *parts, preset.paper.removeprefix("arXiv:"))
+    return (preset.name, *parts, (preset.paper or "our own").removeprefix("arXiv:"))
 
 
 def _branching(algorithm: "AlgorithmConfig") -> str:

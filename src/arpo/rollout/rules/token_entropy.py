@@ -13,8 +13,8 @@ class TokenEntropyRule(BranchRule):
     """Fork before the highest-entropy tokens of the group's completions, once every path has ended.
 
     The new path keeps the tokens before the chosen one and draws that one again. The rule decides again when the new paths have
-    ended and leaves are still missing. After TreeRL, arXiv:2506.11902 (EPTree). Stated choice: no fork before the tokens that
-    `CompletionView.forkable` excludes.
+    ended and leaves are still missing. Source: our own. TreeRL, arXiv:2506.11902, takes the tokens of each tree and not of the
+    whole group. Stated choice: no fork before the tokens that `CompletionView.forkable` excludes.
 
     Example: entropies [2.0, 0.1, 1.5] and [0.3, 0.9] with two leaves missing: forks at offset 2 of the first and 1 of the
     second.
