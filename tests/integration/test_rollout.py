@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from arpo.tree import RolloutTree, read_trees
+from arpo.tree.branching_statistics import measure_branching
 from arpo.tree.statistics import measure_trees
 
 
@@ -43,6 +44,11 @@ def test_trees_are_saved_counted_and_shown(arpo, write_toml, config: dict[str, A
     found = measure_trees(trees, window=3)
     for name in ("num_branches", "branch_rate_by_turn", "tool_calls_issued", "tokens_sampled_independent"):
         assert summary[name] == found[name]
+    branching = summary["branching"]
+    assert branching == json.loads(json.dumps(measure_branching(trees)))
+    assert branching["forks"]["num_branches"] == summary["num_branches"]
+    assert branching["initial_entropy"] > 0
+    assert f"{branching['initial_entropy']:.3g}" in result.stdout
     rewards = [leaf.reward.value for tree in trees for leaf in tree.leaves() if leaf.reward is not None]
     assert summary["reward_mean"] == pytest.approx(sum(rewards) / 24)
     assert summary["tokens_sampled"] <= summary["tokens_sampled_independent"]

@@ -10,8 +10,14 @@ from rich.tree import Tree
 
 from arpo.cli.output import make_table
 from arpo.tree import Node, NodeKind, RolloutTree
+from arpo.tree.branching import Fate
+from arpo.tree.branching_statistics import UNSURE
 
 _EXCERPT = 90
+_FATES: Mapping[Fate, str] = {
+    "branched": "branched", "declined": "declined", "no_budget": "no leaf left", "topup": "top-up", "not_asked": "not asked",
+}  # fmt: skip
+"""Heading of each fate of a tool result."""
 _DISTANCES = (0, 1, 2, 3, 5, 10, 20, 40)
 
 
@@ -32,6 +38,10 @@ def rollout_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
     yield _cost(summary)
     if summary["branch_rate_by_turn"]:
         yield _branches_by_turn(summary)
+    if summary["branching"]["results_by_tool"]:
+        yield _tool_results(summary["branching"])
+    if summary["branching"]["forks"]["reward_gain"] is not None:
+        yield _forks(summary["branching"])
     if summary["entropy_by_distance"]["before_tools"]["mean"]:
         yield _entropy_by_distance(summary)
 
@@ -74,6 +84,9 @@ def _overview(summary: Mapping[str, Any]) -> Table:
     for label, key in rows.items():
         if key in summary:
             table.add_row(label, _number(summary[key]))
+    branching = summary["branching"]
+    table.add_row("entropy at the start, window, nats", _number(branching["initial_entropy"]))
+    table.add_row(f"trajectories above {UNSURE} nats there", _share(branching["unsure_start_rate"]))
     leaves = ", ".join(f"{n} × {leaves}" for leaves, n in summary["leaves_per_initial_trajectory"].items())
     table.add_row("leaves per trajectory from the prompt", leaves)
     return table
@@ -101,6 +114,30 @@ def _branches_by_turn(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def _tool_results(branching: Mapping[str, Any]) -> Table:
+    """Entropy of the window after the results of each tool, and what became of them."""
+    fates = {fate: name for fate, name in _FATES.items() if branching["results"]["fates"][fate]}
+    headings = (">results", ">H after, nats", ">H rose", *(f">{name}" for name in fates.values()))
+    table = make_table("tool", *headings, title="Tool results, and what became of them")
+    for row in (*branching["results_by_tool"], {"tool": "all", **branching["results"]}):
+        counts = (f"{row['fates'][fate]:,}" for fate in fates)
+        table.add_row(row["tool"], f"{row['num_results']:,}", _number(row["entropy_after"]), _share(row["rise_rate"]), *counts)
+    return table
+
+
+def _forks(branching: Mapping[str, Any]) -> Table:
+    """Mean reward below originals and branches, with the 95 % interval of the difference, and forks with mixed outcomes."""
+    table = make_table("", ">forks", ">original", ">branches", ">difference", ">mixed", title="Forks: mean reward below them")
+    rows = [(f"turn {row['turn']}", row) for row in branching["forks_by_turn"]]
+    rows += [(f"after {row['tool']}" if row["tool"] else "inside a completion", row) for row in branching["forks_by_tool"]]
+    for label, row in (*rows, ("all", branching["forks"])):
+        gain, error = row["reward_gain"], row["reward_gain_error"]
+        difference = "–" if gain is None else f"{gain:+.3f}" + ("" if error is None else f" ± {1.96 * error:.3f}")
+        rewards = (_number(row["original_reward"]), _number(row["branch_reward"]))
+        table.add_row(label, f"{row['num_forks']:,}", *rewards, difference, _share(row["mixed_rate"]))
+    return table
+
+
 def _entropy_by_distance(summary: Mapping[str, Any]) -> Table:
     before, after = (summary["entropy_by_distance"][name]["mean"] for name in ("before_tools", "after_tool"))
     distances = [d for d in _DISTANCES if d < max(len(before), len(after))]
@@ -108,6 +145,10 @@ def _entropy_by_distance(summary: Mapping[str, Any]) -> Table:
     for label, curve in (("the prompt, no tool result yet", before), ("the last tool result", after)):
         table.add_row(label, *(f"{curve[d]:.2f}" if d < len(curve) else "" for d in distances))
     return table
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
 
 
 def _number(value: float | None) -> str:

@@ -20,6 +20,7 @@ from arpo.rollout.runner import RolloutRunner, TreeFailure
 from arpo.tracking.progress import Progress, SilentProgress
 from arpo.tracking.run_directory import RunDirectory
 from arpo.tree import RolloutTree, read_trees, write_trees
+from arpo.tree.branching_statistics import BranchingStatistics
 from arpo.tree.entropy import EntropyByDistance
 from arpo.tree.statistics import TreeStatistics
 from arpo.types import Reward, Task
@@ -37,7 +38,8 @@ def sample_rollouts(
     """Sample one tree per task and return the summary, as in `<out>/summary.json`.
 
     Finished trees are written to `<out>/rollouts/part_NNNNNN.jsonl.zst`. The summary has the `TreeStatistics.summary` of all
-    trees, the mean rewards where a reward is configured, and `entropy_by_distance`: the curves of `EntropyByDistance`.
+    trees, the mean rewards where a reward is configured, `branching`: the `BranchingStatistics.summary`, and
+    `entropy_by_distance`: the curves of `EntropyByDistance`.
 
     Args:
         config: The run; with `resume`, that of the run directory.
@@ -76,6 +78,7 @@ class _Record:
         self._config = config
         self._waiting: list[RolloutTree] = []
         self._statistics = TreeStatistics(window=config.rollout.entropy_window, read_answer=_read_answer)
+        self._branching = BranchingStatistics()
         self._entropy = EntropyByDistance(MAX_DISTANCE)
         self._rewards: list[Reward] = []
         parts = sorted((run.path / "rollouts").glob("part_*.jsonl.zst"))
@@ -107,11 +110,18 @@ class _Record:
         """The statistics of all trees."""
         statistics = self._statistics.summary()
         scores = mean_scores(self._rewards) if self._config.reward is not None else {}
-        return {"seed": self._config.seed, **statistics, **scores, "entropy_by_distance": asdict(self._entropy.profile())}
+        return {
+            "seed": self._config.seed,
+            **statistics,
+            **scores,
+            "branching": self._branching.summary(),
+            "entropy_by_distance": asdict(self._entropy.profile()),
+        }
 
     def _count(self, tree: RolloutTree) -> None:
         self.task_ids.add(tree.task.id)
         self._statistics.add(tree)
+        self._branching.add(tree)
         self._entropy.add(tree)
         self._rewards += rewards_of([tree])
 

@@ -254,7 +254,11 @@ class Group:
             candidate.node.branch_score = self._rule.score(opportunities[-1])
         rng = Random(derive_seed(self._seed, self._task.id, "branch", turn))
         by_node = {c.node.id: c for c in candidates}
-        for request, count in self._grant(self._rule.decide(opportunities, rng)):
+        requests = self._rule.decide(opportunities, rng)
+        requested = {request.node: request.count for request in requests}
+        for candidate in candidates if self._rule.max_branches else ():
+            candidate.node.branches_requested = requested.get(candidate.node.id, 0)
+        for request, count in self._grant(requests):
             candidate = by_node[request.node]
             self._history.record_fork(candidate.node)
             for index in range(count):

@@ -1,7 +1,7 @@
 """Token entropy by distance from the last tool result, the observation behind ARPO, over any set of rollout trees."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from arpo.tree.node import Node, NodeKind
@@ -74,7 +74,7 @@ class EntropyByDistance:
         for node, source, start in sampled_nodes(tree):
             parts = [self._before]
             if source is not None:
-                parts = [self._after, self._by_tool.setdefault(_tool_name(tree, source), _Sums())]
+                parts = [self._after, self._by_tool.setdefault(tool_name(tree, source), _Sums())]
             for distance, entropy in enumerate((node.entropies or [])[: max(0, self._max_distance + 1 - start)], start=start):
                 for sums in parts:
                     sums.add(distance, self._num_trees, entropy)
@@ -106,7 +106,8 @@ def sampled_nodes(tree: RolloutTree) -> Iterator[tuple[Node, Node | None, int]]:
         seen[node.id] = (node, 0) if is_result else (source, start + len(node.token_ids) * node.is_sampled)
 
 
-def _tool_name(tree: RolloutTree, observation: Node) -> str:
+def tool_name(tree: RolloutTree, observation: Node) -> str:
+    """The tool whose result an observation shows, of several the first; "other" when no call was parsed."""
     calls = tree.nodes[observation.parent or 0].calls
     return calls[0].name if calls else "other"
 
@@ -126,11 +127,18 @@ class _Sums:
         rows = [self.cells[d] for d in sorted(self.cells)]
         counts = [sum(n for n, _ in row.values()) for row in rows]
         means = [sum(total for _, total in row.values()) / n for row, n in zip(rows, counts, strict=True)]
-        errors = [_standard_error(row, m, n) for row, m, n in zip(rows, means, counts, strict=True)]
+        errors = [clustered_error(row, m, n) for row, m, n in zip(rows, means, counts, strict=True)]
         return EntropyCurve(means, errors, counts)
 
 
-def _standard_error(row: dict[int, tuple[int, float]], mean: float, count: int) -> float | None:
+def clustered_error(row: Mapping[int, tuple[int, float]], mean: float, count: int) -> float | None:
+    """Standard error of a mean, clustered by tree; None for fewer than two trees. The formula: `EntropyByDistance`.
+
+    Args:
+        row: Tree -> number and sum of its values.
+        mean: Mean of all values.
+        count: Number of all values.
+    """
     trees = len(row)
     if trees < 2:
         return None

@@ -59,6 +59,8 @@ class Node:
     """True on the first completion of a forked path."""
     branch_score: float | None = None
     """On an observation: the branch rule's score; None when it computed none."""
+    branches_requested: int | None = None
+    """On an observation: new paths the branch rule requested there, granted or not; None when it was not asked."""
     entropy_delta: float | None = None
     """On an observation: normalised change of the windowed entropy from the baseline; positive: the policy is less sure."""
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from arpo.rollout.runner import RolloutRunner
 from arpo.tools.config import ExecutorConfig
 from arpo.tools.executor import ToolExecutor
 from arpo.tree import Node, NodeKind, RolloutTree
+from arpo.tree.branching_statistics import measure_branching
 from arpo.types import StopReason, Task, ToolResult
 
 EAGER = ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.0)
@@ -149,6 +151,44 @@ async def test_the_budget_goes_by_priority_turn_after_turn(rule: dict[str, float
         kinds.update(branches=sum(found.values()), top_ups=left, denied=sum(c < branch_factor for c in expected.values()))
     assert kinds["branches"] > 5
     assert kinds["top_ups" if tau > 0 else "denied"] > 5
+
+
+@pytest.mark.parametrize("rule", [{}, {"tau": 0.505}, {"tau": 0.0, "branch_factor": 3}])
+async def test_the_records_of_branching_agree_with_the_scores(rule: dict[str, float], make_world, many_tasks: list[Task]):
+    """Fates, shares and means of the statistics, counted directly from the nodes of real trees."""
+    _, config, trees = await grown(make_world, many_tasks, **rule)
+    tau, count = rule.get("tau", 0.5), rule.get("branch_factor", 1)
+    fates, rises, after, forks = Counter[str](), 0, list[float](), 0
+    for tree in trees:
+        topups = set(tree.children[0][config.num_initial_trajectories :])
+        for node in tree.nodes:
+            if node.kind is not NodeKind.OBSERVATION:
+                continue
+            own = original_child(tree, node)
+            assert own is not None
+            assert node.branches_requested == (None if node.branch_score is None else count if node.branch_score > tau else 0)
+            num_branches = len(tree.children[node.id]) - 1
+            is_asked, is_topup = node.branch_score is not None, tree.path(node)[1].id in topups
+            if num_branches:
+                fates["branched"] += 1
+            elif is_asked and (node.branch_score or 0) <= tau:
+                fates["declined"] += 1
+            else:
+                fates["topup" if is_topup else "no_budget"] += 1
+            rises += (node.entropy_delta or 0) > 0
+            after.append(fmean((own.entropies or [])[:3]))
+            forks += num_branches > 0
+    found = measure_branching(trees)
+    assert {fate: n for fate, n in found["results"]["fates"].items() if n} == fates
+    assert fates["branched"] > 3
+    assert len(fates) > 2
+    assert found["results"]["rise_rate"] == pytest.approx(rises / len(after))
+    assert found["results"]["entropy_after"] == pytest.approx(fmean(after))
+    starts = [fmean((tree.nodes[c].entropies or [])[:3]) for tree in trees for c in tree.children[0]]
+    assert found["initial_entropy"] == pytest.approx(fmean(starts))
+    assert found["unsure_start_rate"] == pytest.approx(sum(h > 0.1 for h in starts) / len(starts))
+    assert found["forks"]["num_forks"] == sum(row["num_forks"] for row in found["forks_by_turn"]) == forks
+    assert found["forks"]["num_branches"] == sum(n.is_branch for tree in trees for n in tree.nodes)
 
 
 async def test_latency_changes_nothing(make_world, tasks: list[Task], random_latency) -> None:
