@@ -240,10 +240,11 @@ def leaf_loss(
         importance = (old - engine).exp().clamp(max=correction.cap)
     if correction.level == "sequence":
         importance = (old - engine).sum().exp().clamp(max=correction.cap).expand(len(now))
-    total = -(importance * surrogate(now, old, claims, loss)).sum()
+    weights = torch.cat([credit.weights[row, node.id].expand(len(node.token_ids)) for node in trajectory.completions])
+    total = -importance * surrogate(now, old, claims, loss)
     difference = now - reference
     kl = difference**2 / 2 if loss.kl.estimator == "k2" else (-difference).exp() - 1 + difference
-    return credit.leaf_weights[row] * (total + loss.kl.coefficient * kl.sum() - loss.entropy_coefficient * entropies.sum())
+    return (weights * (total + loss.kl.coefficient * kl - loss.entropy_coefficient * entropies)).sum()
 
 
 def claims_on(credit: TreeCredit, row: int, node: Node) -> Tensor:
@@ -331,6 +332,7 @@ def test_float64_other_families(family: str, trees: list[RolloutTree], make_mode
     [
         OutcomeAdvantageConfig(attribution="mixed", mix=0.3, baseline="subtree_out", scale="none"),
         OutcomeAdvantageConfig(leaf_weighting="inverse_branching", entropy_scale=2.0),
+        OutcomeAdvantageConfig(attribution="once"),
     ],
 )
 def test_float64_advantages_that_differ_from_node_to_node_and_token_to_token(

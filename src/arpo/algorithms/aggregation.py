@@ -11,7 +11,7 @@ Aggregation = Literal["token_mean", "sequence_mean", "constant"]
 
 
 def leaf_weights(
-    num_tokens: Sequence[int],
+    num_tokens: Sequence[float],
     aggregation: Aggregation,
     shares: Sequence[float] | None = None,
     *,
@@ -29,7 +29,8 @@ def leaf_weights(
     The denominator of a batch is `total_denominator` of those of its groups.
 
     Args:
-        num_tokens: Sampled tokens per trajectory, a token shared by d trajectories counted in each.
+        num_tokens: Sampled tokens per trajectory, a token shared by d trajectories counted in each, or as 1/d in each
+            (attribution `once`).
         aggregation: Which mean.
         shares: v_i, positive: 1 for `uniform` leaf weighting; for `inverse_branching` each fork divides its parent's share, so
             that they add up to the number of initial trajectories. None: all 1.
@@ -43,7 +44,7 @@ def leaf_weights(
     """
     values = [1.0] * len(num_tokens) if shares is None else list(shares)
     if aggregation == "sequence_mean":
-        return [v / max(n, 1) for v, n in zip(values, num_tokens, strict=True)], sum(values)
+        return [v / (n or 1) for v, n in zip(values, num_tokens, strict=True)], sum(values)
     if aggregation == "token_mean":
         return values, sum(v * n for v, n in zip(values, num_tokens, strict=True))
     if max_tokens is None:

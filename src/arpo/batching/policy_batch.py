@@ -27,6 +27,14 @@ class TreeCredit:
     """By node id: [T] factor on the advantage of each token of a sampled node; a None, of a node or of all, means 1."""
     is_zero: bool = False
     """True where no leaf has an advantage on a sampled token, so that the policy loss has no gradient."""
+    weight_scale: Tensor | None = None
+    """[nodes] factor on the weight of each node's tokens, by node id; None: 1. Attribution `once` has 1 / sharers."""
+
+    @property
+    def weights(self) -> Tensor:
+        """[L, nodes] weight of each node's tokens in the loss of each leaf; read where the node lies on the leaf's path."""
+        weights = self.leaf_weights[:, None].expand(self.advantages.shape)
+        return weights if self.weight_scale is None else weights * self.weight_scale
 
 
 class TokenCredit(NamedTuple):
@@ -60,8 +68,10 @@ class PolicyBatch:
     """[E] row of a sampled node on that leaf's path."""
     edge_advantages: Tensor
     """[E] advantage of the leaf on the node's tokens."""
+    edge_weights: Tensor
+    """[E] weight of the node's tokens in the loss of the leaf."""
     leaf_weights: Tensor
-    """[L] weight of each token of the leaf's trajectory."""
+    """[L] weight of each token of the leaf's trajectory, where all its tokens have one."""
     leaf_lengths: Tensor
     """[L] sampled tokens of the leaf's trajectory, as float."""
     rollout_logprobs: Tensor
@@ -87,8 +97,7 @@ class PolicyBatch:
         Example: leaves of weight 1 and advantages +1 and -0.5 share a completion: on its tokens S+ = 1, S- = -0.5, weight 2; on
         each leaf's own tokens one of the two is 0 and the weight 1.
         """
-        weights = self.leaf_weights if leaf_scale is None else self.leaf_weights * leaf_scale
-        weights = weights[self.edge_leaf]
+        weights = self.edge_weights if leaf_scale is None else self.edge_weights * leaf_scale[self.edge_leaf]
         weighted = weights * self.edge_advantages
         on_edges = torch.stack([weighted.clamp(min=0), weighted.clamp(max=0), weights])
         on_nodes = on_edges.new_zeros(3, self.num_nodes).index_add(1, self.edge_node, on_edges)
@@ -162,6 +171,7 @@ def _make_batch(parts: Sequence[_Part]) -> PolicyBatch:
     edge_leaf: list[int] = []
     edge_node: list[int] = []
     edge_advantages: list[Tensor] = []
+    edge_weights: list[Tensor] = []
     leaf_lengths: list[int] = []
     scales: list[Tensor] = []
     for part in parts:
@@ -174,11 +184,13 @@ def _make_batch(parts: Sequence[_Part]) -> PolicyBatch:
                 sampled.append(node)
                 is_first.append(first)
                 scales.append(_token_scale(part.credit, node))
+        weights = part.credit.weights
         for leaf, path in zip(part.leaves, part.paths, strict=True):
             on_path = [node for node in path if node.is_sampled]
             edge_leaf += [len(leaf_lengths)] * len(on_path)
             edge_node += [rows[node.id] for node in on_path]
             edge_advantages.append(part.credit.advantages[leaf, [node.id for node in on_path]])
+            edge_weights.append(weights[leaf, [node.id for node in on_path]])
             leaf_lengths.append(sum(len(node.token_ids) for node in on_path))
     lengths = torch.tensor([len(node.token_ids) for node in sampled], dtype=torch.long)
     return PolicyBatch(
@@ -188,6 +200,7 @@ def _make_batch(parts: Sequence[_Part]) -> PolicyBatch:
         edge_leaf=torch.tensor(edge_leaf, dtype=torch.long),
         edge_node=torch.tensor(edge_node, dtype=torch.long),
         edge_advantages=torch.cat(edge_advantages).double(),
+        edge_weights=torch.cat(edge_weights).double(),
         leaf_weights=torch.cat([part.credit.leaf_weights[part.leaves.start : part.leaves.stop] for part in parts]).double(),
         leaf_lengths=torch.tensor(leaf_lengths, dtype=torch.float64),
         rollout_logprobs=torch.tensor([x for node in sampled for x in _logprobs(node)], dtype=torch.float64),

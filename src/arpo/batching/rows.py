@@ -24,7 +24,8 @@ class LeafRow:
     logprobs: list[float]
     """Log-probs the engine reported, nats; 0 where not sampled."""
     advantages: list[float]
-    """Advantage of each token for this trajectory; 0 where not sampled."""
+    """Advantage of each token for this trajectory; 0 where not sampled. With attribution `once` a token that d rows share has
+    1/d of it in each, which is the same loss as 1/d of the weight."""
     weight: float
     """Weight of every token of the trajectory in the loss; divide it by the sum of the trees' `TreeCredit.denominator`."""
     reward: float | None
@@ -75,6 +76,8 @@ def _advantages(credit: TreeCredit, row: int, node: Node) -> list[float]:
     if not node.is_sampled:
         return [0.0] * len(node.token_ids)
     value = float(credit.advantages[row, node.id])
+    if credit.weight_scale is not None:
+        value *= float(credit.weight_scale[node.id])
     scale = None if credit.token_scale is None else credit.token_scale[node.id]
     return [value] * len(node.token_ids) if scale is None else [value * factor for factor in map(float, scale)]
 

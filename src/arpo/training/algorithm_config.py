@@ -20,9 +20,11 @@ class _AdvantageConfig(Config):
     advantages are centred and divided by the mean and standard deviation over all trained tokens of the step."""
     epsilon: Annotated[float, only_with(scale=("group_std", "batch_std"), entropy_scale=above(0))] = Field(default=1e-6, gt=0)
     """Added to a standard deviation before it divides."""
-    attribution: Literal["soft", "hard", "mixed"] = "soft"
-    """Advantage of a trajectory on shared tokens. `soft`: its own advantage (the ARPO paper's choice); `hard`: the weighted
-    mean over the sharers; `mixed`: `mix` of the mean and 1 - `mix` of its own. They differ where a ratio is clipped."""
+    attribution: Literal["soft", "hard", "once", "mixed"] = "soft"
+    """Advantage of a trajectory on shared tokens. `soft`: its own advantage (the ARPO paper's choice); `hard`: the plain mean
+    over the sharers; `once`: that mean, and the token counts once instead of once per sharer, in the loss and in its lengths;
+    `mixed`: `mix` of the mean weighted as the loss weighs the sharers, and 1 - `mix` of its own. `mixed`, and `hard` where the
+    sharers weigh alike, differ from `soft` only where a ratio is clipped."""
     mix: Annotated[float, only_with(attribution="mixed")] = Field(default=0.5, gt=0, lt=1)
     """Share of the mean in `mixed`."""
     leaf_weighting: Literal["uniform", "inverse_branching"] = "uniform"
@@ -34,6 +36,12 @@ class _AdvantageConfig(Config):
 
     @model_validator(mode="after")
     def _check_baseline(self) -> "_AdvantageConfig":
+        if self.attribution == "once" and self.leaf_weighting == "inverse_branching":
+            raise ValueError(
+                "advantage.attribution = 'once' with advantage.leaf_weighting = 'inverse_branching': each divides the weight "
+                "of a shared token among its sharers, and together they do so twice; leave one of them at its default ('soft', "
+                "'uniform')"
+            )
         kind = getattr(self, "type", "outcome")
         if kind != "outcome" and self.baseline != "group_mean":
             raise ValueError(

@@ -163,7 +163,7 @@ class RlRun(Config):
             )
         refuse_inert_options(self)
         if not self.has_moving_ratio:
-            require_moving_ratio(self.algorithm, self.loss, self.advantage.attribution)
+            require_moving_ratio(self, self.algorithm, self.loss)
         self._check_overlong()
         return self
 

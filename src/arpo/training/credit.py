@@ -18,7 +18,7 @@ from arpo.algorithms.advantages import (
     tree_grpo_advantages,
 )
 from arpo.algorithms.aggregation import leaf_weights
-from arpo.algorithms.attribution import attribute
+from arpo.algorithms.attribution import attribute, leaf_parts
 from arpo.batching.policy_batch import TreeCredit
 from arpo.errors import DataError
 from arpo.training.algorithm_config import AdvantageConfig, GigpoAdvantageConfig, LossConfig, TreeGrpoAdvantageConfig
@@ -61,16 +61,17 @@ def assign_credit(
     factors = _entropy_factors(trees, advantage) if advantage.entropy_scale else [None] * len(groups)
     credits: list[TreeCredit] = []
     for group, of_leaves, factor in zip(groups, advantages, factors, strict=True):
-        weight, denominator = _weigh(group, loss, max_tokens)
+        parts = leaf_parts(group.below) if advantage.attribution == "once" else None
+        weight, denominator = _weigh(group, loss, max_tokens, parts)
         shared = attribute(of_leaves, weight, group.below, advantage.attribution, advantage.mix)
         is_zero = not bool((shared * (group.num_tokens > 0)).any())
-        credits.append(TreeCredit(weight, shared, denominator, factor, is_zero))
+        credits.append(TreeCredit(weight, shared, denominator, factor, is_zero, parts))
     return credits
 
 
 def node_credit(tree: RolloutTree, credit: TreeCredit) -> NodeCredit:
     """The weight and the weighted mean advantage below every node, for viewers."""
-    passing = credit.leaf_weights[:, None] * _below(tree)
+    passing = credit.weights * _below(tree)
     totals = passing.sum(dim=0)
     means = (passing * credit.advantages).sum(dim=0) / totals
     return NodeCredit(weights=totals.tolist(), advantages=means.tolist())
@@ -137,10 +138,11 @@ def _inverse_branching_shares(tree: RolloutTree, below: Tensor) -> Tensor:
     return torch.where(below, part, 1.0).prod(dim=1)
 
 
-def _weigh(group: _Group, loss: LossConfig, max_tokens: int | None) -> tuple[Tensor, float]:
-    """Weights [L] of a tree's leaves, and their part of the denominator."""
+def _weigh(group: _Group, loss: LossConfig, max_tokens: int | None, parts: Tensor | None) -> tuple[Tensor, float]:
+    """Weights [L] of a tree's leaves, and their part of the denominator; `parts` [n]: what a leaf holds of each node."""
     shares = None if group.shares is None else group.shares.tolist()
-    weights, denominator = leaf_weights(group.lengths.tolist(), loss.aggregation, shares, max_tokens=max_tokens)
+    lengths = group.lengths if parts is None else group.below.double() @ (parts * group.num_tokens)
+    weights, denominator = leaf_weights(lengths.tolist(), loss.aggregation, shares, max_tokens=max_tokens)
     return torch.tensor(weights, dtype=torch.float64), denominator
 
 

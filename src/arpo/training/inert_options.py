@@ -43,7 +43,6 @@ _ONE_UPDATE = (
 )
 _ALONE = "the advantage of a group of one is then always 0, and nothing would be learned"
 _UNSHARED = "it has no effect, as independent trajectories share no sampled token"
-_LINEAR = "it has no effect, as the loss is linear in the advantage: the mean of the sharers adds up to the sharers one by one"
 _SEQUENCE = "it gives the tokens of a trajectory different advantages, but this loss has one ratio and one advantage"
 _ALL_TEACH = "groups of equal rewards teach too and must not be replaced or filtered"
 
@@ -70,10 +69,6 @@ _NEEDS = (
     _Needs("advantage.type", one_of("gigpo"), "loss.type", other_than("gspo"), _SEQUENCE, "set it to 'outcome'"),
     _Needs("advantage.entropy_scale", above(0), "loss.type", other_than("gspo"), _SEQUENCE, "leave it at 0"),
     _Needs(
-        "advantage.attribution", other_than("soft"), "loss.type", other_than("cispo", "reinforce"), _LINEAR,
-        "leave it at 'soft'",
-    ),
-    _Needs(
         "mismatch.level", one_of("token"), "loss.type", other_than("gspo"), "that ratio belongs to the whole trajectory",
         "set it to 'sequence' or 'none'",
     ),
@@ -94,9 +89,27 @@ def refuse_inert_options(run: Config) -> None:
     """
     for needs in _NEEDS:
         needs.check(run)
+    if _adds_up_to_soft(run) and value_at(run, "loss.type") in ("cispo", "reinforce"):
+        raise ValueError(
+            f"advantage.attribution = {shown(value_at(run, 'advantage.attribution'))} with "
+            f"loss.type = {shown(value_at(run, 'loss.type'))}: it has no effect, as the loss is linear in the advantage: "
+            f"{_ADDS_UP}; leave it at 'soft', set it to 'once', or set loss.type other than 'cispo' or 'reinforce'"
+        )
 
 
-def require_moving_ratio(algorithm: str, loss: LossConfig, attribution: str) -> None:
+_ADDS_UP = "the mean of the sharers adds up to the sharers one by one"
+
+
+def _adds_up_to_soft(run: Config) -> bool:
+    """Whether the attribution differs from `soft` only where a ratio is clipped: sum w_i A_i is the same, and so is sum w_i."""
+    attribution = value_at(run, "advantage.attribution")
+    weighs_alike = (
+        value_at(run, "loss.aggregation") != "sequence_mean" and value_at(run, "advantage.leaf_weighting") == "uniform"
+    )
+    return attribution == "mixed" or (attribution == "hard" and weighs_alike)
+
+
+def require_moving_ratio(run: Config, algorithm: str, loss: LossConfig) -> None:
     """Refuse options of the ratio in a run with one update per step; the preset's values are exempt.
 
     Raises:
@@ -111,8 +124,8 @@ def require_moving_ratio(algorithm: str, loss: LossConfig, attribution: str) -> 
     for key, value in _ratio_values(loss).items():
         if value != published[key]:
             raise _inert(f"loss.{key}", value, f"leave it at the preset's {published[key]!r}")
-    if attribution != "soft":
-        raise _inert("advantage.attribution", attribution, "leave it at 'soft'")
+    if _adds_up_to_soft(run):
+        raise _inert("advantage.attribution", value_at(run, "advantage.attribution"), "leave it at 'soft', set it to 'once'")
 
 
 _WHY_RATIO = "with updates_per_step = 1 and epochs_per_step = 1 every ratio is 1"

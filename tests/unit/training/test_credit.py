@@ -114,12 +114,49 @@ def test_subtree_out_with_inverse_branching(make_tree):
 
 
 def test_attribution_on_shared_tokens(make_tree):
-    """Advantages 1 and -1 with weights 1/5 and 1/9: mean (4/45) / (14/45) = 2/7 on a; mixed 0.25: 2/28 + 0.75 * (+-1)."""
+    """Advantages 1 and -1 with weights 1/5 and 1/9. On a: plain mean 0; mixed 0.25: weighted mean (4/45) / (14/45) = 2/7, so
+    2/28 + 0.75 * (+-1).
+    """
     tree = make_tree((1.0, 0.0, 0.5))
     hard = claims_of(tree, OutcomeAdvantageConfig(epsilon=1e-30, attribution="hard"), SEQUENCE_MEAN)
     mixed = claims_of(tree, OutcomeAdvantageConfig(epsilon=1e-30, attribution="mixed", mix=0.25), SEQUENCE_MEAN)
-    assert hard == pytest.approx({"b on a": 2 / 7, "b on b": 1, "c on a": 2 / 7, "c on c": -1, "d on d": 0})
+    assert hard == pytest.approx({"b on a": 0, "b on b": 1, "c on a": 0, "c on c": -1, "d on d": 0})
     assert mixed == pytest.approx({"b on a": 1 / 14 + 0.75, "b on b": 1, "c on a": 1 / 14 - 0.75, "c on c": -1, "d on d": 0})
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "weights", "denominator"),
+    [
+        # b holds 3/2 + 2 = 7/2 tokens, c 3/2 + 6 = 15/2, d 1: 12 distinct ones
+        ("token_mean", (1, 1, 1, 1), 12),
+        # 2/7, 2/15, 1; on a their mean (2/7 + 2/15) / 2 = 22/105: 3 * 22/105 + 2 * 2/7 + 6 * 2/15 + 1 = 3
+        ("sequence_mean", (22 / 105, 2 / 7, 2 / 15, 1), 3),
+        ("constant", (1, 1, 1, 1), 120),
+    ],
+)
+def test_a_shared_token_counts_once(make_tree, aggregation, weights, denominator):
+    """Advantages 1, -1, 0; on a their plain mean 0."""
+    tree = make_tree((1.0, 0.0, 0.5))
+    advantage = OutcomeAdvantageConfig(epsilon=1e-30, attribution="once")
+    (credit,) = assign_credit([tree], advantage, PpoClipLossConfig(aggregation=aggregation), max_tokens=40)
+    assert credit.denominator == pytest.approx(denominator, rel=1e-14)
+    found = on_nodes(tree, credit)
+    expected = zip("abcd", weights, (0, 1, -1, 0), strict=True)
+    assert all(found[name] == pytest.approx((weight, value), abs=1e-14) for name, weight, value in expected)
+    assert claims_of(tree, advantage)["b on a"] == 0
+
+
+def test_the_plain_mean_of_a_short_and_a_long_sharer(make_tree):
+    """Lengths 2 and 8 with advantages 1 and -1 under `sequence_mean`: 0, where weights 1/2 and 1/8 would give 0.6."""
+    task = make_tree().task
+    tree = RolloutTree.from_prompt(task, [1])
+    shared = tree.append(tree.root, NodeKind.COMPLETION, [2], logprobs=[-1.0])
+    for length, reward in ((1, 1.0), (7, -1.0)):
+        leaf = tree.append(shared, NodeKind.COMPLETION, [3] * length, logprobs=[-1.0] * length)
+        leaf.reward = Reward(value=reward)
+    for mode in ("hard", "once"):
+        advantage = OutcomeAdvantageConfig(scale="none", attribution=mode)
+        assert assign_credit([tree], advantage, SEQUENCE_MEAN)[0].advantages[:, shared.id].tolist() == [0, 0]
 
 
 def test_the_scale_of_the_whole_batch(make_tree):

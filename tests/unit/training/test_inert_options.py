@@ -17,6 +17,7 @@ def run(**values: object) -> RlRun:
 
 BONUS = {"rule": "composite", "composite": {"grader": "f1", "multi_tool_bonus": 0.1}}
 COST = {"rule": "composite", "composite": {"grader": "f1", "tool_cost": 0.1}}
+HARD = {"attribution": "hard"}
 ONE_UPDATE = "set updates_per_step or epochs_per_step to 2 or more"
 
 REFUSED = [
@@ -44,10 +45,11 @@ REFUSED = [
     ({"loss": {"low_mode": "gppo"}}, "loss.low_mode = 'gppo'", ONE_UPDATE),
     ({"loss": {"dual_clip": 3.0}}, "loss.dual_clip = 3.0", ONE_UPDATE),
     ({"loss": {"type": "gspo"}}, "loss.type = 'gspo'", "leave it at the preset's 'ppo_clip', set it to 'reinforce'"),
-    ({"advantage": {"attribution": "hard"}}, "advantage.attribution = 'hard'", ONE_UPDATE),
+    ({"advantage": {"attribution": "mixed"}}, "advantage.attribution = 'mixed'", ONE_UPDATE),
+    ({"advantage": HARD, "loss": {"aggregation": "token_mean"}}, "advantage.attribution = 'hard'", ONE_UPDATE),
     # linear losses
     (
-        {"loss": {"type": "cispo"}, "updates_per_step": 2, "advantage": {"attribution": "hard"}},
+        {"loss": {"type": "cispo", "aggregation": "token_mean"}, "updates_per_step": 2, "advantage": HARD},
         "advantage.attribution = 'hard' with loss.type = 'cispo'", "leave it at 'soft'",
     ),
     (
@@ -56,8 +58,16 @@ REFUSED = [
     ),
     # no branches
     (
-        {"algorithm": "grpo", "updates_per_step": 2, "advantage": {"attribution": "hard"}},
+        {"algorithm": "grpo", "updates_per_step": 2, "advantage": HARD},
         "advantage.attribution = 'hard' with rollout.rule.type = 'none'", "set rollout.rule.type other than 'none'",
+    ),
+    (
+        {"algorithm": "grpo", "advantage": {"attribution": "once"}},
+        "advantage.attribution = 'once' with rollout.rule.type = 'none'", "set rollout.rule.type other than 'none'",
+    ),
+    (
+        {"advantage": {"attribution": "once", "leaf_weighting": "inverse_branching"}},
+        "advantage.attribution = 'once' with advantage.leaf_weighting = 'inverse_branching'", "leave one of them",
     ),
     (
         {"algorithm": "grpo", "advantage": {"leaf_weighting": "inverse_branching"}},
@@ -149,6 +159,11 @@ def test_what_has_no_effect_is_refused(values: dict[str, object], key: str, reme
         {"agent": {"tools": {"python": {}}, "limits": {"max_trajectory_tokens": 500}}, "batching": {"max_tokens": 500}},
         {"loss": {"kl": {"coefficient": 0.1, "estimator": "k2", "reference": "r"}, "entropy_coefficient": 0.01}},
         {"advantage": {"attribution": "mixed", "mix": 0.3}, "epochs_per_step": 2},
+        {"advantage": HARD, "loss": {"aggregation": "sequence_mean"}},
+        {"advantage": HARD, "loss": {"type": "cispo", "aggregation": "sequence_mean"}, "updates_per_step": 2},
+        {"advantage": HARD | {"leaf_weighting": "inverse_branching"}, "loss": {"type": "reinforce"}},
+        {"advantage": {"attribution": "once"}, "loss": {"type": "reinforce"}},
+        {"advantage": {"attribution": "once"}},
         {"advantage": {"baseline": "subtree_out", "leaf_weighting": "inverse_branching", "scale": "none"}},
         {"advantage": {"entropy_scale": 0.5, "epsilon": 1e-4}},
         {"advantage": {"scale": "none", "entropy_scale": 0.5, "epsilon": 1e-4}},

@@ -120,18 +120,19 @@ def leaf_loss(tokens: Tokens, credit: TreeCredit, row: int, nodes, loss: LossCon
     ids = torch.tensor([t for node in nodes for t in node.token_ids])
     engine = torch.tensor([x for node in nodes for x in node.logprobs], dtype=torch.float64)
     claims = torch.cat([claim(credit, row, node) for node in nodes])
-    now, old, weight = tokens.now[ids], tokens.old[ids], credit.leaf_weights[row]
+    now, old = tokens.now[ids], tokens.old[ids]
+    weights = torch.cat([credit.weights[row, node.id].expand(len(node.token_ids)) for node in nodes])
     importance = torch.ones(len(ids), dtype=torch.float64)
     if correction.level == "token":
         importance = (old - engine).exp().clamp(max=correction.cap)
     if correction.level == "sequence":
         importance = (old - engine).sum().exp().clamp(max=correction.cap).expand(len(ids))
-    total = (importance * -surrogate(now, old, claims, loss)).sum()
+    total = importance * -surrogate(now, old, claims, loss)
     if loss.kl.is_in_loss:
         difference = now - tokens.reference[ids]
         kl = difference**2 / 2 if loss.kl.estimator == "k2" else (-difference).exp() - 1 + difference
-        total = total + loss.kl.coefficient * kl.sum()
-    return weight * (total - loss.entropy_coefficient * tokens.entropies[ids].sum())
+        total = total + loss.kl.coefficient * kl
+    return (weights * (total - loss.entropy_coefficient * tokens.entropies[ids])).sum()
 
 
 def claim(credit: TreeCredit, row: int, node) -> Tensor:
@@ -189,6 +190,7 @@ def test_every_loss_is_the_sum_over_leaves(name: str, aggregation: str, trees: l
         OutcomeAdvantageConfig(baseline="none", scale="batch_std"),
         OutcomeAdvantageConfig(entropy_scale=2.0),
         OutcomeAdvantageConfig(attribution="hard", entropy_scale=2.0),
+        OutcomeAdvantageConfig(attribution="once"),
         GigpoAdvantageConfig(),
     ],
 )
@@ -216,10 +218,12 @@ def test_kl_and_entropy_enter_with_the_leaves_weights(
     """Neither is corrected for the engine nor scaled by an advantage."""
     kl = KlConfig(coefficient=0.3, estimator=estimator)  # pyright: ignore[reportArgumentType]
     loss = with_terms(LOSSES[name], kl=kl, entropy_coefficient=0.1, aggregation="sequence_mean")
-    advantage = OutcomeAdvantageConfig(leaf_weighting="inverse_branching")
-    found = packed(trees, advantage, loss, correction)
-    assert_same(found, by_leaf(trees, advantage, loss, correction))
-    assert float(found[2].norm()) > 1e-3
+    advantages = [OutcomeAdvantageConfig(leaf_weighting="inverse_branching")]
+    advantages += [OutcomeAdvantageConfig(attribution="once")] * (name != "gspo")
+    for advantage in advantages:
+        found = packed(trees, advantage, loss, correction)
+        assert_same(found, by_leaf(trees, advantage, loss, correction))
+        assert float(found[2].norm()) > 1e-3
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
@@ -347,9 +351,12 @@ def test_ratio_1_is_reinforce(name: str, trees: list[RolloutTree]):
 def test_attributions_agree_inside_the_bounds_and_differ_outside(aggregation: str, trees: list[RolloutTree]):
     loss = PpoClipLossConfig(aggregation=aggregation)  # pyright: ignore[reportArgumentType]
     soft, hard, mixed = (OutcomeAdvantageConfig(attribution=mode) for mode in ("soft", "hard", "mixed"))
-    inside = [packed(trees, advantage, loss, tokens=Tokens(spread=0.02)) for advantage in (soft, hard, mixed)]
-    for found in inside[1:]:
-        assert_same(found, inside[0])
+    inside = [packed(trees, advantage, loss, tokens=Tokens(spread=0.02)) for advantage in (soft, mixed, hard)]
+    assert_same(inside[1], inside[0])
+    if aggregation == "sequence_mean":  # sharers of other lengths weigh differently, and hard is their plain mean
+        assert not torch.allclose(inside[2][1], inside[0][1], atol=1e-4)
+    else:
+        assert_same(inside[2], inside[0])
     outside = [packed(trees, advantage, loss)[1] for advantage in (soft, hard, mixed)]
     assert all(not torch.allclose(a, b, atol=1e-4) for a, b in ((outside[0], outside[1]), (outside[0], outside[2])))
 

@@ -31,7 +31,7 @@ class Estimator:
     def credit(self, tree: RolloutTree) -> Array:
         """[nodes] factor of the score of each node's tokens: the sum of weight * advantage of the leaves below."""
         (credit,) = assign_credit([tree], self.advantage, self.loss, max_tokens=1)
-        sums = (credit.leaf_weights @ credit.advantages).numpy()
+        sums = (credit.weights * credit.advantages).sum(dim=0).numpy()
         return sums / credit.denominator if self.is_own_batch else sums
 
 
