@@ -14,6 +14,7 @@ from arpo.rollout.config import (
     AepoRuleConfig,
     ArpoReleasedRuleConfig,
     ArpoRuleConfig,
+    MixedOutcomesRuleConfig,
     NoBranchingConfig,
     RandomRuleConfig,
     RandomTokenRuleConfig,
@@ -27,8 +28,10 @@ from arpo.rollout.rules import (
     ArpoRule,
     CompletionView,
     ForkRequest,
+    MixedOutcomesRule,
     NoBranching,
     Opportunity,
+    PastGroups,
     Probe,
     RandomRule,
     RandomTokenRule,
@@ -37,6 +40,9 @@ from arpo.rollout.rules import (
 )
 from arpo.tree import NodeKind, RolloutTree
 from arpo.types import Message, Task
+
+FIRST = PastGroups()
+"""Of a task that was never sampled."""
 
 
 def at(node: int = 2, **known: Any) -> Opportunity:
@@ -65,7 +71,7 @@ def asked(requests: list[ForkRequest]) -> list[tuple[int, int]]:
 
 def test_none() -> None:
     rule = NoBranching(NoBranchingConfig())
-    assert rule.plan(8, 3, None) == 8
+    assert rule.plan(8, 3, None, FIRST) == 8
     assert rule.score(at(entropy_delta=9.0)) is None
     assert rule.decide([at(entropy_delta=9.0)], Random(0)) == []
 
@@ -76,7 +82,7 @@ def test_arpo() -> None:
     places = [at(3, entropy_delta=0.08), at(4, entropy_delta=-0.01), at(5, entropy_delta=0.0), at(6, entropy_delta=1.0)]
     assert [rule.score(o) for o in places] == pytest.approx([0.516, 0.498, 0.5, 0.7])
     assert asked(rule.decide(places, Random(0))) == [(6, 2), (3, 2)]
-    assert rule.plan(16, 8, None) == 8
+    assert rule.plan(16, 8, None, FIRST) == 8
 
 
 # mean and sum: after the result 0.9 and 1.8, of the call 0.5 and 1.5, of the baseline 0.3 and 0.6; the normaliser is 2
@@ -137,13 +143,13 @@ def test_arpo_released_tries_branch_factor_times() -> None:
 )
 def test_aepo_plan(windows: tuple[tuple[float, ...], ...], expected: int) -> None:
     rule = AepoRule(AepoRuleConfig(probe_slope=0.5))
-    assert rule.plan(16, None, None) is None  # one trajectory first
-    assert rule.plan(16, None, Probe(windows=windows, normalizer=1.0)) == expected
-    assert rule.plan(16, 5, None) == 5  # a configured N needs no probe
+    assert rule.plan(16, None, None, FIRST) is None  # one trajectory first
+    assert rule.plan(16, None, Probe(windows=windows, normalizer=1.0), FIRST) == expected
+    assert rule.plan(16, 5, None, FIRST) == 5  # a configured N needs no probe
 
 
 def test_aepo_plan_rounds_halves_up() -> None:
-    assert AepoRule(AepoRuleConfig()).plan(5, None, Probe(windows=((1.0,),), normalizer=1.0)) == 3  # 2.5
+    assert AepoRule(AepoRuleConfig()).plan(5, None, Probe(windows=((1.0,),), normalizer=1.0), FIRST) == 3  # 2.5
 
 
 def test_aepo() -> None:
@@ -170,9 +176,9 @@ def test_aepo() -> None:
 )
 def test_aepo_released_plan(windows: tuple[tuple[float, ...], ...], expected: int) -> None:
     rule = AepoReleasedRule(AepoReleasedRuleConfig())
-    assert rule.plan(16, None, None) is None
-    assert rule.plan(16, None, Probe(windows=windows, normalizer=2.0)) == expected
-    assert rule.plan(16, 8, None) == 8
+    assert rule.plan(16, None, None, FIRST) is None
+    assert rule.plan(16, None, Probe(windows=windows, normalizer=2.0), FIRST) == expected
+    assert rule.plan(16, 8, None, FIRST) == 8
 
 
 def test_aepo_released() -> None:
@@ -270,6 +276,41 @@ def test_random_token() -> None:
     assert set(drawn) == {frozenset(pair) for pair in combinations(places, 2)}
     assert all(abs(n - 1000) < 150 for n in drawn.values())  # 5 deviations of sqrt(6000 * 1/6 * 5/6) = 29
     assert rule.decide([at(entropies=(9.0,))], Random(0)) == []
+
+
+@pytest.mark.parametrize(
+    ("past", "num_initial"),
+    [
+        # M = 16, s = 0.75, q = 0.5, w = 2: p = (m + 1) / (g + 2), N = 16 - floor(12 p + 0.5)
+        ((0, 0), 10),  # 1/2: 6 branches
+        ((1, 1), 8),  # 2/3: 8
+        ((1, 0), 12),  # 1/3: 4
+        ((4, 3), 8),  # 4/6: 8
+        ((4, 0), 14),  # 1/6: 2
+        ((3, 1), 11),  # 2/5: 4.8, 5
+        ((98, 98), 4),  # 99/100: 11.88, 12, the most
+        ((98, 0), 16),  # 1/100: 0.12, none
+    ],
+)
+def test_mixed_outcomes_plans_by_the_tasks_earlier_groups(past: tuple[int, int], num_initial: int) -> None:
+    rule = MixedOutcomesRule(MixedOutcomesRuleConfig())
+    known = PastGroups(num_groups=past[0], num_mixed=past[1])
+    assert rule.plan(16, None, None, known) == num_initial
+    # the prior alone, at a weight that no group outweighs: 16 - floor(0.5 * 16 * 0.25 + 0.5) = 14
+    fixed = MixedOutcomesRule(MixedOutcomesRuleConfig(prior=0.25, prior_groups=1e9, max_branch_share=0.5))
+    assert fixed.plan(16, None, None, known) == 14
+    # a group of two, of which all would branch: one trajectory stays
+    assert MixedOutcomesRule(MixedOutcomesRuleConfig(prior=1.0, max_branch_share=1.0)).plan(2, None, None, FIRST) == 1
+
+
+def test_mixed_outcomes_branches_where_entropy_rose() -> None:
+    rule = MixedOutcomesRule(MixedOutcomesRuleConfig(branch_factor=2))
+    places = [at(1, entropy_delta=-0.1), at(2, entropy_delta=0.0), at(3, entropy_delta=0.1), at(4, entropy_delta=0.3)]
+    assert [rule.score(o) for o in places] == [-0.1, 0.0, 0.1, 0.3]
+    assert asked(rule.decide(places, Random(0))) == [(4, 2), (3, 2)]
+    # the same places as ARPO's rule with its published constants, in the same order
+    arpo = ArpoRule(ArpoRuleConfig(branch_factor=2))
+    assert asked(arpo.decide(places, Random(0))) == [(4, 2), (3, 2)]
 
 
 def test_history_counts_branches_in_a_row() -> None:

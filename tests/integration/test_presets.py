@@ -34,6 +34,7 @@ PARTS: dict[str, list[dict[str, Any]]] = {
     "tree_grpo": [{"advantage": {"type": "outcome"}}],
     "arpo": [{"loss": {"clip_low": 0.1}}, {"loss": {"clip_high": 0.1}}, {"advantage": {"scale": "none"}}],
     "arpo_14b": [{"advantage": {"scale": "none"}}],
+    "mixed_outcomes": [{"advantage": {"scale": "none"}}, {"loss": {"clip_high": 0.05}}],
     "token_entropy": [{"advantage": {"scale": "none"}}, {"loss": {"aggregation": "sequence_mean"}}],
     "arpo_released": [{"advantage": {"scale": "none"}}],
     "aepo": [{"advantage": {"entropy_scale": 0.0}}, {"loss": {"high_mode": "hard"}}],

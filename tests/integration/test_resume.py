@@ -159,6 +159,31 @@ def test_with_everything_on(arpo, domain, write_toml, tmp_path: Path, adapter: b
     assert (final / "adapter").is_dir() == adapter
 
 
+def test_the_budgets_of_tasks_go_on(arpo, domain, write_toml, tmp_path: Path):
+    """A rule that plans by the tasks' earlier groups: killed between checkpoints, it has the same budgets as without a stop."""
+    changes: dict[str, Any] = {
+        "algorithm": "mixed_outcomes", "num_steps": 6, "tasks_per_step": 4, "rollout": {"group_size": 8, "entropy_window": 3},
+        "checkpoint": {"every": 2, "keep": 2},
+    }  # fmt: skip
+    configs = [write_toml(tmp_path / f"{name}.toml", domain.rl(tmp_path / name, **changes)) for name in ("run", "reference")]
+    arpo.succeed("train", configs[1])
+    rows = [json.loads(line) for line in (tmp_path / "reference" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["rollout/known_task_rate"] == 0
+    assert rows[0]["rollout/branch_budget_min"] == rows[0]["rollout/branch_budget_max"] == 3  # floor(8 * 0.75 * 0.5 + 0.5)
+    assert rows[-1]["rollout/known_task_rate"] == 1
+    assert rows[-1]["rollout/branch_budget_min"] < rows[-1]["rollout/branch_budget_max"], "the tasks differ"
+    assert sum(row["rollout/num_branches"] for row in rows) > 0
+    state = json.loads((tmp_path / "reference" / "final" / "trainer_state.json").read_text())
+    assert sum(groups for groups, _ in state["outcomes"].values()) == 6 * 4
+    command: tuple[object, ...] = ("train", configs[0])
+    for place in (("arpo.training.learner:Learner.learn", 4, "before"), ("arpo.tracking.sinks:Tracker.log", 3, "after")):
+        killed = arpo(*command, die_at=place)
+        assert killed.code == -signal.SIGKILL, (place, killed.stderr)
+        command = ("train", "--resume", tmp_path / "run")
+    arpo.succeed(*command)
+    assert_same(tmp_path / "run", tmp_path / "reference")
+
+
 def signal_in(pid: int, seconds: float) -> None:
     subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -9 {pid} 2>/dev/null"])
 

@@ -134,6 +134,25 @@ class RandomTokenRuleConfig(Config):
     """New paths per token, the original excluded."""
 
 
+class MixedOutcomesRuleConfig(Config):
+    """A task gets the more branches, the more often its groups had right and wrong answers; they fork where entropy rose.
+
+    A rule of our own. The budget of branches is group_size times max_branch_share times the expected share of mixed groups:
+    (mixed + prior_groups * prior) / (groups + prior_groups), over the task's groups in earlier steps.
+    """
+
+    type: Literal["mixed_outcomes"] = "mixed_outcomes"
+    """`mixed_outcomes`: more branches for tasks that are sometimes solved."""
+    prior: float = Field(default=0.5, ge=0, le=1)
+    """Expected share of mixed groups of a task without earlier groups."""
+    prior_groups: float = Field(default=2.0, gt=0)
+    """Weight of the prior: that many earlier groups count as much."""
+    max_branch_share: float = Field(default=0.75, gt=0, le=1)
+    """Share of the group that branches fill where every earlier group was mixed; one trajectory always starts at the prompt."""
+    branch_factor: int = Field(default=1, ge=1)
+    """New paths per branch, the original excluded."""
+
+
 BranchRuleConfig = Annotated[
     NoBranchingConfig
     | ArpoRuleConfig
@@ -143,7 +162,8 @@ BranchRuleConfig = Annotated[
     | RandomRuleConfig
     | ThresholdRuleConfig
     | TokenEntropyRuleConfig
-    | RandomTokenRuleConfig,
+    | RandomTokenRuleConfig
+    | MixedOutcomesRuleConfig,
     Field(discriminator="type"),
 ]
 
@@ -178,8 +198,8 @@ class RolloutConfig(Config):
     rule: BranchRuleConfig = ArpoRuleConfig()
     """When to branch."""
     num_initial_trajectories: int | None = Field(default=None, ge=1)
-    """Trajectories started from the prompt before any branch (N). Left out: a probe determines it (aepo, aepo_released); else
-    group_size // 2 with a branching rule, group_size without one."""
+    """Trajectories started from the prompt before any branch (N). Left out: a probe determines it (aepo, aepo_released), or the
+    task's earlier groups do (mixed_outcomes); else group_size // 2 with a branching rule, group_size without one."""
     entropy_window: int = Field(default=20, ge=1)
     """Tokens after a tool result whose entropies are averaged (k); the window ends with the turn."""
     entropy_normalizer: Literal["log_vocab", "none", "paper"] = "log_vocab"
@@ -199,7 +219,7 @@ class RolloutConfig(Config):
     @classmethod
     def _resolve_initial(cls, given: int | None, info: ValidationInfo) -> int | None:
         group_size, rule = info.data.get("group_size"), info.data.get("rule")
-        if given is not None or group_size is None or rule is None or rule.type in ("aepo", "aepo_released"):
+        if given is not None or group_size is None or rule is None or rule.type in ("aepo", "aepo_released", "mixed_outcomes"):
             return given
         return group_size if rule.type == "none" else max(1, group_size // 2)
 
@@ -245,9 +265,29 @@ class RolloutConfig(Config):
                     f"rule.probe_slope = {rule.probe_slope} has no effect with num_initial_trajectories = "
                     f"{self.num_initial_trajectories}, so no probe runs; leave one of them out"
                 )
+        if isinstance(rule, MixedOutcomesRuleConfig):
+            self._check_mixed_outcomes(rule)
         if isinstance(rule, ArpoRuleConfig):
             self._check_arpo(rule)
         return self
+
+    def _check_mixed_outcomes(self, rule: MixedOutcomesRuleConfig) -> None:
+        """The rule plans N itself, and only sign and order of the entropy's changes count."""
+        if self.num_initial_trajectories is not None:
+            raise ValueError(
+                f"num_initial_trajectories = {self.num_initial_trajectories} with rule.type = 'mixed_outcomes', which takes "
+                f"the number from the task's earlier groups; leave it out, or choose rule.type = 'arpo'"
+            )
+        if self.entropy_normalizer == "none":
+            raise ValueError(
+                "entropy_normalizer = 'none' has no effect with rule.type = 'mixed_outcomes', where only the sign and the "
+                "order of the entropy's changes count; leave it at 'log_vocab'"
+            )
+        if rule.max_branch_share * self.group_size < 0.5:
+            raise ValueError(
+                f"rule.max_branch_share = {rule.max_branch_share} of group_size = {self.group_size} is less than half a "
+                f"trajectory, so nothing could branch; raise one of them"
+            )
 
     def _check_arpo(self, rule: ArpoRuleConfig) -> None:
         """With alpha = tau, as published, a branch depends on the sign of beta * entropy_delta alone."""

@@ -20,7 +20,7 @@ from arpo.rollout.config import RolloutConfig
 from arpo.rollout.environment import Session
 from arpo.rollout.opportunities import EntropyReader, ForkPoint
 from arpo.rollout.path import Path, completion_text, turn_token_ids
-from arpo.rollout.rules import BranchRule, ForkRequest, Opportunity
+from arpo.rollout.rules import BranchRule, ForkRequest, Opportunity, PastGroups, Probe
 from arpo.seeds import derive_seed
 from arpo.tree import Node, RolloutTree
 from arpo.types import Completion, Message, Task
@@ -37,6 +37,7 @@ class Group:
         task: Task,
         *,
         seed: int,
+        past: PastGroups,
         spawn: Callable[[Coroutine[None, None, None]], None],
         on_finished: Callable[[RolloutTree], None],
         tops_up: bool = True,
@@ -49,6 +50,7 @@ class Group:
             rule: Where to branch.
             task: What to answer.
             seed: Names the random streams, together with the task's id.
+            past: The task's groups in earlier steps, for a rule that plans by them.
             spawn: Starts a coroutine that counts as the engine's participant from this call to its end.
             on_finished: Called with the finished tree, before the last path stops participating.
             tops_up: False: no top-ups, so a group stays smaller where paths end early, as the study of bias needs it.
@@ -58,6 +60,7 @@ class Group:
         self._rule = rule
         self._task = task
         self._seed = seed
+        self._past = past
         self._spawn = spawn
         self._on_finished = on_finished
         self._tops_up = tops_up
@@ -121,8 +124,11 @@ class Group:
         self._tree = RolloutTree.from_prompt(task, prompt, self._agent.tokenizer.decode(prompt))
         self._entropies = EntropyReader(self._config, self._tree, self._agent.tokenizer.vocab_size)
         self._root = await self._agent.engine.prefill(None, prompt)
-        self._num_initial = self._rule.plan(self._config.group_size, self._config.num_initial_trajectories, None)
+        self._num_initial = self._plan(None)
         self._start_fresh(self._num_initial or 1)
+
+    def _plan(self, probe: Probe | None) -> int | None:
+        return self._rule.plan(self._config.group_size, self._config.num_initial_trajectories, probe, self._past)
 
     def _start_fresh(self, count: int, *, are_topups: bool = False) -> None:
         assert self._root is not None, "the prompt is computed before a path starts"
@@ -185,9 +191,7 @@ class Group:
             self._topups.discard(path)
         self._keys.update(dict.fromkeys(path.node_ids, path.key))
         if self._num_initial is None:
-            self._num_initial = self._rule.plan(
-                self._config.group_size, self._config.num_initial_trajectories, self._entropies.probe(path.node)
-            )
+            self._num_initial = self._plan(self._entropies.probe(path.node))
             assert self._num_initial is not None, "a rule that asked for a probe plans with it"
             self._start_fresh(self._num_initial - 1)
         self._settle()

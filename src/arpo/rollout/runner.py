@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +13,7 @@ from arpo.rollout.agent import Agent
 from arpo.rollout.config import RolloutConfig
 from arpo.rollout.entropy import require_estimator
 from arpo.rollout.group import Group
-from arpo.rollout.rules import build_rule
+from arpo.rollout.rules import PastGroups, build_rule
 from arpo.tree import RolloutTree
 from arpo.types import Task
 
@@ -45,8 +45,18 @@ class RolloutRunner:
         self._rule = build_rule(config.rule)
         self._max_live_groups = max_live_groups
 
+    @property
+    def uses_past_groups(self) -> bool:
+        """Whether the branch rule plans by the groups of earlier steps."""
+        return self._rule.uses_past_groups
+
     def sample(
-        self, tasks: Sequence[Task], *, seed: int, on_failure: Callable[[TreeFailure], None] | None = None
+        self,
+        tasks: Sequence[Task],
+        *,
+        seed: int,
+        past_groups: Mapping[str, PastGroups] | None = None,
+        on_failure: Callable[[TreeFailure], None] | None = None,
     ) -> AsyncGenerator[RolloutTree, None]:
         """Yield one tree of exactly `group_size` leaves per task, in the order they are finished.
 
@@ -58,7 +68,8 @@ class RolloutRunner:
 
         Args:
             tasks: What to answer; a task may occur only once.
-            seed: Names the random streams; with the same seed, tasks and weights the trees are the same.
+            seed: Names the random streams; with the same seed, tasks, past groups and weights the trees are the same.
+            past_groups: Task id -> its groups in earlier steps, for a rule that plans by them; missing: no group yet.
             on_failure: Called with each failure of a tree. None: no tree may be dropped.
 
         Raises:
@@ -73,6 +84,7 @@ class RolloutRunner:
                 new_group=partial(Group, self._agent, self._config, self._rule, seed=seed),
                 participate=self._agent.engine.participate if self._config.deterministic else nullcontext,
                 waiting=iter(tasks),
+                past_groups=past_groups or {},
                 on_tree=on_tree,
                 on_failure=on_failure,
             )
@@ -88,6 +100,7 @@ class _Sampling:
     new_group: Callable[..., Group]
     participate: Callable[[], AbstractContextManager[None]]
     waiting: Iterator[Task]
+    past_groups: Mapping[str, PastGroups]
     on_tree: Callable[[RolloutTree], None]
     on_failure: Callable[[TreeFailure], None] | None
     trees: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
@@ -128,7 +141,8 @@ class _Sampling:
     async def _try_to_sample(self, task: Task, participation: ExitStack) -> None:
         """Sample one tree; the first error of a path cancels the others and is raised once everything they held is freed."""
         paths = asyncio.TaskGroup()
-        group = self.new_group(task, spawn=partial(self._spawn, paths), on_finished=self._finish)
+        past = self.past_groups.get(task.id, PastGroups())
+        group = self.new_group(task, past=past, spawn=partial(self._spawn, paths), on_finished=self._finish)
         try:
             # a person has to mend any error but the engine's, so such an error must not hide behind one that is tried again
             with first_error(last=EngineError):

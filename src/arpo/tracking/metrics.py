@@ -50,6 +50,14 @@ METRICS: dict[str, Metric] = {
     "rollout/tasks_filtered": Metric(
         "count", "Tasks filtered so far, as always or never solved, for the rest of the run; absent without the filter."
     ),
+    "rollout/branch_budget_mean": Metric(
+        "count", "Trajectories of a group meant for branches, M - N, mean; with rules that plan by the tasks' earlier groups."
+    ),
+    "rollout/branch_budget_min": Metric("count", "The same of the group with the fewest."),
+    "rollout/branch_budget_max": Metric("count", "The same of the group with the most."),
+    "rollout/known_task_rate": Metric(
+        "1", "Share of the step's tasks with groups in earlier steps; 0: every budget is the prior's."
+    ),
     "rollout/leaves_per_group": Metric("count", "Mean number of trajectories per task."),
     "rollout/distinct_answers_per_task": Metric("count", "Different answers among the trajectories of a task, mean."),
     "rollout/distinct_call_sequences_per_task": Metric(

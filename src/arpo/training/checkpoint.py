@@ -44,6 +44,8 @@ class TrainerState:
     """Task id -> its latest groups without signal in a row, while tasks are filtered: above 0 solved, below 0 unsolved."""
     filtered: list[str] = field(default_factory=list[str])
     """Ids of the filtered tasks, in the order of filtering."""
+    outcomes: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    """Task id -> its groups so far, and how many of them had right and wrong answers, where the branch rule plans by them."""
     best_step: int | None = None
     """Step of the best validation; None before the first."""
     best_accuracy: float | None = None

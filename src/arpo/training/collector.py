@@ -1,11 +1,12 @@
 """Collects the trees of a step: samples them, scores them meanwhile, and replaces those without signal."""
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass
 
 from arpo.errors import ArpoError, JudgeError
 from arpo.rewards.scoring import Scorer, rewards_of
+from arpo.rollout.rules import PastGroups
 from arpo.rollout.runner import RolloutRunner, TreeFailure
 from arpo.seeds import derive_seed
 from arpo.training.task_order import TaskOrder
@@ -63,8 +64,12 @@ class Collector:
     report: Callable[[str], None]
     """Gets one line for each tree that failed."""
 
-    async def collect(self, step: int, position: int, filtered: Set[str] = frozenset()) -> StepRollouts:
+    async def collect(
+        self, step: int, position: int, filtered: Set[str] = frozenset(), past_groups: Mapping[str, PastGroups] | None = None
+    ) -> StepRollouts:
         """The trees of step `step`, counted from 0, whose tasks begin at `position` of the order and are not `filtered`.
+
+        `past_groups` are those of earlier steps, by task id.
 
         Raises:
             EngineError, DataError, JudgeError: every tree was dropped; the last error.
@@ -82,7 +87,7 @@ class Collector:
                 break
             tried.update(task.id for task in tasks)
             asked.update(map(self.order.key_of, tasks))
-            of_round = await self._collect_round(tasks, seed, errors)
+            of_round = await self._collect_round(tasks, seed, past_groups, errors)
             trees += of_round
             without_signal += [tree.task.id for tree in of_round if not self.has_signal(tree)]
             seed = derive_seed(seed, "further round")
@@ -99,7 +104,9 @@ class Collector:
             position=position,
         )
 
-    async def _collect_round(self, tasks: Sequence[Task], seed: int, errors: list[ArpoError]) -> list[RolloutTree]:
+    async def _collect_round(
+        self, tasks: Sequence[Task], seed: int, past_groups: Mapping[str, PastGroups] | None, errors: list[ArpoError]
+    ) -> list[RolloutTree]:
         """The trees of some tasks in their order; `errors` gets one for each tree that is missing."""
         trees: dict[str, RolloutTree] = {}
 
@@ -108,7 +115,7 @@ class Collector:
             if failure.is_dropped:
                 errors.append(failure.error)
 
-        sampled = self.runner.sample(tasks, seed=seed, on_failure=on_failure)
+        sampled = self.runner.sample(tasks, seed=seed, past_groups=past_groups, on_failure=on_failure)
         async with aclosing(self.scorer.scored(sampled)) as scored:
             async for tree in scored:
                 if len(rewards_of([tree])) == len(tree.leaves()):

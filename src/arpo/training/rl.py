@@ -35,6 +35,7 @@ from arpo.training.step_metrics import measure_rollout
 from arpo.training.summary import broken_tools, live_line, summarize_run
 from arpo.training.task_filter import TaskFilter
 from arpo.training.task_order import TaskOrder
+from arpo.training.task_outcomes import TaskOutcomes
 from arpo.training.validation import Validation
 from arpo.tree import RolloutTree, write_trees
 
@@ -103,8 +104,9 @@ class RLTrainer:
         self._engine = build_engine(config.engine, policy)
         self._agent = build_agent(config.agent, self._engine, tokenizer, extra_tools=tools)
         self._scorer = build_scorer(config.reward, reward_fn)
+        runner = RolloutRunner(self._agent, config.rollout)
         self._collector = Collector(
-            RolloutRunner(self._agent, config.rollout), self._scorer, order, tasks_per_step=config.tasks_per_step,
+            runner, self._scorer, order, tasks_per_step=config.tasks_per_step,
             max_rounds=config.dynamic_sampling.max_rounds, seed=config.seed,
             has_signal=partial(has_signal, overlong=config.overlong, max_tokens=longest), report=progress.line,
         )  # fmt: skip
@@ -112,6 +114,7 @@ class RLTrainer:
         self._checkpoints = Checkpoints(run.path, config.model.path, config.checkpoint.keep)
         self._resume()
         most = order.num_questions - config.tasks_per_step
+        self._outcomes = TaskOutcomes(self.state, counts=runner.uses_past_groups)
         self._filter = TaskFilter(config.task_filter.after, self.state, most=most, report=progress.line)
         self._tracker = Tracker(run.path, config.tracking, config.model_dump(mode="json"))
 
@@ -177,11 +180,14 @@ class RLTrainer:
     async def step(self) -> dict[str, float]:
         """The next step: tasks, scored trees, update, weights to the engine; returns its metrics."""
         state, started = self.state, time.perf_counter()
-        rollouts = await self._collector.collect(state.step, state.position, self._filter.filtered)
+        rollouts = await self._collector.collect(
+            state.step, state.position, self._filter.filtered, self._outcomes.past_groups()
+        )
         rollout_s = time.perf_counter() - started
         counted = self._agent.environment.drain_metrics()
         metrics = measure_rollout(rollouts, counted, window=self._config.rollout.entropy_window, seconds=rollout_s)
         metrics |= self._filter.observe(rollouts.trees, rollouts.without_signal) | self._scorer.drain_judge_metrics()
+        metrics |= self._outcomes.observe(rollouts.trees)
         metrics |= self.learner.learn(rollouts.trained)
         update_s = time.perf_counter() - started - rollout_s
         await self._update_engine()

@@ -1,7 +1,7 @@
 """Every rule grows exactly M leaves, whatever the model writes and however long tools take; forks inside completions work."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import exp, floor
 from random import Random
@@ -23,6 +23,7 @@ from arpo.rollout.config import (
     ArpoReleasedRuleConfig,
     ArpoRuleConfig,
     LimitsConfig,
+    MixedOutcomesRuleConfig,
     NoBranchingConfig,
     RandomRuleConfig,
     RandomTokenRuleConfig,
@@ -33,7 +34,7 @@ from arpo.rollout.config import (
 from arpo.rollout.entropy import entropy_delta
 from arpo.rollout.environment import Environment, Session
 from arpo.rollout.path import turn_completions
-from arpo.rollout.rules import BRANCH_RULES, build_rule
+from arpo.rollout.rules import BRANCH_RULES, PastGroups, build_rule
 from arpo.rollout.runner import RolloutRunner
 from arpo.tree import NodeKind, RolloutTree
 from arpo.tree.serialize import tree_from_dict, tree_to_dict
@@ -52,6 +53,7 @@ RULES = [
     TokenEntropyRuleConfig(),
     TokenEntropyRuleConfig(branch_factor=2),
     RandomTokenRuleConfig(),
+    MixedOutcomesRuleConfig(),
 ]
 PIECES = {
     "": [("<search>", 6), ("<answer>", 2), ("a", 1), ("<|end|>", 1)],
@@ -107,8 +109,11 @@ class Babbler(ScriptedEngine):
         return completion, prefix.extend(token_ids, is_sampled=True)
 
 
-async def grow(agent: Any, tasks: Sequence[Task], config: RolloutConfig, seed: int = 0) -> list[RolloutTree]:
-    trees = [tree async for tree in RolloutRunner(agent, config, max_live_groups=2).sample(tasks, seed=seed)]
+async def grow(
+    agent: Any, tasks: Sequence[Task], config: RolloutConfig, seed: int = 0, past: Mapping[str, PastGroups] | None = None
+) -> list[RolloutTree]:
+    runner = RolloutRunner(agent, config, max_live_groups=2)
+    trees = [tree async for tree in runner.sample(tasks, seed=seed, past_groups=past)]
     return sorted(trees, key=lambda t: t.task.id)
 
 
@@ -175,7 +180,7 @@ def test_exactly_m_leaves_whatever_the_model_writes(
 ) -> None:
     if group_size == 1:
         rule = NoBranchingConfig()
-    if num_initial is not None and (rule.type == "none" or num_initial >= group_size):
+    if num_initial is not None and (rule.type in ("none", "mixed_outcomes") or num_initial >= group_size):
         num_initial = None
     config = RolloutConfig(
         group_size=group_size,
@@ -187,6 +192,32 @@ def test_exactly_m_leaves_whatever_the_model_writes(
     agent = babbling()
     for tree in asyncio.run(grow(agent, [task_named(f"{i}") for i in range(3)], config, seed)):
         check(tree, config, agent)
+
+
+async def test_a_budget_follows_the_tasks_earlier_groups(babbling) -> None:
+    """N = 8 - floor(6 p + 0.5): without earlier groups p = 1/2, 8 - 3; 5 of 6 mixed: p = 6/8, 8 - 5; 0 of 6: p = 1/8, 8 - 1."""
+    config = RolloutConfig(group_size=8, rule=MixedOutcomesRuleConfig(), entropy_window=2)
+    tasks, agent = [task_named(name) for name in ("new", "mixed", "equal")], babbling()
+    past = {
+        "mixed": PastGroups(num_groups=6, num_mixed=5),
+        "equal": PastGroups(num_groups=6),
+        "other": PastGroups(num_groups=9),
+    }
+    trees = {tree.task.id: tree for tree in await grow(agent, tasks, config, past=past)}
+    assert {name: tree.settings["num_initial"] for name, tree in trees.items()} == {"new": 5, "mixed": 3, "equal": 7}
+    for tree in trees.values():
+        check(tree, config, agent)
+    again = {tree.task.id: tree for tree in await grow(agent, tasks, config)}
+    assert {tree.settings["num_initial"] for tree in again.values()} == {5}
+    assert timeless([again["new"]]) == timeless([trees["new"]]), "the groups of other tasks change nothing"
+
+
+async def test_a_rule_that_does_not_ask_grows_the_same_trees_whatever_the_past(babbling) -> None:
+    tasks, past = [task_named("0")], {"0": PastGroups(num_groups=6, num_mixed=5)}
+    for rule in RULES:
+        config = RolloutConfig(group_size=7, rule=rule, entropy_window=2)
+        with_past, without = [timeless(await grow(babbling(), tasks, config, past=known)) for known in (past, None)]
+        assert (with_past == without) == (not build_rule(rule).uses_past_groups), rule
 
 
 LONG = LimitsConfig(max_turn_tokens=12, max_trajectory_tokens=1000)

@@ -11,6 +11,7 @@ from arpo.rollout.config import (
     AepoRuleConfig,
     ArpoReleasedRuleConfig,
     ArpoRuleConfig,
+    MixedOutcomesRuleConfig,
     NoBranchingConfig,
     RandomRuleConfig,
     RandomTokenRuleConfig,
@@ -31,6 +32,7 @@ CONFIGS = [
     ThresholdRuleConfig(),
     TokenEntropyRuleConfig(),
     RandomTokenRuleConfig(),
+    MixedOutcomesRuleConfig(),
 ]
 
 
@@ -97,6 +99,18 @@ def test_the_estimator_is_resolved() -> None:
         ({"group_size": 1}, r"rollout\.group_size = 1 with rule\.type = 'arpo': .* could branch; set it to 2 or more"),
         ({"group_size": 1, "rule": {"type": "aepo"}}, r"rollout\.group_size = 1 with rule\.type = 'aepo'"),
         ({"rule": {"type": "arpo", "beta": 0.5}}, r"rule\.beta = 0\.5 has no effect with rule\.alpha = rule\.tau.* tau apart"),
+        (
+            {"rule": {"type": "mixed_outcomes"}, "num_initial_trajectories": 4},
+            r"num_initial_trajectories = 4 with rule\.type = 'mixed_outcomes', .* leave it out, or choose rule\.type = 'arpo'",
+        ),
+        (
+            {"rule": {"type": "mixed_outcomes"}, "entropy_normalizer": "none"},
+            r"'none' has no effect .* leave it at 'log_vocab'",
+        ),
+        (
+            {"rule": {"type": "mixed_outcomes", "max_branch_share": 0.1}, "group_size": 4},
+            r"rule\.max_branch_share = 0\.1 of group_size = 4 is less than half a trajectory, so nothing could branch",
+        ),
         ({"entropy_normalizer": "none"}, r"entropy_normalizer = 'none' has no effect with rule\.alpha = rule\.tau"),
         ({"rule": {"type": "arpo", "beta": 0.0}}, r"rule\.beta = 0 .* could branch; set beta above 0"),
         (

@@ -25,12 +25,16 @@ class Runner:
     def __init__(self, make_tree: Callable[..., RolloutTree], lost: str):
         self.rounds: list[list[str]] = []
         self.seeds: list[int] = []
+        self.past: list[Any] = []
         self._make_tree = make_tree
         self._lost = lost
 
-    async def sample(self, tasks: Sequence[Task], *, seed: int, on_failure: Any) -> AsyncIterator[RolloutTree]:
+    async def sample(
+        self, tasks: Sequence[Task], *, seed: int, past_groups: Any, on_failure: Any
+    ) -> AsyncIterator[RolloutTree]:
         self.rounds.append([task.id for task in tasks])
         self.seeds.append(seed)
+        self.past.append(past_groups)
         for task in reversed(tasks):
             if task.id in self._lost:
                 on_failure(TreeFailure(task=task, error=EngineError("no memory"), is_dropped=False))

@@ -8,6 +8,7 @@ from arpo.rollout.config import (
     AepoRuleConfig,
     ArpoReleasedRuleConfig,
     ArpoRuleConfig,
+    MixedOutcomesRuleConfig,
     NoBranchingConfig,
     RandomRuleConfig,
     TokenEntropyRuleConfig,
@@ -66,6 +67,9 @@ PAPERS = {
     ),
     "arpo": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PPO),
     "arpo_14b": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PPO),
+    "mixed_outcomes": (
+        None, MixedOutcomesRuleConfig(prior=0.5, prior_groups=2.0, max_branch_share=0.75, branch_factor=1), GROUP, PPO,
+    ),
     "token_entropy": (None, TokenEntropyRuleConfig(branch_factor=3), GROUP, PPO),
     "arpo_released": (
         "2507.19849",
@@ -117,13 +121,13 @@ def test_dapo_samples_dynamically_and_penalises_length():
 
 
 def test_the_budgets():
-    """M = 16 for all but 14B (12, N = 6); N = M/2 where it is not the probe's (M/4 at tokens); released: top 10 of 20."""
+    """M = 16 for all but 14B (12, N = 6); N = M/2 where it is not planned per task (M/4 at tokens); released: top 10 of 20."""
     for name in preset_names():
         rollout = read_preset(name).resolve().rollout
-        large, probe, flat = name == "arpo_14b", name == "aepo", rollout.rule.type == "none"
+        large, planned, flat = name == "arpo_14b", name in ("aepo", "mixed_outcomes"), rollout.rule.type == "none"
         assert rollout.group_size == (12 if large else 16)
         half = 4 if name == "token_entropy" else 6 if large else 8
-        assert rollout.num_initial_trajectories == (None if probe else 16 if flat else half)
+        assert rollout.num_initial_trajectories == (None if planned else 16 if flat else half)
     for name in ("arpo_released", "aepo_released"):
         rollout = read_preset(name).resolve().rollout
         assert (rollout.entropy_estimator, rollout.top_k, rollout.entropy_window) == ("top_k", 10, 20)

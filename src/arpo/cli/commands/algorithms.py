@@ -54,7 +54,8 @@ def _branching(algorithm: "AlgorithmConfig") -> str:
     rollout = algorithm.rollout
     if rollout.rule.type == "none":
         return f"none, M={rollout.group_size}"
-    initial = "probe" if rollout.num_initial_trajectories is None else str(rollout.num_initial_trajectories)
+    planned = "per task" if rollout.rule.type == "mixed_outcomes" else "probe"
+    initial = planned if rollout.num_initial_trajectories is None else str(rollout.num_initial_trajectories)
     return f"{rollout.rule.type}, M={rollout.group_size}, N={initial}"
 
 

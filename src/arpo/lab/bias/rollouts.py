@@ -15,7 +15,7 @@ from arpo.rollout.agent import Agent
 from arpo.rollout.config import LimitsConfig, RolloutConfig
 from arpo.rollout.environment import Environment
 from arpo.rollout.group import Group
-from arpo.rollout.rules import BranchRule, CompletionView, ForkRequest, Opportunity, Probe, build_rule
+from arpo.rollout.rules import BranchRule, CompletionView, ForkRequest, Opportunity, PastGroups, Probe, build_rule
 from arpo.tree import RolloutTree
 from arpo.types import Reward
 
@@ -71,8 +71,8 @@ def run_group(tree: DecisionTree, growth: Growth, draw: Draw, *, seed: int = 0, 
     waiting: deque[Coroutine[None, None, None]] = deque()
     finished: list[RolloutTree] = []
     group = Group(
-        table_agent(tree, draw), growth.config, rule if chance is None else _RuleOfChance(rule, chance), TASK, seed=seed,
-        spawn=waiting.append, on_finished=finished.append, tops_up=growth.tops_up,
+        table_agent(tree, draw), growth.config, rule if chance is None else _RuleOfChance(rule, chance), TASK,
+        seed=seed, past=PastGroups(), spawn=waiting.append, on_finished=finished.append, tops_up=growth.tops_up,
     )  # fmt: skip
     group.start()
     while waiting:
@@ -130,8 +130,8 @@ class _RuleOfChance(BranchRule):
         self.max_branches = rule.max_branches
         self.forks_inside = rule.forks_inside
 
-    def plan(self, group_size: int, num_initial: int | None, probe: Probe | None) -> int | None:
-        return self._rule.plan(group_size, num_initial, probe)
+    def plan(self, group_size: int, num_initial: int | None, probe: Probe | None, past: PastGroups) -> int | None:
+        return self._rule.plan(group_size, num_initial, probe, past)
 
     def score(self, opportunity: Opportunity) -> float | None:
         return self._rule.score(opportunity)

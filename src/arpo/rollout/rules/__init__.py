@@ -5,7 +5,8 @@ from arpo.rollout.rules.aepo import AepoRule
 from arpo.rollout.rules.aepo_released import AepoReleasedRule
 from arpo.rollout.rules.arpo import ArpoRule
 from arpo.rollout.rules.arpo_released import ArpoReleasedRule
-from arpo.rollout.rules.base import BranchRule, CompletionView, ForkRequest, Opportunity, Probe
+from arpo.rollout.rules.base import BranchRule, CompletionView, ForkRequest, Opportunity, PastGroups, Probe
+from arpo.rollout.rules.mixed_outcomes import MixedOutcomesRule
 from arpo.rollout.rules.none import NoBranching
 from arpo.rollout.rules.random import RandomRule
 from arpo.rollout.rules.random_token import RandomTokenRule
@@ -22,6 +23,7 @@ BRANCH_RULES = {
     "threshold": ThresholdRule,
     "token_entropy": TokenEntropyRule,
     "random_token": RandomTokenRule,
+    "mixed_outcomes": MixedOutcomesRule,
 }
 """Rule type in the configuration -> class."""
 
@@ -40,8 +42,10 @@ __all__ = [
     "BranchRule",
     "CompletionView",
     "ForkRequest",
+    "MixedOutcomesRule",
     "NoBranching",
     "Opportunity",
+    "PastGroups",
     "Probe",
     "RandomRule",
     "RandomTokenRule",

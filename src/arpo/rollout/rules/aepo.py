@@ -6,7 +6,7 @@ from random import Random
 from statistics import fmean
 
 from arpo.rollout.config import AepoRuleConfig
-from arpo.rollout.rules.base import BranchRule, ForkRequest, Opportunity, Probe
+from arpo.rollout.rules.base import BranchRule, ForkRequest, Opportunity, PastGroups, Probe
 
 
 class AepoRule(BranchRule):
@@ -26,7 +26,7 @@ class AepoRule(BranchRule):
         self._config = config
         self.max_branches = config.branch_factor
 
-    def plan(self, group_size: int, num_initial: int | None, probe: Probe | None) -> int | None:
+    def plan(self, group_size: int, num_initial: int | None, probe: Probe | None, past: PastGroups) -> int | None:
         """The configured N, else N from the probe."""
         if num_initial is not None or probe is None:
             return num_initial

@@ -4,7 +4,7 @@ from statistics import fmean
 
 from arpo.rollout.config import AepoReleasedRuleConfig
 from arpo.rollout.rules.aepo import sigmoid
-from arpo.rollout.rules.base import Opportunity, Probe
+from arpo.rollout.rules.base import Opportunity, PastGroups, Probe
 from arpo.rollout.rules.released import ReleasedRule
 
 
@@ -26,7 +26,7 @@ class AepoReleasedRule(ReleasedRule):
         self._penalty_slope = config.penalty_slope
         self._probe_slope = config.probe_slope
 
-    def plan(self, group_size: int, num_initial: int | None, probe: Probe | None) -> int | None:
+    def plan(self, group_size: int, num_initial: int | None, probe: Probe | None, past: PastGroups) -> int | None:
         """The configured N, else N from the probe."""
         if num_initial is not None or probe is None:
             return num_initial

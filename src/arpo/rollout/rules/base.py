@@ -17,6 +17,16 @@ class Probe:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
+class PastGroups:
+    """The groups of a task in earlier steps, as counts: a rule sees no reward."""
+
+    num_groups: int = 0
+    """Groups sampled and scored."""
+    num_mixed: int = 0
+    """Of these, groups with right and wrong answers."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
 class Opportunity:
     """An observation after which a path could fork, with the measurements before and after it. Entropies are in nats."""
 
@@ -88,8 +98,10 @@ class BranchRule:
     """Most new paths `decide` requests at one opportunity; bounds the leaves that branching can still bring."""
     forks_inside: bool = False
     """Whether the group calls `decide_inside`; it then keeps the prefixes of finished paths."""
+    uses_past_groups: bool = False
+    """Whether `plan` reads the groups of earlier steps; training then counts them."""
 
-    def plan(self, group_size: int, num_initial: int | None, probe: Probe | None) -> int | None:
+    def plan(self, group_size: int, num_initial: int | None, probe: Probe | None, past: PastGroups) -> int | None:
         """Number of initial trajectories, in [1, group_size]; None asks for a probe.
 
         Args:
@@ -97,6 +109,7 @@ class BranchRule:
             num_initial: The configured number; None: the rule derives it.
             probe: None in the first call. After None, the rule is called again with the first trajectory once that has ended;
                 the number includes it.
+            past: Earlier groups of the task; none in a first step, and wherever nothing is trained.
         """
         return num_initial
 

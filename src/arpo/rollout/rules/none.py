@@ -1,7 +1,7 @@
 """No branching: M independent trajectories, as in GRPO."""
 
 from arpo.rollout.config import NoBranchingConfig
-from arpo.rollout.rules.base import BranchRule, Probe
+from arpo.rollout.rules.base import BranchRule, PastGroups, Probe
 
 
 class NoBranching(BranchRule):
@@ -10,6 +10,6 @@ class NoBranching(BranchRule):
     def __init__(self, config: NoBranchingConfig):
         self._config = config
 
-    def plan(self, group_size: int, num_initial: int | None, probe: Probe | None) -> int:
+    def plan(self, group_size: int, num_initial: int | None, probe: Probe | None, past: PastGroups) -> int:
         """All trajectories are initial."""
         return group_size
