@@ -191,7 +191,11 @@ class MismatchConfig(Config):
 
 
 class DynamicSamplingConfig(Config):
-    """Groups without signal are replaced by groups of further tasks (DAPO, arXiv:2503.14476)."""
+    """Groups whose answers are all right or all wrong are replaced by groups of further tasks (DAPO, arXiv:2503.14476).
+
+    What is right is `Reward.is_correct`: partial credit and penalties do not count. Where it is not known (no references, and
+    a reward that does not say), groups of equal rewards are replaced.
+    """
 
     max_rounds: int = Field(default=0, ge=0)
     """Most rounds of further tasks per step; 0: off."""
@@ -206,12 +210,12 @@ class TaskFilterConfig(Config):
 
 
 class OverlongConfig(Config):
-    """A soft penalty on the reward of trajectories near their token limit (DAPO, arXiv:2503.14476, equation 13)."""
+    """A soft penalty on the reward of trajectories that sample too much (DAPO, arXiv:2503.14476, equation 13)."""
 
     penalty: float = Field(default=0.0, ge=0)
-    """Subtracted from the reward of a trajectory of max_tokens or more; 0: off."""
+    """Subtracted from the reward of a trajectory that samples max_tokens or more; 0: off."""
     max_tokens: Annotated[int | None, only_with(penalty=above(0))] = Field(default=None, ge=1)
-    """Trajectory tokens, prompt and observations included, at which the penalty is full; None:
-    agent.limits.max_trajectory_tokens."""
+    """Sampled tokens of a trajectory at which the penalty is full; prompt and observations do not count, as the policy does not
+    write them (in the paper a trajectory is one completion). None: agent.limits.max_trajectory_tokens."""
     buffer: Annotated[float, only_with(penalty=above(0))] = Field(default=0.2, gt=0, le=1)
     """Last share of max_tokens, over which the penalty rises from 0 (4096 of 20480 in the paper)."""

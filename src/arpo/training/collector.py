@@ -9,6 +9,7 @@ from arpo.rewards.scoring import Scorer, rewards_of
 from arpo.rollout.rules import PastGroups
 from arpo.rollout.runner import RolloutRunner, TreeFailure
 from arpo.seeds import derive_seed
+from arpo.training.group_signal import differs_in_correctness, differs_in_reward
 from arpo.training.task_order import TaskOrder
 from arpo.tree import RolloutTree
 from arpo.types import Task
@@ -21,7 +22,7 @@ class StepRollouts:
     trees: list[RolloutTree]
     """All trees, in the order of their tasks, round by round."""
     without_signal: frozenset[str]
-    """Task ids of the trees whose leaves have equal rewards."""
+    """Task ids of the trees without signal, as `Collector` says."""
     replaced: frozenset[str]
     """Task ids of the trees without signal that trees of further tasks replace."""
     num_dropped: int
@@ -41,9 +42,10 @@ class StepRollouts:
 class Collector:
     """Collects the trees of one step after the other.
 
-    With `max_rounds` above 0 it samples dynamically (DAPO, arXiv:2503.14476): trees of further tasks replace those without
-    signal and those that were dropped, until `tasks_per_step` trees have signal, `max_rounds` further rounds are over, or the
-    step has tried every task. The latest trees without signal fill the step.
+    A tree has signal where its rewards differ. With `max_rounds` above 0 it samples dynamically (DAPO, arXiv:2503.14476):
+    signal is then that answers are right and wrong, and trees of further tasks replace those without it and those that were
+    dropped, until `tasks_per_step` trees have signal, `max_rounds` further rounds are over, or the step has tried every task.
+    The latest trees without signal fill the step.
     """
 
     runner: RolloutRunner
@@ -59,8 +61,6 @@ class Collector:
     """Most rounds of further tasks; 0 replaces nothing."""
     seed: int
     """Of the run."""
-    has_signal: Callable[[RolloutTree], bool]
-    """Whether the rewards of a scored tree differ; called once per tree."""
     report: Callable[[str], None]
     """Gets one line for each tree that failed."""
 
@@ -78,6 +78,7 @@ class Collector:
         without_signal: list[str] = []
         errors: list[ArpoError] = []
         tried, asked = set(filtered), set[int]()
+        has_signal = differs_in_correctness if self.max_rounds else differs_in_reward
         seed = derive_seed(self.seed, "rollout", step)
         num_rounds = 0
         while num_rounds <= self.max_rounds:
@@ -89,7 +90,7 @@ class Collector:
             asked.update(map(self.order.key_of, tasks))
             of_round = await self._collect_round(tasks, seed, past_groups, errors)
             trees += of_round
-            without_signal += [tree.task.id for tree in of_round if not self.has_signal(tree)]
+            without_signal += [tree.task.id for tree in of_round if not has_signal(tree)]
             seed = derive_seed(seed, "further round")
             num_rounds += 1
         if not trees:

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from arpo.training.collector import Collector
 from arpo.training.config import RlRun
 from arpo.training.learner import Learner
 from arpo.training.probe import check_agreement
-from arpo.training.shaping import has_signal
 from arpo.training.step_metrics import measure_rollout
 from arpo.training.summary import broken_tools, live_line, summarize_run
 from arpo.training.task_filter import TaskFilter
@@ -108,7 +106,7 @@ class RLTrainer:
         self._collector = Collector(
             runner, self._scorer, order, tasks_per_step=config.tasks_per_step,
             max_rounds=config.dynamic_sampling.max_rounds, seed=config.seed,
-            has_signal=partial(has_signal, overlong=config.overlong, max_tokens=longest), report=progress.line,
+            report=progress.line,
         )  # fmt: skip
         self._validation = self._build_validation(tools)
         self._checkpoints = Checkpoints(run.path, config.model.path, config.checkpoint.keep)

@@ -25,14 +25,14 @@ def shape_rewards(
         trees: Scored trees.
         overlong: The length penalty.
         kl: Its coefficient applies where the KL is in the reward.
-        max_tokens: Most tokens of a trajectory, where `overlong.max_tokens` is None.
+        max_tokens: Sampled tokens with the full length penalty, where `overlong.max_tokens` is None.
         kl_sums: Per tree, sum over each leaf's sampled tokens of ln p_policy - ln p_reference [L]; needed where the KL is in
             the reward.
 
     Raises:
         ValueError: the KL is in the reward and `kl_sums` is None.
 
-    Example: reward 1, 95 tokens of 100, buffer 0.1, penalty 1, KL sum 2 at coefficient 0.05: 1 - 0.5 - 0.1 = 0.4.
+    Example: reward 1, 95 sampled tokens of 100, buffer 0.1, penalty 1, KL sum 2 at coefficient 0.05: 1 - 0.5 - 0.1 = 0.4.
     """
     if kl.is_in_reward and kl_sums is None:
         raise ValueError(
@@ -43,17 +43,8 @@ def shape_rewards(
         limit = overlong.max_tokens or max_tokens
         buffer = max(1, round(limit * overlong.buffer))
         for index, tree in enumerate(trees):
-            lengths = torch.tensor([len(trajectory.token_ids) for trajectory in tree.trajectories()])
+            lengths = torch.tensor([trajectory.num_sampled_tokens for trajectory in tree.trajectories()])
             shaped[index] = shaped[index] + overlong_penalty(lengths, max_tokens=limit, buffer=buffer, penalty=overlong.penalty)
     if kl.is_in_reward and kl_sums is not None:
         shaped = [rewards - kl.coefficient * sums.double() for rewards, sums in zip(shaped, kl_sums, strict=True)]
     return shaped
-
-
-def has_signal(tree: RolloutTree, overlong: OverlongConfig, *, max_tokens: int) -> bool:
-    """Whether the rewards of a scored tree's leaves differ, the length penalty included; equal rewards teach nothing.
-
-    Example: rewards 1, 1 and 0 have signal; 1, 1 and 1 have none.
-    """
-    (rewards,) = shape_rewards([tree], overlong, KlConfig(), max_tokens=max_tokens)
-    return bool(rewards.min() < rewards.max())

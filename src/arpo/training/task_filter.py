@@ -11,9 +11,9 @@ from arpo.tree import RolloutTree
 class TaskFilter:
     """Counts each task's groups without signal in a row, and filters the task when there are enough of one kind.
 
-    A group without signal has equal rewards, so nothing is learned from it. It is solved when all its answers are right, else
-    unsolved. A group with signal, or of the other kind, restarts the count. The counts are in the trainer's state, so a resumed
-    run goes on with them.
+    A group without signal has equal rewards, or with dynamic sampling answers all right or all wrong. It is solved when all its
+    answers are right, else unsolved. A group with signal, or of the other kind, restarts the count. The counts are in the
+    trainer's state, so a resumed run goes on with them.
 
     Example: with `after` = 2, the groups solved, solved filter a task; solved, unsolved, solved do not.
     """
@@ -38,7 +38,7 @@ class TaskFilter:
 
         Args:
             trees: Of the step.
-            without_signal: Ids of their tasks whose leaves all have the same reward.
+            without_signal: Ids of their tasks whose groups teach nothing.
         """
         if not self.after:
             return {}

@@ -45,17 +45,20 @@ class Runner:
 
 @pytest.fixture
 def grow(make_tree):
-    """Grows one step of 3 tasks; the leaves of tasks named in `mixed` differ in reward."""
+    """Grows one step of 3 tasks; tasks named in `mixed` have right and wrong answers, those in `partial` unequal rewards."""
 
-    async def run(*, mixed: str, max_rounds: int, lost: str = "", position: int = 0) -> tuple[StepRollouts, Runner]:
+    async def run(
+        *, mixed: str, max_rounds: int, lost: str = "", position: int = 0, partial: str = ""
+    ) -> tuple[StepRollouts, Runner]:
         def reward(trajectory: Trajectory) -> Reward:
-            length = len(trajectory.token_ids)
-            return Reward(value=float(length if trajectory.task.id in mixed else 1))
+            length, name = len(trajectory.token_ids), trajectory.task.id
+            is_correct = length > 11 if name in mixed else name not in partial
+            return Reward(value=float(length if name in mixed + partial else 1), is_correct=is_correct)
 
         runner = Runner(make_tree, lost)
         collector = Collector(
             runner, Scorer(reward), TaskOrder(TASKS, 3, seed=0), tasks_per_step=3, max_rounds=max_rounds, seed=0,  # pyright: ignore
-            has_signal=lambda tree: len({leaf.reward.value for leaf in tree.leaves()}) > 1, report=lambda _: None,
+            report=lambda _: None,
         )  # fmt: skip
         return await collector.collect(4, position), runner
 
@@ -74,6 +77,15 @@ async def test_without_dynamic_sampling_every_tree_is_kept(grow):
     assert names(grown.trained) == names(grown.trees) == ORDER[:3], "in the order of the tasks, not in that of their end"
     assert (grown.num_rounds, grown.position, grown.replaced) == (1, 3, frozenset())
     assert len(runner.rounds) == 1
+
+
+async def test_partial_credit_is_signal_until_groups_are_replaced_for_their_answers(grow):
+    """Three wrong answers of unequal reward teach; DAPO's filter asks whether some are right."""
+    grown, _ = await grow(mixed="", partial=ORDER[0], max_rounds=0)
+    assert grown.without_signal == {*ORDER[1:3]}
+    grown, _ = await grow(mixed=ORDER[1], partial=ORDER[0], max_rounds=1)
+    assert ORDER[0] in grown.without_signal
+    assert ORDER[0] in grown.replaced
 
 
 async def test_groups_without_signal_are_replaced_by_the_next_tasks(grow):
@@ -140,7 +152,7 @@ async def test_a_tree_with_an_ungraded_answer_is_lost_and_reported(make_tree, se
     scorer = build_scorer(RewardConfig.model_validate({"judge": judge}))
     collector = Collector(
         Runner(make, ""), scorer, TaskOrder(tasks, 3, seed=0), tasks_per_step=3, max_rounds=0, seed=0,  # pyright: ignore
-        has_signal=lambda _: True, report=lines.append,
+        report=lines.append,
     )  # fmt: skip
     grown = await collector.collect(0, 0)
     assert names(grown.trained) == [ORDER[0], ORDER[2]]

@@ -153,8 +153,8 @@ def test_kl_in_the_reward_by_hand(make_learner: MakeLearner, make_tree):
 
 
 def test_a_long_trajectory_is_punished(make_learner: MakeLearner, make_tree):
-    """Leaves of 11, 15 and 3 tokens, limit 15, the last 6 of which are the buffer: penalties 2/6, 1 and 0 of 0.6."""
-    learner = make_learner(overlong={"penalty": 0.6, "max_tokens": 15, "buffer": 0.4})
+    """Leaves of 5, 9 and 1 sampled tokens, limit 9, the last 6 of which are the buffer: penalties 2/6, 1 and 0 of 0.6."""
+    learner = make_learner(overlong={"penalty": 0.6, "max_tokens": 9, "buffer": 2 / 3})
     metrics = learner.learn([make_tree((1.0, 1.0, 1.0))])
     assert metrics["train/reward_shaping"] == pytest.approx(-0.6 * (2 / 6 + 1) / 3)
     assert metrics["train/groups_zero_advantage"] == 0, "the lengths differ, so the rewards do"
