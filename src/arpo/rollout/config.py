@@ -1,23 +1,56 @@
 """Configuration of the agent loop and of branching."""
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from arpo.conditions import only_with
-from arpo.config import Config
+from arpo.config import Config, value_at
 from arpo.protocols.config import ProtocolConfig, TagProtocolConfig
+from arpo.rollout.inert_keys import InertKey, Use, only_the_sign_counts
 from arpo.tools.config import ToolsConfig
 
 
-class NoBranchingConfig(Config):
+class _RuleConfig(Config):
+    """A rule, and which keys change none of its decisions."""
+
+    count_keys: ClassVar[tuple[str, ...]] = ("branch_factor",)
+    """Keys that only say how many leaves a decision asks for: without effect where branches can fill one leaf."""
+    reads_change: ClassVar[bool] = False
+    """Whether decisions depend on the normalised change of entropy."""
+
+    def inert_keys(self, use: Use) -> Iterator[InertKey]:
+        """Keys of the rule, and `entropy_normalizer`, none of whose values changes a decision."""
+        if use.num_places == 1:
+            why = "where branches fill one leaf of the group"
+            instead = "raise group_size or lower num_initial_trajectories"
+            for key in self.count_keys:
+                yield InertKey(f"rule.{key}", why, instead, type(self).model_fields[key].default)
+        if not self.reads_change:
+            yield _unread_normalizer(f"with rule.type = {getattr(self, 'type', None)!r}, which reads no change of entropy")
+
+    def never_branches(self) -> str | None:
+        """Why no values of a tree lead to a branch, and what to set instead; None where some do."""
+        return None
+
+
+def _unread_normalizer(why: str) -> InertKey:
+    return InertKey("entropy_normalizer", why, "choose a rule that reads it, such as rule.type = 'arpo'", "log_vocab")
+
+
+class NoBranchingConfig(_RuleConfig):
     """Independent trajectories: every leaf starts at the prompt (GRPO and its kin)."""
 
     type: Literal["none"] = "none"
     """`none`: never branch."""
 
+    count_keys = ()
 
-class ArpoRuleConfig(Config):
+
+class ArpoRuleConfig(_RuleConfig):
     """The paper's rule: branch after a tool result iff alpha + beta * entropy_delta > tau (arXiv:2507.19849, section 3)."""
 
     type: Literal["arpo"] = "arpo"
@@ -31,8 +64,38 @@ class ArpoRuleConfig(Config):
     branch_factor: int = Field(default=1, ge=1)
     """New paths per branch, the original excluded (Z in the paper)."""
 
+    reads_change = True
 
-class ReleasedRuleConfig(Config):
+    def inert_keys(self, use: Use) -> Iterator[InertKey]:
+        """With alpha = tau, as published, only the sign of beta * entropy_delta counts; with beta = 0 no entropy does."""
+        yield from super().inert_keys(use)
+        if self.beta == 0:
+            yield _unread_normalizer("with rule.beta = 0")
+        elif self.alpha == self.tau:
+            yield from only_the_sign_counts("beta", self.beta, 0.2, f"rule.alpha = rule.tau = {self.tau}", use)
+
+    def never_branches(self) -> str | None:
+        """P = alpha for every change of entropy."""
+        return _constant("beta", self.alpha, self.tau) if self.beta == 0 and self.alpha <= self.tau else None
+
+
+def _constant(weight: str, alpha: float, tau: float) -> str:
+    return (
+        f"rule.{weight} = 0 with rule.alpha = {alpha} and rule.tau = {tau}: the probability never exceeds tau, so nothing "
+        f"could branch; set {weight} above 0, or choose rule.type = 'random' or 'none'"
+    )
+
+
+def _refuse_zero(slope: float) -> float:
+    if slope == 0:
+        raise ValueError("the probe would decide nothing; set it other than 0, or set num_initial_trajectories")
+    return slope
+
+
+_ProbeSlope = Annotated[float, AfterValidator(_refuse_zero)]
+
+
+class ReleasedRuleConfig(_RuleConfig):
     """Options shared by the rules of the two public code bases; the defaults are theirs."""
 
     branch_probability: float = Field(default=0.5, ge=0, le=1)
@@ -46,6 +109,25 @@ class ReleasedRuleConfig(Config):
     sum_over_window: bool = True
     """True: sum the entropies of the window; False: average them."""
 
+    count_keys = ()  # tries change how likely a branch is
+    reads_change = True
+
+    def inert_keys(self, use: Use) -> Iterator[InertKey]:
+        """Without a weight no entropy counts, but in a probe; one entropy is its own sum and mean."""
+        yield from super().inert_keys(use)
+        instead = "set rule.entropy_weight other than 0"
+        if self.entropy_weight == 0:
+            yield InertKey("rule.lag", "with rule.entropy_weight = 0", instead, True)
+        if self.entropy_weight == 0 and not self.reads_probe(use):
+            yield InertKey("rule.sum_over_window", "with rule.entropy_weight = 0", instead, True)
+            yield InertKey("entropy_normalizer", "with rule.entropy_weight = 0", instead, "log_vocab")
+        elif use.window == 1:
+            yield InertKey("rule.sum_over_window", "with entropy_window = 1", "set entropy_window to 2 or more", True)
+
+    def reads_probe(self, use: Use) -> bool:
+        """Whether the entropies of a probe determine the number of initial trajectories."""
+        return False
+
 
 class ArpoReleasedRuleConfig(ReleasedRuleConfig):
     """The rule of the public ARPO code: branch with probability branch_probability + entropy_weight * change."""
@@ -53,8 +135,17 @@ class ArpoReleasedRuleConfig(ReleasedRuleConfig):
     type: Literal["arpo_released"] = "arpo_released"
     """`arpo_released`: a coin biased by entropy."""
 
+    def never_branches(self) -> str | None:
+        """The probability is 0 for every change of entropy."""
+        if self.branch_probability > 0 or self.entropy_weight != 0:
+            return None
+        return (
+            "rule.branch_probability = 0 with rule.entropy_weight = 0: nothing could branch; set either above 0, or choose "
+            "rule.type = 'none'"
+        )
 
-class AepoRuleConfig(Config):
+
+class AepoRuleConfig(_RuleConfig):
     """AEPO's rule: a probe balances the budget, consecutive branches are penalised (arXiv:2510.14545)."""
 
     type: Literal["aepo"] = "aepo"
@@ -69,9 +160,36 @@ class AepoRuleConfig(Config):
     """New paths per branch, the original excluded (Z)."""
     penalty_slope: float = Field(default=0.05, ge=0)
     """Share of the probability removed per consecutive branch on the path, at most 1."""
-    probe_slope: float = 0.5
+    probe_slope: _ProbeSlope = 0.5
     """Slope, per nat, of the sigmoid that maps the probe's entropies to the number of initial trajectories; used when
     num_initial_trajectories is left out."""
+
+    reads_change = True
+
+    def inert_keys(self, use: Use) -> Iterator[InertKey]:
+        """As `ArpoRuleConfig`, where no penalty acts; a penalty needs places left after the first branch."""
+        yield from super().inert_keys(use)
+        yield from _probe_slope(use)
+        fills = self.branch_factor >= use.num_places
+        if fills:
+            why = "where one branch fills every leaf that branches can"
+            yield InertKey("rule.penalty_slope", why, "lower rule.branch_factor or num_initial_trajectories", 0.05)
+        if self.gamma == 0:
+            yield _unread_normalizer("with rule.gamma = 0")
+        elif self.alpha == self.tau and (fills or self.penalty_slope == 0 or self.alpha == 0):
+            level = f"rule.alpha = rule.tau = {self.tau}" + " and no branch penalty" * (self.alpha != 0)
+            yield from only_the_sign_counts("gamma", self.gamma, 0.2, level, use)
+
+    def never_branches(self) -> str | None:
+        """P = alpha, or less, for every change of entropy."""
+        return _constant("gamma", self.alpha, self.tau) if self.gamma == 0 and self.alpha <= self.tau else None
+
+
+def _probe_slope(use: Use) -> list[InertKey]:
+    if use.num_initial is None:
+        return []
+    why = f"with num_initial_trajectories = {use.num_initial}, so no probe runs"
+    return [InertKey("rule.probe_slope", why, "leave num_initial_trajectories out", 0.5)]
 
 
 class AepoReleasedRuleConfig(ReleasedRuleConfig):
@@ -81,15 +199,41 @@ class AepoReleasedRuleConfig(ReleasedRuleConfig):
     """`aepo_released`: a coin biased by entropy and by the group's consecutive branches."""
     penalty_slope: float = Field(default=0.05, ge=0)
     """Penalty per consecutive turn in which the group branched."""
-    probe_slope: float = 0.5
+    probe_slope: _ProbeSlope = 0.5
     """Slope of the sigmoid that maps the probe's entropies to the number of initial trajectories; used when
     num_initial_trajectories is left out."""
+
+    def inert_keys(self, use: Use) -> Iterator[InertKey]:
+        """As `ReleasedRuleConfig`; a penalty needs a place left after the first branch; of two leaves N is 1 or 2 by a sign."""
+        yield from super().inert_keys(use)
+        yield from _probe_slope(use)
+        if use.num_initial is None and use.group_size == 2:
+            why, instead = "with group_size = 2, where only its sign counts", "raise group_size"
+            yield InertKey("rule.probe_slope", why, instead, math.copysign(0.5, self.probe_slope))
+            if self.entropy_weight == 0:
+                yield InertKey("entropy_normalizer", why, instead, "log_vocab")
+        if use.num_places == 1:
+            why = "where branches fill one leaf of the group"
+            yield InertKey("rule.penalty_slope", why, "raise group_size or lower num_initial_trajectories", 0.05)
+
+    def reads_probe(self, use: Use) -> bool:
+        """Whether a probe runs."""
+        return use.num_initial is None
+
+    def never_branches(self) -> str | None:
+        """The probability is 0 for every change of entropy."""
+        if self.branch_probability < 1 or self.entropy_weight != 0:
+            return None
+        return (
+            "rule.branch_probability = 1 with rule.entropy_weight = 0: no draw exceeds it, so nothing could branch; set "
+            "rule.branch_probability below 1, or choose rule.type = 'none'"
+        )
 
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 
-class RandomRuleConfig(Config):
+class RandomRuleConfig(_RuleConfig):
     """The control: branch at a fixed rate, whatever the entropy."""
 
     type: Literal["random"] = "random"
@@ -100,8 +244,14 @@ class RandomRuleConfig(Config):
     branch_factor: int = Field(default=1, ge=1)
     """New paths per branch, the original excluded."""
 
+    def never_branches(self) -> str | None:
+        """Every rate is 0."""
+        if any(self.rate) if isinstance(self.rate, tuple) else self.rate:
+            return None
+        return "rule.rate = 0: nothing could branch; set it above 0, or choose rule.type = 'none'"
 
-class ThresholdRuleConfig(Config):
+
+class ThresholdRuleConfig(_RuleConfig):
     """Branch where the entropy after a tool result exceeds a bound, in nats."""
 
     type: Literal["threshold"] = "threshold"
@@ -115,8 +265,10 @@ class ThresholdRuleConfig(Config):
     max_branches: int = Field(default=4, ge=1)
     """Most new paths per branch, the original excluded."""
 
+    count_keys = ("max_branches",)
 
-class TokenEntropyRuleConfig(Config):
+
+class TokenEntropyRuleConfig(_RuleConfig):
     """Fork inside completions, before the most uncertain tokens of the whole group; a rule of our own."""
 
     type: Literal["token_entropy"] = "token_entropy"
@@ -125,7 +277,7 @@ class TokenEntropyRuleConfig(Config):
     """New paths per token, the original excluded."""
 
 
-class RandomTokenRuleConfig(Config):
+class RandomTokenRuleConfig(_RuleConfig):
     """The control of `token_entropy`: fork inside completions, before tokens drawn at random."""
 
     type: Literal["random_token"] = "random_token"
@@ -134,7 +286,7 @@ class RandomTokenRuleConfig(Config):
     """New paths per token, the original excluded."""
 
 
-class MixedOutcomesRuleConfig(Config):
+class MixedOutcomesRuleConfig(_RuleConfig):
     """A task gets the more branches, the more often its groups had right and wrong answers; they fork where entropy rose.
 
     A rule of our own. The budget of branches is group_size times max_branch_share times the expected share of mixed groups:
@@ -151,6 +303,16 @@ class MixedOutcomesRuleConfig(Config):
     """Share of the group that branches fill where every earlier group was mixed; one trajectory always starts at the prompt."""
     branch_factor: int = Field(default=1, ge=1)
     """New paths per branch, the original excluded."""
+
+    reads_change = True
+
+    def inert_keys(self, use: Use) -> Iterator[InertKey]:
+        """Only the sign and the order of the changes of entropy count."""
+        most = math.floor(self.max_branch_share * use.group_size + 0.5)
+        use = replace(use, num_initial=max(1, use.group_size - most))
+        yield from super().inert_keys(use)
+        why = "with rule.type = 'mixed_outcomes', where only the sign and the order of the entropy's changes count"
+        yield InertKey("entropy_normalizer", why, "choose rule.type = 'arpo', alpha and tau apart", "log_vocab", use.scales)
 
 
 BranchRuleConfig = Annotated[
@@ -257,31 +419,22 @@ class RolloutConfig(Config):
 
     @model_validator(mode="after")
     def _check_rule(self) -> "RolloutConfig":
-        rule = self.rule
-        if isinstance(rule, AepoRuleConfig | AepoReleasedRuleConfig) and self.num_initial_trajectories is not None:
-            default = type(rule).model_fields["probe_slope"].default
-            if rule.probe_slope != default:
-                raise ValueError(
-                    f"rule.probe_slope = {rule.probe_slope} has no effect with num_initial_trajectories = "
-                    f"{self.num_initial_trajectories}, so no probe runs; leave one of them out"
-                )
-        if isinstance(rule, MixedOutcomesRuleConfig):
-            self._check_mixed_outcomes(rule)
-        if isinstance(rule, ArpoRuleConfig):
-            self._check_arpo(rule)
+        if isinstance(self.rule, MixedOutcomesRuleConfig):
+            self._check_mixed_outcomes(self.rule)
+        if (reason := self.rule.never_branches()) is not None:
+            raise ValueError(reason)
+        for inert in self.inert_keys():
+            value = value_at(self, inert.key)
+            if inert.refuses(value):
+                raise ValueError(inert.refusal(value))
         return self
 
     def _check_mixed_outcomes(self, rule: MixedOutcomesRuleConfig) -> None:
-        """The rule plans N itself, and only sign and order of the entropy's changes count."""
+        """The rule plans N itself."""
         if self.num_initial_trajectories is not None:
             raise ValueError(
                 f"num_initial_trajectories = {self.num_initial_trajectories} with rule.type = 'mixed_outcomes', which takes "
                 f"the number from the task's earlier groups; leave it out, or choose rule.type = 'arpo'"
-            )
-        if self.entropy_normalizer == "none":
-            raise ValueError(
-                "entropy_normalizer = 'none' has no effect with rule.type = 'mixed_outcomes', where only the sign and the "
-                "order of the entropy's changes count; leave it at 'log_vocab'"
             )
         if rule.max_branch_share * self.group_size < 0.5:
             raise ValueError(
@@ -289,20 +442,10 @@ class RolloutConfig(Config):
                 f"trajectory, so nothing could branch; raise one of them"
             )
 
-    def _check_arpo(self, rule: ArpoRuleConfig) -> None:
-        """With alpha = tau, as published, a branch depends on the sign of beta * entropy_delta alone."""
-        if rule.beta == 0 and rule.alpha <= rule.tau:
-            raise ValueError(
-                f"rule.beta = 0 with rule.alpha = {rule.alpha} and rule.tau = {rule.tau}: the probability never exceeds tau, "
-                f"so nothing could branch; set beta above 0, or choose rule.type = 'random' or 'none'"
-            )
-        if rule.alpha != rule.tau:
-            return
-        why = f"has no effect with rule.alpha = rule.tau = {rule.tau}, where only the sign of the entropy's change counts"
-        if rule.beta > 0 and rule.beta != ArpoRuleConfig.model_fields["beta"].default:
-            raise ValueError(f"rule.beta = {rule.beta} {why}; leave it out or set alpha and tau apart")
-        if self.entropy_normalizer == "none":
-            raise ValueError(f"entropy_normalizer = 'none' {why}; leave it at 'log_vocab' or set alpha and tau apart")
+    def inert_keys(self) -> list[InertKey]:
+        """The keys of the rule, and `entropy_normalizer`, none of whose values changes a decision to branch."""
+        use = Use(group_size=self.group_size, num_initial=self.num_initial_trajectories, window=self.entropy_window)
+        return list(self.rule.inert_keys(use))
 
     @property
     def top_k(self) -> int | None:

@@ -1,12 +1,14 @@
 """Refuses values that have no effect, or harm, with those of another section of the run. Torch-free.
 
-Values that a preset takes from its paper are exempt where a run makes them inert (clip bounds when every ratio is 1).
+Values that a preset takes from its paper are exempt where a run makes them inert (clip bounds when every ratio is 1);
+`inert_terms` says so once. What has no effect beside other keys of `rollout` alone stands in `rollout/inert_keys.py`.
 """
 
 from dataclasses import dataclass
 
 from arpo.conditions import Condition, above, at_least, one_of, other_than, shown
-from arpo.config import Config, value_at
+from arpo.config import Config, dotted, value_at
+from arpo.rollout.config import RolloutConfig
 from arpo.training.algorithm_config import LossConfig
 from arpo.training.presets import read_preset
 
@@ -126,6 +128,25 @@ def require_moving_ratio(run: Config, algorithm: str, loss: LossConfig) -> None:
             raise _inert(f"loss.{key}", value, f"leave it at the preset's {published[key]!r}")
     if _adds_up_to_soft(run):
         raise _inert("advantage.attribution", value_at(run, "advantage.attribution"), "leave it at 'soft', set it to 'once'")
+
+
+def inert_terms(algorithm: str, rollout: RolloutConfig, loss: LossConfig, has_moving_ratio: bool) -> list[str]:
+    """Lines to print once: values of the preset `algorithm` that this run makes inert, and why.
+
+    Example: `arpo` sets alpha = tau, so one line says that `rollout.rule.beta` has no effect.
+    """
+    keys = dotted(read_preset(algorithm).keys)
+    published = {key for key in keys if key.startswith("rollout.")} if rollout.rule.type == keys["rollout.rule.type"] else set()
+    by_preset = f"of the preset {algorithm!r}, no effect"
+    lines = [
+        f"rollout.{inert.key} = {shown(value_at(rollout, inert.key))}: {by_preset} {inert.why}"
+        for inert in rollout.inert_keys()
+        if f"rollout.{inert.key}" in published
+    ]
+    bounds = [f"loss.{key}" for key in _ratio_values(loss) if f"loss.{key}" in keys]
+    if bounds and not has_moving_ratio:
+        lines.append(f"{', '.join(bounds)}: {by_preset} {_WHY_RATIO}")
+    return lines
 
 
 _WHY_RATIO = "with updates_per_step = 1 and epochs_per_step = 1 every ratio is 1"

@@ -27,6 +27,7 @@ from arpo.tracking.run_directory import RunDirectory
 from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.collector import Collector
 from arpo.training.config import RlRun
+from arpo.training.inert_options import inert_terms
 from arpo.training.learner import Learner
 from arpo.training.probe import check_agreement
 from arpo.training.step_metrics import measure_rollout
@@ -70,6 +71,8 @@ def train_rl(
     try:
         with RunDirectory.open(config.out) if resume else RunDirectory.create(config.out) as run, asyncio.Runner() as loop:
             trainer = RLTrainer(config, run, *trainer_parts)
+            for line in [] if resume else inert_terms(config.algorithm, config.rollout, config.loss, config.has_moving_ratio):
+                trainer_parts[0].line(line)
             run.write_text("config.toml", dump_config(config))  # again on resume: it may have got more steps
             return loop.run(trainer.train())
     except OSError as error:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from arpo.config import parse_config
+from arpo.config import dotted, parse_config
 from arpo.errors import ConfigError
 from arpo.training.config import RlRun
-from arpo.training.presets import preset_names
+from arpo.training.inert_options import inert_terms
+from arpo.training.presets import preset_names, read_preset
 
 BASE = {"out": "o", "model": {"path": "m"}, "tasks": "t.parquet", "agent": {"tools": {"python": {}}}}
 VLLM = {"engine": {"type": "vllm"}, "rollout": {"deterministic": False}}
@@ -187,6 +188,35 @@ def test_what_has_an_effect_is_accepted(values: dict):
 def test_a_papers_own_values_are_exempt(name: str):
     """Every preset but rloo has bounds that one update per step leaves inert."""
     assert not run(algorithm=name).has_moving_ratio
+
+
+def told(**values: object) -> list[str]:
+    config = run(**values)
+    return inert_terms(config.algorithm, config.rollout, config.loss, config.has_moving_ratio)
+
+
+def test_what_a_preset_sets_without_effect_is_told():
+    """Of arpo: alpha = tau leaves beta without effect, one update per step the bounds; else nothing does."""
+    beta, bounds = told(algorithm="arpo")
+    assert beta == (
+        "rollout.rule.beta = 0.2: of the preset 'arpo', no effect with rule.alpha = rule.tau = 0.5, where only the sign of the "
+        "entropy's change counts"
+    )
+    assert bounds.startswith("loss.clip_low, loss.clip_high: of the preset 'arpo', no effect with updates_per_step = 1")
+    assert told(algorithm="arpo", updates_per_step=2, rollout={"rule": {"tau": 0.6}}) == []
+    assert told(algorithm="arpo", epochs_per_step=2, rollout={"rule": {"type": "random"}}) == []
+    assert told(algorithm="rloo") == []
+    assert told(algorithm="aepo", updates_per_step=2) == []
+    (slope,) = told(algorithm="aepo", updates_per_step=2, rollout={"num_initial_trajectories": 8})
+    assert slope.startswith("rollout.rule.probe_slope = 0.5: of the preset 'aepo', no effect with num_initial_trajectories = 8")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_rule_of_a_preset_is_told_as_its_section_knows(name: str):
+    config = run(algorithm=name, updates_per_step=1 if name == "rloo" else 2)
+    lines = told(algorithm=name, updates_per_step=1 if name == "rloo" else 2)
+    known = {f"rollout.{inert.key}" for inert in config.rollout.inert_keys()}
+    assert {line.split(" = ")[0] for line in lines} == known & set(dotted(read_preset(name).keys))
 
 
 def test_aepos_entropy_aware_advantage_acts_without_an_entropy_bonus():
