@@ -18,6 +18,8 @@ _FATES: Mapping[Fate, str] = {
     "branched": "branched", "declined": "declined", "no_budget": "no leaf left", "topup": "top-up", "not_asked": "not asked",
 }  # fmt: skip
 """Heading of each fate of a tool result."""
+_MAX_TOOLS = 8
+"""Tools with a row of their own, those with most results first; a model may name any number of tools."""
 _DISTANCES = (0, 1, 2, 3, 5, 10, 20, 40)
 
 
@@ -119,9 +121,11 @@ def _tool_results(branching: Mapping[str, Any]) -> Table:
     fates = {fate: name for fate, name in _FATES.items() if branching["results"]["fates"][fate]}
     headings = (">results", ">H after, nats", ">H rose", *(f">{name}" for name in fates.values()))
     table = make_table("tool", *headings, title="Tool results, and what became of them")
-    for row in (*branching["results_by_tool"], {"tool": "all", **branching["results"]}):
+    for row in (*branching["results_by_tool"][:_MAX_TOOLS], {"tool": "all", **branching["results"]}):
         counts = (f"{row['fates'][fate]:,}" for fate in fates)
-        table.add_row(row["tool"], f"{row['num_results']:,}", _number(row["entropy_after"]), _share(row["rise_rate"]), *counts)
+        table.add_row(
+            Text(row["tool"]), f"{row['num_results']:,}", _number(row["entropy_after"]), _share(row["rise_rate"]), *counts
+        )
     return table
 
 
@@ -129,12 +133,14 @@ def _forks(branching: Mapping[str, Any]) -> Table:
     """Mean reward below originals and branches, with the 95 % interval of the difference, and forks with mixed outcomes."""
     table = make_table("", ">forks", ">original", ">branches", ">difference", ">mixed", title="Forks: mean reward below them")
     rows = [(f"turn {row['turn']}", row) for row in branching["forks_by_turn"]]
-    rows += [(f"after {row['tool']}" if row["tool"] else "inside a completion", row) for row in branching["forks_by_tool"]]
+    rows += [
+        (f"after {row['tool']}" if row["tool"] else "in a completion", row) for row in branching["forks_by_tool"][:_MAX_TOOLS]
+    ]
     for label, row in (*rows, ("all", branching["forks"])):
         gain, error = row["reward_gain"], row["reward_gain_error"]
         difference = "–" if gain is None else f"{gain:+.3f}" + ("" if error is None else f" ± {1.96 * error:.3f}")
         rewards = (_number(row["original_reward"]), _number(row["branch_reward"]))
-        table.add_row(label, f"{row['num_forks']:,}", *rewards, difference, _share(row["mixed_rate"]))
+        table.add_row(Text(label), f"{row['num_forks']:,}", *rewards, difference, _share(row["mixed_rate"]))
     return table
 
 

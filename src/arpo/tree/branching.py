@@ -58,7 +58,7 @@ class ResultRecord:
     """Observations on the path, this one included."""
     tool: str
     """The tool that was called, of several the first; `other` when no call was parsed."""
-    entropy_initial: float | None
+    initial_entropy: float | None
     """Mean entropy of the window at the start of the path, nats; None when it was not measured."""
     entropy_after: float | None
     """Mean entropy of the window after the result, nats, on the original continuation; None when it was not measured."""
@@ -90,7 +90,7 @@ def result_records(tree: RolloutTree) -> list[ResultRecord]:
                 node=node.id,
                 turn=node.turn,
                 tool=tool_name(tree, node),
-                entropy_initial=_window_mean(tree, [n for n in path if n.is_sampled and n.turn == 0]),
+                initial_entropy=_window_mean(tree, [n for n in path if n.is_sampled and n.turn == 0]),
                 entropy_after=_window_mean(tree, _original_turn(tree, tree.children[node.id][0])),
                 entropy_delta=node.entropy_delta,
                 fate=_fate(node, node.id in forks, path[1].id in topups, is_asked),

@@ -1,7 +1,7 @@
 """Statistics of what branching did, over any number of trees."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -40,33 +40,32 @@ class BranchingStatistics:
 
         `initial_entropy`: mean entropy of the window at the start of a trajectory from the prompt, nats, each once;
         `unsure_start_rate`: share of them above 0.1 nats.
-        `results` and `results_by_tool`, each result once: `entropy_after`, mean entropy of the window, nats; `rise_rate`, share
-        of the measured results with entropy_delta > 0; `fates` and `rise_fates`, number of all results and of those with
-        entropy_delta > 0 by what became of them (`arpo.tree.branching.Fate`); `branched_rate` and `rise_branched_rate`, shares
-        of these that branched.
+        `results` and `results_by_tool`, each result once, tools with most results first: `entropy_after`, mean entropy of the
+        window, nats; `rise_rate`, share of the measured results with entropy_delta > 0; `fates` and `rise_fates`, number of
+        all results and of those with entropy_delta > 0 by what became of them (`arpo.tree.branching.Fate`); `branched_rate`
+        and `rise_branched_rate`, shares of these that branched.
         `forks`, `forks_by_turn` and `forks_by_tool`, those inside completions included (tool None): `original_reward` and
         `branch_reward`, mean over the forks of the mean reward of the leaves below the original and below the branches;
         `reward_gain`, their difference, and `reward_gain_error`, its standard error clustered by tree; `mixed_rate`, share of
         the forks with right and wrong leaves below.
         """
-        tools = sorted(self._results)
-        turns = sorted({turn for turn, _ in self._forks})
-        forked_tools = sorted({tool for _, tool in self._forks}, key=lambda tool: (tool is None, tool or ""))
+        results = {tool: sums.summary() for tool, sums in self._results.items()}
         return {
             "initial_entropy": _ratio(self._initial_entropy, self._num_starts),
             "unsure_start_rate": _ratio(self._num_unsure, self._num_starts),
             "results": _ResultSums.joined(self._results.values()).summary(),
-            "results_by_tool": [{"tool": tool, **self._results[tool].summary()} for tool in tools],
+            "results_by_tool": _most_frequent_first(results, "num_results"),
             "forks": _ForkSums.joined(self._forks.values()).summary(),
-            "forks_by_turn": [
-                {"turn": turn, **_ForkSums.joined(s for key, s in self._forks.items() if key[0] == turn).summary()}
-                for turn in turns
-            ],
-            "forks_by_tool": [
-                {"tool": tool, **_ForkSums.joined(s for key, s in self._forks.items() if key[1] == tool).summary()}
-                for tool in forked_tools
-            ],
-        }  # fmt: skip
+            "forks_by_turn": [{"turn": turn, **figures} for turn, figures in sorted(self._forks_by(0).items())],
+            "forks_by_tool": _most_frequent_first(self._forks_by(1), "num_forks"),
+        }
+
+    def _forks_by(self, part: int) -> dict[Any, dict[str, Any]]:
+        """The figures of forks by one part of their key: 0, the turn; 1, the tool."""
+        groups: dict[Any, list[_ForkSums]] = {}
+        for key, sums in self._forks.items():
+            groups.setdefault(key[part], []).append(sums)
+        return {value: _ForkSums.joined(group).summary() for value, group in groups.items()}
 
 
 def measure_branching(trees: Iterable[RolloutTree]) -> dict[str, Any]:
@@ -159,6 +158,11 @@ class _ForkSums:
             "reward_gain_error": None if gain is None else clustered_error(self.gains, gain, rewarded),
             "mixed_rate": _ratio(self.counts["mixed"], self.counts["graded"]),
         }
+
+
+def _most_frequent_first(by_tool: Mapping[Any, dict[str, Any]], count: str) -> list[dict[str, Any]]:
+    tools = sorted(by_tool, key=lambda tool: (-by_tool[tool][count], tool is None, tool or ""))
+    return [{"tool": tool, **by_tool[tool]} for tool in tools]
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 560, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 66, 14, 14, 44
+"""Margins of the plot, in drawing units."""
 
 Unit = Literal["", "%", "nats", "s"]
 
@@ -55,7 +56,7 @@ class Chart:
 
 
 @dataclass(slots=True, frozen=True)
-class _Frame:
+class Frame:
     """Maps data to drawing units."""
 
     x_low: float
@@ -65,13 +66,15 @@ class _Frame:
     unit: Unit = ""
 
     def x(self, value: float) -> float:
+        """Horizontal position of a value."""
         share = (value - self.x_low) / (self.x_high - self.x_low) if self.x_high > self.x_low else 0.5
-        return round(_LEFT + share * (WIDTH - _LEFT - _RIGHT), 1)
+        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
 
     def y(self, value: float) -> float:
+        """Vertical position of a value; one beyond the axis lies at its end."""
         low, high = self.ticks[0], self.ticks[-1]
         share = (min(max(value, low), high) - low) / (high - low)
-        return round(HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM), 1)
+        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
 
 
 def line_chart(
@@ -94,7 +97,7 @@ def line_chart(
         f"{s.label} ends at {number(s.points[-1][1], unit)}" for s in drawn
     )
     parts = [
-        *_axes(frame, x_label, y_label),
+        *axes(frame, x_label, y_label, _whole_ticks(frame)),
         *(_reference(frame, r, i) for i, r in enumerate(sorted(references, key=lambda r: r.value))),
         *(_band(frame, s) for s in drawn if any(s.half_width)),
         *(_line(frame, s) for s in sorted(drawn, key=lambda s: s.style != "faint")),
@@ -161,7 +164,26 @@ def moving_average(points: Sequence[tuple[float, float]], window: int) -> list[t
     return [(x, sum(span) / len(span)) for (x, _), span in zip(points, spans, strict=True)]
 
 
-def _frame(series: Sequence[Series], references: Sequence[Reference], unit: Unit, from_zero: bool) -> _Frame:
+def axes(frame: Frame, x_label: str, y_label: str, x_ticks: Sequence[float]) -> list[str]:
+    """Grid lines, tick labels and axis labels as SVG."""
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    parts: list[str] = []
+    for tick in frame.ticks:
+        y = frame.y(tick)
+        text = f"{100 * tick:.4g}%" if frame.unit == "%" else f"{tick:,.4g}" if abs(tick) < 10_000 else _short(tick)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{text}</text>')
+    for tick in x_ticks:
+        parts.append(f'<text class="tick" x="{frame.x(tick)}" y="{bottom + 18}" text-anchor="middle">{number(tick)}</text>')
+    parts.append(f'<text class="axis" x="{(LEFT + right) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    middle = (TOP + bottom) / 2
+    parts.append(
+        f'<text class="axis" transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
+    )
+    return parts
+
+
+def _frame(series: Sequence[Series], references: Sequence[Reference], unit: Unit, from_zero: bool) -> Frame:
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points] + [r.value for r in references] + ([0.0] if from_zero else [])
     for s in series:
@@ -170,51 +192,37 @@ def _frame(series: Sequence[Series], references: Sequence[Reference], unit: Unit
     low, high = min(ys), max(ys)
     if unit == "%":
         low, high = max(0.0, low), min(1.0, high)
-    return _Frame(min(xs), max(xs), nice_ticks(low, high), unit)
+    return Frame(min(xs), max(xs), nice_ticks(low, high), unit)
 
 
-def _axes(frame: _Frame, x_label: str, y_label: str) -> list[str]:
-    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
-    parts: list[str] = []
-    for tick in frame.ticks:
-        y = frame.y(tick)
-        text = f"{100 * tick:.4g}%" if frame.unit == "%" else f"{tick:,.4g}" if abs(tick) < 10_000 else _short(tick)
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">{text}</text>')
-    whole = [t for t in nice_ticks(frame.x_low, frame.x_high, 6) if frame.x_low <= t <= frame.x_high and t == int(t)]
-    for tick in whole or [frame.x_low]:
-        parts.append(f'<text class="tick" x="{frame.x(tick)}" y="{bottom + 18}" text-anchor="middle">{number(tick)}</text>')
-    parts.append(f'<text class="axis" x="{(_LEFT + right) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
-    middle = (_TOP + bottom) / 2
-    parts.append(
-        f'<text class="axis" transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
-    )
-    return parts
+def _whole_ticks(frame: Frame) -> list[float]:
+    ticks = [t for t in nice_ticks(frame.x_low, frame.x_high, 6) if frame.x_low <= t <= frame.x_high and t == int(t)]
+    return ticks or [frame.x_low]
 
 
 def _short(value: float) -> str:
     return f"{value / 1e6:.4g}M" if abs(value) >= 1e6 else f"{value / 1e3:.4g}k"
 
 
-def _reference(frame: _Frame, reference: Reference, index: int) -> str:
-    y, right = frame.y(reference.value), WIDTH - _RIGHT
+def _reference(frame: Frame, reference: Reference, index: int) -> str:
+    y, right = frame.y(reference.value), WIDTH - RIGHT
     # The label of the lowest line lies below it, every other above, so that labels of close lines do not overlap.
-    offset = 14 if index == 0 and y < HEIGHT - _BOTTOM - 16 else -5
+    offset = 14 if index == 0 and y < HEIGHT - BOTTOM - 16 else -5
     return (
-        f'<line class="reference" x1="{_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>'
+        f'<line class="reference" x1="{LEFT}" x2="{right}" y1="{y}" y2="{y}"/>'
         f'<text class="reference" x="{right}" y="{y + offset}" text-anchor="end">{escape(reference.label)} '
         f"{number(reference.value, frame.unit)}</text>"
     )
 
 
-def _band(frame: _Frame, series: Series) -> str:
+def _band(frame: Frame, series: Series) -> str:
     edges = [(frame.x(x), y, half) for (x, y), half in zip(series.points, series.half_width, strict=True) if half is not None]
     upper = [f"{x},{frame.y(y + half)}" for x, y, half in edges]
     lower = [f"{x},{frame.y(y - half)}" for x, y, half in reversed(edges)]
     return f'<polygon class="band c{series.color}" points="{" ".join(upper + lower)}"/>'
 
 
-def _line(frame: _Frame, series: Series) -> str:
+def _line(frame: Frame, series: Series) -> str:
     points = [(frame.x(x), frame.y(y)) for x, y in series.points]
     path = " ".join(f"{x},{y}" for x, y in points)
     line = f'<polyline class="{series.style} c{series.color}" points="{path}"/>'

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from arpo.viewer.branching import branching_histogram, branching_sentences, branching_table, forks_table
+from arpo.viewer.fork_story import fork_story
 from arpo.viewer.page import write_page
 from arpo.viewer.report_content import (
     BRANCH_CHARTS,
@@ -66,7 +68,11 @@ def write_report(
         learning=learning_charts(record),
         entropy=entropy_charts(record.entropy),
         entropy_sentence=entropy_sentence(record.entropy),
-        branching=metric_charts(record.rows, BRANCH_CHARTS),
+        branching=[*branching_histogram(record), *metric_charts(record.rows, BRANCH_CHARTS)],
+        branching_sentences=branching_sentences(record),
+        branching_table=branching_table(record),
+        forks_table=forks_table(record),
+        story=fork_story(record.trees),
         facts=branching_facts(record.summary),
         cost=metric_charts(record.rows, COST_CHARTS),
         phases=phase_bars(record),

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from arpo.errors import DataError
 from arpo.tracking import read_metrics
 from arpo.tree import RolloutTree, read_trees
+from arpo.tree.branching import Fate, result_records
+from arpo.tree.branching_statistics import BranchingStatistics
 from arpo.tree.entropy import EntropyProfile, entropy_by_distance
 
 MAX_ENTROPY_DISTANCE = 20
@@ -35,6 +37,12 @@ class RunRecord:
     """`summary.json` and the values given beside it."""
     entropy: EntropyProfile
     """Over every tree of the files that were read."""
+    branching: dict[str, Any]
+    """`BranchingStatistics.summary` over the same trees."""
+    branching_by_step: list[tuple[str, dict[str, Any]]]
+    """(label, summary) of the first, middle and last training step with recorded trees; empty for fewer than two."""
+    entropy_deltas: dict[Fate, list[float]]
+    """Fate -> entropy_delta of the tool results with it."""
     trees: list[ShownTree]
     """One for the early, middle and late third of the steps: branched, with unequal rewards, where there is one."""
     num_trees: int
@@ -53,8 +61,8 @@ def read_run(run: Path, summary: Mapping[str, Any] | None = None) -> RunRecord:
         raise DataError(f"{run}: no such run directory or file of rollout trees")
     files = [run] if run.is_file() else sorted(run.glob("rollouts/*.jsonl*"))
     files = [f for f in files if f.suffix in (".jsonl", ".zst")]
-    chosen = _evenly(files, MAX_TREE_FILES)
-    collector = _Collector(num_files=len(chosen))
+    chosen = [files[index] for index in _evenly(len(files), MAX_TREE_FILES)]
+    collector = _Collector(len(chosen))
     entropy = entropy_by_distance(collector.read(chosen), MAX_ENTROPY_DISTANCE)
     trees = [collector.best[third] for third in sorted(collector.best)]
     is_dir = run.is_dir()
@@ -63,6 +71,9 @@ def read_run(run: Path, summary: Mapping[str, Any] | None = None) -> RunRecord:
         rows=read_metrics(run) if is_dir else [],
         summary=(_read_summary(run / "summary.json") if is_dir else {}) | dict(summary or {}),
         entropy=entropy,
+        branching=collector.branching.summary(),
+        branching_by_step=collector.steps(),
+        entropy_deltas=collector.entropy_deltas,
         trees=trees,
         num_trees=collector.num_trees,
         num_tree_files=len(files),
@@ -70,22 +81,37 @@ def read_run(run: Path, summary: Mapping[str, Any] | None = None) -> RunRecord:
     )
 
 
-@dataclass(slots=True)
 class _Collector:
-    """Passes trees through and keeps the most interesting one of each third of the files."""
+    """Passes trees through, counts their branching, and keeps the most interesting one of each third of the files."""
 
-    num_files: int
-    num_trees: int = 0
-    best: dict[int, ShownTree] = field(default_factory=dict)
+    def __init__(self, num_files: int) -> None:
+        self.num_trees = 0
+        self.best: dict[int, ShownTree] = {}
+        self.branching = BranchingStatistics()
+        self.entropy_deltas: dict[Fate, list[float]] = {}
+        self._num_files = num_files
+        self._by_file: dict[str, BranchingStatistics] = {}
 
     def read(self, files: list[Path]) -> Iterator[RolloutTree]:
         for position, path in enumerate(files):
-            third = position * 3 // self.num_files
+            third = position * 3 // self._num_files
+            of_file = self._by_file.setdefault(_label(path), BranchingStatistics())
             for tree in read_trees(path):
                 self.num_trees += 1
                 if third not in self.best or _interest(tree) > _interest(self.best[third].tree):
                     self.best[third] = ShownTree(_label(path), tree)
+                of_file.add(tree)
+                self.branching.add(tree)
+                for result in result_records(tree):
+                    if result.entropy_delta is not None:
+                        self.entropy_deltas.setdefault(result.fate, []).append(result.entropy_delta)
                 yield tree
+
+    def steps(self) -> list[tuple[str, dict[str, Any]]]:
+        """The first, middle and last training step."""
+        steps = [(label, statistics) for label, statistics in self._by_file.items() if label.startswith("step ")]
+        chosen = [steps[index] for index in _evenly(len(steps), 3)] if len(steps) > 1 else []
+        return [(label, statistics.summary()) for label, statistics in chosen]
 
 
 def _interest(tree: RolloutTree) -> tuple[bool, bool, int, int, int]:
@@ -102,10 +128,9 @@ def _label(path: Path) -> str:
     return f"step {int(step)}" if step.isdigit() else stem
 
 
-def _evenly(files: list[Path], limit: int) -> list[Path]:
-    if len(files) <= limit:
-        return files
-    return [files[round(i * (len(files) - 1) / (limit - 1))] for i in range(limit)]
+def _evenly(count: int, limit: int) -> list[int]:
+    """At most `limit` of the indices below `count`, evenly spaced, the first and the last among them."""
+    return list(range(count)) if count <= limit else [round(i * (count - 1) / (limit - 1)) for i in range(limit)]
 
 
 def _read_summary(path: Path) -> dict[str, Any]:

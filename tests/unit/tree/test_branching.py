@@ -50,7 +50,7 @@ def grown() -> RolloutTree:
 def test_records_by_hand():
     tree = grown()
     found = [
-        (r.turn, r.tool, r.entropy_initial, r.entropy_after, r.entropy_delta, r.is_rise, r.fate) for r in result_records(tree)
+        (r.turn, r.tool, r.initial_entropy, r.entropy_after, r.entropy_delta, r.is_rise, r.fate) for r in result_records(tree)
     ]
     assert found == [
         (1, "search", pytest.approx(0.3), pytest.approx(0.6), 0.3, True, "branched"),  # (.2 + .4)/2; (.7 + .5)/2
@@ -160,7 +160,7 @@ def test_what_was_not_measured_is_none():
     branch = sample(tree, found, [0.3], call="search", is_branch=True)
     observe(tree, branch, None, None)
     (record,) = result_records(tree)
-    assert (record.entropy_initial, record.entropy_after, record.is_rise, record.fate) == (None, None, False, "branched")
+    assert (record.initial_entropy, record.entropy_after, record.is_rise, record.fate) == (None, None, False, "branched")
     assert record.fork is not None
     assert (record.fork.original_reward, record.fork.branch_reward, record.fork.reward_gain) == (None, None, None)
     assert record.fork.is_mixed is None

@@ -93,6 +93,7 @@ def make_tree(rng: random.Random, tokenizer: Tokenizer, name: str, skill: float)
     question = f"How many years before the bridge of {person}'s birthplace was finished was {person} born?"
     task = Task(id=name, messages=(Message(role="user", content=question),), references=(town,), source="world")
     tree = RolloutTree.from_prompt(task, tokenizer.encode(question).ids, question)
+    tree.settings = {"rule": "random", "entropy_window": 4}
     right_rate = 0.35 + 0.5 * skill
 
     def complete(parent: Node, tool: str | None, **fields: object) -> Node:
@@ -127,7 +128,8 @@ def make_tree(rng: random.Random, tokenizer: Tokenizer, name: str, skill: float)
         seen = tree.append(node, NodeKind.OBSERVATION, tokenizer.encode(content).ids, text=content, results=(result,))
         seen.entropy_delta, seen.branch_score = rng.gauss(0.05, 0.06), rng.random()
         grow(seen, turns - 1)
-        if rng.random() < 0.34:
+        seen.branches_requested = int(rng.random() < 0.34)
+        if seen.branches_requested:
             grow(seen, turns - 1, is_branch=True)
 
     for _ in range(4):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from arpo.errors import DataError
 from arpo.tree import NodeKind, RolloutTree, write_trees
-from arpo.types import Message, Parse, Reward, Task
+from arpo.types import Message, Parse, Reward, Task, ToolCall, ToolResult
 from arpo.viewer import write_report
 from arpo.viewer.picture import write_picture
 
@@ -57,7 +57,7 @@ def test_nothing_points_outside_the_file(page):
     ("kept", "expected"),
     [
         (["metrics.jsonl"], ["headline", "learning", "branching", "cost", "health"]),
-        (["rollouts"], ["entropy", "trees"]),
+        (["rollouts"], ["entropy", "branching", "trees"]),
         (["summary.json"], ["headline", "tables", "cost"]),
         ([], []),
     ],
@@ -74,7 +74,7 @@ def test_figures_from_outside_the_run_join_its_own(run_dir, tmp_path):
     shutil.copytree(run_dir / "rollouts", tmp_path / "run" / "rollouts")
     (tmp_path / "run" / "summary.json").write_text('{"accuracy_before": 0.1, "accuracy_after": 0.625}')
     out = write_report(tmp_path / "a.html", run=tmp_path / "run", summary={"accuracy_before": 0.25})
-    assert section_ids(out) == ["headline", "tables", "entropy", "trees"]
+    assert section_ids(out) == ["headline", "tables", "entropy", "branching", "trees"]
     assert "+37.5 points" in out.read_text()
 
 
@@ -147,11 +147,23 @@ def test_every_card_opens_and_every_chart_answers_the_keyboard(page, tmp_path):
 def test_hostile_text_stays_text(tmp_path):
     task = Task(id=ATTACK, messages=(Message(role="user", content=ATTACK),), references=(ATTACK,), source="x")
     tree = RolloutTree.from_prompt(task, [1], ATTACK)
-    leaf = tree.append(tree.root, NodeKind.COMPLETION, [2], text=ATTACK, parse=Parse(answer=ATTACK))
-    leaf.reward = Reward(value=1.0, reason=ATTACK)
+    tree.settings = {"entropy_window": 1}
+    parse = Parse(calls=(ToolCall(name=ATTACK, arguments={ATTACK: ATTACK}),))
+    call = tree.append(tree.root, NodeKind.COMPLETION, [2], text=ATTACK, parse=parse, entropies=[0.1])
+    found = tree.append(
+        call, NodeKind.OBSERVATION, [3], text=ATTACK, results=(ToolResult(content=ATTACK),), entropy_delta=0.5,
+        branches_requested=1,
+    )  # fmt: skip
+    for is_branch in (False, True):
+        leaf = tree.append(
+            found, NodeKind.COMPLETION, [2], text=ATTACK, parse=Parse(answer=ATTACK), entropies=[0.6], is_branch=is_branch
+        )
+        leaf.reward = Reward(value=1.0 * is_branch, is_correct=is_branch, reason=ATTACK)
     write_trees(tmp_path / "step_000001.jsonl", [tree])
     out = write_report(tmp_path / "a.html", run=tmp_path / "step_000001.jsonl", title="calm", evaluations=[{"name": ATTACK}])
     dom, console = load(out, tmp_path)
     assert "<title>calm</title>" in dom
     assert console == []
     assert "<img" not in dom
+    story = dom[dom.index('class="chart story"') :]
+    assert story[: story.index("</figure>")].count("&lt;img") >= 6  # question, call, result, both answers, reference

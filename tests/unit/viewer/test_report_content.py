@@ -1,12 +1,13 @@
 from typing import Any
 
+from arpo.tree.branching_statistics import measure_branching
 from arpo.tree.entropy import entropy_by_distance
 from arpo.viewer.report_content import before_after_rows, evaluation_table, headlines, learning_charts, phase_bars
 from arpo.viewer.run import RunRecord
 
 
 def record(rows: list[dict[str, Any]] | None = None, summary: dict[str, Any] | None = None) -> RunRecord:
-    return RunRecord("a", rows or [], summary or {}, entropy_by_distance([], 1), [], 0, 0, 0)
+    return RunRecord("a", rows or [], summary or {}, entropy_by_distance([], 1), measure_branching([]), [], {}, [], 0, 0, 0)
 
 
 def test_before_and_after_with_the_ceiling_in_its_own_column():
