@@ -17,6 +17,7 @@ from arpo.batching.policy_batch import make_policy_batches
 from arpo.training.algorithm_config import OutcomeAdvantageConfig, PpoClipLossConfig
 from arpo.training.credit import assign_credit
 from arpo.tree import Node, NodeKind, RolloutTree
+from arpo.tree.shares import node_shares
 from arpo.types import Message, Reward, Task
 
 AGGREGATIONS = ("token_mean", "sequence_mean", "constant")
@@ -130,3 +131,12 @@ def in_order(tree: RolloutTree) -> list[Node]:
     """Its sampled nodes in the order of a batch."""
     paths = [tree.path(leaf) for leaf in tree.leaves()]
     return [node for node in {node.id: node for path in paths for node in path}.values() if node.is_sampled]
+
+
+def test_shares_are_the_weights_of_inverse_branching() -> None:
+    """Those of the leaves below a node add up to its own."""
+    credits = assign_credit(TREES, OutcomeAdvantageConfig(leaf_weighting="inverse_branching"), PpoClipLossConfig())
+    for tree, credit in zip(TREES, credits, strict=True):
+        shares = node_shares(tree)
+        for i, rows in sharers_of(tree).items():
+            assert sum(float(credit.leaf_weights[row]) for row in rows) == pytest.approx(shares[i], rel=1e-12)

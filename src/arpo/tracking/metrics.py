@@ -27,9 +27,10 @@ METRICS: dict[str, Metric] = {
     "rollout/format_valid_rate": Metric("1", "Share of leaves without a format fault on their path."),
     "rollout/entropy_after_tool": Metric(
         "nats",
-        "Mean entropy of the first k tokens sampled after a tool result, fewer if the turn ends; k: the branch window.",
+        "Mean entropy of the first k tokens sampled after a tool result, fewer if the turn ends; k: the branch window. Tokens "
+        "count by their share, as for train/entropy.",
     ),
-    "rollout/entropy_elsewhere": Metric("nats", "Mean entropy of all other sampled tokens; shared tokens count once."),
+    "rollout/entropy_elsewhere": Metric("nats", "Mean entropy of all other sampled tokens, by their share."),
     "rollout/num_opportunities": Metric("count", "Tool results after which the branch rule was asked."),
     "rollout/num_branches": Metric("count", "Branches made: new children of forks, the originals excluded."),
     "rollout/branch_rate": Metric("1", "Branches per opportunity; 0 when there was none."),
@@ -128,7 +129,12 @@ METRICS: dict[str, Metric] = {
     "train/mismatch_kl": Metric(
         "nats", "KL(engine || trainer) per sampled token before the first update, k3 estimate; 0 when both compute the same."
     ),
-    "train/entropy": Metric("nats", "Mean entropy of the trained tokens under the policy being trained."),
+    "train/entropy": Metric(
+        "nats",
+        "Mean entropy of the policy at the step's start, as the engine measured it while sampling, over the sampled tokens of "
+        "all the step's trees, those without signal included. A token counts by its share, which every fork divides among its "
+        "children: what independent trajectories would show, so that algorithms with and without branches compare.",
+    ),
     "train/tokens_unique": Metric(
         "tokens", "Tokens that passed forward and backward: each shared token once per tree part it is in, in every epoch."
     ),

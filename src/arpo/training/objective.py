@@ -36,7 +36,6 @@ class Objective(NamedTuple):
 
 SUMS = {
     "num_tokens": "sampled tokens, each once however often a cut tree computes it",
-    "entropy": "nats, over these tokens",
     "mismatch_kl": "nats, engine against trainer, over these tokens",
     "kl": "nats, policy against reference, over these tokens; 0 without a KL term",
     "num_ratios": "ratios that could be clipped: tokens, or leaves where the ratio is a trajectory's",
@@ -85,7 +84,7 @@ def policy_objective(
             total = total + loss.kl.coefficient * (weight * kl).sum()
             sums["kl"] = kl.detach()[batch.is_first].sum()
         total = total - loss.entropy_coefficient * (weight * entropies).sum()
-    return Objective(total, _measure(entropies, before, batch) | sums)
+    return Objective(total, _measure(before, batch) | sums)
 
 
 def _token_term(
@@ -153,12 +152,11 @@ def _count_truncated(weights: Tensor, cap: float) -> dict[str, Tensor]:
     return {"num_corrections": torch.tensor(len(weights)), "truncated": (weights >= cap * (1 - 1e-6)).sum()}
 
 
-def _measure(entropies: Tensor, before: Tensor, batch: PolicyBatch) -> dict[str, Tensor]:
+def _measure(before: Tensor, batch: PolicyBatch) -> dict[str, Tensor]:
     """The sums that no term decides, and 0 for those of terms that may be off."""
     first, zero = batch.is_first, torch.tensor(0)
     return {
         "num_tokens": first.sum(),
-        "entropy": entropies.detach()[first].sum(),
         "mismatch_kl": mismatch_kl(before, batch.rollout_logprobs)[first].sum(),
         "kl": zero,
         "num_corrections": zero,

@@ -22,7 +22,7 @@ from arpo.types import StopReason
 def measure_rollout(
     rollouts: StepRollouts, environment: Mapping[str, float], *, window: int, seconds: float
 ) -> dict[str, float]:
-    """The `rollout/` and `tool/` metrics of a step, over every tree it sampled.
+    """The `rollout/` and `tool/` metrics of a step, and the policy's entropy, over every tree it sampled.
 
     Args:
         rollouts: The trees.
@@ -38,6 +38,7 @@ def measure_rollout(
     return {
         **{f"rollout/{name}": value for name, value in mean_scores(rewards_of(trees)).items()},
         **{f"rollout/{name}": statistics[name] or 0.0 for name in _TREE_METRICS},
+        "train/entropy": statistics["entropy"] or 0.0,
         "rollout/reward_std": stdev(rewards) if len(rewards) > 1 else 0.0,
         "rollout/dropped_trees": rollouts.num_dropped,
         "rollout/rounds": rollouts.num_rounds,
@@ -71,7 +72,6 @@ def measure_update(totals: UpdateTotals, credits: Sequence[TreeCredit], config: 
         "train/clip_fraction_low": share("clipped_low", "num_ratios"),
         "train/clip_fraction_high": share("clipped_high", "num_ratios"),
         "train/mismatch_kl": share("mismatch_kl", "num_tokens"),
-        "train/entropy": share("entropy", "num_tokens"),
         "train/tokens_unique": totals.num_computed,
         "train/tokens_total": totals.num_trajectory_tokens,
         "train/groups_zero_advantage": sum(credit.is_zero for credit in credits),

@@ -1,10 +1,12 @@
 """Token entropy by distance from the last tool result, the observation behind ARPO, over any set of rollout trees."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from arpo.tree.node import Node, NodeKind
+from arpo.tree.shares import node_shares
 from arpo.tree.tree import RolloutTree
 
 
@@ -17,7 +19,9 @@ class EntropyCurve:
     standard_error: list[float | None]
     """[D] nats, clustered by tree, as the tokens of one tree share their task; None for fewer than two trees."""
     count: list[int]
-    """[D] tokens averaged; a token that several trajectories share counts once."""
+    """[D] distinct tokens averaged."""
+    weight: list[float] | None = None
+    """[D] sum of the tokens' weights in the mean, their shares (`node_shares`); None: each weighs 1."""
 
     def common(self, min_share: float) -> "EntropyCurve":
         """The curve up to the first distance with fewer tokens than `min_share` of those at distance 0.
@@ -28,15 +32,16 @@ class EntropyCurve:
         """
         few = [d for d, n in enumerate(self.count) if n < min_share * self.count[0]]
         end = few[0] if few else len(self.count)
-        return EntropyCurve(self.mean[:end], self.standard_error[:end], self.count[:end])
+        weight = self.weight[:end] if self.weight is not None else None
+        return EntropyCurve(self.mean[:end], self.standard_error[:end], self.count[:end], weight)
 
     def mean_of_first(self, num_tokens: int) -> float:
         """Mean entropy of all tokens at the first `num_tokens` distances, nats.
 
-        Example: mean [0.2, 0.6], count [3, 1]: (3 * 0.2 + 0.6) / 4 = 0.3 for two tokens.
+        Example: mean [0.2, 0.6], weight [3, 1]: (3 * 0.2 + 0.6) / 4 = 0.3 for two tokens.
         """
-        counts = self.count[:num_tokens]
-        return sum(m * n for m, n in zip(self.mean, counts, strict=False)) / sum(counts)
+        weights = (self.count if self.weight is None else self.weight)[:num_tokens]
+        return sum(m * w for m, w in zip(self.mean, weights, strict=False)) / sum(weights)
 
 
 @dataclass(slots=True, frozen=True)
@@ -55,8 +60,8 @@ class EntropyByDistance:
     """Mean entropy of sampled tokens by their distance, in sampled tokens, from the last tool result or the prompt's end.
 
     The token drawn right after the result has distance 0. Curves end at `max_distance` (included) or at the last distance that
-    has a token. The standard error of the mean m over n tokens in G trees is
-    `sqrt(G/(G-1) · Σ_g (Σ_{i in g} (h_i - m))²) / n`.
+    has a token. A token weighs its share w (`node_shares`), as independent trajectories would show it. The standard error of
+    the mean m over G trees is `sqrt(G/(G-1) · Σ_g (Σ_{i in g} w_i (h_i - m))²) / Σ w_i`.
 
     Example:
         a completion with entropies [0.1, 0.3], a search result, and two forked completions [0.8, 0.2] and [0.6]
@@ -70,14 +75,15 @@ class EntropyByDistance:
         self._by_tool: dict[str, _Sums] = {}
 
     def add(self, tree: RolloutTree) -> None:
-        """Count the tokens of a tree; a token that several trajectories share counts once."""
+        """Count the tokens of a tree."""
+        shares = node_shares(tree)
         for node, source, start in sampled_nodes(tree):
             parts = [self._before]
             if source is not None:
                 parts = [self._after, self._by_tool.setdefault(tool_name(tree, source), _Sums())]
             for distance, entropy in enumerate((node.entropies or [])[: max(0, self._max_distance + 1 - start)], start=start):
                 for sums in parts:
-                    sums.add(distance, self._num_trees, entropy)
+                    sums.add(distance, self._num_trees, entropy, shares[node.id])
         self._num_trees += 1
 
     def profile(self) -> EntropyProfile:
@@ -114,33 +120,36 @@ def tool_name(tree: RolloutTree, observation: Node) -> str:
 
 @dataclass(slots=True)
 class _Sums:
-    """Number and sum of entropies per distance and tree."""
+    """Number of entropies per distance; their weight and weighted sum per distance and tree."""
 
-    cells: dict[int, dict[int, tuple[int, float]]] = field(default_factory=dict[int, dict[int, tuple[int, float]]])
+    counts: Counter[int] = field(default_factory=Counter[int])
+    cells: dict[int, dict[int, tuple[float, float]]] = field(default_factory=dict[int, dict[int, tuple[float, float]]])
 
-    def add(self, distance: int, tree: int, entropy: float) -> None:
+    def add(self, distance: int, tree: int, entropy: float, share: float) -> None:
+        self.counts[distance] += 1
         row = self.cells.setdefault(distance, {})
-        count, total = row.get(tree, (0, 0.0))
-        row[tree] = (count + 1, total + entropy)
+        weight, total = row.get(tree, (0.0, 0.0))
+        row[tree] = (weight + share, total + share * entropy)
 
     def curve(self) -> EntropyCurve:
-        rows = [self.cells[d] for d in sorted(self.cells)]
-        counts = [sum(n for n, _ in row.values()) for row in rows]
-        means = [sum(total for _, total in row.values()) / n for row, n in zip(rows, counts, strict=True)]
-        errors = [clustered_error(row, m, n) for row, m, n in zip(rows, means, counts, strict=True)]
-        return EntropyCurve(means, errors, counts)
+        distances = sorted(self.cells)
+        rows = [self.cells[d] for d in distances]
+        weights = [sum(w for w, _ in row.values()) for row in rows]
+        means = [sum(total for _, total in row.values()) / w for row, w in zip(rows, weights, strict=True)]
+        errors = [clustered_error(row, m, w) for row, m, w in zip(rows, means, weights, strict=True)]
+        return EntropyCurve(means, errors, [self.counts[d] for d in distances], weights)
 
 
-def clustered_error(row: Mapping[int, tuple[int, float]], mean: float, count: int) -> float | None:
+def clustered_error(row: Mapping[int, tuple[float, float]], mean: float, weight: float) -> float | None:
     """Standard error of a mean, clustered by tree; None for fewer than two trees. The formula: `EntropyByDistance`.
 
     Args:
-        row: Tree -> number and sum of its values.
-        mean: Mean of all values.
-        count: Number of all values.
+        row: Tree -> weight and weighted sum of its values.
+        mean: Weighted mean of all values.
+        weight: Weight of all values.
     """
     trees = len(row)
     if trees < 2:
         return None
-    squares = sum((total - n * mean) ** 2 for n, total in row.values())
-    return math.sqrt(trees / (trees - 1) * squares) / count
+    squares = sum((total - w * mean) ** 2 for w, total in row.values())
+    return math.sqrt(trees / (trees - 1) * squares) / weight

@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from arpo.tree.entropy import sampled_nodes
+from arpo.tree.shares import node_shares
 from arpo.tree.tree import RolloutTree, Trajectory
 
 
@@ -14,6 +16,8 @@ class TreeStatistics:
     """Statistics over any number of trees, added one by one; holds counts only.
 
     *Independent* trajectories are the same leaves sampled one by one: a token or tool call that d of them share counts d times.
+    Entropies count every token by its share (`node_shares`), so that they are what independent trajectories would show and
+    trees with and without branches compare; tokens of other figures count once.
 
     Example: a call, its result, and two leaves that go on from there are 1 tool call issued, 2 independent ones.
     """
@@ -31,7 +35,7 @@ class TreeStatistics:
         self._opportunities: Counter[int] = Counter()
         self._branches: Counter[int] = Counter()
         self._leaves_per_initial: Counter[int] = Counter()
-        self._entropy_after_tool = self._entropy_elsewhere = 0.0
+        self._after_tool, self._elsewhere = _WeightedMean(), _WeightedMean()
         self._distinct: list[int] = []
         self._distinct_calls: list[int] = []
         self._agreement: list[float] = []
@@ -53,13 +57,14 @@ class TreeStatistics:
         `leaves_per_initial_trajectory`: number of leaves -> number of trajectories from the prompt, top-ups included, with it.
         `tool_calls_issued` = executed + cached + refused + without_result (no room for the result, or refused by the
         limit again); `tool_errors` counts results with status error or timeout.
+        `entropy` of the sampled tokens, nats, and of them `entropy_after_tool`, the first `window` after a tool result, and
+        `entropy_elsewhere`.
         `tokens_sampled` and `tokens_unique` (prompts and results included), each also for independent trajectories.
         `distinct_call_sequences_per_task`: different sequences of tool calls among a tree's trajectories, arguments as
         written; `distinct_answers_per_task`: different answers of a tree; `answer_agreement`: probability that two of a tree's
         answers, drawn without replacement, are equal; `no_answer_rate`: share of leaves without one.
         """
         counts, num_trees = self._counts, self._counts["trees"]
-        near, far = counts["tokens_after_tool"], counts["tokens_elsewhere"]
         leaves, calls = counts["leaves"], counts["calls"]
         return {
             "num_trees": num_trees,
@@ -70,8 +75,9 @@ class TreeStatistics:
             "num_opportunities": self._opportunities.total(),
             "num_branches": self._branches.total(),
             "branch_rate": _ratio(self._branches.total(), self._opportunities.total()),
-            "entropy_after_tool": _ratio(self._entropy_after_tool, near),
-            "entropy_elsewhere": _ratio(self._entropy_elsewhere, far),
+            "entropy": self._after_tool.plus(self._elsewhere).value,
+            "entropy_after_tool": self._after_tool.value,
+            "entropy_elsewhere": self._elsewhere.value,
             "tool_calls_issued": calls,
             "tool_calls_independent": counts["calls_independent"],
             "tool_calls_executed": counts["executed"],
@@ -79,7 +85,7 @@ class TreeStatistics:
             "tool_calls_refused": counts["refused"],
             "tool_calls_without_result": calls - counts["executed"] - counts["cached"] - counts["refused"],
             "tool_errors": counts["errors"],
-            "tokens_sampled": near + far,
+            "tokens_sampled": counts["sampled"],
             "tokens_sampled_independent": counts["sampled_independent"],
             "tokens_unique": counts["unique"],
             "tokens_trajectory": counts["trajectory"],
@@ -118,12 +124,14 @@ class TreeStatistics:
         self._counts["calls_independent"] += sum(len(node.calls) for t in tree.trajectories() for node in t.nodes)
 
     def _count_tokens(self, tree: RolloutTree) -> None:
-        after_tool, elsewhere = split_entropies([tree], self._window)
-        self._entropy_after_tool += sum(after_tool)
-        self._entropy_elsewhere += sum(elsewhere)
+        shares = node_shares(tree)
+        for node, source, distance in sampled_nodes(tree):
+            near = max(0, self._window - distance) if source is not None else 0
+            entropies = node.entropies or []
+            self._after_tool.add(entropies[:near], shares[node.id])
+            self._elsewhere.add(entropies[near:], shares[node.id])
         self._counts.update(
-            tokens_after_tool=len(after_tool),
-            tokens_elsewhere=len(elsewhere),
+            sampled=sum(len(node.token_ids) for node in tree.nodes if node.is_sampled),
             sampled_independent=sum(t.num_sampled_tokens for t in tree.trajectories()),
             unique=tree.num_unique_tokens,
             trajectory=tree.num_trajectory_tokens,
@@ -148,16 +156,23 @@ def measure_trees(trees: Sequence[RolloutTree], *, window: int) -> dict[str, Any
     return statistics.summary()
 
 
-def split_entropies(trees: Iterable[RolloutTree], window: int) -> tuple[list[float], list[float]]:
-    """Entropies of the first `window` sampled tokens after a tool result, and of all others; shared tokens count once."""
-    after_tool: list[float] = []
-    elsewhere: list[float] = []
-    for tree in trees:
-        for node, source, distance in sampled_nodes(tree):
-            near = max(0, window - distance) if source is not None else 0
-            after_tool += (node.entropies or [])[:near]
-            elsewhere += (node.entropies or [])[near:]
-    return after_tool, elsewhere
+@dataclass(slots=True)
+class _WeightedMean:
+    """Mean of values of some weights, added up; None without any."""
+
+    total: float = 0.0
+    weight: float = 0.0
+
+    def add(self, values: Sequence[float], weight: float) -> None:
+        self.total += weight * sum(values)
+        self.weight += weight * len(values)
+
+    def plus(self, other: "_WeightedMean") -> "_WeightedMean":
+        return _WeightedMean(self.total + other.total, self.weight + other.weight)
+
+    @property
+    def value(self) -> float | None:
+        return _ratio(self.total, self.weight)
 
 
 def _call_sequence(trajectory: Trajectory) -> tuple[tuple[str, str], ...]:

@@ -66,7 +66,7 @@ BRANCH_CHARTS = (
 HEALTH_CHARTS = (
     MetricChart("Loss", {"train/loss": "loss"}, "loss"),
     MetricChart("Gradient norm", {"train/grad_norm": "before clipping"}, "norm", from_zero=True),
-    MetricChart("Policy entropy", {"train/entropy": "trained tokens"}, "entropy", "nats", from_zero=True),
+    MetricChart("Policy entropy", {"train/entropy": "sampled tokens"}, "entropy", "nats", from_zero=True),
     MetricChart(
         "Clipped tokens", {"train/clip_fraction_low": "lower bound", "train/clip_fraction_high": "upper bound"}, "share", "%",
         from_zero=True,

@@ -17,7 +17,7 @@ def test_every_metric_by_hand(make_tree):
     found = measure_rollout(rollouts, tool_metrics(counts), window=3, seconds=2.0)
     check_names(found)
     # near a result: 2 tokens of b (0.5 0.6) and the first 3 of c (0.5 0.6 0.7): 2.9 / 5
-    # elsewhere: a (0.5 0.6 0.7), the last 3 of c (0.8 0.9 1.0), d (0.5): 5.0 / 7
+    # elsewhere: a (0.5 0.6 0.7), the last 3 of c (0.8 0.9 1.0) with share 1/2, d (0.5): (1.8 + 1.35 + 0.5) / 5.5
     assert found == pytest.approx(
         {
             "rollout/reward_mean": 1.5 / 6,
@@ -27,7 +27,8 @@ def test_every_metric_by_hand(make_tree):
             "rollout/f1": 1.5 / 6,
             "rollout/format_valid_rate": 4 / 6,
             "rollout/entropy_after_tool": 2.9 / 5,
-            "rollout/entropy_elsewhere": 5.0 / 7,
+            "rollout/entropy_elsewhere": 3.65 / 5.5,
+            "train/entropy": (1.45 + 3.65) / (2.5 + 5.5),
             "rollout/num_opportunities": 2,
             "rollout/num_branches": 2,
             "rollout/branch_rate": 1.0,
@@ -52,6 +53,18 @@ def test_every_metric_by_hand(make_tree):
             "rollout/tokens_per_s": 12.0,
         }
     )
+
+
+def test_the_policys_entropy_is_that_of_all_trees(make_tree):
+    """Of a tree without signal too, and of one that another replaced: those have entropies 1 higher."""
+    trees = [make_tree((1.0, 0.0, 0.5)), make_tree((0.0, 0.0, 0.0), name="u"), make_tree((0.0, 0.0, 0.0), name="v")]
+    for node in (node for tree in trees[1:] for node in tree.nodes if node.is_sampled):
+        node.entropies = [1 + h for h in node.entropies]
+    rollouts = StepRollouts(
+        trees=trees, without_signal=frozenset("uv"), replaced=frozenset("u"), num_dropped=0, num_rounds=2, position=3
+    )
+    found = measure_rollout(rollouts, tool_metrics(ExecutorCounts()), window=3, seconds=2.0)
+    assert found["train/entropy"] == pytest.approx(5.1 / 8 + 2 / 3)
 
 
 def test_a_step_without_tools_or_opportunities(make_tree):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -33,9 +34,10 @@ def test_hand_computed_tree():
     profile = entropy_by_distance([forked_tree()], max_distance=20)
     assert profile.before_tools.mean == [0.1, 0.3]
     assert profile.before_tools.count == [1, 1]  # the shared completion counts once, not once per leaf
-    # distance 0: 0.8, 0.6 after the search and 0.4 after python; distance 1: 0.2
+    # distance 0: 0.8, 0.6 after the search and 0.4 after python; distance 1: 0.2; all behind the fork, with share 1/2
     assert profile.after_tool.mean == pytest.approx([0.6, 0.2])
     assert profile.after_tool.count == [3, 1]
+    assert profile.after_tool.weight == [1.5, 0.5]
     assert profile.after_tool.standard_error == [None, None]  # one tree says nothing about the spread between trees
     assert list(profile.by_tool) == ["python", "search"]
     assert profile.by_tool["search"].mean == pytest.approx([0.7, 0.2])
@@ -46,6 +48,7 @@ def test_a_curve_ends_where_few_turns_reach():
     curve = EntropyCurve([0.2, 0.6, 9.0], [0.1, None, None], [200, 10, 9])
     assert curve.common(0.05) == EntropyCurve([0.2, 0.6], [0.1, None], [200, 10])  # 5 % of 200 is 10
     assert curve.common(0) == curve
+    assert replace(curve, weight=[9.0, 8.0, 7.0]).common(0.05).weight == [9.0, 8.0]
     assert EntropyCurve([], [], []).common(0.05) == EntropyCurve([], [], [])
 
 
@@ -53,6 +56,7 @@ def test_mean_of_the_first_tokens_counts_tokens():
     curve = EntropyCurve([0.2, 0.6, 9.0], [None] * 3, [3, 1, 1])
     assert curve.mean_of_first(2) == pytest.approx(0.3)  # (3 * 0.2 + 0.6) / 4
     assert curve.mean_of_first(5) == pytest.approx(2.04)  # (0.6 + 0.6 + 9) / 5
+    assert replace(curve, weight=[1.0, 3.0, 1.0]).mean_of_first(2) == pytest.approx(0.5)  # (0.2 + 3 * 0.6) / 4
 
 
 def test_observation_tokens_do_not_count_as_distance():
@@ -115,3 +119,17 @@ def test_no_trees_is_empty_curves():
     profile = entropy_by_distance([], 20)
     assert profile.before_tools.mean == profile.after_tool.mean == []
     assert profile.by_tool == {}
+
+
+def test_trees_weigh_their_tokens_by_shares():
+    # Tree one forks behind its first token: 0.2 and 0.4 with 1/2; tree two 0.9: m = (0.3 + 0.9) / 2 = 0.6, residuals -0.3, 0.3,
+    # error = sqrt(2/1 · (0.09 + 0.09)) / 2 = 0.6 / 2
+    one, two = (RolloutTree.from_prompt(TASK, [0]) for _ in range(2))
+    first = completion(one, one.root, [0.1])
+    completion(one, first, [0.2])
+    completion(one, first, [0.4])
+    completion(two, two.root, [0.1, 0.9])
+    curve = entropy_by_distance([one, two], 3).before_tools
+    assert curve.mean == pytest.approx([0.1, 0.6])
+    assert curve.standard_error == pytest.approx([0, 0.3])
+    assert (curve.count, curve.weight) == ([2, 3], [2, 2])

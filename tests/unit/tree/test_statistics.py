@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from itertools import product
+
 import pytest
 
 from arpo.tree import Node, NodeKind, RolloutTree
-from arpo.tree.statistics import TreeStatistics, measure_trees, split_entropies
+from arpo.tree.entropy import entropy_by_distance
+from arpo.tree.statistics import TreeStatistics, measure_trees
 from arpo.types import Message, Parse, Task, ToolCall, ToolResult
 
 TASK = Task(id="t", messages=(Message(role="user", content="?"),), references=("a",), source="test")
@@ -51,10 +55,11 @@ def test_every_figure_by_hand():
             "num_opportunities": 3,
             "num_branches": 1,
             "branch_rate": 1 / 3,
-            # near: b 0.8 0.2, c 0.5, d 0.6 0.7, f 0.9
-            "entropy_after_tool": 3.7 / 6,
-            # a 0.1 0.3, the rest of b 0.4, e 4 x 0.2, g 0.4
-            "entropy_elsewhere": 2.0 / 8,
+            # near: b 0.8 0.2, c 0.5, d 0.6 0.7, each with share 1/2, and f 0.9: (1.4 + 0.9) / (5/2 + 1)
+            "entropy_after_tool": 2.3 / 3.5,
+            # a 0.1 0.3, the rest of b 0.4 with share 1/2, e 4 x 0.2, g 0.4
+            "entropy_elsewhere": 1.8 / 7.5,
+            "entropy": 4.1 / 11,
             "tool_calls_issued": 4,  # a, b, e, f
             "tool_calls_independent": 5,  # c: a, b; d: a; f: e, f
             "tool_calls_executed": 2,  # of a and b
@@ -117,10 +122,34 @@ def test_a_completion_cut_for_a_branch_counts_as_a_whole():
     found = measure_trees([cut], window=2)
     assert [row["num_branches"] for row in found["branch_rate_by_turn"]] == [2, 0]
     assert found["leaves_per_initial_trajectory"] == {"1": 2, "3": 1}
-    # one token of the new path has distance 1 from the result and is near, the other is not
-    assert found["entropy_after_tool"] == pytest.approx((3.7 + 0.9) / 7)
+    # one token of the new path has distance 1 from the result and is near, the other is not; what follows the fork in b has 1/4
+    # near: b 0.8 with 1/2, 0.2 with 1/4, c 0.5 with 1/4, the new 0.9 with 1/4, d with 1/2, f: 0.8 / 2 + 1.6 / 4 + 1.3 / 2 + 0.9
+    assert found["entropy_after_tool"] == pytest.approx(2.35 / (0.5 + 0.75 + 1 + 1))
 
 
-def test_shared_tokens_count_once():
-    after_tool, elsewhere = split_entropies([branched()], window=20)
-    assert (len(after_tool), len(elsewhere)) == (3 + 1 + 2 + 1, 2 + 4 + 1)
+def test_entropies_are_those_of_independent_trajectories():
+    """Every group that a known policy can grow, as often as it does, with a fork wherever the first token is 1, and without.
+
+    The first token is 1 once in four, and then the policy is unsure; one answer in four is long. A tree that forks has two
+    answers drawn apart; figures over distinct tokens would count those twice.
+    """
+    firsts, answers = [0, 0, 0, 1], ["short", "short", "short", "long"]
+
+    def tree(first: int, drawn: Sequence[str]) -> RolloutTree:
+        grown = RolloutTree.from_prompt(TASK, [0])
+        found = observe(grown, sample(grown, grown.root, [0.1 + 0.8 * first], call="search"))
+        for answer in drawn:
+            sample(grown, found, [0.2 + first] if answer == "short" else [0.5 + first, 0.4, 0.3, 0.2], answer=answer)
+        return grown
+
+    independent = [tree(first, [answer]) for first in firsts for answer in answers]
+    branched = [tree(first, two if first else two[:1]) for first in firsts for two in product(answers, repeat=2)]
+    assert any(len(t.leaves()) == 2 for t in branched)
+    expected, found = measure_trees(independent, window=2), measure_trees(branched, window=2)
+    for name in ("entropy", "entropy_after_tool", "entropy_elsewhere"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-12)
+    distinct = [h for t in branched for node in t.nodes for h in node.entropies or []]
+    assert sum(distinct) / len(distinct) > 1.1 * expected["entropy"]
+    curves = [entropy_by_distance(trees, 9).after_tool for trees in (independent, branched)]
+    assert curves[1].mean == pytest.approx(curves[0].mean, rel=1e-12)
+    assert curves[1].mean_of_first(2) == pytest.approx(curves[0].mean_of_first(2), rel=1e-12)

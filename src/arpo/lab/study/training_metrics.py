@@ -33,14 +33,14 @@ class TrainingMetrics:
 
 
 def measure_training(run: Path, num_steps: int) -> TrainingMetrics:
-    """Measure the first `num_steps` steps; the policy entropy counts in steps that updated, as it is measured there.
+    """Measure the first `num_steps` steps.
 
     Raises:
         DataError: a file of the run is damaged.
     """
     rows = [row for row in read_metrics(run) if row["step"] <= num_steps]
     config = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
-    entropy = series([row for row in rows if row["train/updates"]], "train/entropy")
+    entropy = series(rows, "train/entropy")
     trees = _measure_trees(run, num_steps, config["rollout"]["entropy_window"])
     costs = _costs(rows, config["tasks_per_step"], config["rollout"]["group_size"])
     return TrainingMetrics(

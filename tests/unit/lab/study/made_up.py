@@ -78,7 +78,7 @@ def _row(step: int, issued: int) -> dict[str, float]:
         "rollout/tool_calls_per_trajectory": 2.0, "rollout/tokens_sampled": 10 * issued,
         "rollout/distinct_answers_per_task": 3.0 + step, "rollout/distinct_call_sequences_per_task": 5.0,
         "rollout/mixed_group_rate": 0.5, "train/tokens_unique": 100, "train/tokens_total": 150,
-        "train/updates": 0 if step == 2 else 2, "train/entropy": 0.0 if step == 2 else 0.1 * step,
+        "train/updates": 0 if step == 2 else 2, "train/entropy": 0.1 * step,
         "train/clip_fraction_low": 0.01 * step, "train/clip_fraction_high": 0.02, "time/step_s": 1.0, "time/update_s": 0.5,
     }  # fmt: skip
 

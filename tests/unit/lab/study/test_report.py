@@ -75,7 +75,7 @@ def test_differences_are_of_the_runs_both_have(results: dict[str, Any]) -> None:
 
 
 def test_training_over_the_steps_compared(results: dict[str, Any]) -> None:
-    """grpo: (128 + 144) calls over two of its three steps of 8 tasks and 16 trajectories; entropy counts in step 1 alone."""
+    """grpo: (128 + 144) calls over two of its three steps of 8 tasks and 16 trajectories; entropies 0.1 and 0.2."""
     training = {name: found["value"] for name, found in results["arms"]["grpo"]["training"].items()}
     assert training["tool_calls_per_task"] == pytest.approx(272 / 16)
     assert training["tool_calls_executed_per_task"] == pytest.approx(136 / 16)
@@ -83,8 +83,8 @@ def test_training_over_the_steps_compared(results: dict[str, Any]) -> None:
     assert training["tokens_sampled"] == pytest.approx(1360)
     assert training["branch_rate"] == pytest.approx(0.25)
     assert training["num_topups"] == pytest.approx(1)
-    assert training["entropy_mean"] == training["entropy_start"] == training["entropy_end"] == pytest.approx(0.1)
-    assert "entropy_spread" not in training
+    assert training["entropy_mean"] == training["entropy_start"] == training["entropy_end"] == pytest.approx(0.15)
+    assert training["entropy_spread"] == pytest.approx(0.1 / 2**0.5)
     assert training["clip_fraction_low"] == pytest.approx(0.01)
     assert training["distinct_answers"] == pytest.approx(4.5)  # 4 and 5
     assert training["entropy_at_start"] == pytest.approx(0.2)  # 0.1 and 0.3
