@@ -259,9 +259,8 @@ class Group:
         rng = Random(derive_seed(self._seed, self._task.id, "branch", turn))
         by_node = {c.node.id: c for c in candidates}
         requests = self._rule.decide(opportunities, rng)
-        requested = {request.node: request.count for request in requests}
         for candidate in candidates if self._rule.max_branches else ():
-            candidate.node.branches_requested = requested.get(candidate.node.id, 0)
+            candidate.node.branches_requested = sum(r.count for r in requests if r.node == candidate.node.id)
         for request, count in self._grant(requests):
             candidate = by_node[request.node]
             self._history.record_fork(candidate.node)

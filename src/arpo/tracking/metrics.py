@@ -34,6 +34,19 @@ METRICS: dict[str, Metric] = {
     "rollout/num_opportunities": Metric("count", "Tool results after which the branch rule was asked."),
     "rollout/num_branches": Metric("count", "Branches made: new children of forks, the originals excluded."),
     "rollout/branch_rate": Metric("1", "Branches per opportunity; 0 when there was none."),
+    "rollout/initial_entropy": Metric(
+        "nats",
+        "Mean entropy of the first k tokens of each trajectory sampled from the prompts; k: the branch window. Absent when none "
+        "was measured.",
+    ),
+    "rollout/entropy_rise_rate": Metric(
+        "1",
+        "Share of the tool results with entropy_delta > 0, branched or not, each by its share as for train/entropy; absent when "
+        "none was measured.",
+    ),
+    "rollout/mixed_fork_rate": Metric(
+        "1", "Share of the forks with right and wrong leaves below; absent without a graded fork."
+    ),
     "rollout/num_initial": Metric("count", "Initial trajectories, sampled from the prompts."),
     "rollout/num_topups": Metric(
         "count", "Trajectories sampled from the prompts to fill groups that branching left incomplete."

@@ -15,6 +15,7 @@ from arpo.training.group_signal import differs_in_reward
 from arpo.training.reference import RewardKl
 from arpo.training.update import UpdateTotals
 from arpo.tree import Node, RolloutTree
+from arpo.tree.branching_statistics import measure_branching
 from arpo.tree.statistics import measure_trees
 from arpo.types import StopReason
 
@@ -39,6 +40,7 @@ def measure_rollout(
         **{f"rollout/{name}": value for name, value in mean_scores(rewards_of(trees)).items()},
         **{f"rollout/{name}": statistics[name] or 0.0 for name in _TREE_METRICS},
         "train/entropy": statistics["entropy"] or 0.0,
+        **_branching_metrics(trees),
         "rollout/reward_std": stdev(rewards) if len(rewards) > 1 else 0.0,
         "rollout/dropped_trees": rollouts.num_dropped,
         "rollout/rounds": rollouts.num_rounds,
@@ -109,6 +111,16 @@ _TREE_METRICS = (
     "leaves_per_group", "distinct_answers_per_task", "distinct_call_sequences_per_task", "tokens_sampled", "tokens_unique",
     "tokens_trajectory",
 )  # fmt: skip
+
+
+def _branching_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
+    found = measure_branching(trees)
+    metrics = {
+        "rollout/initial_entropy": found["initial_entropy"],
+        "rollout/entropy_rise_rate": found["results"]["rise_rate"],
+        "rollout/mixed_fork_rate": found["forks"]["mixed_rate"],
+    }
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def _is_truncated(leaf: Node) -> bool:

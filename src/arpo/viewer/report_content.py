@@ -58,6 +58,11 @@ BRANCH_CHARTS = (
         "entropy", "nats", from_zero=True,
     ),
     MetricChart(
+        "Results that raised the entropy, and forks that teach",
+        {"rollout/entropy_rise_rate": "results with ΔH > 0", "rollout/mixed_fork_rate": "forks with right and wrong leaves"},
+        "share", "%", from_zero=True,
+    ),
+    MetricChart(
         "Where trajectories began",
         {"rollout/num_initial": "at the prompt", "rollout/num_branches": "as a branch", "rollout/num_topups": "topped up"},
         "trajectories per step", from_zero=True,

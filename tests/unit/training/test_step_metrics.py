@@ -14,6 +14,8 @@ def test_every_metric_by_hand(make_tree):
     rollouts = StepRollouts(
         trees=trees, without_signal=frozenset({"u"}), replaced=frozenset({"u"}), num_dropped=2, num_rounds=3, position=9
     )
+    for tree in trees:
+        tree.settings["entropy_window"] = 3
     found = measure_rollout(rollouts, tool_metrics(counts), window=3, seconds=2.0)
     check_names(found)
     # near a result: 2 tokens of b (0.5 0.6) and the first 3 of c (0.5 0.6 0.7): 2.9 / 5
@@ -32,6 +34,9 @@ def test_every_metric_by_hand(make_tree):
             "rollout/num_opportunities": 2,
             "rollout/num_branches": 2,
             "rollout/branch_rate": 1.0,
+            "rollout/entropy_rise_rate": 1.0,
+            "rollout/initial_entropy": (0.6 + 0.5) / 2,  # a (0.5 0.6 0.7) and d (0.5)
+            "rollout/mixed_fork_rate": 0.5,  # b and c: right and wrong, both wrong
             "rollout/num_initial": 2,
             "rollout/num_topups": 2,  # d, as one initial trajectory was planned
             "rollout/dropped_trees": 2,
@@ -78,4 +83,6 @@ def test_a_step_without_tools_or_opportunities(make_tree):
     found = measure_rollout(rollouts, tool_metrics(ExecutorCounts()), window=3, seconds=1.0)
     assert found["rollout/branch_rate"] == found["rollout/entropy_after_tool"] == found["rollout/reward_std"] == 0
     assert found["rollout/entropy_elsewhere"] == pytest.approx(0.6)
+    assert "rollout/entropy_rise_rate" not in found
+    assert "rollout/mixed_fork_rate" not in found
     assert found["rollout/truncated_rate"] == 1, "it ends with a call whose result had no room"
