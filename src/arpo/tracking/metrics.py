@@ -36,13 +36,13 @@ METRICS: dict[str, Metric] = {
     "rollout/branch_rate": Metric("1", "Branches per opportunity; 0 when there was none."),
     "rollout/initial_entropy": Metric(
         "nats",
-        "Mean entropy of the first k tokens of each trajectory sampled from the prompts; k: the branch window. Absent when none "
-        "was measured.",
+        "Mean entropy of the first k tokens of each trajectory sampled from the prompts; k: the branch window. Absent when the "
+        "engine measures none.",
     ),
     "rollout/entropy_rise_rate": Metric(
         "1",
-        "Share of the tool results with entropy_delta > 0, branched or not, each by its share as for train/entropy; absent when "
-        "none was measured.",
+        "Share of the tool results with entropy_delta > 0, branched or not, weighed as for train/entropy; absent when none was "
+        "measured.",
     ),
     "rollout/mixed_fork_rate": Metric(
         "1", "Share of the forks with right and wrong leaves below; absent without a graded fork."

@@ -6,6 +6,7 @@ from typing import Literal
 
 from arpo.tree.entropy import tool_name
 from arpo.tree.node import Node, NodeKind
+from arpo.tree.shares import node_shares
 from arpo.tree.tree import RolloutTree
 
 Fate = Literal["branched", "declined", "no_budget", "topup", "not_asked"]
@@ -58,6 +59,8 @@ class ResultRecord:
     """Observations on the path, this one included."""
     tool: str
     """The tool that was called, of several the first; `other` when no call was parsed."""
+    share: float
+    """How often it counts beside results of independent trajectories (`node_shares`)."""
     initial_entropy: float | None
     """Mean entropy of the window at the start of the path, nats; None when it was not measured."""
     entropy_after: float | None
@@ -79,7 +82,7 @@ def result_records(tree: RolloutTree) -> list[ResultRecord]:
     """The tool results of a finished tree, in depth-first order; one that no completion followed is left out."""
     forks = {fork.node: fork for fork in fork_records(tree)}
     is_asked = any(n.branches_requested is not None for n in tree.nodes)
-    topups = set(_from_prompt(tree)[1])
+    topups, shares = set(_from_prompt(tree)[1]), node_shares(tree)
     records: list[ResultRecord] = []
     for node in tree.depth_first():
         if node.kind is not NodeKind.OBSERVATION or not tree.children[node.id]:
@@ -90,6 +93,7 @@ def result_records(tree: RolloutTree) -> list[ResultRecord]:
                 node=node.id,
                 turn=node.turn,
                 tool=tool_name(tree, node),
+                share=shares[node.id],
                 initial_entropy=_window_mean(tree, [n for n in path if n.is_sampled and n.turn == 0]),
                 entropy_after=_window_mean(tree, _original_turn(tree, tree.children[node.id][0])),
                 entropy_delta=node.entropy_delta,

@@ -40,10 +40,11 @@ class BranchingStatistics:
 
         `initial_entropy`: mean entropy of the window at the start of a trajectory from the prompt, nats, each once;
         `unsure_start_rate`: share of them above 0.1 nats.
-        `results` and `results_by_tool`, each result once, tools with most results first: `entropy_after`, mean entropy of the
-        window, nats; `rise_rate`, share of the measured results with entropy_delta > 0; `fates` and `rise_fates`, number of
-        all results and of those with entropy_delta > 0 by what became of them (`arpo.tree.branching.Fate`); `branched_rate`
-        and `rise_branched_rate`, shares of these that branched.
+        `results` and `results_by_tool`, tools with most results first: `entropy_after`, mean entropy of the window, nats, and
+        `rise_rate`, share of the measured results with entropy_delta > 0, both by the results' shares (`node_shares`), so that
+        they compare between algorithms; `fates` and `rise_fates`, number of all results and of those with entropy_delta > 0 by
+        what became of them (`arpo.tree.branching.Fate`); `branched_rate` and `rise_branched_rate`, shares of these that
+        branched.
         `forks`, `forks_by_turn` and `forks_by_tool`, those inside completions included (tool None): `original_reward` and
         `branch_reward`, mean over the forks of the mean reward of the leaves below the original and below the branches;
         `reward_gain`, their difference, and `reward_gain_error`, its standard error clustered by tree; `mixed_rate`, share of
@@ -78,35 +79,36 @@ def measure_branching(trees: Iterable[RolloutTree]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _ResultSums:
-    counts: Counter[str] = field(default_factory=Counter[str])
     fates: Counter[str] = field(default_factory=Counter[str])
     rise_fates: Counter[str] = field(default_factory=Counter[str])
-    entropy_after: float = 0.0
+    weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("windows", "entropy", "measured", "rises"), 0.0))
+    """Sums of shares: of the results with a window, the same times its entropy, of those with a change, of those that rose."""
 
     def add(self, result: ResultRecord) -> None:
         self.fates[result.fate] += 1
         self.rise_fates[result.fate] += result.is_rise
-        self.counts["measured"] += result.entropy_delta is not None
+        self.weights["measured"] += result.share * (result.entropy_delta is not None)
+        self.weights["rises"] += result.share * result.is_rise
         if result.entropy_after is not None:
-            self.counts["windows"] += 1
-            self.entropy_after += result.entropy_after
+            self.weights["windows"] += result.share
+            self.weights["entropy"] += result.share * result.entropy_after
 
     @classmethod
     def joined(cls, parts: Iterable["_ResultSums"]) -> "_ResultSums":
         whole = cls()
         for part in parts:
-            whole.counts += part.counts
             whole.fates += part.fates
             whole.rise_fates += part.rise_fates
-            whole.entropy_after += part.entropy_after
+            for name, weight in part.weights.items():
+                whole.weights[name] += weight
         return whole
 
     def summary(self) -> dict[str, Any]:
         num_results, num_rises = self.fates.total(), self.rise_fates.total()
         return {
             "num_results": num_results,
-            "entropy_after": _ratio(self.entropy_after, self.counts["windows"]),
-            "rise_rate": _ratio(num_rises, self.counts["measured"]),
+            "entropy_after": _ratio(self.weights["entropy"], self.weights["windows"]),
+            "rise_rate": _ratio(self.weights["rises"], self.weights["measured"]),
             "branched_rate": _ratio(self.fates["branched"], num_results),
             "rise_branched_rate": _ratio(self.rise_fates["branched"], num_rises),
             "fates": {fate: self.fates[fate] for fate in get_args(Fate)},

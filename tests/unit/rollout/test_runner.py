@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from random import Random
 from statistics import fmean
 from typing import Any
@@ -158,7 +159,7 @@ async def test_the_records_of_branching_agree_with_the_scores(rule: dict[str, fl
     """Fates, shares and means of the statistics, counted directly from the nodes of real trees."""
     _, config, trees = await grown(make_world, many_tasks, **rule)
     tau, count = rule.get("tau", 0.5), rule.get("branch_factor", 1)
-    fates, rises, after, forks = Counter[str](), 0, list[float](), 0
+    fates, rises, after, weights, forks = Counter[str](), 0.0, list[float](), list[float](), 0
     for tree in trees:
         topups = set(tree.children[0][config.num_initial_trajectories :])
         for node in tree.nodes:
@@ -175,15 +176,17 @@ async def test_the_records_of_branching_agree_with_the_scores(rule: dict[str, fl
                 fates["declined"] += 1
             else:
                 fates["topup" if is_topup else "no_budget"] += 1
-            rises += (node.entropy_delta or 0) > 0
-            after.append(fmean((own.entropies or [])[:3]))
+            # a fork divides what stands behind it: one over the product of the numbers of children above
+            weights.append(1 / prod(len(tree.children[n.id]) for n in tree.path(node)[1:-1]))
+            rises += weights[-1] * ((node.entropy_delta or 0) > 0)
+            after.append(fmean((own.entropies or [])[:3]) * weights[-1])
             forks += num_branches > 0
     found = measure_branching(trees)
     assert {fate: n for fate, n in found["results"]["fates"].items() if n} == fates
     assert fates["branched"] > 3
     assert len(fates) > 2
-    assert found["results"]["rise_rate"] == pytest.approx(rises / len(after))
-    assert found["results"]["entropy_after"] == pytest.approx(fmean(after))
+    assert found["results"]["rise_rate"] == pytest.approx(rises / sum(weights))
+    assert found["results"]["entropy_after"] == pytest.approx(sum(after) / sum(weights))
     starts = [fmean((tree.nodes[c].entropies or [])[:3]) for tree in trees for c in tree.children[0]]
     assert found["initial_entropy"] == pytest.approx(fmean(starts))
     assert found["unsure_start_rate"] == pytest.approx(sum(h > 0.1 for h in starts) / len(starts))

@@ -74,12 +74,14 @@ def test_statistics_by_hand():
     fates = {"branched": 1, "declined": 1, "no_budget": 2, "topup": 1, "not_asked": 0}
     results = found["results"]
     assert (results["fates"], results["rise_fates"]) == (fates, fates | {"declined": 0})
-    assert (results["num_results"], results["rise_rate"]) == (5, 4 / 5)
+    # r1 forks in three: what stands behind it counts a third, r2 as r3; r1, r4 and r5 count whole
+    assert results["num_results"] == 5
+    assert results["rise_rate"] == pytest.approx((3 + 1 / 3) / (3 + 2 / 3))
     assert (results["branched_rate"], results["rise_branched_rate"]) == (1 / 5, 1 / 4)
-    assert results["entropy_after"] == pytest.approx((0.6 + 0.2 + 0.9 + 0.2 + 1) / 5)
+    assert results["entropy_after"] == pytest.approx((0.6 + (0.2 + 0.9) / 3 + 0.2 + 1) / (3 + 2 / 3))
     by_tool = {row["tool"]: row for row in found["results_by_tool"]}
     assert (by_tool["python"]["entropy_after"], by_tool["python"]["rise_rate"]) == (pytest.approx(0.2), 0)
-    assert by_tool["search"]["entropy_after"] == pytest.approx((0.6 + 0.9 + 0.2 + 1) / 4)
+    assert by_tool["search"]["entropy_after"] == pytest.approx((0.6 + 0.9 / 3 + 0.2 + 1) / (3 + 1 / 3))
     assert found["forks"] == {
         "num_forks": 1, "num_branches": 2, "original_reward": 0, "branch_reward": 0.75, "reward_gain": 0.75,
         "reward_gain_error": None, "mixed_rate": 1,
