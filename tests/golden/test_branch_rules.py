@@ -12,6 +12,7 @@ from arpo.rollout.branch_history import BranchHistory
 from arpo.rollout.config import (
     AepoReleasedRuleConfig,
     AepoRuleConfig,
+    AppoRuleConfig,
     ArpoReleasedRuleConfig,
     ArpoRuleConfig,
     MixedOutcomesRuleConfig,
@@ -24,6 +25,7 @@ from arpo.rollout.config import (
 from arpo.rollout.rules import (
     AepoReleasedRule,
     AepoRule,
+    AppoRule,
     ArpoReleasedRule,
     ArpoRule,
     CompletionView,
@@ -276,6 +278,72 @@ def test_random_token() -> None:
     assert set(drawn) == {frozenset(pair) for pair in combinations(places, 2)}
     assert all(abs(n - 1000) < 150 for n in drawn.values())  # 5 deviations of sqrt(6000 * 1/6 * 5/6) = 29
     assert rule.decide([at(entropies=(9.0,))], Random(0)) == []
+
+
+def view(node: int, path: tuple[int, ...], entropies: list[float], logprobs: list[float]) -> CompletionView:
+    return CompletionView(node=node, path=path, entropies=tuple(entropies), logprobs=tuple(logprobs))
+
+
+def test_appo() -> None:
+    """Half-life 1 (gamma 1/2), one trajectory of two completions, worked to the end.
+
+    H     0    1      0    1      0      mean 0.4, deviations -0.4 and 0.6
+    ln p  0   -0.5    0   -1      0
+    gain  0    0.5    0    0      0      ln p + H
+    G     0.25 0.5    0    0      0      mean 0.15, deviations 0.1, 0.35, -0.15, -0.15, -0.15
+    Var H: (3 * 0.16 + 2 * 0.36) / 4 = 0.3; Var G: (0.01 + 0.1225 + 3 * 0.0225) / 4 = 0.05.
+    Token 1: 0.6 / sqrt(0.3) * 0.35 / sqrt(0.05) = 0.6 * 0.35 / sqrt(0.015) = 1.714643. Token 3 is as unsure, but what follows
+    did not gain: z(G) < 0.
+    """
+    rule = AppoRule(AppoRuleConfig(half_life=1.0))
+    one = [view(1, (0,), [0, 1], [0, -0.5]), view(3, (0,), [0, 1, 0], [0, -1, 0])]
+    found = [(r.node, r.offset, r.count) for r in rule.decide_inside(one, 9, Random(0))]
+    assert found == [(1, 1, 1)]
+    assert rule.decide_inside(one, 9, Random(0))[0].priority == pytest.approx(0.21 / math.sqrt(0.015))
+    assert rule.decide([at(entropies=(9.0,))], Random(0)) == []
+
+
+def test_appo_asks_for_the_best_of_each_trajectory() -> None:
+    """Long half-life: G is nearly the sum of what is left; unsure tokens that gain come before tokens that lose."""
+    entropies, logprobs = [0.1, 0.9, 0.8, 0.7, 0.1, 0.1], [-0.1, -0.5, -0.5, -0.5, -2.0, -0.1]
+    # gains 0, 0.4, 0.3, 0.2, -1.9, 0; G -1, -1, -1.4, -1.7, -1.9, 0: only the end is above the mean -1.167, and the first two
+    # tokens: of the three unsure ones, token 1 alone
+    views = [view(1, (0,), entropies, logprobs), view(2, (1,), entropies, logprobs)]
+    many = AppoRule(AppoRuleConfig(half_life=1e9)).decide_inside(views, 9, Random(0))
+    assert [(r.node, r.offset) for r in many] == [(1, 1), (2, 1)]
+    # gains 0, 0.4, 0.3, 0.2, 0, 0: G 0.9, 0.9, 0.5, 0.2, 0, 0, mean 0.4167: tokens 1 and 2, the first before the second
+    logprobs[4] = -0.1
+    views = [view(1, (0,), entropies, logprobs), view(2, (1,), entropies, logprobs)]
+    for most, expected in ((3, [(1, 1), (1, 2), (2, 1), (2, 2)]), (1, [(1, 1), (2, 1)])):
+        rule = AppoRule(AppoRuleConfig(half_life=1e9, branches_per_trajectory=most))
+        assert [(r.node, r.offset) for r in rule.decide_inside(views, 9, Random(0))] == expected
+
+
+def test_appo_scores_a_trajectory_by_itself_and_branches_never() -> None:
+    rule = AppoRule(AppoRuleConfig(half_life=1.0))
+    one = view(1, (0,), [0, 1, 0, 1, 0], [0, -0.5, 0, -1, 0])
+    other = view(2, (1,), [7, 9, 5, 8, 6], [-7, -9, -4, -9, -6])
+    alone = rule.decide_inside([one], 9, Random(0))
+    assert [r for r in rule.decide_inside([one, other], 9, Random(0)) if r.node == 1] == alone
+    branch = view(4, (0, 3, 0), [0, 1, 0, 1, 0], [0, -0.5, 0, -1, 0])
+    assert rule.decide_inside([one, branch], 9, Random(0)) == []
+    # nothing is unsure, or every token was as likely as the policy expected: z is 0, no fork
+    for h, p in (
+        ([0.0, 0.0], [0.0, 0.0]),
+        ([0.5, 0.5, 0.5], [-0.5, -0.2, -0.5]),
+        ([0.2, 0.7, 0.1], [-0.2, -0.7, -0.1]),
+        ([1.0], [-1.0]),
+    ):
+        assert rule.decide_inside([view(1, (0,), h, p)], 9, Random(0)) == []
+
+
+def test_appo_gains_are_those_of_a_sharper_policy() -> None:
+    """d/dd ln pi_d(a) at d = 0, pi_d ~ pi^(1 + d), is ln pi(a) + H: by a difference quotient on (0.5, 0.3, 0.2)."""
+    p, d = (0.5, 0.3, 0.2), 1e-6
+    entropy = -sum(x * math.log(x) for x in p)
+    for x in p:
+        quotient = (math.log(x ** (1 + d) / sum(y ** (1 + d) for y in p)) - math.log(x)) / d
+        assert quotient == pytest.approx(math.log(x) + entropy, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,11 @@ PARTS: dict[str, list[dict[str, Any]]] = {
     "tree_grpo": [{"advantage": {"type": "outcome"}}],
     "arpo": [{"loss": {"clip_low": 0.1}}, {"loss": {"clip_high": 0.1}}, {"advantage": {"scale": "none"}}],
     "arpo_14b": [{"advantage": {"scale": "none"}}],
+    "appo": [
+        {"advantage": {"type": "outcome"}},
+        {"advantage": {"future_weight": 0.0}},
+        {"advantage": {"future_half_life": 1.0}},
+    ],
     "mixed_outcomes": [{"advantage": {"scale": "none"}}, {"loss": {"clip_high": 0.05}}],
     "token_entropy": [{"advantage": {"scale": "none"}}, {"loss": {"aggregation": "sequence_mean"}}],
     "arpo_released": [{"advantage": {"scale": "none"}}],
@@ -50,6 +55,7 @@ ROLLOUT = {
     "aepo_released": {"num_initial_trajectories": 2},
     "arpo_14b": {"num_initial_trajectories": 2},
     "token_entropy": {"num_initial_trajectories": 2},
+    "appo": {"num_initial_trajectories": 2, "group_size": 8},
     "tree_grpo": {"group_size": 8, "num_initial_trajectories": 2, "rule": {"type": "random", "rate": 1.0, "branch_factor": 3}},
 }
 """Groups that fit the domain, and trees of several trajectories where the preset compares within them."""

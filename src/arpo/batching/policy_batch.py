@@ -106,6 +106,20 @@ class PolicyBatch:
         positive, negative = torch.where(is_swapped, losses, gains), torch.where(is_swapped, gains, losses)
         return TokenCredit(self.token_scale * positive, self.token_scale * negative, weight)
 
+    @property
+    def token_leaves(self) -> Tensor:
+        """[N] row of the one leaf that each token belongs to; the tokens of a leaf are neighbours, in the order of its path.
+
+        Raises:
+            ValueError: two leaves share a sampled token.
+        """
+        if len(self.edge_node) != self.num_nodes:
+            raise ValueError(
+                f"PolicyBatch.token_leaves: {self.num_nodes} sampled nodes lie on {len(self.edge_node)} paths; it needs "
+                f"credit in which one leaf of each token has a weight above 0"
+            )
+        return self.edge_leaf.new_zeros(self.num_nodes).index_copy(0, self.edge_node, self.edge_leaf)[self.node_of]
+
     def leaf_sums(self, values: Tensor) -> Tensor:
         """[L] sum of `values` [N] over the sampled tokens of each leaf's whole path; differentiable.
 
@@ -120,7 +134,8 @@ def make_policy_batches(
 ) -> list[PolicyBatch]:
     """The trees as batches of at most `max_tokens` packed tokens, in their order; `part_leaves` cuts larger ones.
 
-    Any loss that is a sum over leaves is the sum over the batches, whatever the packing and the budget.
+    Any loss that is a sum over leaves is the sum over the batches, whatever the packing and the budget. Leaves of weight 0 add
+    nothing to it, and are left out.
 
     Raises:
         ConfigError: a trajectory is longer than `max_tokens`.
@@ -135,7 +150,7 @@ class _Part:
     """Some leaves of a tree and the nodes on their paths, depth-first."""
 
     credit: TreeCredit
-    leaves: range
+    leaves: list[int]
     paths: list[list[Node]]
     """The paths of its leaves."""
     nodes: list[Node]
@@ -156,7 +171,9 @@ def _cut(tree: RolloutTree, credit: TreeCredit, config: BatchingConfig) -> list[
         )
     parts: list[_Part] = []
     seen: set[int] = set()
-    for leaves in part_leaves(tree, paths, config):
+    trained = [row for row in range(len(paths)) if credit.leaf_weights[row] > 0]
+    for rows in part_leaves(tree, [paths[i] for i in trained], config):
+        leaves = [trained[row] for row in rows]
         part_paths = [paths[i] for i in leaves]
         nodes = list({node.id: node for path in part_paths for node in path}.values())
         parts.append(_Part(credit, leaves, part_paths, nodes, [node.id not in seen for node in nodes]))
@@ -201,7 +218,7 @@ def _make_batch(parts: Sequence[_Part]) -> PolicyBatch:
         edge_node=torch.tensor(edge_node, dtype=torch.long),
         edge_advantages=torch.cat(edge_advantages).double(),
         edge_weights=torch.cat(edge_weights).double(),
-        leaf_weights=torch.cat([part.credit.leaf_weights[part.leaves.start : part.leaves.stop] for part in parts]).double(),
+        leaf_weights=torch.cat([part.credit.leaf_weights[part.leaves] for part in parts]).double(),
         leaf_lengths=torch.tensor(leaf_lengths, dtype=torch.float64),
         rollout_logprobs=torch.tensor([x for node in sampled for x in _logprobs(node)], dtype=torch.float64),
         token_scale=torch.cat(scales) if scales else torch.ones(0, dtype=torch.float64),

@@ -286,6 +286,34 @@ class RandomTokenRuleConfig(_RuleConfig):
     """New paths per token, the original excluded."""
 
 
+class AppoRuleConfig(_RuleConfig):
+    """Fork each initial trajectory before its tokens of the highest branching score (APPO, arXiv:2606.12384).
+
+    The score is the token's entropy times the discounted likelihood gain of the later tokens, each as a z-score over the
+    trajectory. The gain is that of a slightly sharper policy, our choice: the paper's policy in the midst of its updates does
+    not exist while a tree grows.
+    """
+
+    type: Literal["appo"] = "appo"
+    """`appo`: branch at unsure tokens after which the trajectory grew likely."""
+    branches_per_trajectory: int = Field(default=3, ge=1)
+    """Most new paths per initial trajectory, each at a token of its own (B)."""
+    half_life: float = Field(default=64.0, gt=0)
+    """Distance, in sampled tokens, at which a later token counts half."""
+
+    count_keys = ("branches_per_trajectory",)
+
+    def inert_keys(self, use: Use) -> Iterator[InertKey]:
+        """A bound that no trajectory can exceed, as branches fill fewer leaves."""
+        yield from super().inert_keys(use)
+        most, default = use.num_places, 3
+        if 1 < most <= self.branches_per_trajectory:
+            why = f"at {most} or more, as branches fill {most} leaves of the group"
+            instead = "raise group_size or lower num_initial_trajectories"
+            same = tuple(range(most, max(default, self.branches_per_trajectory) + 1))
+            yield InertKey("rule.branches_per_trajectory", why, instead, max(most, default), same)
+
+
 class MixedOutcomesRuleConfig(_RuleConfig):
     """A task gets the more branches, the more often its groups had right and wrong answers; they fork where entropy rose.
 
@@ -325,6 +353,7 @@ BranchRuleConfig = Annotated[
     | ThresholdRuleConfig
     | TokenEntropyRuleConfig
     | RandomTokenRuleConfig
+    | AppoRuleConfig
     | MixedOutcomesRuleConfig,
     Field(discriminator="type"),
 ]
@@ -419,6 +448,11 @@ class RolloutConfig(Config):
 
     @model_validator(mode="after")
     def _check_rule(self) -> "RolloutConfig":
+        if self.rule.type == "appo" and self.entropy_estimator == "surprisal":
+            raise ValueError(
+                "entropy_estimator = 'surprisal' with rule.type = 'appo': the likelihood gain of a token, log-prob plus "
+                "entropy, would be 0 everywhere and nothing could branch; set it to 'exact' or 'top_k'"
+            )
         if isinstance(self.rule, MixedOutcomesRuleConfig):
             self._check_mixed_outcomes(self.rule)
         if (reason := self.rule.never_branches()) is not None:

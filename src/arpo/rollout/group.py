@@ -288,7 +288,7 @@ class Group:
         """Let the rule fork the completions of the paths that have ended, while leaves are missing."""
         if self._num_missing > 0:
             self._completions.sort(key=lambda c: (c.key, self._num_tokens_before(c.node)))
-            views = [self._entropies.completion(c.node) for c in self._completions]
+            views = [self._entropies.completion(c) for c in self._completions]
             rng = Random(derive_seed(self._seed, self._task.id, "inside", self._num_missing))
             granted = self._grant(self._rule.decide_inside(views, self._num_missing, rng))
             for completion in list(self._completions):

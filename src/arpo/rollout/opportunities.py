@@ -73,9 +73,11 @@ class EntropyReader:
             consecutive_turns=history.consecutive_turns(node.turn),
         )
 
-    def completion(self, node: Node) -> CompletionView:
+    def completion(self, point: ForkPoint) -> CompletionView:
         """The rule's view of a finished completion."""
-        return CompletionView(node=node.id, entropies=self._entropies(node))
+        node = point.node
+        logprobs = tuple(node.logprobs or ())
+        return CompletionView(node=node.id, entropies=self._entropies(node), logprobs=logprobs, path=point.key)
 
     def _initial_window(self, node: Node) -> tuple[float, ...]:
         """The window at the start of the initial trajectory that `node` descends from."""

@@ -83,8 +83,36 @@ class TreeGrpoAdvantageConfig(_AdvantageConfig):
     """`tree_grpo`: advantage within the trajectory's own tree + advantage in the whole group."""
 
 
+class AppoAdvantageConfig(_AdvantageConfig):
+    """Trajectories from the prompt and branches compared apart; only the former are trained (APPO, arXiv:2606.12384).
+
+    A trajectory's advantage on a node is its own, plus the mean of those of the branches that pass the node; on a token it is
+    multiplied by 1 + future_weight * A_fut, A_fut being the ratio of the rest of the trajectory, discounted and clipped.
+    """
+
+    type: Literal["appo"] = "appo"
+    """`appo`: two groups; branches inform their originals and have no loss."""
+    future_weight: float = Field(default=1.0, ge=0)
+    """Weight of A_fut (b); 0: off."""
+    future_clip: Annotated[float, only_with(future_weight=above(0))] = Field(default=0.2, gt=0, lt=1)
+    """Distance from 1 at which A_fut is clipped."""
+    future_half_life: Annotated[float, only_with(future_weight=above(0))] = Field(default=64.0, gt=0)
+    """Distance, in sampled tokens, at which a later token counts half."""
+
+    @model_validator(mode="after")
+    def _check_sharers(self) -> "AppoAdvantageConfig":
+        for key in ("attribution", "leaf_weighting"):
+            value, default = getattr(self, key), type(self).model_fields[key].default
+            if value != default:
+                raise ValueError(
+                    f"advantage.{key} = {value!r} has no effect with advantage.type = 'appo', where each token trains for one "
+                    f"trajectory alone; leave it at {default!r} or set advantage.type = 'outcome'"
+                )
+        return self
+
+
 AdvantageConfig = Annotated[
-    OutcomeAdvantageConfig | GigpoAdvantageConfig | TreeGrpoAdvantageConfig, Field(discriminator="type")
+    OutcomeAdvantageConfig | GigpoAdvantageConfig | TreeGrpoAdvantageConfig | AppoAdvantageConfig, Field(discriminator="type")
 ]
 
 

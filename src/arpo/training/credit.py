@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from arpo.algorithms.advantages import (
+    appo_advantages,
     entropy_scale,
     group_mean_baseline,
     group_std,
@@ -21,7 +22,13 @@ from arpo.algorithms.aggregation import leaf_weights
 from arpo.algorithms.attribution import attribute, leaf_parts
 from arpo.batching.policy_batch import TreeCredit
 from arpo.errors import DataError
-from arpo.training.algorithm_config import AdvantageConfig, GigpoAdvantageConfig, LossConfig, TreeGrpoAdvantageConfig
+from arpo.training.algorithm_config import (
+    AdvantageConfig,
+    AppoAdvantageConfig,
+    GigpoAdvantageConfig,
+    LossConfig,
+    TreeGrpoAdvantageConfig,
+)
 from arpo.tree import Node, NodeCredit, RolloutTree
 
 
@@ -64,7 +71,7 @@ def assign_credit(
         parts = leaf_parts(group.below) if advantage.attribution == "once" else None
         weight, denominator = _weigh(group, loss, max_tokens, parts)
         shared = attribute(of_leaves, weight, group.below, advantage.attribution, advantage.mix)
-        is_zero = not bool((shared * (group.num_tokens > 0)).any())
+        is_zero = not bool((shared * (group.num_tokens > 0) * (weight > 0)[:, None]).any())
         credits.append(TreeCredit(weight, shared, denominator, factor, is_zero, parts))
     return credits
 
@@ -73,7 +80,7 @@ def node_credit(tree: RolloutTree, credit: TreeCredit) -> NodeCredit:
     """The weight and the weighted mean advantage below every node, for viewers."""
     passing = credit.weights * _below(tree)
     totals = passing.sum(dim=0)
-    means = (passing * credit.advantages).sum(dim=0) / totals
+    means = (passing * credit.advantages).sum(dim=0) / totals.masked_fill(totals == 0, 1.0)
     return NodeCredit(weights=totals.tolist(), advantages=means.tolist())
 
 
@@ -102,13 +109,15 @@ class _Group:
     num_tokens: Tensor
     """[n] sampled tokens of each node; 0 for prompts and observations."""
     shares: Tensor | None
-    """[L] of `inverse_branching`; None: all 1."""
+    """[L] of `inverse_branching`; with APPO 1 from the prompt and 0 for branches; None: all 1."""
 
     @classmethod
     def of(cls, tree: RolloutTree, advantage: AdvantageConfig) -> "_Group":
         leaves, below = tree.leaves(), _below(tree)
         num_tokens = torch.tensor([len(node.token_ids) * node.is_sampled for node in tree.nodes])
         shares = _inverse_branching_shares(tree, below) if advantage.leaf_weighting == "inverse_branching" else None
+        if isinstance(advantage, AppoAdvantageConfig):
+            shares = (~_is_branch(tree)).double()
         return cls(tree, leaves, below, num_tokens, shares)
 
     @property
@@ -129,6 +138,11 @@ def _below(tree: RolloutTree) -> Tensor:
     for row, leaf in enumerate(leaves):
         below[row, [node.id for node in tree.path(leaf)]] = True
     return below
+
+
+def _is_branch(tree: RolloutTree) -> Tensor:
+    """[L] True where a leaf's path began at a fork, False where it began at the prompt."""
+    return torch.tensor([any(node.is_branch for node in tree.path(leaf)) for leaf in tree.leaves()], dtype=torch.bool)
 
 
 def _inverse_branching_shares(tree: RolloutTree, below: Tensor) -> Tensor:
@@ -152,6 +166,8 @@ def _advantages(group: _Group, rewards: Tensor, config: AdvantageConfig) -> Tens
     if isinstance(config, TreeGrpoAdvantageConfig):
         own_tree = group.below[:, group.tree.children[0]].int().argmax(dim=1)
         return tree_grpo_advantages(rewards, own_tree, group.shares, **options)[:, None].expand(group.below.shape)
+    if isinstance(config, AppoAdvantageConfig):
+        return appo_advantages(rewards, _is_branch(group.tree), group.below, **options)
     centred = _compare(group, rewards, config)
     if config.scale == "group_std":
         std = group_std(rewards, group.shares)

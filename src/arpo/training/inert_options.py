@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from arpo.conditions import Condition, above, at_least, one_of, other_than, shown
 from arpo.config import Config, dotted, value_at
 from arpo.rollout.config import RolloutConfig
-from arpo.training.algorithm_config import LossConfig
+from arpo.training.algorithm_config import AdvantageConfig, AppoAdvantageConfig, LossConfig
 from arpo.training.presets import read_preset
 
 
@@ -66,9 +66,13 @@ _NEEDS = (
         "advantage.type", one_of("tree_grpo"), "rollout.rule.type", _BRANCHING,
         "it has no effect, as every tree has one trajectory", "set it to 'outcome'",
     ),
+    _Needs(
+        "advantage.type", one_of("appo"), "rollout.rule.type", _BRANCHING,
+        "there is one group, as nothing branches", "set it to 'outcome'",
+    ),
     _Needs("advantage.attribution", other_than("soft"), "loss.type", other_than("gspo"), _SEQUENCE, "leave it at 'soft'"),
     _Needs("advantage.baseline", one_of("subtree_out"), "loss.type", other_than("gspo"), _SEQUENCE, "set 'leave_one_out'"),
-    _Needs("advantage.type", one_of("gigpo"), "loss.type", other_than("gspo"), _SEQUENCE, "set it to 'outcome'"),
+    _Needs("advantage.type", one_of("gigpo", "appo"), "loss.type", other_than("gspo"), _SEQUENCE, "set it to 'outcome'"),
     _Needs("advantage.entropy_scale", above(0), "loss.type", other_than("gspo"), _SEQUENCE, "leave it at 0"),
     _Needs(
         "mismatch.level", one_of("token"), "loss.type", other_than("gspo"), "that ratio belongs to the whole trajectory",
@@ -117,6 +121,7 @@ def require_moving_ratio(run: Config, algorithm: str, loss: LossConfig) -> None:
     Raises:
         ValueError: as `refuse_inert_options`.
     """
+    _require_moving_future(value_at(run, "advantage"))
     if loss.type == "reinforce":
         return
     preset = read_preset(algorithm).resolve().loss
@@ -147,6 +152,14 @@ def inert_terms(algorithm: str, rollout: RolloutConfig, loss: LossConfig, has_mo
     if bounds and not has_moving_ratio:
         lines.append(f"{', '.join(bounds)}: {by_preset} {_WHY_RATIO}")
     return lines
+
+
+def _require_moving_future(advantage: AdvantageConfig) -> None:
+    if isinstance(advantage, AppoAdvantageConfig):
+        for key in ("future_clip", "future_half_life"):
+            value, default = getattr(advantage, key), AppoAdvantageConfig.model_fields[key].default
+            if value != default:
+                raise _inert(f"advantage.{key}", value, f"leave it at {default!r}")
 
 
 _WHY_RATIO = "with updates_per_step = 1 and epochs_per_step = 1 every ratio is 1"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from arpo.algorithms.advantages import future_scale
 from arpo.algorithms.kl import kl_estimate
 from arpo.algorithms.losses import (
     PolicyLoss,
@@ -17,6 +18,8 @@ from arpo.algorithms.losses import (
 from arpo.algorithms.mismatch import mismatch_kl, sequence_importance_weights, token_importance_weights
 from arpo.batching.policy_batch import PolicyBatch, TokenCredit
 from arpo.training.algorithm_config import (
+    AdvantageConfig,
+    AppoAdvantageConfig,
     CispoLossConfig,
     GspoLossConfig,
     LossConfig,
@@ -55,6 +58,7 @@ def policy_objective(
     batch: PolicyBatch,
     loss: LossConfig,
     correction: MismatchConfig,
+    advantage: AdvantageConfig | None = None,
 ) -> Objective:
     """The loss of a batch: sum over leaves i and sampled tokens t of w_i (policy loss_it + beta KL_t - c H_t).
 
@@ -66,6 +70,7 @@ def policy_objective(
         batch: The packed trees and their credit.
         loss: The policy loss and its terms.
         correction: The correction for the engine.
+        advantage: The part of it that follows the ratio: APPO's factor; None: no such part.
 
     Raises:
         ValueError: the loss has a KL term and `reference` is None.
@@ -76,7 +81,7 @@ def policy_objective(
     if isinstance(loss, GspoLossConfig):
         total, sums = _sequence_term(logprobs, before, batch, loss, correction)
     else:
-        total, sums = _token_term(logprobs, before, batch, loss, correction)
+        total, sums = _token_term(logprobs, before, batch, loss, correction, advantage)
     if loss.kl.is_in_loss or loss.entropy_coefficient:
         weight = batch.token_credit().weight
         if reference is not None:
@@ -88,7 +93,12 @@ def policy_objective(
 
 
 def _token_term(
-    logprobs: Tensor, before: Tensor, batch: PolicyBatch, loss: LossConfig, correction: MismatchConfig
+    logprobs: Tensor,
+    before: Tensor,
+    batch: PolicyBatch,
+    loss: LossConfig,
+    correction: MismatchConfig,
+    advantage: AdvantageConfig | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Losses with a ratio per token, or none: the advantages of a token's sharers are summed first."""
     leaf_weights, sums = _leaf_correction(before, batch, correction)
@@ -97,6 +107,8 @@ def _token_term(
         token_weights = token_importance_weights(before, batch.rollout_logprobs, correction.cap)
         sums = _count_truncated(token_weights[batch.is_first], correction.cap)
     credit = batch.token_credit(leaf_weights)
+    if isinstance(advantage, AppoAdvantageConfig) and advantage.future_weight:
+        credit = _scale_by_future(credit, logprobs - before, batch, advantage)
     result = _token_loss(logprobs, logprobs - before, credit, loss)
     ratios = {
         "num_ratios": batch.is_first.sum(),
@@ -104,6 +116,15 @@ def _token_term(
         "clipped_low": (result.is_clipped_low & batch.is_first).sum(),
     }
     return (result.loss * token_weights).sum(), sums | ratios
+
+
+def _scale_by_future(credit: TokenCredit, log_ratio: Tensor, batch: PolicyBatch, advantage: AppoAdvantageConfig) -> TokenCredit:
+    """APPO: the advantage of a token grows with the likelihood that the rest of its trajectory gained in the step."""
+    scale = future_scale(
+        log_ratio, batch.token_leaves, weight=advantage.future_weight, clip=advantage.future_clip,
+        half_life=advantage.future_half_life,
+    )  # fmt: skip
+    return credit._replace(positive=scale * credit.positive, negative=scale * credit.negative)
 
 
 def _token_loss(logprobs: Tensor, log_ratio: Tensor, credit: TokenCredit, loss: LossConfig) -> PolicyLoss:

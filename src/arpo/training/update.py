@@ -69,9 +69,15 @@ def make_minibatches(
         used = [i for i in range(start, end) if every_tree_counts or not credits[i].is_zero]
         batches = make_policy_batches([trees[i] for i in used], [credits[i] for i in used], config.batching)
         denominator = total_denominator(credit.denominator for credit in credits[start:end])
-        num_tokens = sum(trees[i].num_trajectory_tokens for i in used)
+        num_tokens = sum(_num_trained_tokens(trees[i], credits[i]) for i in used)
         minibatches.append(MiniBatch([batch.to(device) for batch in batches], denominator, num_tokens))
     return minibatches
+
+
+def _num_trained_tokens(tree: RolloutTree, credit: TreeCredit) -> int:
+    """Tokens of the trajectories that have a weight in the loss, prompts and observations included."""
+    pairs = zip(tree.trajectories(), credit.leaf_weights.tolist(), strict=True)
+    return sum(len(trajectory.token_ids) for trajectory, weight in pairs if weight > 0)
 
 
 @torch.no_grad()
@@ -86,7 +92,7 @@ def accumulate_gradients(policy: PolicyModel, minibatch: MiniBatch, config: RlRu
         logprobs, entropies = policy(batch.packed)
         old = minibatch.old[index] if minibatch.old is not None else None
         reference = minibatch.reference[index] if minibatch.reference is not None else None
-        objective = policy_objective(logprobs, entropies, old, reference, batch, config.loss, config.mismatch)
+        objective = policy_objective(logprobs, entropies, old, reference, batch, config.loss, config.mismatch, config.advantage)
         loss = objective.total / minibatch.denominator
         loss.backward()
         totals.loss += float(loss.detach())

@@ -20,6 +20,7 @@ from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rollout.config import (
     AepoReleasedRuleConfig,
     AepoRuleConfig,
+    AppoRuleConfig,
     ArpoReleasedRuleConfig,
     ArpoRuleConfig,
     LimitsConfig,
@@ -53,6 +54,8 @@ RULES = [
     TokenEntropyRuleConfig(),
     TokenEntropyRuleConfig(branch_factor=2),
     RandomTokenRuleConfig(),
+    AppoRuleConfig(),
+    AppoRuleConfig(branches_per_trajectory=1, half_life=2.0),
     MixedOutcomesRuleConfig(),
 ]
 PIECES = {
@@ -137,7 +140,7 @@ def check(tree: RolloutTree, config: RolloutConfig, agent: Any) -> None:
     for node in tree.nodes[1:]:
         parent = tree.nodes[node.parent or 0]
         if node.is_branch:
-            inside = config.rule.type in ("token_entropy", "random_token")
+            inside = build_rule(config.rule).forks_inside
             assert parent.kind is (NodeKind.COMPLETION if inside else NodeKind.OBSERVATION)
         if node.is_sampled and not any(tree.nodes[c].is_sampled for c in tree.children[node.id]):
             whole = turn_completions(tree, node)
@@ -182,6 +185,8 @@ def test_exactly_m_leaves_whatever_the_model_writes(
         rule = NoBranchingConfig()
     if num_initial is not None and (rule.type in ("none", "mixed_outcomes") or num_initial >= group_size):
         num_initial = None
+    if rule.type == "appo":
+        estimator = "exact"
     config = RolloutConfig(
         group_size=group_size,
         num_initial_trajectories=num_initial,

@@ -30,6 +30,12 @@ def entropies(*name: object) -> tuple[float, ...]:
     return tuple(random.choice([0.0, 1.0, 1.0, 1.0]) * random.uniform(0, 6) for _ in range(random.randint(1, 6)))
 
 
+def logprobs(*name: object) -> tuple[float, ...]:
+    """Log-probs of the same tokens; of one without doubt 0."""
+    random = Random(f"log-probs of {name!r}")
+    return tuple(-2 * h * random.random() for h in entropies(*name))
+
+
 def decisions(config: RolloutConfig, seed: int) -> list[object]:
     """What a rule decides on one random tree, as a group asks it: N, the forks granted, by turn and after all have ended."""
     rule = build_rule(config.rule)
@@ -81,7 +87,10 @@ def decisions(config: RolloutConfig, seed: int) -> list[object]:
                 for index in range(granted.count):
                     ends[(*at[granted.node], turn, index)] = tree.nodes[granted.node]
     if rule.forks_inside:
-        views = [CompletionView(node=i, entropies=entropies(seed, path)) for i, path in enumerate(sorted(ends))]
+        views = [
+            CompletionView(node=i, path=path, entropies=entropies(seed, path), logprobs=logprobs(seed, path))
+            for i, path in enumerate(sorted(ends))
+        ]
         list(grant(rule.decide_inside(views, missing, Random(f"{seed} inside"))))
     return taken
 
@@ -125,6 +134,7 @@ RULES: dict[str, tuple[list[dict[str, Any]], dict[str, tuple[Any, ...]]]] = {
     ),
     "token_entropy": (BUDGETS, {"branch_factor": (1, 2, 5)}),
     "random_token": (BUDGETS, {"branch_factor": (1, 2, 5)}),
+    "appo": (BUDGETS, {"branches_per_trajectory": (3, 1, 2, 5), "half_life": (64.0, 1.0, 5.0)}),
     "mixed_outcomes": (
         [{"group_size": 12}, {"group_size": 2}],
         {
@@ -210,13 +220,16 @@ REFUSED = [
     ({"rule": {"type": "arpo", "alpha": 0.6, "beta": 0.0}, "entropy_normalizer": "none"}, "entropy_normalizer"),
     *(
         ({"rule": {"type": name}, "entropy_normalizer": "none"}, "entropy_normalizer")
-        for name in ("none", "random", "threshold", "token_entropy", "random_token")
+        for name in ("none", "random", "threshold", "token_entropy", "random_token", "appo")
     ),
     ({"rule": {"type": "arpo_released", "entropy_weight": 0.0, "lag": False}}, "rule.lag"),
     ({"rule": {"type": "arpo_released", "entropy_weight": 0.0, "sum_over_window": False}}, "rule.sum_over_window"),
     ({"rule": {"type": "arpo_released", "sum_over_window": False}, "entropy_window": 1}, "rule.sum_over_window"),
     ({"rule": {"type": "arpo", "branch_factor": 2}, "group_size": 2}, "rule.branch_factor"),
     ({"rule": {"type": "threshold", "max_branches": 3}, "group_size": 2}, "rule.max_branches"),
+    ({"rule": {"type": "appo", "branches_per_trajectory": 2}, "group_size": 2}, "rule.branches_per_trajectory"),
+    ({"rule": {"type": "appo", "branches_per_trajectory": 5}, "group_size": 8}, "rule.branches_per_trajectory"),
+    ({"rule": {"type": "appo", "branches_per_trajectory": 2}, "group_size": 4}, "rule.branches_per_trajectory"),
     ({"rule": {"type": "aepo", "penalty_slope": 0.1, "branch_factor": 9}, "group_size": 8}, "rule.penalty_slope"),
     (
         {"rule": {"type": "aepo_released", "penalty_slope": 0.1}, "group_size": 8, "num_initial_trajectories": 7},

@@ -9,6 +9,7 @@ from arpo.errors import ConfigError
 from arpo.rollout.config import (
     AepoReleasedRuleConfig,
     AepoRuleConfig,
+    AppoRuleConfig,
     ArpoReleasedRuleConfig,
     ArpoRuleConfig,
     MixedOutcomesRuleConfig,
@@ -32,6 +33,7 @@ CONFIGS = [
     ThresholdRuleConfig(),
     TokenEntropyRuleConfig(),
     RandomTokenRuleConfig(),
+    AppoRuleConfig(),
     MixedOutcomesRuleConfig(),
 ]
 
@@ -110,6 +112,14 @@ def test_the_estimator_is_resolved() -> None:
         (
             {"rule": {"type": "mixed_outcomes", "max_branch_share": 0.1}, "group_size": 4},
             r"rule\.max_branch_share = 0\.1 of group_size = 4 is less than half a trajectory, so nothing could branch",
+        ),
+        (
+            {"rule": {"type": "appo"}, "entropy_estimator": "surprisal"},
+            r"'surprisal' with rule\.type = 'appo': .* would be 0 everywhere .* set it to 'exact' or 'top_k'",
+        ),
+        (
+            {"rule": {"type": "appo", "branches_per_trajectory": 5}, "group_size": 6, "num_initial_trajectories": 2},
+            r"rule\.branches_per_trajectory = 5 has no effect at 4 or more, as .*; leave it at 4, or raise",
         ),
         ({"entropy_normalizer": "none"}, r"entropy_normalizer = 'none' has no effect with rule\.alpha = rule\.tau"),
         ({"rule": {"type": "arpo", "beta": 0.0}}, r"rule\.beta = 0 .* could branch; set beta above 0"),

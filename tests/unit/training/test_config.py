@@ -65,7 +65,7 @@ def test_a_resolved_run_read_back_is_the_same_run(name: str, tmp_path: Path):
 
 RULES = (None, *(kind.model_fields["type"].default for kind in get_args(get_args(BranchRuleConfig)[0])))
 LOSSES = (None, "ppo_clip", "cispo", "gspo", "reinforce")
-ADVANTAGES = (None, "outcome", "gigpo", "tree_grpo")
+ADVANTAGES = (None, "outcome", "gigpo", "tree_grpo", "appo")
 
 
 @pytest.mark.parametrize("name", preset_names())

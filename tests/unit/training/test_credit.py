@@ -10,6 +10,7 @@ from arpo.batching.policy_batch import TreeCredit
 from arpo.errors import DataError
 from arpo.training.algorithm_config import (
     AdvantageConfig,
+    AppoAdvantageConfig,
     GigpoAdvantageConfig,
     LossConfig,
     OutcomeAdvantageConfig,
@@ -216,6 +217,30 @@ def test_tree_grpo_adds_the_own_tree(make_tree):
     assert found == {"b on a": 1.0, "b on b": 1.0, "c on a": -1.0, "c on c": -1.0, "d on d": 0.0}
 
 
+def test_appo_compares_trajectories_and_branches_apart(make_tree):
+    """b and d start at the prompt: mean 0.75, +-0.25. Branches c and e, of rewards 0 and 1: -+0.5.
+
+    On a, which both branches pass, b has 0.25 + 0; d has none. Only b and d are trained: 5 + 1 tokens.
+    """
+    tree = make_tree((1.0, 0.0, 0.5))
+    branch = tree.append(tree.nodes[2], NodeKind.COMPLETION, [90, 91], logprobs=[-1.0, -1.0], is_branch=True)
+    branch.reward = Reward(value=1.0)
+    (credit,) = assign_credit([tree], AppoAdvantageConfig(scale="none"), TOKEN_MEAN)
+    b, c, e, d = (leaf.id for leaf in tree.leaves())
+    assert [tree.nodes[i].is_branch for i in (b, c, e, d)] == [False, True, True, False]
+    assert credit.leaf_weights.tolist() == [1, 0, 0, 1]
+    assert credit.denominator == 6
+    assert credit.advantages[0, [1, b]].tolist() == [0.25, 0.25]
+    assert credit.advantages[3, d] == -0.25
+    assert not credit.advantages[1:3].any()
+    found = node_credit(tree, credit)
+    assert (found.weights[c], found.advantages[c]) == (0, 0), "nothing is learned there, and the viewer can show it"
+    (credit,) = assign_credit([tree], AppoAdvantageConfig(scale="none"), SEQUENCE_MEAN)
+    assert (credit.leaf_weights.tolist(), credit.denominator) == ([0.2, 0, 0, 1], 2)
+    # one branch less: it has no other to compare with, and says nothing
+    assert claims_of(make_tree((1.0, 0.0, 0.5)), AppoAdvantageConfig(scale="none"))["b on a"] == 0.25
+
+
 def test_entropy_scales_tokens_over_the_whole_batch(make_tree):
     """Entropies of the 12 + 12 distinct tokens; a shared token counts once; the factors of a token are 1 + a z."""
     trees = [make_tree(), make_tree(name="u")]
@@ -286,7 +311,7 @@ def test_equal_rewards_give_no_signal(baseline: str, scale: str, make_tree):
     assert not with_signal.is_zero
 
 
-@pytest.mark.parametrize("config", [GigpoAdvantageConfig(discount=1.0), TreeGrpoAdvantageConfig()])
+@pytest.mark.parametrize("config", [GigpoAdvantageConfig(discount=1.0), TreeGrpoAdvantageConfig(), AppoAdvantageConfig()])
 def test_equal_rewards_give_no_signal_in_any_comparison(config: AdvantageConfig, make_tree):
     credits = assign_credit([make_tree((0.3, 0.3, 0.3))], config, TOKEN_MEAN)
     assert credits[0].is_zero

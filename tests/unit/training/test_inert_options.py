@@ -82,12 +82,30 @@ REFUSED = [
         {"algorithm": "tree_grpo", "rollout": {"rule": {"type": "none"}}},
         "advantage.type = 'tree_grpo' with rollout.rule.type = 'none'", "set it to 'outcome'",
     ),
+    (
+        {"algorithm": "appo", "rollout": {"num_initial_trajectories": 16, "rule": {"type": "none"}}},
+        "advantage.type = 'appo' with rollout.rule.type = 'none'", "set it to 'outcome'",
+    ),
+    ({"algorithm": "appo", "advantage": {"attribution": "hard"}}, "advantage.attribution = 'hard'", "leave it at 'soft'"),
+    (
+        {"algorithm": "appo", "advantage": {"leaf_weighting": "inverse_branching"}},
+        "advantage.leaf_weighting = 'inverse_branching' has no effect with advantage.type = 'appo'", "leave it at 'uniform'",
+    ),
+    (
+        {"algorithm": "appo", "advantage": {"future_weight": 0.0, "future_clip": 0.3}},
+        "advantage.future_clip = 0.3", "set advantage.future_weight above 0",
+    ),
+    ({"algorithm": "appo", "advantage": {"future_half_life": 9.0}}, "advantage.future_half_life = 9.0", ONE_UPDATE),
     # one ratio and one advantage per trajectory
     (
         {"algorithm": "arpo", "loss": {"type": "gspo"}, "updates_per_step": 2, "advantage": {"attribution": "hard"}},
         "advantage.attribution = 'hard' with loss.type = 'gspo'", "leave it at 'soft'",
     ),
     ({"algorithm": "gspo", "advantage": {"entropy_scale": 0.2}}, "advantage.entropy_scale = 0.2", "leave it at 0"),
+    (
+        {"algorithm": "appo", "loss": {"type": "gspo"}, "updates_per_step": 2},
+        "advantage.type = 'appo' with loss.type = 'gspo'", "set it to 'outcome'",
+    ),
     ({"algorithm": "gspo", "advantage": {"type": "gigpo"}}, "advantage.type = 'gigpo'", "set it to 'outcome'"),
     (
         {"algorithm": "arpo", "loss": {"type": "gspo"}, "updates_per_step": 2, "advantage": {"baseline": "subtree_out"}},

@@ -5,7 +5,9 @@ and gradients of any packing compare with the explicit sum over leaves, each lea
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
+from math import exp
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from arpo.batching.config import BatchingConfig
 from arpo.batching.policy_batch import TreeCredit, make_policy_batches
 from arpo.training.algorithm_config import (
     AdvantageConfig,
+    AppoAdvantageConfig,
     CispoLossConfig,
     GigpoAdvantageConfig,
     GspoLossConfig,
@@ -101,7 +104,8 @@ def packed(
         ids = batch.packed.targets
         old = None if is_on_policy else tokens.old[ids]
         reference = tokens.reference[ids] if loss.kl.is_in_loss else None
-        total = total + policy_objective(tokens.now[ids], tokens.entropies[ids], old, reference, batch, loss, correction).total
+        objective = policy_objective(tokens.now[ids], tokens.entropies[ids], old, reference, batch, loss, correction, advantage)
+        total = total + objective.total
     return tokens.gradients(total / total_denominator(credit.denominator for credit in credits))
 
 
@@ -198,6 +202,72 @@ def test_every_loss_is_the_sum_over_leaves(name: str, aggregation: str, trees: l
 def test_every_advantage_is_claimed_leaf_by_leaf(name: str, advantage: AdvantageConfig, trees: list[RolloutTree]):
     """An entropy scale of 2 makes some factors negative."""
     assert_same(packed(trees, advantage, LOSSES[name]), by_leaf(trees, advantage, LOSSES[name]))
+
+
+@pytest.fixture
+def appo_trees(trees: list[RolloutTree]) -> list[RolloutTree]:
+    """As `trees`, every leaf that shares a sampled token with an earlier one being a branch."""
+    for tree in trees:
+        for node in tree.nodes:
+            first, *others = tree.children[node.id] or [0]
+            tree.nodes[first].is_branch = False
+            for child in others:
+                tree.nodes[child].is_branch = node.parent is not None
+    return trees
+
+
+def with_the_future(tree: RolloutTree, credit: TreeCredit, tokens: Tokens, advantage: AppoAdvantageConfig) -> TreeCredit:
+    """The credit with APPO's factor on the tokens of every trained trajectory, summed one by one."""
+    scale: list[Tensor | None] = [torch.full((len(node.token_ids),), torch.nan, dtype=torch.float64) for node in tree.nodes]
+    gamma = 2 ** (-1 / advantage.future_half_life)
+    for trajectory, weight in zip(tree.trajectories(), credit.leaf_weights.tolist(), strict=True):
+        later = 0.0
+        for node, i in reversed([(n, i) for n in trajectory.completions for i in range(len(n.token_ids))]) if weight else ():
+            later = float((tokens.now.detach() - tokens.old)[node.token_ids[i]]) + gamma * later
+            bounds = 1 - advantage.future_clip, 1 + advantage.future_clip
+            scale[node.id][i] = 1 + advantage.future_weight * min(max(exp(later), bounds[0]), bounds[1])  # pyright: ignore
+    return replace(credit, token_scale=scale)
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize("name", TOKEN_LOSSES)
+def test_appo_trains_the_trajectories_from_the_prompt_alone(name: str, aggregation: str, appo_trees: list[RolloutTree]):
+    """Each by itself, with a factor that sees the rest of it; KL and entropy as well. A branch has no gradient of its own."""
+    tokens, advantage = Tokens(spread=0.1), AppoAdvantageConfig(future_weight=0.7, future_half_life=2.0)
+    loss = with_terms(
+        LOSSES[name], kl=KlConfig(coefficient=0.3, estimator="k3"), entropy_coefficient=0.1, aggregation=aggregation
+    )
+    credits = assign_credit(appo_trees, advantage, loss, max_tokens=40)
+    total, num_trained = torch.zeros((), dtype=torch.float64), 0
+    for tree, plain in zip(appo_trees, credits, strict=True):
+        credit = with_the_future(tree, plain, tokens, advantage)
+        for row, trajectory in enumerate(tree.trajectories()):
+            if credit.leaf_weights[row] > 0:
+                assert not any(node.is_branch for node in trajectory.nodes)
+                total, num_trained = total + leaf_loss(tokens, credit, row, trajectory.completions, loss, OFF), num_trained + 1
+    assert num_trained == sum(len(tree.children[0]) for tree in appo_trees)
+    expected = tokens.gradients(total / total_denominator(credit.denominator for credit in credits))
+    for batching in (WHOLE, BatchingConfig(max_tokens=20), BatchingConfig(packing="flat", max_tokens=20)):
+        found = packed(appo_trees, advantage, loss, tokens=Tokens(spread=0.1), batching=batching)
+        assert_same(found, expected)
+    of_branches = [t for tree in appo_trees for node in tree.nodes if node.is_branch for t in node.token_ids]
+    assert len(of_branches) > 10
+    assert not expected[1][of_branches].any()
+    assert not torch.allclose(packed(appo_trees, advantage.model_copy(update={"future_weight": 0.0}), loss)[1], expected[1])
+
+
+def test_appo_without_a_finished_update_is_a_factor(appo_trees: list[RolloutTree]):
+    """Every ratio is 1, so that the advantage is (1 + b) times that without the future."""
+    loss = LOSSES["ppo"]
+    with_future = packed(appo_trees, AppoAdvantageConfig(future_weight=0.5), loss, is_on_policy=True)
+    without = packed(appo_trees, AppoAdvantageConfig(future_weight=0.0), loss, is_on_policy=True)
+    assert torch.allclose(with_future[1], 1.5 * without[1], rtol=1e-12, atol=0)
+
+
+def test_the_future_needs_one_leaf_per_token(trees: list[RolloutTree]):
+    (batch,) = make_policy_batches(trees, assign_credit(trees, OutcomeAdvantageConfig(), LOSSES["ppo"]), WHOLE)
+    with pytest.raises(ValueError, match="one leaf of each token"):
+        _ = batch.token_leaves
 
 
 @pytest.mark.parametrize(("name", "level"), [*((n, "token") for n in TOKEN_LOSSES), *((n, "sequence") for n in LOSSES)])

@@ -6,6 +6,7 @@ from arpo.config import parse_config
 from arpo.rollout.config import (
     AepoReleasedRuleConfig,
     AepoRuleConfig,
+    AppoRuleConfig,
     ArpoReleasedRuleConfig,
     ArpoRuleConfig,
     MixedOutcomesRuleConfig,
@@ -14,6 +15,7 @@ from arpo.rollout.config import (
     TokenEntropyRuleConfig,
 )
 from arpo.training.algorithm_config import (
+    AppoAdvantageConfig,
     CispoLossConfig,
     DynamicSamplingConfig,
     GigpoAdvantageConfig,
@@ -67,6 +69,13 @@ PAPERS = {
     ),
     "arpo": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PPO),
     "arpo_14b": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PPO),
+    "appo": (
+        "2606.12384", AppoRuleConfig(branches_per_trajectory=3, half_life=64.0),
+        AppoAdvantageConfig(
+            baseline="group_mean", scale="group_std", future_weight=1.0, future_clip=0.2, future_half_life=64.0
+        ),
+        PpoClipLossConfig(clip_low=0.2, clip_high=0.28, aggregation="token_mean"),
+    ),
     "mixed_outcomes": (
         None, MixedOutcomesRuleConfig(prior=0.5, prior_groups=2.0, max_branch_share=0.75, branch_factor=1), GROUP, PPO,
     ),
@@ -121,12 +130,12 @@ def test_dapo_samples_dynamically_and_penalises_length():
 
 
 def test_the_budgets():
-    """M = 16 for all but 14B (12, N = 6); N = M/2 where it is not planned per task (M/4 at tokens); released: top 10 of 20."""
+    """M = 16 for all but 14B (12, N = 6); N = M/2 where no plan is per task (M/4 inside turns); released: top 10 of 20."""
     for name in preset_names():
         rollout = read_preset(name).resolve().rollout
         large, planned, flat = name == "arpo_14b", name in ("aepo", "mixed_outcomes"), rollout.rule.type == "none"
         assert rollout.group_size == (12 if large else 16)
-        half = 4 if name == "token_entropy" else 6 if large else 8
+        half = 4 if name in ("token_entropy", "appo") else 6 if large else 8
         assert rollout.num_initial_trajectories == (None if planned else 16 if flat else half)
     for name in ("arpo_released", "aepo_released"):
         rollout = read_preset(name).resolve().rollout

@@ -3,6 +3,7 @@
 from arpo.rollout.config import BranchRuleConfig
 from arpo.rollout.rules.aepo import AepoRule
 from arpo.rollout.rules.aepo_released import AepoReleasedRule
+from arpo.rollout.rules.appo import AppoRule
 from arpo.rollout.rules.arpo import ArpoRule
 from arpo.rollout.rules.arpo_released import ArpoReleasedRule
 from arpo.rollout.rules.base import BranchRule, CompletionView, ForkRequest, Opportunity, PastGroups, Probe
@@ -23,6 +24,7 @@ BRANCH_RULES = {
     "threshold": ThresholdRule,
     "token_entropy": TokenEntropyRule,
     "random_token": RandomTokenRule,
+    "appo": AppoRule,
     "mixed_outcomes": MixedOutcomesRule,
 }
 """Rule type in the configuration -> class."""
@@ -37,6 +39,7 @@ __all__ = [
     "BRANCH_RULES",
     "AepoReleasedRule",
     "AepoRule",
+    "AppoRule",
     "ArpoReleasedRule",
     "ArpoRule",
     "BranchRule",

@@ -65,6 +65,11 @@ class CompletionView:
     """Id of the completion node."""
     entropies: tuple[float, ...]
     """Entropy of every token, nats."""
+    logprobs: tuple[float, ...] = ()
+    """Log-prob of every token as the engine drew it."""
+    path: tuple[int, ...] = ()
+    """Names the path that sampled it; one number where that path began at the prompt. Completions of one path are neighbours,
+    in its order."""
 
     def forkable(self) -> list[tuple[int, float]]:
         """Offset and entropy of each token before which a fork is new.
