@@ -51,7 +51,7 @@ def at(node: int = 2, **known: Any) -> Opportunity:
     """An opportunity of which only what a test names matters."""
     nothing = {
         "turn": 1, "entropies": (0.0,), "call_entropies": (0.0,), "initial_entropies": (0.0,), "entropy_delta": 0.0,
-        "normalizer": 1.0, "recent_entropies": (), "consecutive_branches": 0, "consecutive_turns": 0,
+        "normalizer": 1.0, "entropies_by_turn": (), "consecutive_branches": 0, "consecutive_turns": 0,
     }  # fmt: skip
     return Opportunity(node=node, **(nothing | known))
 
@@ -232,20 +232,24 @@ def test_threshold_fixed(entropy: float, count: int) -> None:
 
 
 def test_threshold_adaptive() -> None:
-    # of 9.9, 0.4, 0.6, 0.5 the last three count: mean 0.5, std sqrt((0.01 + 0.01 + 0) / 2) = 0.1; bound 0.5 + 2 * 0.1 = 0.7
+    # this turn 0.6, 0.5 and, as two are fewer than three, the turn before 0.4, 0.5; not 9.9: mean 0.5, std sqrt(0.02 / 3)
+    # = 0.0816; bound 0.5 + 2 * 0.0816 = 0.6633
     rule = ThresholdRule(ThresholdRuleConfig(num_std=2.0, num_recent=3))
-    recent = (9.9, 0.4, 0.6, 0.5)
-    places = [at(n, entropies=(h,), recent_entropies=recent) for n, h in ((1, 0.69), (2, 0.75), (3, 1.5))]
-    assert [rule.score(o) for o in places] == pytest.approx([-0.01, 0.05, 0.8])
-    assert asked(rule.decide(places, Random(0))) == [(3, 2), (2, 1)]  # floor(1.5 / 0.7) = 2
+    turns = ((9.9,), (0.4, 0.5), (0.6, 0.5))
+    places = [at(n, entropies=(h,), entropies_by_turn=turns) for n, h in ((1, 0.65), (2, 0.7), (3, 1.5))]
+    assert [rule.score(o) for o in places] == pytest.approx([-0.013299, 0.036701, 0.836701], abs=1e-6)
+    assert asked(rule.decide(places, Random(0))) == [(3, 2), (2, 1)]  # floor(1.5 / 0.6633) = 2
+    # three results of one turn are all judged by all three, though one would do
+    three = ThresholdRule(ThresholdRuleConfig(num_std=0.0, num_recent=2))
+    assert three.score(at(entropies=(0.9,), entropies_by_turn=((5.0, 5.0), (0.3, 0.9, 0.6)))) == pytest.approx(0.3)
     # one result is no sample: no bound, no branch
-    assert rule.score(at(entropies=(9.0,), recent_entropies=(0.1,))) is None
-    assert rule.decide([at(entropies=(9.0,), recent_entropies=(0.1,))], Random(0)) == []
+    assert rule.score(at(entropies=(9.0,), entropies_by_turn=((0.1,),))) is None
+    assert rule.decide([at(entropies=(9.0,), entropies_by_turn=((0.1,),))], Random(0)) == []
 
 
 def test_threshold_where_nothing_was_uncertain() -> None:
     rule = ThresholdRule(ThresholdRuleConfig(max_branches=3))  # the bound is 0: as many as allowed
-    assert asked(rule.decide([at(entropies=(0.1,), recent_entropies=(0.0, 0.0))], Random(0))) == [(2, 3)]
+    assert asked(rule.decide([at(entropies=(0.1,), entropies_by_turn=((0.0, 0.0),))], Random(0))) == [(2, 3)]
 
 
 def test_token_entropy() -> None:

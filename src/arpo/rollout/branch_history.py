@@ -7,8 +7,8 @@ class BranchHistory:
     """Past forks and entropies of one tree; a new tree starts with none."""
 
     def __init__(self) -> None:
-        self.entropies: list[float] = []
-        """Windowed entropy after each tool result decided so far, nats."""
+        self.entropies: list[tuple[float, ...]] = []
+        """Per turn decided so far and the one being decided, the windowed entropies after its tool results, nats."""
         self._forked: set[int] = set()
         self._forked_turns: set[int] = set()
 

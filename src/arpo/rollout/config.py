@@ -257,11 +257,11 @@ class ThresholdRuleConfig(_RuleConfig):
     type: Literal["threshold"] = "threshold"
     """`threshold`: branch where entropy is high."""
     threshold: Annotated[float, Field(gt=0)] | Literal["adaptive"] = "adaptive"
-    """Bound, nats; `adaptive`: mean + num_std * std over the last num_recent tool results of the tree."""
+    """Bound, nats; `adaptive`: mean + num_std * std over recent tool results of the tree."""
     num_std: Annotated[float, only_with(threshold="adaptive")] = Field(default=1.0, ge=0)
     """Standard deviations above the mean."""
     num_recent: Annotated[int, only_with(threshold="adaptive")] = Field(default=20, ge=2)
-    """Tool results in the sliding window."""
+    """Tool results in the sliding window, or more: those of this turn, and of earlier turns until there are as many."""
     max_branches: int = Field(default=4, ge=1)
     """Most new paths per branch, the original excluded."""
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from random import Random
+from statistics import fmean
 
 from arpo.errors import DataError, EnvError
 from arpo.inference.base import PrefixHandle
@@ -20,7 +21,7 @@ from arpo.rollout.config import RolloutConfig
 from arpo.rollout.environment import Session
 from arpo.rollout.opportunities import EntropyReader, ForkPoint
 from arpo.rollout.path import Path, completion_text, turn_token_ids
-from arpo.rollout.rules import BranchRule, ForkRequest, Opportunity, PastGroups, Probe
+from arpo.rollout.rules import BranchRule, ForkRequest, PastGroups, Probe
 from arpo.seeds import derive_seed
 from arpo.tree import Node, RolloutTree
 from arpo.types import Completion, Message, Task
@@ -251,11 +252,10 @@ class Group:
 
     def _decide(self, turn: int, candidates: list[ForkPoint]) -> None:
         """Grant the rule's requests for one turn by priority, ties in the order of the paths, while leaves are missing."""
-        opportunities: list[Opportunity] = []
-        for candidate in candidates:
-            opportunities.append(self._entropies.opportunity(candidate, self._history))
-            self._history.entropies.append(opportunities[-1].entropy)
-            candidate.node.branch_score = self._rule.score(opportunities[-1])
+        self._history.entropies.append(tuple(fmean(candidate.entropies) for candidate in candidates))
+        opportunities = [self._entropies.opportunity(candidate, self._history) for candidate in candidates]
+        for candidate, opportunity in zip(candidates, opportunities, strict=True):
+            candidate.node.branch_score = self._rule.score(opportunity)
         rng = Random(derive_seed(self._seed, self._task.id, "branch", turn))
         by_node = {c.node.id: c for c in candidates}
         requests = self._rule.decide(opportunities, rng)

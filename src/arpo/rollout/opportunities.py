@@ -68,7 +68,7 @@ class EntropyReader:
             initial_entropies=self._initial_window(node),
             entropy_delta=node.entropy_delta,
             normalizer=self._normalizer,
-            recent_entropies=tuple(history.entropies),
+            entropies_by_turn=tuple(history.entropies),
             consecutive_branches=history.consecutive_branches(self._tree, node),
             consecutive_turns=history.consecutive_turns(node.turn),
         )

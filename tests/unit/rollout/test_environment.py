@@ -23,7 +23,7 @@ from arpo.tree import Node, NodeKind, RolloutTree, Trajectory
 from arpo.tree.serialize import tree_from_dict, tree_to_dict
 from arpo.types import Message, Observation, Parse, Reward, Step, Task, Turn
 
-from .test_group import RULES, Babbler, grow, task_named, timeless
+from .test_group import RULES, Babbler, fitted, grow, task_named, timeless
 
 LETTERS = {
     "": [("a", 3), ("b", 3), ("c", 3), ("d", 1)],
@@ -153,7 +153,7 @@ def secret_of(tree: RolloutTree) -> str:
 def test_a_game_grows_into_trees_of_exactly_m_leaves(
     guessing, rule: Any, group_size: int, max_guesses: int, knows_bound: bool, seed: int
 ) -> None:
-    config = RolloutConfig(group_size=group_size, rule=rule, entropy_window=2)
+    config = RolloutConfig(group_size=group_size, rule=fitted(rule, group_size), entropy_window=2)
     game = LetterGame(max_guesses, knows_bound=knows_bound)
     agent = guessing(game)
 

@@ -58,6 +58,16 @@ RULES = [
     AppoRuleConfig(branches_per_trajectory=1, half_life=2.0),
     MixedOutcomesRuleConfig(),
 ]
+NEVER = ThresholdRuleConfig(threshold=1e9, max_branches=1)
+"""May branch at every result, and does at none."""
+
+
+def fitted(rule: Any, group_size: int, num_initial: int | None = None) -> Any:
+    """The rule, without a number of branches where these can fill one leaf only."""
+    num_places = group_size - (num_initial or max(1, group_size // 2))
+    return type(rule)(**{k: v for k, v in rule.keys_set().items() if num_places > 1 or k not in rule.count_keys})
+
+
 PIECES = {
     "": [("<search>", 6), ("<answer>", 2), ("a", 1), ("<|end|>", 1)],
     "<search>": [("a", 5), ("</search>", 1)],
@@ -187,6 +197,7 @@ def test_exactly_m_leaves_whatever_the_model_writes(
         num_initial = None
     if rule.type == "appo":
         estimator = "exact"
+    rule = fitted(rule, group_size, num_initial)
     config = RolloutConfig(
         group_size=group_size,
         num_initial_trajectories=num_initial,
@@ -228,6 +239,18 @@ async def test_a_rule_that_does_not_ask_grows_the_same_trees_whatever_the_past(b
 LONG = LimitsConfig(max_turn_tokens=12, max_trajectory_tokens=1000)
 
 
+async def test_an_adaptive_threshold_lets_every_path_branch_at_its_first_result(make_world, tokenizer: PolicyTokenizer) -> None:
+    """The results of one turn are judged together: of 20 groups each of six paths branches there in some."""
+    config = RolloutConfig(group_size=12, num_initial_trajectories=6, rule=ThresholdRuleConfig(), entropy_window=2)
+    world = make_world(tools=("search", "python"), limits=LONG)
+    agent, forked = replace(world.agent, engine=Babbler(tokenizer, TWO_TOOLS)), set[int]()
+    for tree in await grow(agent, [task_named(f"{i}") for i in range(20)], config):
+        for index, child in enumerate(tree.children[0][:6]):
+            result = [n for n in tree.nodes if n.parent == child and n.kind is NodeKind.OBSERVATION]
+            forked |= {index} if result and len(tree.children[result[0].id]) > 1 else set()
+    assert forked == set(range(6))
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     rule=st.sampled_from(RULES),
@@ -241,7 +264,7 @@ def test_exactly_m_leaves_under_limits_of_single_tools(
     seed: int,
 ) -> None:  # fmt: skip
     """A refused call of one tool does not end a path, which may call the other."""
-    config = RolloutConfig(group_size=group_size, rule=rule, entropy_window=2)
+    config = RolloutConfig(group_size=group_size, rule=fitted(rule, group_size), entropy_window=2)
     world = make_world(max_calls=max_calls, max_calls_per_tool=max_calls_per_tool, tools=("search", "python"), limits=LONG)
     agent = replace(world.agent, engine=Babbler(tokenizer, TWO_TOOLS))
     for tree in asyncio.run(grow(agent, [task_named(f"{i}") for i in range(3)], config, seed)):
@@ -261,7 +284,7 @@ async def test_a_path_reads_as_many_results_as_the_bound_says_and_no_more(
 
     world = make_world(max_calls=3, max_calls_per_tool=limit, tools=("search", "python"), limits=LONG)
     agent = replace(world.agent, engine=ScriptedEngine(script, tokenizer))
-    config = RolloutConfig(group_size=4, num_initial_trajectories=1, rule=RandomRuleConfig(rate=0.0), entropy_window=1)
+    config = RolloutConfig(group_size=4, num_initial_trajectories=1, rule=NEVER, entropy_window=1)
     (tree,) = await grow(agent, [task_named("0")], config)
     assert len(tree.leaves()) == 4
     assert max(n.turn for n in tree.nodes) == world.executor.max_observations == bound
@@ -435,7 +458,7 @@ async def test_top_ups_start_as_soon_as_no_branch_can_take_their_place(make_worl
         engine=ScriptedEngine(lambda text: "<answer>a</answer>" if "Refused" in text else "<search>a</search>", tokenizer),
     )
     agent = replace(agent, environment=Watched(agent.environment))
-    config = RolloutConfig(group_size=12, num_initial_trajectories=1, rule=RandomRuleConfig(rate=0.0), entropy_window=1)
+    config = RolloutConfig(group_size=12, num_initial_trajectories=1, rule=NEVER, entropy_window=1)
     (tree,) = await grow(agent, [task_named("0")], config)
     assert len(tree.leaves()) == 12
     assert sorted(agent.environment.seen) == [1, 5, 9, 11, 12]

@@ -1,6 +1,7 @@
 """Which keys change a decision: what is said of every rule and key is compared with decisions on many random trees."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from random import Random
@@ -25,9 +26,10 @@ TASK = Task(id="t", messages=(Message(role="user", content="q"),), references=("
 
 @cache
 def entropies(*name: object) -> tuple[float, ...]:
-    """Entropies of the first tokens of a completion, the same for the same name; of six tokens or fewer, some without doubt."""
+    """Entropies of the first tokens of a completion, the same for the same name; of six tokens or fewer, half certain."""
     random = Random(repr(name))
-    return tuple(random.choice([0.0, 1.0, 1.0, 1.0]) * random.uniform(0, 6) for _ in range(random.randint(1, 6)))
+    scale = random.choice([0.0, 1.0])
+    return tuple(scale * random.choice([0.0, 1.0, 1.0]) * random.uniform(0, 8) for _ in range(random.randint(1, 6)))
 
 
 def logprobs(*name: object) -> tuple[float, ...]:
@@ -76,11 +78,12 @@ def decisions(config: RolloutConfig, seed: int) -> list[object]:
                 Opportunity(
                     node=node.id, turn=turn, entropies=window, call_entropies=path_windows(path, turn - 1),
                     initial_entropies=initial, entropy_delta=delta, normalizer=normalizer,
-                    recent_entropies=tuple(history.entropies), consecutive_branches=history.consecutive_branches(tree, node),
+                    entropies_by_turn=(), consecutive_branches=history.consecutive_branches(tree, node),
                     consecutive_turns=history.consecutive_turns(turn),
                 )
             )  # fmt: skip
-            history.entropies.append(seen[-1].entropy)
+        history.entropies.append(tuple(o.entropy for o in seen))
+        seen = [replace(o, entropies_by_turn=tuple(history.entropies)) for o in seen]
         if missing:
             for granted in list(grant(rule.decide(seen, Random(f"{seed} {turn}")))):
                 history.record_fork(tree.nodes[granted.node])
@@ -129,8 +132,8 @@ RULES: dict[str, tuple[list[dict[str, Any]], dict[str, tuple[Any, ...]]]] = {
     ),
     "random": (BUDGETS, {"rate": (0.5, 0.1, (0.2, 0.9)), "branch_factor": (1, 2, 5)}),
     "threshold": (
-        BUDGETS,
-        {"threshold": ("adaptive", 0.5, 1.5), "num_std": (1.0, 0.2), "num_recent": (20, 3), "max_branches": (4, 1, 2)},
+        [{"group_size": 12, "num_initial_trajectories": 6}, {"group_size": 2}],
+        {"threshold": ("adaptive", 0.5, 1.5), "num_std": (0.1, 0.4, 1.0), "num_recent": (20, 2), "max_branches": (4, 1, 2)},
     ),
     "token_entropy": (BUDGETS, {"branch_factor": (1, 2, 5)}),
     "random_token": (BUDGETS, {"branch_factor": (1, 2, 5)}),

@@ -21,7 +21,7 @@ from arpo.rollout.config import (
     TokenEntropyRuleConfig,
 )
 from arpo.rollout.entropy import require_estimator
-from arpo.rollout.rules import BRANCH_RULES, build_rule
+from arpo.rollout.rules import BRANCH_RULES, Opportunity, build_rule
 
 CONFIGS = [
     NoBranchingConfig(),
@@ -164,3 +164,32 @@ def test_an_estimator_the_engine_lacks_is_refused() -> None:
         require_estimator(exact, ("top_k",))
     with pytest.raises(ConfigError, match=r"entropy_estimator = 'top_k': .* set it to 'exact' or 'surprisal'"):
         require_estimator(top_k, ("exact",))
+
+
+@pytest.mark.parametrize("num_recent", [2, 3, 20])
+def test_an_adaptive_threshold_knows_no_order_of_paths(num_recent: int) -> None:
+    """On 200 trees of 6 paths and 3 turns, as a group asks: whatever the order of the paths, the same ones branch; all may."""
+    rule = build_rule(ThresholdRuleConfig(num_recent=num_recent))
+    first_turn = set[int]()
+    for seed in range(200):
+        random = Random(seed)
+        entropies = [[random.expovariate(1) for _ in range(6)] for _ in range(3)]
+        orders = [list(range(6)), random.sample(range(6), 6)]
+        forked: list[list[set[tuple[int, int]]]] = []
+        for order in orders:
+            by_turn: list[tuple[float, ...]] = []
+            forked.append([])
+            for turn, of_paths in enumerate(entropies, start=1):
+                by_turn.append(tuple(of_paths[p] for p in order))
+                places = [
+                    Opportunity(
+                        node=p, turn=turn, entropies=(of_paths[p],), call_entropies=(0.0,), initial_entropies=(0.0,),
+                        entropy_delta=0.0, normalizer=1.0, entropies_by_turn=tuple(by_turn), consecutive_branches=0,
+                        consecutive_turns=0,
+                    )
+                    for p in order
+                ]  # fmt: skip
+                forked[-1].append({(r.node, r.count) for r in rule.decide(places, Random(0))})
+        assert forked[0] == forked[1]
+        first_turn |= {path for path, _ in forked[0][0]}
+    assert first_turn == set(range(6))

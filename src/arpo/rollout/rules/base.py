@@ -44,8 +44,8 @@ class Opportunity:
     """Normalised change of the windowed entropy from the baseline."""
     normalizer: float
     """Divisor of a change of entropy: ln(vocabulary) with `log_vocab`, 1 with `none`, the vocabulary with `paper`."""
-    recent_entropies: tuple[float, ...]
-    """Windowed entropies of the tree's tool results before this one, in logical order: by turn, then by path."""
+    entropies_by_turn: tuple[tuple[float, ...], ...]
+    """Windowed entropies of the tree's tool results, turn by turn up to this one, whose results are all among them."""
     consecutive_branches: int
     """Tool results in a row, up to the one before this, at which the path forked or began as a fork."""
     consecutive_turns: int

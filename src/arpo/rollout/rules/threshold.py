@@ -13,8 +13,9 @@ class ThresholdRule(BranchRule):
     """Branch where the windowed entropy after a tool result exceeds a bound, the more often the higher it is.
 
     Formula: Branch(min(floor(H / bound), max_branches)) iff H > bound, in nats. The bound is `threshold`, or with `adaptive`
-    mean + num_std * std (n - 1) over the last `num_recent` tool results of this tree, in logical order; with fewer than two
-    of them there is no branch. The highest H - bound is served first.
+    mean + num_std * std (n - 1) over the tool results of this turn and, while these are fewer than `num_recent`, of the turns
+    before it. The highest H - bound is served first. Source: our own. Stated choices: turns count whole, so that all results of
+    one turn have one bound and the order of the paths decides nothing; with fewer than two results there is no branch.
 
     Example: bound 0.5, H 1.3: floor(2.6) = 2 new paths. Recent 0.4, 0.6, 0.5 and num_std 1: the bound is 0.5 + 0.1 = 0.6.
     """
@@ -43,5 +44,8 @@ class ThresholdRule(BranchRule):
         config = self._config
         if config.threshold != "adaptive":
             return config.threshold
-        recent = opportunity.recent_entropies[-config.num_recent :]
+        recent: tuple[float, ...] = ()
+        for of_turn in reversed(opportunity.entropies_by_turn):
+            if len(recent) < config.num_recent:
+                recent += of_turn
         return fmean(recent) + config.num_std * stdev(recent) if len(recent) > 1 else None
