@@ -18,7 +18,7 @@ def kl_estimate(
 
     With d = ln pi - ln pi_ref of the sampled token (Schulman 2020, "Approximating KL divergence"):
     `k1`: d. Unbiased, of either sign. Its gradient is the score, whose mean is 0: it belongs in the reward, where its *value*
-    acts (REINFORCE++), never in the loss.
+    acts (REINFORCE++, RLOO: see `costs_to_go`), never in the loss.
     `k2`: d^2 / 2. Biased value, gradient d * grad ln pi: on samples of the policy, in the mean exactly the gradient of
     KL(policy || reference).
     `k3`: exp(-d) - 1 + d, >= 0. Unbiased value, gradient (1 - exp(-d)) * grad ln pi: in the mean the gradient of

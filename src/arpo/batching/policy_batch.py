@@ -1,6 +1,6 @@
 """Packed trees with the inputs of a policy loss per trained token and per trajectory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -29,6 +29,9 @@ class TreeCredit:
     """True where no leaf has an advantage on a sampled token, so that the policy loss has no gradient."""
     weight_scale: Tensor | None = None
     """[nodes] factor on the weight of each node's tokens, by node id; None: 1. Attribution `once` has 1 / sharers."""
+    token_offset: Sequence[Tensor | None] | None = None
+    """By node id: [T] added to every leaf's advantage on each token of a sampled node, before `token_scale`; a None, of a node
+    or of all, means 0. The KL still to come differs from token to token."""
 
     @property
     def weights(self) -> Tensor:
@@ -41,9 +44,10 @@ class TokenCredit(NamedTuple):
     """The summed advantages of the leaves that share each token."""
 
     positive: Tensor
-    """[N] S+ = sum of w_i max(f A_i, 0) over the leaves i through the token, f being its `token_scale`."""
+    """[N] S+ = sum of w_i max(f (A_i + o), 0) over the leaves i through the token, f and o being its `token_scale` and
+    `token_offset`."""
     negative: Tensor
-    """[N] S- = sum of w_i min(f A_i, 0)."""
+    """[N] S- = sum of w_i min(f (A_i + o), 0)."""
     weight: Tensor
     """[N] sum of w_i."""
 
@@ -78,14 +82,17 @@ class PolicyBatch:
     """[N] log-probs the engine reported."""
     token_scale: Tensor
     """[N] factor on the advantages of each token."""
+    token_offset: Tensor | None
+    """[N] added to the advantages of each token before the factor; None: 0 for all."""
     is_first: Tensor
     """[N] False where an earlier part of the same tree holds the token too; metrics count the True ones."""
 
     def to(self, device: torch.device) -> "PolicyBatch":
         """The same on another device."""
         moved: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in moved.keys() - {"num_nodes"}:
-            moved[name] = moved[name].to(device)
+        for name, value in moved.items():
+            if name != "num_nodes" and value is not None:
+                moved[name] = value.to(device)
         return PolicyBatch(**moved)
 
     def token_credit(self, leaf_scale: Tensor | None = None) -> TokenCredit:
@@ -98,10 +105,12 @@ class PolicyBatch:
         each leaf's own tokens one of the two is 0 and the weight 1.
         """
         weights = self.edge_weights if leaf_scale is None else self.edge_weights * leaf_scale[self.edge_leaf]
-        weighted = weights * self.edge_advantages
-        on_edges = torch.stack([weighted.clamp(min=0), weighted.clamp(max=0), weights])
-        on_nodes = on_edges.new_zeros(3, self.num_nodes).index_add(1, self.edge_node, on_edges)
-        gains, losses, weight = on_nodes[:, self.node_of]
+        if self.token_offset is None:
+            gains, losses, weight = _signed_sums(weights, self.edge_advantages, self.edge_node, self.num_nodes)[:, self.node_of]
+        else:
+            edge, token = self._tokens_of_edges()
+            advantages = self.edge_advantages[edge] + self.token_offset[token]
+            gains, losses, weight = _signed_sums(weights[edge], advantages, token, len(self.node_of))
         is_swapped = self.token_scale < 0
         positive, negative = torch.where(is_swapped, losses, gains), torch.where(is_swapped, gains, losses)
         return TokenCredit(self.token_scale * positive, self.token_scale * negative, weight)
@@ -120,6 +129,14 @@ class PolicyBatch:
             )
         return self.edge_leaf.new_zeros(self.num_nodes).index_copy(0, self.edge_node, self.edge_leaf)[self.node_of]
 
+    def _tokens_of_edges(self) -> tuple[Tensor, Tensor]:
+        """(edge, token) of every sampled token of every leaf; the tokens of a node are in a row."""
+        lengths = torch.bincount(self.node_of, minlength=self.num_nodes)
+        counts = lengths[self.edge_node]
+        edge = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+        within = torch.arange(len(edge), device=edge.device) - (counts.cumsum(0) - counts)[edge]
+        return edge, (lengths.cumsum(0) - lengths)[self.edge_node][edge] + within
+
     def leaf_sums(self, values: Tensor) -> Tensor:
         """[L] sum of `values` [N] over the sampled tokens of each leaf's whole path; differentiable.
 
@@ -127,6 +144,13 @@ class PolicyBatch:
         """
         of_nodes = values.new_zeros(self.num_nodes).index_add(0, self.node_of, values)
         return values.new_zeros(len(self.leaf_weights)).index_add(0, self.edge_leaf, of_nodes[self.edge_node])
+
+
+def _signed_sums(weights: Tensor, advantages: Tensor, index: Tensor, size: int) -> Tensor:
+    """[3, size] sums over the entries of each index: of w max(A, 0), of w min(A, 0) and of w."""
+    weighted = weights * advantages
+    parts = torch.stack([weighted.clamp(min=0), weighted.clamp(max=0), weights])
+    return parts.new_zeros(3, size).index_add(1, index, parts)
 
 
 def make_policy_batches(
@@ -191,6 +215,7 @@ def _make_batch(parts: Sequence[_Part]) -> PolicyBatch:
     edge_weights: list[Tensor] = []
     leaf_lengths: list[int] = []
     scales: list[Tensor] = []
+    offsets: list[Tensor] = []
     for part in parts:
         indices = {node.id: index for index, node in enumerate(part.nodes)}
         packs.append([_pack_node(node, indices) for node in part.nodes])
@@ -200,7 +225,8 @@ def _make_batch(parts: Sequence[_Part]) -> PolicyBatch:
                 rows[node.id] = len(sampled)
                 sampled.append(node)
                 is_first.append(first)
-                scales.append(_token_scale(part.credit, node))
+                scales.append(_of_tokens(part.credit.token_scale, node, torch.ones))
+                offsets.append(_of_tokens(part.credit.token_offset, node, torch.zeros))
         weights = part.credit.weights
         for leaf, path in zip(part.leaves, part.paths, strict=True):
             on_path = [node for node in path if node.is_sampled]
@@ -222,6 +248,7 @@ def _make_batch(parts: Sequence[_Part]) -> PolicyBatch:
         leaf_lengths=torch.tensor(leaf_lengths, dtype=torch.float64),
         rollout_logprobs=torch.tensor([x for node in sampled for x in _logprobs(node)], dtype=torch.float64),
         token_scale=torch.cat(scales) if scales else torch.ones(0, dtype=torch.float64),
+        token_offset=torch.cat(offsets) if any(part.credit.token_offset for part in parts) else None,
         is_first=torch.tensor(is_first, dtype=torch.bool).repeat_interleave(lengths),
     )
 
@@ -231,9 +258,9 @@ def _pack_node(node: Node, indices: dict[int, int]) -> PackNode:
     return PackNode(parent, node.token_ids, [node.is_sampled] * len(node.token_ids))
 
 
-def _token_scale(credit: TreeCredit, node: Node) -> Tensor:
-    scale = None if credit.token_scale is None else credit.token_scale[node.id]
-    return torch.ones(len(node.token_ids), dtype=torch.float64) if scale is None else scale.double()
+def _of_tokens(values: Sequence[Tensor | None] | None, node: Node, default: Callable[..., Tensor]) -> Tensor:
+    value = None if values is None else values[node.id]
+    return default(len(node.token_ids), dtype=torch.float64) if value is None else value.double()
 
 
 def _logprobs(node: Node) -> list[float]:

@@ -75,11 +75,13 @@ def leaf_rows(tree: RolloutTree, credit: TreeCredit) -> list[LeafRow]:
 def _advantages(credit: TreeCredit, row: int, node: Node) -> list[float]:
     if not node.is_sampled:
         return [0.0] * len(node.token_ids)
-    value = float(credit.advantages[row, node.id])
-    if credit.weight_scale is not None:
-        value *= float(credit.weight_scale[node.id])
+    values = credit.advantages[row, node.id].expand(len(node.token_ids))
+    offset = None if credit.token_offset is None else credit.token_offset[node.id]
     scale = None if credit.token_scale is None else credit.token_scale[node.id]
-    return [value] * len(node.token_ids) if scale is None else [value * factor for factor in map(float, scale)]
+    values = values if offset is None else values + offset
+    values = values if scale is None else values * scale
+    values = values if credit.weight_scale is None else values * credit.weight_scale[node.id]
+    return [float(value) for value in values]
 
 
 def _branch_parent(tree: RolloutTree, nodes: list[Node], row_of: dict[int, int]) -> int | None:

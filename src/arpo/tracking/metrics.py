@@ -134,7 +134,7 @@ METRICS: dict[str, Metric] = {
         "reward), k2 or k3 of the policy in training (in the loss); absent without a KL.",
     ),
     "train/reward_shaping": Metric(
-        "reward", "Mean over trajectories of length penalty and KL in the reward; absent where both are off."
+        "reward", "Mean over trajectories of length penalty and KL in the reward, of both levels; absent where both are off."
     ),
     "train/truncated_fraction": Metric(
         "1", "Share of the engine correction's importance weights that reached the cap; absent without a correction."

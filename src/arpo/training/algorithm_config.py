@@ -122,8 +122,14 @@ class KlConfig(Config):
     coefficient: float = Field(default=0.0, ge=0)
     """Weight of the KL, per nat; 0: none, and no reference model is loaded."""
     estimator: Annotated[Literal["k1", "k2", "k3"], only_with(coefficient=above(0))] = "k3"
-    """With d = ln p_policy - ln p_reference of a token: `k1`: d, summed over the trajectory and subtracted from its reward; in
-    the loss, per token: `k2`: d^2 / 2, `k3`: exp(-d) - 1 + d."""
+    """With d = ln p_policy - ln p_reference of a token: `k1`: d, taken off the reward as `level` says; in the loss, per token:
+    `k2`: d^2 / 2, `k3`: exp(-d) - 1 + d."""
+    level: Annotated[Literal["token", "sequence"], only_with(estimator="k1")] = "sequence"
+    """Where k1 is taken off. `sequence`: its sum over the trajectory's sampled tokens, off the trajectory's reward, before
+    baseline and scale (RLOO, arXiv:2402.14740). `token`: its sum from a token on, the KL still to come, off that token's
+    advantage, after baseline and group_std, before batch_std (REINFORCE++, arXiv:2501.03262, equation 8; verl's KL in the
+    reward, TRL's token_level_kl). Default in a run: `token` with advantage.baseline none or advantage.scale batch_std, unless
+    loss.type is gspo; else `sequence`."""
     reference: Annotated[Path | None, only_with(coefficient=above(0))] = None
     """Model directory of the reference; None: the policy the run starts from."""
 

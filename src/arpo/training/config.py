@@ -133,6 +133,20 @@ class RlRun(Config):
             return data
         return {"mismatch": {}} | apply_preset(cast(dict[str, Any], data))
 
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _resolve_kl_level(cls, given: object, info: ValidationInfo) -> object:
+        advantage = info.data.get("advantage")
+        if not isinstance(given, dict) or advantage is None:
+            return given
+        loss = cast(dict[str, Any], given)
+        kl = loss.get("kl")
+        if not isinstance(kl, dict) or cast(dict[str, Any], kl).get("estimator") != "k1":
+            return loss
+        compares_trajectories = advantage.baseline != "none" and advantage.scale != "batch_std"
+        level = "sequence" if compares_trajectories or loss.get("type") == "gspo" else "token"
+        return loss | {"kl": {"level": level} | cast(dict[str, Any], kl)}
+
     @field_validator("mismatch", mode="before")
     @classmethod
     def _resolve_level(cls, given: object, info: ValidationInfo) -> object:

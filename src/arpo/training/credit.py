@@ -8,6 +8,7 @@ from torch import Tensor
 
 from arpo.algorithms.advantages import (
     appo_advantages,
+    costs_to_go,
     entropy_scale,
     group_mean_baseline,
     group_std,
@@ -38,18 +39,23 @@ def assign_credit(
     loss: LossConfig,
     *,
     rewards: Sequence[Tensor] | None = None,
+    token_costs: Sequence[Sequence[Tensor]] | None = None,
     max_tokens: int | None = None,
 ) -> list[TreeCredit]:
     """The credit of all trees of a step, each with its part of the denominator of the loss.
 
-    Baseline and scale make advantages per leaf and node; attribution decides the advantage of a leaf on shared tokens;
-    aggregation weighs the leaves.
+    Baseline and scale make advantages per leaf and node; costs of tokens are taken off them; attribution decides the advantage
+    of a leaf on shared tokens; aggregation weighs the leaves. Baselines and `group_std`, which compare rewards, come before the
+    costs, `batch_std` after them, as in REINFORCE++.
 
     Args:
         trees: All of the step: `batch_std` and `entropy_scale` compare across trees.
         advantage: How rewards become advantages.
         loss: Its aggregation is used.
         rewards: Per tree, the shaped reward [L] of each leaf; None: `leaf.reward.value`.
+        token_costs: Per tree and node id, the cost [T] of each sampled token, as its KL to the reference; it is taken off the
+            advantage of the token and of those before it on every path. A shared token's costs still to come differ from leaf
+            to leaf. None: tokens cost nothing.
         max_tokens: Most tokens of a trajectory, for aggregation `constant`.
 
     Raises:
@@ -63,24 +69,32 @@ def assign_credit(
     if rewards is None:
         rewards = [leaf_rewards(tree) for tree in trees]
     advantages = [_advantages(group, r, advantage) for group, r in zip(groups, rewards, strict=True)]
+    offsets: Sequence[Sequence[Tensor] | None] = [None] * len(groups)
+    if token_costs is not None:
+        advantages = [a - _costs_to_go(g, costs) for g, a, costs in zip(groups, advantages, token_costs, strict=True)]
+        offsets = [[node.cumsum(0) - node for node in costs] for costs in token_costs]  # what is paid within the node before
     if advantage.scale == "batch_std":
-        advantages = _normalize_over_tokens(groups, advantages, advantage.epsilon)
+        advantages, offsets = _normalize_over_tokens(groups, advantages, offsets, advantage.epsilon)
     factors = _entropy_factors(trees, advantage) if advantage.entropy_scale else [None] * len(groups)
     credits: list[TreeCredit] = []
-    for group, of_leaves, factor in zip(groups, advantages, factors, strict=True):
+    for group, of_leaves, offset, factor in zip(groups, advantages, offsets, factors, strict=True):
         parts = leaf_parts(group.below) if advantage.attribution == "once" else None
         weight, denominator = _weigh(group, loss, max_tokens, parts)
         shared = attribute(of_leaves, weight, group.below, advantage.attribution, advantage.mix)
-        is_zero = not bool((shared * (group.num_tokens > 0) * (weight > 0)[:, None]).any())
-        credits.append(TreeCredit(weight, shared, denominator, factor, is_zero, parts))
+        has_advantage = bool((shared * (group.num_tokens > 0) * (weight > 0)[:, None]).any())
+        is_zero = not has_advantage and not any(bool(o.any()) for o in offset or ())
+        credits.append(TreeCredit(weight, shared, denominator, factor, is_zero, parts, offset))
     return credits
 
 
 def node_credit(tree: RolloutTree, credit: TreeCredit) -> NodeCredit:
-    """The weight and the weighted mean advantage below every node, for viewers."""
+    """The weight and the weighted mean advantage below every node, over its tokens, for viewers."""
     passing = credit.weights * _below(tree)
     totals = passing.sum(dim=0)
     means = (passing * credit.advantages).sum(dim=0) / totals.masked_fill(totals == 0, 1.0)
+    if credit.token_offset is not None:
+        added = [0.0 if offset is None or not len(offset) else float(offset.mean()) for offset in credit.token_offset]
+        means = means + torch.tensor(added, dtype=torch.float64)
     return NodeCredit(weights=totals.tolist(), advantages=means.tolist())
 
 
@@ -228,17 +242,43 @@ def _steps(path: Sequence[Node]) -> list[tuple[tuple[int, ...], list[int]]]:
     return steps
 
 
-def _normalize_over_tokens(groups: Sequence[_Group], advantages: Sequence[Tensor], epsilon: float) -> list[Tensor]:
-    """Advantages centred and scaled by all trajectories' sampled tokens; a token shared by d leaves counts in each."""
+def _costs_to_go(group: _Group, costs: Sequence[Tensor]) -> Tensor:
+    """[L, n] costs still to come for each leaf at the first token of each node of its path."""
+    found = torch.zeros(group.below.shape, dtype=torch.float64)
+    for row, leaf in enumerate(group.leaves):
+        path = [node.id for node in group.tree.path(leaf)]
+        lengths = torch.tensor([len(costs[i]) for i in path])
+        to_go = torch.cat([costs_to_go(torch.cat([costs[i] for i in path]).double()), torch.zeros(1, dtype=torch.float64)])
+        found[row, path] = to_go[lengths.cumsum(0) - lengths]
+    return found
+
+
+_Offsets = Sequence[Sequence[Tensor] | None]
+
+
+def _normalize_over_tokens(
+    groups: Sequence[_Group], advantages: Sequence[Tensor], offsets: _Offsets, epsilon: float
+) -> tuple[list[Tensor], _Offsets]:
+    """Advantages centred and scaled by all trajectories' sampled tokens; a token shared by d leaves counts in each.
+
+    Advantages are those of each node's first token, to which the offsets [T] of its tokens are added.
+    """
     counts = torch.cat([g.num_tokens.expand(g.below.shape)[g.passed] for g in groups])
     rows = torch.cat([a[g.passed] for g, a in zip(groups, advantages, strict=True)]).repeat_interleave(counts)
     shares = [g.shares[:, None].expand(g.below.shape)[g.passed] for g in groups if g.shares is not None]
-    normalized = normalize_batch(rows, torch.cat(shares).repeat_interleave(counts) if shares else None, epsilon=epsilon)
+    weights = torch.cat(shares).repeat_interleave(counts) if shares else None
+    added = [offset[n] for g, offset in zip(groups, offsets, strict=True) if offset for n in g.passed.nonzero()[:, 1].tolist()]
+    if added:
+        rows = rows + torch.cat(added)
+        divisor = group_std(rows, weights) + epsilon
+        offsets = [[of_node / divisor for of_node in offset or ()] for offset in offsets]
+    normalized = normalize_batch(rows, weights, epsilon=epsilon)
     pieces = normalized[counts.cumsum(0) - counts].split([int(g.passed.sum()) for g in groups])
-    return [
+    normalized_advantages = [
         torch.zeros(g.below.shape, dtype=torch.float64).masked_scatter(g.passed, piece)
         for g, piece in zip(groups, pieces, strict=True)
     ]
+    return normalized_advantages, offsets
 
 
 def _entropy_factors(trees: Sequence[RolloutTree], config: AdvantageConfig) -> list[list[Tensor | None]]:

@@ -74,6 +74,7 @@ _NEEDS = (
     _Needs("advantage.baseline", one_of("subtree_out"), "loss.type", other_than("gspo"), _SEQUENCE, "set 'leave_one_out'"),
     _Needs("advantage.type", one_of("gigpo", "appo"), "loss.type", other_than("gspo"), _SEQUENCE, "set it to 'outcome'"),
     _Needs("advantage.entropy_scale", above(0), "loss.type", other_than("gspo"), _SEQUENCE, "leave it at 0"),
+    _Needs("loss.kl.level", one_of("token"), "loss.type", other_than("gspo"), _SEQUENCE, "set it to 'sequence'"),
     _Needs(
         "mismatch.level", one_of("token"), "loss.type", other_than("gspo"), "that ratio belongs to the whole trajectory",
         "set it to 'sequence' or 'none'",

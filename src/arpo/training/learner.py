@@ -48,7 +48,8 @@ class Learner:
         reward_kl = reference.reward_kl(trees) if reference is not None and config.loss.kl.is_in_reward else None
         kl_sums = reward_kl.leaf_sums if reward_kl is not None else None
         rewards = shape_rewards(trees, config.overlong, config.loss.kl, max_tokens=longest, kl_sums=kl_sums)
-        credits = assign_credit(trees, config.advantage, config.loss, rewards=rewards, max_tokens=longest)
+        costs = reward_kl.token_costs(config.loss.kl) if reward_kl is not None else None
+        credits = assign_credit(trees, config.advantage, config.loss, rewards=rewards, token_costs=costs, max_tokens=longest)
         for tree, credit in zip(trees, credits, strict=True):
             tree.credit = node_credit(tree, credit)
         minibatches = make_minibatches(trees, credits, config, self.policy.device)

@@ -11,6 +11,7 @@ from arpo.errors import ModelError
 from arpo.models.loading import load_policy
 from arpo.models.lora import adapter_off, has_adapter
 from arpo.models.policy import PolicyModel
+from arpo.training.algorithm_config import KlConfig
 from arpo.training.config import RlRun
 from arpo.training.update import compute_logprobs
 from arpo.tree import RolloutTree
@@ -21,8 +22,16 @@ class RewardKl(NamedTuple):
 
     leaf_sums: list[Tensor]
     """Per tree, sum over the sampled tokens of each leaf's trajectory [L]."""
+    token_values: list[list[Tensor]]
+    """Per tree and node id, of each sampled token [T]; empty for prompts and observations."""
     mean: float
     """Nats per sampled token, each counted once."""
+
+    def token_costs(self, kl: KlConfig) -> list[list[Tensor]] | None:
+        """What each token costs, by tree and node id, where the KL is taken off token by token; None where it is not."""
+        if kl.level != "token":
+            return None
+        return [[kl.coefficient * of_node for of_node in of_tree] for of_tree in self.token_values]
 
 
 class Reference:
@@ -65,4 +74,17 @@ class Reference:
         kls = [b.rollout_logprobs - r for b, r in zip(batches, self.logprobs(batches), strict=True)]
         sums = torch.cat([b.leaf_sums(kl) for b, kl in zip(batches, kls, strict=True)]).cpu()
         per_token = torch.cat([kl[b.is_first] for b, kl in zip(batches, kls, strict=True)])
-        return RewardKl(list(sums.split([len(n.leaf_weights) for n in neutral])), float(per_token.mean()))
+        leaf_sums = list(sums.split([len(n.leaf_weights) for n in neutral]))
+        return RewardKl(leaf_sums, _by_node(trees, per_token.cpu()), float(per_token.mean()))
+
+
+def _by_node(trees: Sequence[RolloutTree], values: Tensor) -> list[list[Tensor]]:
+    """Values of the trees' sampled tokens, each once and depth-first as in batches, per tree and node id."""
+    nodes = [node for tree in trees for node in tree.depth_first() if node.is_sampled]
+    pieces = iter(values.split([len(node.token_ids) for node in nodes]))
+    found = [[values[:0]] * len(tree.nodes) for tree in trees]
+    for tree, of_tree in zip(trees, found, strict=True):
+        for node in tree.depth_first():
+            if node.is_sampled:
+                of_tree[node.id] = next(pieces)
+    return found

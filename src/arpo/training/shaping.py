@@ -1,4 +1,4 @@
-"""Reward shaping before advantages: the length penalty and the KL of estimator k1."""
+"""Reward shaping before advantages: the length penalty and the KL of whole trajectories."""
 
 from collections.abc import Sequence
 
@@ -24,17 +24,17 @@ def shape_rewards(
     Args:
         trees: Scored trees.
         overlong: The length penalty.
-        kl: Its coefficient applies where the KL is in the reward.
+        kl: Its coefficient applies where the KL of a whole trajectory is in its reward (`loss.kl.level = "sequence"`).
         max_tokens: Sampled tokens with the full length penalty, where `overlong.max_tokens` is None.
-        kl_sums: Per tree, sum over each leaf's sampled tokens of ln p_policy - ln p_reference [L]; needed where the KL is in
-            the reward.
+        kl_sums: Per tree, sum over each leaf's sampled tokens of ln p_policy - ln p_reference [L]; needed there, ignored else.
 
     Raises:
-        ValueError: the KL is in the reward and `kl_sums` is None.
+        ValueError: the KL of whole trajectories is in the reward and `kl_sums` is None.
 
     Example: reward 1, 95 sampled tokens of 100, buffer 0.1, penalty 1, KL sum 2 at coefficient 0.05: 1 - 0.5 - 0.1 = 0.4.
     """
-    if kl.is_in_reward and kl_sums is None:
+    takes_kl = kl.is_in_reward and kl.level == "sequence"
+    if takes_kl and kl_sums is None:
         raise ValueError(
             "shape_rewards: loss.kl.estimator = 'k1' puts the KL in the reward, but kl_sums is None; pass the sums"
         )
@@ -45,6 +45,6 @@ def shape_rewards(
         for index, tree in enumerate(trees):
             lengths = torch.tensor([trajectory.num_sampled_tokens for trajectory in tree.trajectories()])
             shaped[index] = shaped[index] + overlong_penalty(lengths, max_tokens=limit, buffer=buffer, penalty=overlong.penalty)
-    if kl.is_in_reward and kl_sums is not None:
+    if takes_kl and kl_sums is not None:
         shaped = [rewards - kl.coefficient * sums.double() for rewards, sums in zip(shaped, kl_sums, strict=True)]
     return shaped

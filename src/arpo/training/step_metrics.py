@@ -96,12 +96,14 @@ def measure_shaping(
     Args:
         trees: Scored trees.
         rewards: Per tree, the shaped rewards [L] of its leaves.
-        reward_kl: The KL taken off them; None where it does not act in the reward.
+        reward_kl: The KL taken off them, or off the advantages of tokens; None where it does not act in the reward.
         config: The run.
     """
     metrics = {"train/kl": reward_kl.mean} if reward_kl is not None else {}
     if reward_kl is not None or config.overlong.penalty:
         shaped, graded = torch.cat([*rewards]), torch.cat([leaf_rewards(tree) for tree in trees])
+        if reward_kl is not None and config.loss.kl.level == "token":
+            shaped = shaped - config.loss.kl.coefficient * torch.cat(reward_kl.leaf_sums)
         metrics["train/reward_shaping"] = float((shaped - graded).mean())
     return metrics
 

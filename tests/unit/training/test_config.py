@@ -131,3 +131,24 @@ def test_sections_may_be_plain_dictionaries_or_objects():
 
     given = {"out": Path("o"), "data": Path("d.jsonl")}
     assert SftRun(model={"path": "m"}, **given) == SftRun(model=TrainedModelConfig(path=Path("m")), **given)
+
+
+@pytest.mark.parametrize(
+    ("values", "level"),
+    [
+        ({"algorithm": "reinforce_pp"}, "token"),
+        ({"algorithm": "reinforce_pp", "advantage": {"baseline": "group_mean"}}, "token"),
+        ({"algorithm": "rloo"}, "sequence"),
+        ({"algorithm": "grpo"}, "sequence"),
+        ({"algorithm": "arpo", "advantage": {"baseline": "none", "scale": "none"}}, "token"),
+        ({"algorithm": "gspo", "advantage": {"baseline": "none", "scale": "none"}}, "sequence"),
+    ],
+)
+def test_the_kl_in_the_reward_is_taken_off_as_the_algorithms_paper_does(values: dict, level: str):
+    kl = {"coefficient": 0.1, "estimator": "k1"}
+    config = run(**values, loss={"kl": kl})
+    assert config.loss.kl.level == level
+    assert tomllib.loads(dump_config(config))["loss"]["kl"]["level"] == level
+    for chosen in ("token", "sequence"):
+        if (values["algorithm"], chosen) != ("gspo", "token"):
+            assert run(**values, loss={"kl": kl | {"level": chosen}}).loss.kl.level == chosen

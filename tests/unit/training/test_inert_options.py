@@ -40,6 +40,11 @@ REFUSED = [
     ({"loss": {"type": "reinforce", "clip_high": 0.3}}, "loss.clip_high = 0.3", "loss.type = 'ppo_clip' or 'cispo' or 'gspo'"),
     ({"loss": {"dual_clip": 1.2}, "updates_per_step": 2}, "loss.dual_clip = 1.2", "set it higher"),
     ({"loss": {"kl": {"estimator": "k1"}}}, "loss.kl.estimator = 'k1'", "set loss.kl.coefficient above 0"),
+    ({"loss": {"kl": {"coefficient": 0.1, "level": "token"}}}, "loss.kl.level = 'token'", "set loss.kl.estimator = 'k1'"),
+    (
+        {"algorithm": "gspo", "loss": {"kl": {"coefficient": 0.1, "estimator": "k1", "level": "token"}}},
+        "loss.kl.level = 'token' with loss.type = 'gspo'", "set it to 'sequence'",
+    ),
     ({"loss": {"kl": {"reference": "ref"}}}, "loss.kl.reference = 'ref'", "set loss.kl.coefficient above 0"),
     # one update per step: every ratio is 1
     ({"loss": {"clip_high": 0.3}}, "loss.clip_high = 0.3", f"leave it at the preset's 0.2, or {ONE_UPDATE}"),

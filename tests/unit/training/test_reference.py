@@ -50,6 +50,10 @@ def test_another_model_may_be_the_reference(config_of, policy: Path, make_tree, 
     found = reference.reward_kl(trees)
     assert [len(sums) for sums in found.leaf_sums] == [3, 3]
     assert torch.cat(found.leaf_sums).tolist() == pytest.approx(expected, rel=1e-5)
+    for tree, sums, of_nodes in zip(trees, found.leaf_sums, found.token_values, strict=True):
+        assert [len(kl) for kl in of_nodes] == [len(node.token_ids) * node.is_sampled for node in tree.nodes]
+        by_path = [sum(float(of_nodes[node.id].sum()) for node in tree.path(leaf)) for leaf in tree.leaves()]
+        assert by_path == pytest.approx(sums.tolist(), rel=1e-9)
     assert not any(p.requires_grad for p in reference.policy.parameters())
 
 

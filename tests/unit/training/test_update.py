@@ -152,6 +152,21 @@ def test_kl_in_the_reward_by_hand(make_learner: MakeLearner, make_tree):
     assert advantages == pytest.approx([(s - mean) / (std + 1e-6) for s in shaped], rel=1e-4)
 
 
+def test_k1_of_level_token_is_what_is_still_to_come(make_learner: MakeLearner, make_tree):
+    """As above, by `learn`: on its own node a leaf pays for the node's tokens, on a for those of its path from there on."""
+    kl = {"coefficient": 0.5, "estimator": "k1", "level": "token"}
+    learner = make_learner(loss={"kl": kl}, advantage={"baseline": "none", "scale": "none"})
+    tree = make_tree((1.0, 0.0, 0.5))
+    logprobs = leaf_logprobs(learner, make_tree((1.0, 0.0, 0.5)))
+    of = {name: -n - value for (name, value), n in zip(logprobs.items(), (3, 2, 6, 1), strict=True)}
+    metrics = learner.learn([tree])
+    paid = [of["a"] + of["b"], of["a"] + of["c"], of["d"]]
+    assert metrics["train/reward_shaping"] == pytest.approx(-0.5 * sum(paid) / 3, rel=1e-5)
+    assert metrics["train/kl"] == pytest.approx(sum(of.values()) / 12, rel=1e-5)
+    (d,) = (leaf for leaf in tree.leaves() if len(leaf.token_ids) == 1)
+    assert tree.credit.advantages[d.id] == pytest.approx(0.5 - 0.5 * of["d"], rel=1e-4)
+
+
 def test_a_long_trajectory_is_punished(make_learner: MakeLearner, make_tree):
     """Leaves of 5, 9 and 1 sampled tokens, limit 9, the last 6 of which are the buffer: penalties 2/6, 1 and 0 of 0.6."""
     learner = make_learner(overlong={"penalty": 0.6, "max_tokens": 9, "buffer": 2 / 3})

@@ -2,6 +2,7 @@
 
 from arpo.algorithms.advantages.appo import appo_advantages, future_scale
 from arpo.algorithms.advantages.baselines import group_mean_baseline, leave_one_out_baseline, subtree_out_baseline
+from arpo.algorithms.advantages.costs import costs_to_go
 from arpo.algorithms.advantages.entropy import entropy_scale
 from arpo.algorithms.advantages.gigpo import step_group_advantages, step_returns
 from arpo.algorithms.advantages.group import group_normalized_advantages
@@ -10,6 +11,7 @@ from arpo.algorithms.advantages.tree_grpo import tree_grpo_advantages
 
 __all__ = [
     "appo_advantages",
+    "costs_to_go",
     "entropy_scale",
     "future_scale",
     "group_mean_baseline",
