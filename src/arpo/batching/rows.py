@@ -12,7 +12,8 @@ class LeafRow:
     """One trajectory; lists over the completion have one entry per token of `completion_ids`.
 
     A policy loss with these weights and advantages, summed over rows, equals the loss that `objective` computes on the tree,
-    where a token shared by d rows is computed once instead of d times.
+    where a token shared by d rows is computed once instead of d times. APPO's factor of the future is not in it: it
+    follows the ratio.
     """
 
     prompt_ids: list[int]

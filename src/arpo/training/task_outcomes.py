@@ -6,6 +6,7 @@ from statistics import fmean
 
 from arpo.rollout.rules import PastGroups
 from arpo.training.checkpoint import TrainerState
+from arpo.training.group_signal import differs_in_correctness
 from arpo.tree import RolloutTree
 
 
@@ -14,7 +15,7 @@ class TaskOutcomes:
     """Counts each task's groups, and those of them with right and wrong answers.
 
     Rewards stay here: the rollout gets the counts, as `PastGroups`. They are in the trainer's state, so a resumed run goes on
-    with them. A group whose rewards differ while its answers are all right, or all wrong, is not mixed.
+    with them. `differs_in_correctness` says which groups are mixed.
     """
 
     state: TrainerState
@@ -38,8 +39,7 @@ class TaskOutcomes:
         known = fmean(tree.task.id in self.state.outcomes for tree in trees)
         for tree in trees:
             num_groups, num_mixed = self.state.outcomes.get(tree.task.id, (0, 0))
-            is_mixed = len({leaf.is_correct for leaf in tree.leaves()}) > 1
-            self.state.outcomes[tree.task.id] = [num_groups + 1, num_mixed + is_mixed]
+            self.state.outcomes[tree.task.id] = [num_groups + 1, num_mixed + differs_in_correctness(tree)]
         budgets = [len(tree.leaves()) - tree.settings["num_initial"] for tree in trees]
         return {
             "rollout/branch_budget_mean": fmean(budgets),

@@ -37,7 +37,7 @@ from arpo.rollout.environment import Environment, Session
 from arpo.rollout.path import turn_completions
 from arpo.rollout.rules import BRANCH_RULES, PastGroups, build_rule
 from arpo.rollout.runner import RolloutRunner
-from arpo.tree import NodeKind, RolloutTree
+from arpo.tree import Node, NodeKind, RolloutTree
 from arpo.tree.serialize import tree_from_dict, tree_to_dict
 from arpo.types import Completion, Message, SamplingParams, Step, StopReason, Task, Turn
 
@@ -208,6 +208,43 @@ def test_exactly_m_leaves_whatever_the_model_writes(
     agent = babbling()
     for tree in asyncio.run(grow(agent, [task_named(f"{i}") for i in range(3)], config, seed)):
         check(tree, config, agent)
+
+
+async def test_appo_forks_the_best_tokens_of_whole_trajectories(babbling) -> None:
+    """Worked out from finished trees: turns and cuts put together again, scores by torch, the best one of each trajectory."""
+    rule = AppoRuleConfig(branches_per_trajectory=1, half_life=4.0)
+    config = RolloutConfig(group_size=6, num_initial_trajectories=3, rule=rule, entropy_window=2)
+    agent, num_forks, num_bounded = babbling(), 0, 0
+    for tree in await grow(agent, [task_named(f"{i}") for i in range(12)], config):
+        check(tree, config, agent)
+        for start in tree.children[0][: tree.settings["num_initial"]]:
+            tokens, places, forked = _initial_trajectory(tree, tree.nodes[start])
+            if len(tokens) < 2:
+                continue
+            h, logp = torch.tensor(tokens, dtype=torch.float64).T
+            gains = torch.stack([(0.5 ** (torch.arange(len(h) - t) / 4) * (h + logp)[t:]).sum() for t in range(len(h))])
+            z, gain = ((x - x.mean()) / x.std() for x in (h, gains))
+            scores = {t: float(z[t] * gain[t]) for t in places if z[t] > 0 and gain[t] > 0}
+            assert forked == set(sorted(scores, key=lambda t: -scores[t])[:1])
+            num_forks, num_bounded = num_forks + len(forked), num_bounded + (len(scores) > 1)
+    assert num_forks > 10
+    assert num_bounded > 3
+
+
+def _initial_trajectory(tree: RolloutTree, node: Node) -> tuple[list[tuple[float, float]], list[int], set[int]]:
+    """Of a trajectory from the prompt: entropy and log-prob of its tokens, those that begin no turn, and those forked."""
+    tokens, places, forked = list[tuple[float, float]](), list[int](), set[int]()
+    while True:
+        children = [tree.nodes[i] for i in tree.children[node.id]]
+        if node.is_sampled:
+            is_rest = tree.nodes[node.parent or 0].is_sampled
+            places += range(len(tokens) + (not is_rest), len(tokens) + len(node.token_ids))
+            tokens += zip(node.entropies or [], node.logprobs or [], strict=True)
+            forked |= {len(tokens)} if any(child.is_branch for child in children) else set()
+        following = [child for child in children if not child.is_branch]
+        if not following:
+            return tokens, places, forked
+        (node,) = following
 
 
 async def test_a_budget_follows_the_tasks_earlier_groups(babbling) -> None:

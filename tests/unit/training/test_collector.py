@@ -10,6 +10,7 @@ from arpo.errors import EngineError
 from arpo.rewards.build import build_scorer
 from arpo.rewards.config import RewardConfig
 from arpo.rewards.scoring import Scorer
+from arpo.rollout.rules import PastGroups
 from arpo.rollout.runner import TreeFailure
 from arpo.training.collector import Collector, StepRollouts
 from arpo.training.task_order import TaskOrder
@@ -97,6 +98,17 @@ async def test_groups_without_signal_are_replaced_by_the_next_tasks(grow):
     assert names(grown.trees) == ORDER[:6]
     assert (grown.num_rounds, grown.position) == (3, 6)
     assert len(set(runner.seeds)) == 3, "a round has random streams of its own"
+
+
+async def test_every_round_gets_the_tasks_earlier_groups(make_tree):
+    """As they were before the step: what a round finds does not count for the next."""
+    runner, past = Runner(make_tree, ""), {"0": PastGroups(num_groups=2, num_mixed=1)}
+    collector = Collector(
+        runner, Scorer(lambda _: Reward(value=1.0, is_correct=True)), TaskOrder(TASKS, 3, seed=0), tasks_per_step=3,  # pyright: ignore
+        max_rounds=2, seed=0, report=lambda _: None,
+    )  # fmt: skip
+    await collector.collect(0, 0, past_groups=past)
+    assert runner.past == [past, past, past]
 
 
 async def test_after_the_last_round_free_places_go_to_the_latest_without_signal(grow):

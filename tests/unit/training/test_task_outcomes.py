@@ -35,6 +35,16 @@ def test_a_group_is_mixed_by_its_answers_not_by_its_rewards(make_tree):
     assert state.outcomes == {"wrong": [1, 0], "right": [1, 0]}
 
 
+def test_without_verdicts_rewards_decide(make_tree):
+    """A reward of one's own may grade no answer right or wrong; its groups would else never be mixed."""
+    state = TrainerState()
+    trees = [make_tree(name="unequal", rewards=(0.2, 0.9, 0.2)), make_tree(name="equal", rewards=(0.2, 0.2, 0.2))]
+    for leaf in [leaf for tree in trees for leaf in tree.leaves()]:
+        leaf.reward = Reward(value=(leaf.reward or Reward(value=0)).value)
+    TaskOutcomes(state, counts=True).observe(trees)
+    assert state.outcomes == {"unequal": [1, 1], "equal": [1, 0]}
+
+
 def test_budgets_are_measured(make_tree):
     """Groups of three: N = 1 and N = 3, so budgets of 2 and 0; one of two tasks was seen before."""
     outcomes = TaskOutcomes(TrainerState(), counts=True)

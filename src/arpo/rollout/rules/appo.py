@@ -28,7 +28,8 @@ class AppoRule(BranchRule):
     Further choices: gamma = 2^(-1 / half_life), over sampled tokens, so that a long result does not cut a turn off (the code's
     scripts branch without discount); z with n - 1; no fork before the tokens that `CompletionView.forkable` excludes; the new
     path draws the chosen token again (the code keeps it and draws what follows); the best tokens of each trajectory, as in the
-    paper (the code takes the best of the task's). Leaves that no candidate can fill are top-ups.
+    paper (the code takes the best of the task's). Leaves that no candidate can fill are top-ups. With the estimator `top_k`
+    the entropies, and so the gains, lack what is not among the k.
 
     Example, half_life 1 (gamma 1/2): H = [0, 1, 0, 1, 0] and ln p = [0, -0.5, 0, -1, 0] have gains [0, 0.5, 0, 0, 0], so
     G = [0.25, 0.5, 0, 0, 0]. Tokens 1 and 3 are unsure, what follows gained at token 1 alone: z(H) = 0.6 / 0.548,
