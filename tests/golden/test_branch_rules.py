@@ -51,7 +51,7 @@ def at(node: int = 2, **known: Any) -> Opportunity:
     """An opportunity of which only what a test names matters."""
     nothing = {
         "turn": 1, "entropies": (0.0,), "call_entropies": (0.0,), "initial_entropies": (0.0,), "entropy_delta": 0.0,
-        "normalizer": 1.0, "entropies_by_turn": (), "consecutive_branches": 0, "consecutive_turns": 0,
+        "normalizer": 1.0, "entropies_by_turn": (), "consecutive_branches": 0, "consecutive_rounds": 0,
     }  # fmt: skip
     return Opportunity(node=node, **(nothing | known))
 
@@ -163,7 +163,7 @@ def test_aepo() -> None:
     # the penalty takes at most everything: 1 - min(1, 0.05 * 30) = 0
     assert rule.score(at(entropy_delta=0.4, consecutive_branches=30)) == 0
     # the tree's turns do not matter to it, only the path's own branches
-    assert rule.score(at(entropy_delta=0.4, consecutive_turns=9)) == pytest.approx(0.58)
+    assert rule.score(at(entropy_delta=0.4, consecutive_rounds=9)) == pytest.approx(0.58)
 
 
 @pytest.mark.parametrize(
@@ -188,9 +188,9 @@ def test_aepo_released() -> None:
     # delta (0.9 - 0.7) / 2 = 0.1; 1 + 0.02 - 0.5 / (1 - 0.05 l): l = 0 gives 0.52, l = 2 1.02 - 0.5 / 0.9 = 0.46444
     windows = {"call_entropies": (0.5, 0.4), "initial_entropies": (0.7,), "normalizer": 2.0}
     assert rule.score(at(**windows)) == pytest.approx(0.52)
-    assert rule.score(at(**windows, consecutive_turns=2)) == pytest.approx(0.464444, abs=1e-6)
+    assert rule.score(at(**windows, consecutive_rounds=2)) == pytest.approx(0.464444, abs=1e-6)
     assert rule.score(at(**windows, consecutive_branches=2)) == pytest.approx(0.52)  # the group's turns count, not the path's
-    assert rule.score(at(**windows, consecutive_turns=20)) == 0  # the factor 1 - 0.05 * 20 is 0
+    assert rule.score(at(**windows, consecutive_rounds=20)) == 0  # the factor 1 - 0.05 * 20 is 0
 
 
 def test_aepo_released_agrees_with_the_public_code_s_words() -> None:
@@ -199,7 +199,7 @@ def test_aepo_released_agrees_with_the_public_code_s_words() -> None:
     random = Random(0)
     for _ in range(1000):
         delta, u, turns = random.uniform(-3, 3), random.random(), random.randrange(25)
-        place = at(call_entropies=(delta,), consecutive_turns=turns)
+        place = at(call_entropies=(delta,), consecutive_rounds=turns)
         branches = not min(1.0, max(0.0, (u + 0.2 * delta) * max(0.0, 1 - 0.05 * turns))) < 0.5
         # as u and 1 - u have one distribution, the rule's draw is 1 - u
         assert bool(rule.decide([place], Numbers(1 - u))) == branches
@@ -398,14 +398,18 @@ def test_history_counts_branches_in_a_row() -> None:
         path.append(result(path[-1]))
         expected = {1: 0, 2: 1, 3: 0, 4: 1, 5: 2}[turn]
         assert history.consecutive_branches(tree, path[turn]) == expected
-        assert history.consecutive_turns(turn) == expected
+        assert history.consecutive_rounds(turn) == expected
         if turn in (1, 3, 4):
             history.record_fork(path[turn])
     begun_as_the_fork_at_4 = result(path[4])
     assert history.consecutive_branches(tree, begun_as_the_fork_at_4) == 2
     other = result(result(tree.root))
     assert history.consecutive_branches(tree, other) == 0
-    assert history.consecutive_turns(2) == 1  # of the tree, not of this path
+    assert history.consecutive_rounds(2) == 1  # of the tree, not of this path
+    # paths of up to 5 results end in round 6, where a fill is gained; its first result comes in round 7, its second in 8
+    history.record_fill(5)
+    assert [history.round_of(turn) for turn in (1, 2)] == [7, 8]
+    assert [history.consecutive_rounds(turn) for turn in (1, 2)] == [1, 0]
 
 
 def test_the_windowed_entropy_is_a_mean() -> None:

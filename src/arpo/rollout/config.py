@@ -198,7 +198,7 @@ class AepoReleasedRuleConfig(ReleasedRuleConfig):
     type: Literal["aepo_released"] = "aepo_released"
     """`aepo_released`: a coin biased by entropy and by the group's consecutive branches."""
     penalty_slope: float = Field(default=0.05, ge=0)
-    """Penalty per consecutive turn in which the group branched."""
+    """Penalty per consecutive round in which the group gained a path."""
     probe_slope: _ProbeSlope = 0.5
     """Slope of the sigmoid that maps the probe's entropies to the number of initial trajectories; used when
     num_initial_trajectories is left out."""

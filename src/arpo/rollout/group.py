@@ -3,7 +3,8 @@
 Logical time makes competition for the branch budget exact. The opportunities of turn t are decided once every path that may
 branch has its turn-t result measured or has ended; originals go on meanwhile, so nothing waits and the tree does not depend on
 latency. Fresh trajectories that fill the group (top-ups) do not compete: they start as soon as no branch can fill the leaf they
-stand for. That depends on the decisions alone, not on the time at which it becomes known.
+stand for. That depends on the decisions alone, not on the time at which it becomes known. With a rule whose fills branch, they
+start one at a time, each once all paths have ended, and grow as the initial trajectories did.
 """
 
 import time
@@ -70,6 +71,8 @@ class Group:
         """Node id -> key of the path that added it; set when the path has ended."""
         self._growing: dict[Path, int] = {}
         """Live paths that may branch -> turns whose result has been measured."""
+        self._last_turn = 0
+        """Most turns with a result of the paths that have ended since the last fill."""
         self._topups: set[Path] = set()
         """Live paths that fill the group."""
         self._candidates: defaultdict[int, list[ForkPoint]] = defaultdict(list)
@@ -191,6 +194,7 @@ class Group:
             self._growing.pop(path, None)
             self._topups.discard(path)
         self._keys.update(dict.fromkeys(path.node_ids, path.key))
+        self._last_turn = max(self._last_turn, path.node.turn)
         if self._num_initial is None:
             self._num_initial = self._plan(self._entropies.probe(path.node))
             assert self._num_initial is not None, "a rule that asked for a probe plans with it"
@@ -211,8 +215,17 @@ class Group:
         self._decide_ripe_turns()
         if self._rule.forks_inside and not self._growing:
             self._fork_inside()
-        if self._tops_up:
+        if self._tops_up and self._rule.fills_branch:
+            self._start_fill()
+        elif self._tops_up:
             self._start_fresh(self._num_missing - self._most_branches(), are_topups=True)
+
+    def _start_fill(self) -> None:
+        """Start one fresh trajectory that may branch, once every path has ended and leaves are missing."""
+        if not self._growing and self._num_missing > 0:
+            self._history.record_fill(self._last_turn)
+            self._last_turn = 0
+            self._start_fresh(1)
 
     def _most_branches(self) -> int:
         """An upper bound on the new paths that branching can still bring.
@@ -256,7 +269,7 @@ class Group:
         opportunities = [self._entropies.opportunity(candidate, self._history) for candidate in candidates]
         for candidate, opportunity in zip(candidates, opportunities, strict=True):
             candidate.node.branch_score = self._rule.score(opportunity)
-        rng = Random(derive_seed(self._seed, self._task.id, "branch", turn))
+        rng = Random(derive_seed(self._seed, self._task.id, "branch", self._history.round_of(turn)))
         by_node = {c.node.id: c for c in candidates}
         requests = self._rule.decide(opportunities, rng)
         for candidate in candidates if self._rule.max_branches else ():

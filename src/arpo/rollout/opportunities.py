@@ -70,7 +70,7 @@ class EntropyReader:
             normalizer=self._normalizer,
             entropies_by_turn=tuple(history.entropies),
             consecutive_branches=history.consecutive_branches(self._tree, node),
-            consecutive_turns=history.consecutive_turns(node.turn),
+            consecutive_rounds=history.consecutive_rounds(node.turn),
         )
 
     def completion(self, point: ForkPoint) -> CompletionView:

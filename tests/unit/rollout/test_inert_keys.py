@@ -79,7 +79,7 @@ def decisions(config: RolloutConfig, seed: int) -> list[object]:
                     node=node.id, turn=turn, entropies=window, call_entropies=path_windows(path, turn - 1),
                     initial_entropies=initial, entropy_delta=delta, normalizer=normalizer,
                     entropies_by_turn=(), consecutive_branches=history.consecutive_branches(tree, node),
-                    consecutive_turns=history.consecutive_turns(turn),
+                    consecutive_rounds=history.consecutive_rounds(turn),
                 )
             )  # fmt: skip
         history.entropies.append(tuple(o.entropy for o in seen))

@@ -185,7 +185,7 @@ def test_an_adaptive_threshold_knows_no_order_of_paths(num_recent: int) -> None:
                     Opportunity(
                         node=p, turn=turn, entropies=(of_paths[p],), call_entropies=(0.0,), initial_entropies=(0.0,),
                         entropy_delta=0.0, normalizer=1.0, entropies_by_turn=tuple(by_turn), consecutive_branches=0,
-                        consecutive_turns=0,
+                        consecutive_rounds=0,
                     )
                     for p in order
                 ]  # fmt: skip

@@ -13,10 +13,11 @@ class AepoReleasedRule(ReleasedRule):
 
     Source: the public AEPO code, which draws u from U(0, 1) and branches iff (u + w delta) max(0, 1 - penalty_slope l) >= p:
     not the paper's product, but equal to it at l = 0: 0.5 + 0.2 delta. l counts the rounds in a row in which the *group* gained
-    a path. Without a configured N, N = min(M, max(1, floor(M sigmoid(probe_slope (H_root - H_mean))) + 1)), where H_mean is the
-    mean over all completions of the probe, the first included; the shipped scripts switch the probe off and set N. Stated
-    exceptions: the baseline belongs to the path, as for `arpo_released`; the probe, which the code throws away, stays a leaf
-    and is one of the N; top-ups come after the last branch, so l does not count them.
+    a path, by a fork or by a trajectory that fills it. Without a configured N, N = min(M, max(1, floor(M sigmoid(probe_slope
+    (H_root - H_mean))) + 1)), where H_mean is the mean over all completions of the probe, the first included; the shipped
+    scripts switch the probe off and set N. Stated exceptions: the baseline belongs to the path, as for `arpo_released`; the
+    probe, which the code throws away, stays a leaf and is one of the N; l restarts at 0 in any round in which the group gains
+    no path (there only if another group of the batch gains one).
 
     Example: p 0.5, w 0.2, slope 0.05: delta 0.1 and l = 2 give 1 + 0.02 - 0.5 / 0.9 = 0.464.
     """
@@ -36,7 +37,7 @@ class AepoReleasedRule(ReleasedRule):
 
     def score(self, opportunity: Opportunity) -> float:
         """The probability of a branch."""
-        keep = 1 - self._penalty_slope * opportunity.consecutive_turns
+        keep = 1 - self._penalty_slope * opportunity.consecutive_rounds
         if keep <= 0:
             return 0.0
         config = self._config

@@ -48,8 +48,9 @@ class Opportunity:
     """Windowed entropies of the tree's tool results, turn by turn up to this one, whose results are all among them."""
     consecutive_branches: int
     """Tool results in a row, up to the one before this, at which the path forked or began as a fork."""
-    consecutive_turns: int
-    """Turns in a row, up to the one before this, at which any path of the tree forked."""
+    consecutive_rounds: int
+    """Rounds in a row, up to the one before this, in which the tree gained a path. A round is a turn of all paths that grow
+    together; a trajectory that fills the group and may branch is gained in the round in which the last of the others ended."""
 
     @property
     def entropy(self) -> float:
@@ -103,6 +104,8 @@ class BranchRule:
     """Most new paths `decide` requests at one opportunity; bounds the leaves that branching can still bring."""
     forks_inside: bool = False
     """Whether the group calls `decide_inside`; it then keeps the prefixes of finished paths."""
+    fills_branch: bool = False
+    """Whether trajectories that fill the group start one at a time, each once every path has ended, and may branch."""
     uses_past_groups: bool = False
     """Whether `plan` reads the groups of earlier steps; training then counts them."""
 

@@ -12,8 +12,12 @@ from arpo.rollout.rules.base import BranchRule, ForkRequest, Opportunity
 class ReleasedRule(BranchRule, ABC):
     """Branch with a probability that grows with entropy; a subclass computes it in `score`.
 
-    A path gets `branch_factor` tries. Opportunities are served in the order of the paths, as rows are in the public code.
+    A path gets `branch_factor` tries. Opportunities are served in the order of the paths, as rows are in the public code. As
+    there, a group in which every path has ended gets one fresh trajectory, which branches like the others, and so on until it
+    is full. Stated exception: the code tries no more often than leaves are missing, here `branch_factor` times.
     """
+
+    fills_branch = True
 
     def __init__(self, config: ReleasedRuleConfig):
         self._config = config

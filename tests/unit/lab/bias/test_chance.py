@@ -46,5 +46,5 @@ def test_a_random_rule_branches_at_its_rate():
 def opportunity(node: int) -> Opportunity:
     return Opportunity(
         node=node, turn=1, entropies=(0.5,), call_entropies=(0.5,), initial_entropies=(0.5,), entropy_delta=0.0, normalizer=1.0,
-        entropies_by_turn=(), consecutive_branches=0, consecutive_turns=0,
+        entropies_by_turn=(), consecutive_branches=0, consecutive_rounds=0,
     )  # fmt: skip

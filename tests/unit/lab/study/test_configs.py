@@ -4,9 +4,10 @@ import pytest
 
 from arpo.config import load_config, parse_config
 from arpo.errors import ConfigError
-from arpo.lab.study.config import StudyConfig
+from arpo.lab.study.config import StudyConfig, load_study
 from arpo.lab.study.configs import StudyConfigs, to_toml
 from arpo.lab.study.folder import StudyFolder
+from arpo.recipes import find_study, read_recipe_in
 from arpo.rollout.config import RandomRuleConfig
 from arpo.training.config import RlRun
 from arpo.world.config import WorldConfig
@@ -30,6 +31,35 @@ def test_the_arm_lies_over_the_study_and_the_study_over_the_recipe(configs: Stud
     assert run.validation is not None
     assert run.validation.every == 4
     assert run.agent.tools.cache.path == run.out / "tool_results.sqlite"
+
+
+def test_a_preset_of_the_public_code_keeps_its_window(folder: StudyFolder):
+    """20 tokens, whatever the recipe sets for the paper's rule; an arm's own key holds over both."""
+    arms = {
+        name: {"about": name, "algorithm": algorithm, "rl": rl}
+        for name, algorithm, rl in [
+            ("arpo", "arpo", {}), ("a", "arpo_released", {}), ("b", "aepo_released", {}),
+            ("c", "arpo_released", {"rollout": {"entropy_window": 7}}),
+        ]
+    }  # fmt: skip
+    shipped = load_study([find_study(name) for name in ("main", "baselines", "parts", "controls", "frugal", "rates")])
+    made = StudyConfig.model_validate(
+        {"runs": [[0, 0]], "num_steps": 4, "checkpoint_every": 2, "budget_arm": "arpo", "arms": arms}
+    )
+    windows = {
+        (arm, config.arms[arm].algorithm): StudyConfigs(config, folder, 1).training(arm, (0, 0), None)
+        for config in (shipped, made)
+        for arm in config.arms
+        if config.arms[arm].algorithm is not None
+    }
+    for (arm, algorithm), keys in windows.items():
+        window = parse_config(RlRun, keys, "test").rollout.entropy_window
+        if arm == "c":
+            assert window == 7
+        elif algorithm.endswith("released"):
+            assert window == 20
+        else:
+            assert window == read_recipe_in(folder.path, "quickstart", "rl")["rollout"].get("entropy_window", 20)
 
 
 def test_a_timed_run_has_the_machine_to_itself_and_does_nothing_else(configs: StudyConfigs):
