@@ -31,6 +31,17 @@ def shape(trees: list[RolloutTree]) -> dict[str, list[list[int]]]:
     return {tree.task.id: [node.token_ids for node in tree.nodes] for tree in trees}
 
 
+@pytest.mark.parametrize(("rule", "num_initial"), [("mixed_outcomes", 5), ("appo", 2)])
+def test_rules_need_no_training(arpo, write_toml, config: dict[str, Any], tmp_path: Path, rule: str, num_initial: int):
+    """Without earlier groups every task has the prior's budget, floor(8 * 0.75 * 0.5 + 0.5) = 3; forks inside are shown too."""
+    config["rollout"] |= {"group_size": 8, "rule": {"type": rule}} | ({"num_initial_trajectories": 2} if rule == "appo" else {})
+    arpo.succeed("rollout", write_toml(tmp_path / "rollout.toml", config), "--show=1")
+    trees = read_all(tmp_path / "run")
+    assert [len(tree.leaves()) for tree in trees] == [8] * 6
+    assert [tree.settings["num_initial"] for tree in trees] == [num_initial] * 6
+    assert sum(node.is_branch for tree in trees for node in tree.nodes) > 0
+
+
 def test_trees_are_saved_counted_and_shown(arpo, write_toml, config: dict[str, Any], tmp_path: Path):
     run = tmp_path / "run"
     result = arpo.succeed("rollout", write_toml(tmp_path / "rollout.toml", config), "--reward.rule=arpo", "--show=2")
