@@ -136,7 +136,9 @@ def require_moving_ratio(run: Config, algorithm: str, loss: LossConfig) -> None:
         raise _inert("advantage.attribution", value_at(run, "advantage.attribution"), "leave it at 'soft', set it to 'once'")
 
 
-def inert_terms(algorithm: str, rollout: RolloutConfig, loss: LossConfig, has_moving_ratio: bool) -> list[str]:
+def inert_terms(
+    algorithm: str, rollout: RolloutConfig, advantage: AdvantageConfig, loss: LossConfig, has_moving_ratio: bool
+) -> list[str]:
     """Lines to print once: values of the preset `algorithm` that this run makes inert, and why.
 
     Example: `arpo` sets alpha = tau, so one line says that `rollout.rule.beta` has no effect.
@@ -149,18 +151,23 @@ def inert_terms(algorithm: str, rollout: RolloutConfig, loss: LossConfig, has_mo
         for inert in rollout.inert_keys()
         if f"rollout.{inert.key}" in published
     ]
-    bounds = [f"loss.{key}" for key in _ratio_values(loss) if f"loss.{key}" in keys]
+    of_ratio = [*(f"advantage.{key}" for key in _future_values(advantage)), *(f"loss.{key}" for key in _ratio_values(loss))]
+    bounds = [key for key in of_ratio if key in keys]
     if bounds and not has_moving_ratio:
         lines.append(f"{', '.join(bounds)}: {by_preset} {_WHY_RATIO}")
     return lines
 
 
 def _require_moving_future(advantage: AdvantageConfig) -> None:
-    if isinstance(advantage, AppoAdvantageConfig):
-        for key in ("future_clip", "future_half_life"):
-            value, default = getattr(advantage, key), AppoAdvantageConfig.model_fields[key].default
-            if value != default:
-                raise _inert(f"advantage.{key}", value, f"leave it at {default!r}")
+    for key, value in _future_values(advantage).items():
+        default = AppoAdvantageConfig.model_fields[key].default
+        if value != default:
+            raise _inert(f"advantage.{key}", value, f"leave it at {default!r}")
+
+
+def _future_values(advantage: AdvantageConfig) -> dict[str, object]:
+    is_on = isinstance(advantage, AppoAdvantageConfig) and advantage.future_weight > 0
+    return {key: getattr(advantage, key) for key in ("future_clip", "future_half_life")} if is_on else {}
 
 
 _WHY_RATIO = "with updates_per_step = 1 and epochs_per_step = 1 every ratio is 1"

@@ -71,7 +71,8 @@ def train_rl(
     try:
         with RunDirectory.open(config.out) if resume else RunDirectory.create(config.out) as run, asyncio.Runner() as loop:
             trainer = RLTrainer(config, run, *trainer_parts)
-            for line in [] if resume else inert_terms(config.algorithm, config.rollout, config.loss, config.has_moving_ratio):
+            parts = config.algorithm, config.rollout, config.advantage, config.loss
+            for line in [] if resume else inert_terms(*parts, config.has_moving_ratio):
                 trainer_parts[0].line(line)
             run.write_text("config.toml", dump_config(config))  # again on resume: it may have got more steps
             return loop.run(trainer.train())

@@ -215,7 +215,7 @@ def test_a_papers_own_values_are_exempt(name: str):
 
 def told(**values: object) -> list[str]:
     config = run(**values)
-    return inert_terms(config.algorithm, config.rollout, config.loss, config.has_moving_ratio)
+    return inert_terms(config.algorithm, config.rollout, config.advantage, config.loss, config.has_moving_ratio)
 
 
 def test_what_a_preset_sets_without_effect_is_told():
@@ -228,6 +228,11 @@ def test_what_a_preset_sets_without_effect_is_told():
     assert bounds.startswith("loss.clip_low, loss.clip_high: of the preset 'arpo', no effect with updates_per_step = 1")
     assert told(algorithm="arpo", updates_per_step=2, rollout={"rule": {"tau": 0.6}}) == []
     assert told(algorithm="arpo", epochs_per_step=2, rollout={"rule": {"type": "random"}}) == []
+    (bounds,) = told(algorithm="appo")
+    assert bounds.startswith("advantage.future_clip, advantage.future_half_life, loss.clip_low, loss.clip_high: of the preset")
+    (bounds,) = told(algorithm="appo", advantage={"type": "outcome"})
+    assert bounds.startswith("loss.clip_low, loss.clip_high: of the preset 'appo'")
+    assert told(algorithm="appo", updates_per_step=2) == []
     assert told(algorithm="rloo") == []
     assert told(algorithm="aepo", updates_per_step=2) == []
     (slope,) = told(algorithm="aepo", updates_per_step=2, rollout={"num_initial_trajectories": 8})
