@@ -76,7 +76,7 @@ async def train(
     # the algorithm: where trees branch, how rewards become advantages, what is minimised
     rule = ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5)
     advantage = OutcomeAdvantageConfig(baseline="group_mean", scale="group_std", attribution="soft")
-    loss = PpoClipLossConfig(clip_low=0.2, clip_high=0.2, aggregation="token_mean")
+    loss = PpoClipLossConfig(clip_low=0.2, clip_high=0.2, aggregation="sequence_mean")
 
     for step, tasks in enumerate(steps):
         # 1. sample one tree per task: group_size leaves, half of them from the prompt, the others where entropy rose

@@ -18,7 +18,7 @@ from arpo.training.presets import preset_names
 from arpo.tree import RolloutTree, read_trees
 
 PARTS: dict[str, list[dict[str, Any]]] = {
-    "grpo": [{"advantage": {"scale": "none"}}, {"loss": {"aggregation": "sequence_mean"}}],
+    "grpo": [{"advantage": {"scale": "none"}}, {"loss": {"aggregation": "token_mean"}}],
     "dr_grpo": [{"advantage": {"scale": "group_std"}}, {"loss": {"aggregation": "token_mean"}}],
     "dapo": [{"loss": {"clip_high": 0.05}}, {"overlong": {"penalty": 0.5}}],
     "reinforce_pp": [{"advantage": {"scale": "none"}}, {"advantage": {"baseline": "group_mean"}}],

@@ -387,7 +387,8 @@ def separate(tree: RolloutTree, new_id: Callable[[], int]) -> RolloutTree:
 
 def test_arpo_without_branches_is_grpo(chains: list[RolloutTree], trees: list[RolloutTree]):
     assert_same(preset_loss("arpo", chains), preset_loss("grpo", chains))
-    assert preset_loss("arpo", trees)[0] == pytest.approx(by_leaf(trees, OutcomeAdvantageConfig(), PpoClipLossConfig())[0])
+    loss = PpoClipLossConfig(aggregation="sequence_mean")
+    assert preset_loss("arpo", trees)[0] == pytest.approx(by_leaf(trees, OutcomeAdvantageConfig(), loss)[0])
 
 
 def test_every_tree_advantage_without_branches_is_a_flat_one(chains: list[RolloutTree]):
@@ -402,10 +403,12 @@ def test_every_tree_advantage_without_branches_is_a_flat_one(chains: list[Rollou
 
 def test_dapo_with_equal_bounds_and_no_filter_is_grpo_with_token_mean(chains: list[RolloutTree]):
     dapo, grpo = read_preset("dapo").resolve(), read_preset("grpo").resolve()
-    equal = dapo.loss.model_copy(update={"clip_high": 0.2})
-    assert_same(packed(chains, dapo.advantage, equal), packed(chains, grpo.advantage, grpo.loss))
-    assert grpo.loss.aggregation == "token_mean"
-    assert not torch.allclose(packed(chains, dapo.advantage, dapo.loss)[1], packed(chains, grpo.advantage, grpo.loss)[1])
+    equal, per_token = (
+        loss.model_copy(update={"clip_high": 0.2, "aggregation": "token_mean"}) for loss in (dapo.loss, grpo.loss)
+    )
+    assert equal.aggregation == dapo.loss.aggregation
+    assert_same(packed(chains, dapo.advantage, equal), packed(chains, grpo.advantage, per_token))
+    assert not torch.allclose(packed(chains, dapo.advantage, dapo.loss)[1], packed(chains, grpo.advantage, per_token)[1])
 
 
 @pytest.mark.parametrize("name", LOSSES)

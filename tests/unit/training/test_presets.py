@@ -33,10 +33,11 @@ BASE = {"out": "o", "model": {"path": "m"}, "tasks": "t.parquet", "agent": {"too
 PPO = PpoClipLossConfig(
     clip_low=0.2, clip_high=0.2, low_mode="hard", high_mode="hard", dual_clip=None, aggregation="token_mean"
 )
+PER_SEQUENCE = PPO.model_copy(update={"aggregation": "sequence_mean"})
 GROUP = OutcomeAdvantageConfig(baseline="group_mean", scale="group_std", attribution="soft", leaf_weighting="uniform")
 
 PAPERS = {
-    "grpo": ("2402.03300", NoBranchingConfig(), GROUP, PPO),
+    "grpo": ("2402.03300", NoBranchingConfig(), GROUP, PER_SEQUENCE),
     "dr_grpo": (
         "2503.20783", NoBranchingConfig(), OutcomeAdvantageConfig(baseline="group_mean", scale="none"),
         PpoClipLossConfig(clip_low=0.2, clip_high=0.2, aggregation="constant"),
@@ -67,8 +68,8 @@ PAPERS = {
         "2509.21240", RandomRuleConfig(rate=0.5, branch_factor=1),
         TreeGrpoAdvantageConfig(baseline="group_mean", scale="group_std"), PPO,
     ),
-    "arpo": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PPO),
-    "arpo_14b": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PPO),
+    "arpo": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PER_SEQUENCE),
+    "arpo_14b": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PER_SEQUENCE),
     "appo": (
         "2606.12384", AppoRuleConfig(branches_per_trajectory=3, half_life=64.0),
         AppoAdvantageConfig(
@@ -77,7 +78,7 @@ PAPERS = {
         PpoClipLossConfig(clip_low=0.2, clip_high=0.28, aggregation="token_mean"),
     ),
     "mixed_outcomes": (
-        None, MixedOutcomesRuleConfig(prior=0.5, prior_groups=2.0, max_branch_share=0.75, branch_factor=1), GROUP, PPO,
+        None, MixedOutcomesRuleConfig(prior=0.5, prior_groups=2.0, max_branch_share=0.75, branch_factor=1), GROUP, PER_SEQUENCE,
     ),
     "token_entropy": (None, TokenEntropyRuleConfig(branch_factor=3), GROUP, PPO),
     "arpo_released": (

@@ -81,8 +81,8 @@ def test_an_update_raises_what_was_rewarded_and_lowers_what_was_not(make_learner
 
 def test_the_metrics_of_an_update(make_learner: MakeLearner, make_tree):
     """Ratio 1 everywhere, so the loss is -(5 * 1 + 9 * -1 + 1 * 0) / 15 and nothing is clipped."""
-    learner, tree = make_learner(advantage={"epsilon": 1e-30}), make_tree((1.0, 0.0, 0.5))
-    metrics = learner.learn([tree])
+    learner = make_learner(advantage={"epsilon": 1e-30}, loss={"aggregation": "token_mean"})
+    metrics = learner.learn([make_tree((1.0, 0.0, 0.5))])
     check_names(metrics)
     assert metrics["train/loss"] == pytest.approx(4 / 15)
     assert metrics["train/clip_fraction_low"] == metrics["train/clip_fraction_high"] == 0
