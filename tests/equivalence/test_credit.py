@@ -6,11 +6,11 @@ The trees fork at prompts, at results and inside completions, at any depth; some
 import math
 from collections.abc import Callable, Sequence
 from itertools import product
-from random import Random
 from statistics import mean, stdev
 
 import pytest
 import torch
+from tests.equivalence.random_trees import random_tree
 
 from arpo.algorithms.aggregation import total_denominator
 from arpo.algorithms.losses import ppo_clip_loss
@@ -21,42 +21,9 @@ from arpo.training.algorithm_config import OutcomeAdvantageConfig, PpoClipLossCo
 from arpo.training.credit import assign_credit
 from arpo.tree import Node, NodeKind, RolloutTree
 from arpo.tree.shares import node_shares
-from arpo.types import Message, Reward, Task
 
 AGGREGATIONS = ("token_mean", "sequence_mean", "constant")
 MAX_TOKENS = 50
-
-
-def random_tree(seed: int) -> RolloutTree:
-    """One to three initial trajectories, and as many forks again at any sampled token or result."""
-    random = Random(seed)
-    task = Task(id=f"t{seed}", messages=(Message(role="user", content="?"),), references=("a",), source="s")
-    tree = RolloutTree.from_prompt(task, [random.randrange(90) for _ in range(random.randint(1, 4))])
-
-    def sample(parent: Node) -> Node:
-        ids = [random.randrange(90) for _ in range(random.randint(1, 6))]
-        numbers = {"logprobs": [-random.random() for _ in ids], "entropies": [random.random() for _ in ids]}
-        return tree.append(parent, NodeKind.COMPLETION, ids, **numbers)
-
-    def go_on(node: Node) -> None:
-        for _ in range(random.randint(0, 2)):
-            node = tree.append(sample(node), NodeKind.OBSERVATION, [random.randrange(90) for _ in range(random.randint(1, 3))])
-        if node.is_sampled or random.random() < 0.8:
-            sample(node)
-
-    for _ in range(random.randint(1, 3)):
-        go_on(sample(tree.root))
-    for _ in range(random.randint(1, 5)):
-        node = random.choice(tree.nodes)
-        if node.is_sampled and len(node.token_ids) > 1:
-            node = tree.split(node, random.randint(1, len(node.token_ids) - 1))
-        if tree.children[node.id]:
-            go_on(sample(node))
-    for leaf in tree.leaves():
-        leaf.reward = Reward(value=random.choice([-1.0, 0.0, 0.3, 1.0]))
-    return tree
-
-
 TREES = [random_tree(seed) for seed in range(40)]
 
 
