@@ -10,7 +10,6 @@ from statistics import mean, stdev
 
 import pytest
 import torch
-from tests.equivalence.random_trees import random_tree
 
 from arpo.algorithms.aggregation import total_denominator
 from arpo.algorithms.losses import ppo_clip_loss
@@ -21,6 +20,8 @@ from arpo.training.algorithm_config import OutcomeAdvantageConfig, PpoClipLossCo
 from arpo.training.credit import assign_credit
 from arpo.tree import Node, NodeKind, RolloutTree
 from arpo.tree.shares import node_shares
+
+from .random_trees import random_tree
 
 AGGREGATIONS = ("token_mean", "sequence_mean", "constant")
 MAX_TOKENS = 50

@@ -9,7 +9,6 @@ from random import Random
 
 import pytest
 import torch
-from tests.equivalence.random_trees import random_tree
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -30,6 +29,8 @@ from arpo.training.algorithm_config import (
 from arpo.training.credit import assign_credit
 from arpo.training.objective import policy_objective
 from arpo.tree import RolloutTree
+
+from .random_trees import random_tree
 
 Gradients = dict[str, Tensor]
 PER_NODE = OutcomeAdvantageConfig(baseline="subtree_out", scale="none", leaf_weighting="inverse_branching")

@@ -32,7 +32,9 @@ def test_files_unite_their_arms(tmp_path: Path):
 
 
 def test_the_shipped_files_are_one_study():
-    found = load_study([find_study(name) for name in ("main", "baselines", "parts", "controls", "frugal", "rates")])
+    found = load_study(
+        [find_study(name) for name in ("main", "baselines", "parts", "controls", "frugal", "rates", "attribution")]
+    )
     on_every_run = {name for name in found.arms if found.arms[name].num_runs is None}
     assert {"grpo", "arpo", "random", "aepo", "tokens_n4", "grpo_m8"} <= on_every_run
     assert len(found.runs) >= 5

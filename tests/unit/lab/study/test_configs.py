@@ -42,7 +42,9 @@ def test_a_preset_of_the_public_code_keeps_its_window(folder: StudyFolder):
             ("c", "arpo_released", {"rollout": {"entropy_window": 7}}),
         ]
     }  # fmt: skip
-    shipped = load_study([find_study(name) for name in ("main", "baselines", "parts", "controls", "frugal", "rates")])
+    shipped = load_study(
+        [find_study(name) for name in ("main", "baselines", "parts", "controls", "frugal", "rates", "attribution")]
+    )
     made = StudyConfig.model_validate(
         {"runs": [[0, 0]], "num_steps": 4, "checkpoint_every": 2, "budget_arm": "arpo", "arms": arms}
     )
