@@ -298,7 +298,7 @@ class AppoRuleConfig(_RuleConfig):
     """`appo`: branch at unsure tokens after which the trajectory grew likely."""
     branches_per_trajectory: int = Field(default=3, ge=1)
     """Most new paths per initial trajectory, each at a token of its own (B)."""
-    half_life: float = Field(default=64.0, gt=0)
+    half_life: float = Field(default=32.0, gt=0)
     """Distance, in sampled tokens, at which a later token counts half."""
 
     count_keys = ("branches_per_trajectory",)

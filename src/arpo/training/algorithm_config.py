@@ -84,19 +84,21 @@ class TreeGrpoAdvantageConfig(_AdvantageConfig):
 
 
 class AppoAdvantageConfig(_AdvantageConfig):
-    """Trajectories from the prompt and branches compared apart; only the former are trained (APPO, arXiv:2606.12384).
+    """Trajectories from the prompt compared among themselves and with the branches; they alone train (APPO, arXiv:2606.12384).
 
-    A trajectory's advantage on a node is its own, plus the mean of those of the branches that pass the node; on a token it is
-    multiplied by 1 + future_weight * A_fut, A_fut being the ratio of the rest of the trajectory, discounted and clipped.
+    The advantage of a token is multiplied by 1 + future_weight * A_fut, A_fut being the ratio of the rest of its trajectory,
+    discounted and clipped.
     """
 
     type: Literal["appo"] = "appo"
-    """`appo`: two groups; branches inform their originals and have no loss."""
-    future_weight: float = Field(default=1.0, ge=0)
+    """`appo`: mean of the advantages in both groups; branches have no loss."""
+    future_weight: float = Field(default=0.5, ge=0)
     """Weight of A_fut (b); 0: off."""
-    future_clip: Annotated[float, only_with(future_weight=above(0))] = Field(default=0.2, gt=0, lt=1)
-    """Distance from 1 at which A_fut is clipped."""
-    future_half_life: Annotated[float, only_with(future_weight=above(0))] = Field(default=64.0, gt=0)
+    future_clip_low: Annotated[float, only_with(future_weight=above(0))] = Field(default=0.0, ge=0, lt=1)
+    """Distance below 1 at which A_fut is clipped."""
+    future_clip_high: Annotated[float, only_with(future_weight=above(0))] = Field(default=0.2, gt=0)
+    """Distance above 1 at which A_fut is clipped."""
+    future_half_life: Annotated[float, only_with(future_weight=above(0))] = Field(default=32.0, gt=0)
     """Distance, in sampled tokens, at which a later token counts half."""
 
     @model_validator(mode="after")

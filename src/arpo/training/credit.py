@@ -181,7 +181,7 @@ def _advantages(group: _Group, rewards: Tensor, config: AdvantageConfig) -> Tens
         own_tree = group.below[:, group.tree.children[0]].int().argmax(dim=1)
         return tree_grpo_advantages(rewards, own_tree, group.shares, **options)[:, None].expand(group.below.shape)
     if isinstance(config, AppoAdvantageConfig):
-        return appo_advantages(rewards, _is_branch(group.tree), group.below, **options)
+        return appo_advantages(rewards, _is_branch(group.tree), **options)[:, None].expand(group.below.shape)
     centred = _compare(group, rewards, config)
     if config.scale == "group_std":
         std = group_std(rewards, group.shares)

@@ -167,7 +167,9 @@ def _require_moving_future(advantage: AdvantageConfig) -> None:
 
 def _future_values(advantage: AdvantageConfig) -> dict[str, object]:
     is_on = isinstance(advantage, AppoAdvantageConfig) and advantage.future_weight > 0
-    return {key: getattr(advantage, key) for key in ("future_clip", "future_half_life")} if is_on else {}
+    return (
+        {key: getattr(advantage, key) for key in ("future_clip_low", "future_clip_high", "future_half_life")} if is_on else {}
+    )
 
 
 _WHY_RATIO = "with updates_per_step = 1 and epochs_per_step = 1 every ratio is 1"

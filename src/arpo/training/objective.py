@@ -121,8 +121,8 @@ def _token_term(
 def _scale_by_future(credit: TokenCredit, log_ratio: Tensor, batch: PolicyBatch, advantage: AppoAdvantageConfig) -> TokenCredit:
     """APPO: the advantage of a token grows with the likelihood that the rest of its trajectory gained in the step."""
     scale = future_scale(
-        log_ratio, batch.token_leaves, weight=advantage.future_weight, clip=advantage.future_clip,
-        half_life=advantage.future_half_life,
+        log_ratio, batch.token_leaves, weight=advantage.future_weight, clip_low=advantage.future_clip_low,
+        clip_high=advantage.future_clip_high, half_life=advantage.future_half_life,
     )  # fmt: skip
     return credit._replace(positive=scale * credit.positive, negative=scale * credit.negative)
 

@@ -137,7 +137,7 @@ RULES: dict[str, tuple[list[dict[str, Any]], dict[str, tuple[Any, ...]]]] = {
     ),
     "token_entropy": (BUDGETS, {"branch_factor": (1, 2, 5)}),
     "random_token": (BUDGETS, {"branch_factor": (1, 2, 5)}),
-    "appo": (BUDGETS, {"branches_per_trajectory": (3, 1, 2, 5), "half_life": (64.0, 1.0, 5.0)}),
+    "appo": (BUDGETS, {"branches_per_trajectory": (3, 1, 2, 5), "half_life": (32.0, 1.0, 5.0)}),
     "mixed_outcomes": (
         [{"group_size": 12}, {"group_size": 2}],
         {

@@ -218,27 +218,28 @@ def test_tree_grpo_adds_the_own_tree(make_tree):
 
 
 def test_appo_compares_trajectories_and_branches_apart(make_tree):
-    """b and d start at the prompt: mean 0.75, +-0.25. Branches c and e, of rewards 0 and 1: -+0.5.
+    """b and d start at the prompt: mean 0.75, +-0.25; against the branches c and e, of rewards 0 and 0.5: 0.75 and 0.25.
 
-    On a, which both branches pass, b has 0.25 + 0; d has none. Only b and d are trained: 5 + 1 tokens.
+    So (0.25 + 0.75) / 2 and (-0.25 + 0.25) / 2. Only b and d are trained: 5 + 1 tokens.
     """
     tree = make_tree((1.0, 0.0, 0.5))
     branch = tree.append(tree.nodes[2], NodeKind.COMPLETION, [90, 91], logprobs=[-1.0, -1.0], is_branch=True)
-    branch.reward = Reward(value=1.0)
+    branch.reward = Reward(value=0.5)
     (credit,) = assign_credit([tree], AppoAdvantageConfig(scale="none"), TOKEN_MEAN)
     b, c, e, d = (leaf.id for leaf in tree.leaves())
     assert [tree.nodes[i].is_branch for i in (b, c, e, d)] == [False, True, True, False]
     assert credit.leaf_weights.tolist() == [1, 0, 0, 1]
     assert credit.denominator == 6
-    assert credit.advantages[0, [1, b]].tolist() == [0.25, 0.25]
-    assert credit.advantages[3, d] == -0.25
+    assert credit.advantages[0, [1, b]].tolist() == [0.5, 0.5]
+    assert credit.advantages[3, d] == 0
     assert not credit.advantages[1:3].any()
     found = node_credit(tree, credit)
     assert (found.weights[c], found.advantages[c]) == (0, 0), "nothing is learned there, and the viewer can show it"
     (credit,) = assign_credit([tree], AppoAdvantageConfig(scale="none"), SEQUENCE_MEAN)
     assert (credit.leaf_weights.tolist(), credit.denominator) == ([0.2, 0, 0, 1], 2)
-    # one branch less: it has no other to compare with, and says nothing
-    assert claims_of(make_tree((1.0, 0.0, 0.5)), AppoAdvantageConfig(scale="none"))["b on a"] == 0.25
+    # scaled: +-0.25 over 0.353553 for the group from the prompt; 0.75 and 0.25 over 0.353553 against the branches
+    (credit,) = assign_credit([tree], AppoAdvantageConfig(epsilon=1e-30), TOKEN_MEAN)
+    assert credit.advantages[[0, 3], [b, d]].tolist() == pytest.approx([sqrt(2), 0], abs=1e-12)
 
 
 def test_entropy_scales_tokens_over_the_whole_batch(make_tree):

@@ -97,8 +97,8 @@ REFUSED = [
         "advantage.leaf_weighting = 'inverse_branching' has no effect with advantage.type = 'appo'", "leave it at 'uniform'",
     ),
     (
-        {"algorithm": "appo", "advantage": {"future_weight": 0.0, "future_clip": 0.3}},
-        "advantage.future_clip = 0.3", "set advantage.future_weight above 0",
+        {"algorithm": "appo", "advantage": {"future_weight": 0.0, "future_clip_high": 0.3}},
+        "advantage.future_clip_high = 0.3", "set advantage.future_weight above 0",
     ),
     ({"algorithm": "appo", "advantage": {"future_half_life": 9.0}}, "advantage.future_half_life = 9.0", ONE_UPDATE),
     # one ratio and one advantage per trajectory
@@ -229,7 +229,9 @@ def test_what_a_preset_sets_without_effect_is_told():
     assert told(algorithm="arpo", updates_per_step=2, rollout={"rule": {"tau": 0.6}}) == []
     assert told(algorithm="arpo", epochs_per_step=2, rollout={"rule": {"type": "random"}}) == []
     (bounds,) = told(algorithm="appo")
-    assert bounds.startswith("advantage.future_clip, advantage.future_half_life, loss.clip_low, loss.clip_high: of the preset")
+    assert bounds.startswith(
+        "advantage.future_clip_low, advantage.future_clip_high, advantage.future_half_life, loss.clip_low, "
+    )
     (bounds,) = told(algorithm="appo", advantage={"type": "outcome"})
     assert bounds.startswith("loss.clip_low, loss.clip_high: of the preset 'appo'")
     assert told(algorithm="appo", updates_per_step=2) == []

@@ -224,7 +224,7 @@ def with_the_future(tree: RolloutTree, credit: TreeCredit, tokens: Tokens, advan
         later = 0.0
         for node, i in reversed([(n, i) for n in trajectory.completions for i in range(len(n.token_ids))]) if weight else ():
             later = float((tokens.now.detach() - tokens.old)[node.token_ids[i]]) + gamma * later
-            bounds = 1 - advantage.future_clip, 1 + advantage.future_clip
+            bounds = 1 - advantage.future_clip_low, 1 + advantage.future_clip_high
             scale[node.id][i] = 1 + advantage.future_weight * min(max(exp(later), bounds[0]), bounds[1])  # pyright: ignore
     return replace(credit, token_scale=scale)
 
@@ -233,7 +233,7 @@ def with_the_future(tree: RolloutTree, credit: TreeCredit, tokens: Tokens, advan
 @pytest.mark.parametrize("name", TOKEN_LOSSES)
 def test_appo_trains_the_trajectories_from_the_prompt_alone(name: str, aggregation: str, appo_trees: list[RolloutTree]):
     """Each by itself, with a factor that sees the rest of it; KL and entropy as well. A branch has no gradient of its own."""
-    tokens, advantage = Tokens(spread=0.1), AppoAdvantageConfig(future_weight=0.7, future_half_life=2.0)
+    tokens, advantage = Tokens(spread=0.1), AppoAdvantageConfig(future_weight=0.7, future_clip_low=0.1, future_half_life=2.0)
     loss = with_terms(
         LOSSES[name], kl=KlConfig(coefficient=0.3, estimator="k3"), entropy_coefficient=0.1, aggregation=aggregation
     )

@@ -71,11 +71,12 @@ PAPERS = {
     "arpo": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PER_SEQUENCE),
     "arpo_14b": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PER_SEQUENCE),
     "appo": (
-        "2606.12384", AppoRuleConfig(branches_per_trajectory=3, half_life=64.0),
+        "2606.12384", AppoRuleConfig(branches_per_trajectory=3, half_life=32.0),
         AppoAdvantageConfig(
-            baseline="group_mean", scale="group_std", future_weight=1.0, future_clip=0.2, future_half_life=64.0
+            baseline="group_mean", scale="group_std", future_weight=0.5, future_clip_low=0.0, future_clip_high=0.2,
+            future_half_life=32.0,
         ),
-        PpoClipLossConfig(clip_low=0.2, clip_high=0.28, aggregation="token_mean"),
+        PpoClipLossConfig(clip_low=0.2, clip_high=0.2, aggregation="sequence_mean"),
     ),
     "mixed_outcomes": (
         None, MixedOutcomesRuleConfig(prior=0.5, prior_groups=2.0, max_branch_share=0.75, branch_factor=1), GROUP, PER_SEQUENCE,

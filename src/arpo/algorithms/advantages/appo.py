@@ -4,73 +4,70 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from arpo.algorithms.advantages.group import group_normalized_advantages
+from arpo.algorithms.advantages.baselines import group_mean_baseline
+from arpo.algorithms.advantages.scale import group_std
 
 
 def appo_advantages(
-    rewards: Float[Tensor, " leaves"],
-    is_branch: Bool[Tensor, " leaves"],
-    below: Bool[Tensor, "leaves nodes"],
-    *,
-    normalize_std: bool = True,
-    epsilon: float = 1e-6,
-) -> Float[Tensor, "leaves nodes"]:
-    """The advantage of each trajectory from the prompt on the nodes of its path; 0 for branches, which are not trained.
+    rewards: Float[Tensor, " leaves"], is_branch: Bool[Tensor, " leaves"], *, normalize_std: bool = True, epsilon: float = 1e-6
+) -> Float[Tensor, " leaves"]:
+    """The advantage of each trajectory from the prompt, compared with the others and with the branches; 0 for branches.
 
-    Formula: A_in = A_init(i) + mean of A_branch(m) over the branches m that pass n, 0 where none does. A_init compares the
-    trajectories from the prompt with each other, A_branch the branches of the task with each other, each as (r - mean) /
-    (std + epsilon). Source: APPO, arXiv:2606.12384, dual-group advantage: branches inform the tokens they share with their
-    original and have no loss of their own; the mean is that of the authors' code. Choices: std with n - 1 (the code has n). The
-    code's factor on rewards before a fork, 1 + (score / highest score) * 0.9^distance, is not in the paper and left out.
+    Formula: A_n = avg((r_n - mean r) / (std r + epsilon) over the trajectories from the prompt, the same over the branches).
+    Source: APPO, arXiv:2606.12384, eq. 6: two groups, as two policies drew them; branches are not trained (eq. 8). The authors'
+    code reads otherwise: there the tokens before a fork get the branch's own advantage among the branches besides.
+    Choices: std with n - 1 (`group_std`); a group of equal rewards compares nothing and gives 0 to the average, unless
+    `normalize_std` is off; without branches the average is of the one group.
 
     Args:
         rewards: Rewards of one group.
         is_branch: True where a leaf began at a fork, False where it began at the prompt.
-        below: True where leaf i passes node n.
         normalize_std: Divide by the standard deviations.
         epsilon: Added to each of them.
 
-    Example, without std: trajectories from the prompt with rewards 1 and 0, A_init = [1/2, -1/2]; the first has two branches
-    with rewards 0 and 1, the second one with 0, A_branch = [-1/3, 2/3, -1/3]. Where both branches pass, the first has
-    1/2 + 1/6 = 2/3; where its second one alone does, 1/2 + 2/3; behind its last fork 1/2.
+    Example, without std: trajectories from the prompt with rewards 1 and 0 (mean 1/2), branches with 0, 1 and 0 (mean 1/3): the
+    first has (1/2 + 2/3) / 2 = 7/12, the second (-1/2 - 1/3) / 2 = -5/12.
     """
-    base = torch.zeros_like(rewards)
-    for members in (~is_branch, is_branch):
-        base[members] = group_normalized_advantages(rewards[members], normalize_std=normalize_std, epsilon=epsilon)
-    passing = (below & is_branch[:, None]).to(rewards.dtype)
-    of_branches = (passing * base[:, None]).sum(dim=0) / passing.sum(dim=0).clamp(min=1)
-    return torch.where(is_branch[:, None], 0.0, base[:, None] + of_branches)
+    compared: list[Tensor] = []
+    for members in (rewards[~is_branch], rewards[is_branch]):
+        if len(members):
+            centred = rewards - group_mean_baseline(members)[0]
+            std = group_std(members) if normalize_std else None
+            compared.append(centred if std is None else torch.where(std > 0, centred / (std + epsilon), 0.0))
+    return torch.where(is_branch, 0.0, torch.stack(compared).mean(dim=0)) if compared else rewards.clone()
 
 
 def future_scale(
     log_ratio: Float[Tensor, " tokens"],
     trajectories: Int[Tensor, " tokens"],
     *,
-    weight: float = 1.0,
-    clip: float = 0.2,
-    half_life: float = 64.0,
+    weight: float = 0.5,
+    clip_low: float = 0.0,
+    clip_high: float = 0.2,
+    half_life: float = 32.0,
 ) -> Float[Tensor, " tokens"]:
     """Factor on each token's advantage: larger where the rest of the trajectory has become likelier.
 
-    Formula: 1 + b A_fut,t, A_fut,t = clip(exp(sum_(k >= t) gamma^(k - t) log_ratio_k), 1 - clip, 1 + clip), gamma =
-    2^(-1 / half_life). Source: APPO, arXiv:2606.12384, future-aware advantage scaling. We found no numbers of the paper: b = 1,
-    a clip of 0.2 and a half-life of 64 tokens are those of the authors' scripts, which keep the lower bound at 1. Choices:
-    sampled tokens alone are counted, and the factor has no gradient. Before the first update of a step every ratio is 1 and
-    every factor 1 + b. Of the code's safeguards none is taken over: tokens with a ratio above 3 stay in the sum, and the factor
+    Formula: 1 + b A_fut,t, A_fut,t = clip(exp(sum_(k >= t) gamma^(k - t) log_ratio_k), 1 - clip_low, 1 + clip_high), gamma =
+    2^(-1 / half_life). Source: APPO, arXiv:2606.12384, eq. 7, with its numbers (appendix C): b = 0.5, gamma = 2^(-1/32) and the
+    bounds [1, 1.2] of its implementation, where its formula has 1 - e' and 1 + e'. Choices: sampled tokens alone are counted;
+    the factor has no gradient. Before the first update of a step every ratio is 1 and every factor 1 + b. The safeguards of the
+    authors' code (b = 1 and 64 tokens in its scripts) are left out: tokens with a ratio above 3 stay in the sum, and the factor
     of negative advantages has no bound of its own.
 
     Args:
         log_ratio: Log-prob now minus that before the step, of the sampled tokens of each trajectory in order.
         trajectories: Number of the trajectory of each token; its tokens are neighbours.
         weight: b.
-        clip: Distance from 1 at which A_fut is clipped.
+        clip_low: Distance below 1 at which A_fut is clipped.
+        clip_high: Distance above 1 at which it is.
         half_life: Distance, in sampled tokens, at which a token counts half.
 
     Example, half_life 1 (gamma 1/2), b = 1, log-ratios [0.1, -0.2, 0.4] of one trajectory: sums [0.1, 0, 0.4], A_fut
     [1.1052, 1, 1.2] as exp(0.4) = 1.49 is clipped, factors [2.1052, 2, 2.2].
     """
     sums = _discounted_sums(log_ratio.detach(), trajectories, 2 ** (-1 / half_life))
-    return 1 + weight * sums.exp().clamp(1 - clip, 1 + clip)
+    return 1 + weight * sums.exp().clamp(1 - clip_low, 1 + clip_high)
 
 
 def _discounted_sums(values: Tensor, trajectories: Tensor, discount: float) -> Tensor:

@@ -14,22 +14,23 @@ from arpo.rollout.rules.base import BranchRule, CompletionView, ForkRequest
 class AppoRule(BranchRule):
     """Fork each initial trajectory before its tokens of the highest branching score, once every path has ended.
 
-    Formula: BS_t = z(H_t) z(Omega_t), Omega_t = exp(sum_(k >= t) gamma^(k - t) ln(pi'(a_k) / pi(a_k))), over the sampled tokens
-    of one trajectory; the `branches_per_trajectory` highest get one new path each. Source: APPO, arXiv:2606.12384 (branching
-    score, N + N B = M); the authors' code for the condition that both z are above 0, without which two low values would score.
+    Formula: BS_t = z(clip(Omega_t, 1 - e, 1 + e)) z(H_t), Omega_t = exp(sum_(k >= t) gamma^(k - t) ln(pi'(a_k) / pi(a_k))), z
+    over the sampled tokens of one trajectory; the B = `branches_per_trajectory` highest get one new path each, which draws the
+    token again; gamma = 2^(-1 / half_life). Source: APPO, arXiv:2606.12384, eq. 4 and 5, algorithm 1 with one loop:
+    (B + 1) N = M; half-life 32 (section 4.1).
 
-    The paper's pi' is the policy in the midst of the step's updates, and pi the one that sampled. Here a tree grows under one
-    policy, so this ratio is 1 and says nothing; the authors' code has the same weights on both sides too, so it compares the
-    trainer's rounding with the engine's. Our choice: pi' is the sampling policy a little sharper, pi' ~ pi^(1 + d), which is
-    where reinforcement learning moves it. To first order in d, ln(pi'(a) / pi(a)) = d (ln pi(a) + H): a token gains by as much
-    as it is likelier than the policy expected. As d goes to 0, z(Omega_t) goes to z(G_t), G_t = sum_(k >= t) gamma^(k - t)
-    (ln pi(a_k) + H_k), which has no d; the score uses that. So forks go where the choice was open and the rest then committed.
+    The paper's pi' is the policy in the midst of the step's updates, pi the one that sampled. Here a tree grows under one
+    policy, so this ratio is 1 and says nothing (the authors' code has the same weights on both sides too: the trainer's
+    rounding against the engine's). Our choice: pi' is the sampling policy a little sharper, pi' ~ pi^(1 + d), which is where
+    reinforcement learning moves it. To first order in d, ln(pi'(a) / pi(a)) = d (ln pi(a) + H): a token gains by as much as it
+    is likelier than the policy expected. As d goes to 0, no clip acts and z(Omega_t) goes to z(G_t), G_t = sum_(k >= t)
+    gamma^(k - t) (ln pi(a_k) + H_k), which has no d; the score uses that. So forks go where the choice was open and the rest
+    then committed.
 
-    Further choices: gamma = 2^(-1 / half_life), over sampled tokens, so that a long result does not cut a turn off (the code's
-    scripts branch without discount); z with n - 1; no fork before the tokens that `CompletionView.forkable` excludes; the new
-    path draws the chosen token again (the code keeps it and draws what follows); the best tokens of each trajectory, as in the
-    paper (the code takes the best of the task's). Leaves that no candidate can fill are top-ups. With the estimator `top_k`
-    the entropies, and so the gains, lack what is not among the k.
+    Further choices: both z must be above 0, as in the authors' code, since two low values have a high product too; distances
+    count sampled tokens, so that a long result does not cut a turn off; z with n - 1; no fork before the tokens that
+    `CompletionView.forkable` excludes. Leaves that no candidate can fill are top-ups. With the estimator `top_k` the entropies,
+    and so the gains, lack what is not among the k.
 
     Example, half_life 1 (gamma 1/2): H = [0, 1, 0, 1, 0] and ln p = [0, -0.5, 0, -1, 0] have gains [0, 0.5, 0, 0, 0], so
     G = [0.25, 0.5, 0, 0, 0]. Tokens 1 and 3 are unsure, what follows gained at token 1 alone: z(H) = 0.6 / 0.548,
