@@ -15,8 +15,10 @@ from arpo.rollout.config import (
     AppoRuleConfig,
     ArpoReleasedRuleConfig,
     ArpoRuleConfig,
+    EptreeRuleConfig,
     MixedOutcomesRuleConfig,
     NoBranchingConfig,
+    RandomNodeRuleConfig,
     RandomRuleConfig,
     RandomTokenRuleConfig,
     ThresholdRuleConfig,
@@ -29,12 +31,15 @@ from arpo.rollout.rules import (
     ArpoReleasedRule,
     ArpoRule,
     CompletionView,
+    EptreeRule,
     ForkRequest,
     MixedOutcomesRule,
     NoBranching,
+    NodeView,
     Opportunity,
     PastGroups,
     Probe,
+    RandomNodeRule,
     RandomRule,
     RandomTokenRule,
     ThresholdRule,
@@ -415,3 +420,52 @@ def test_history_counts_branches_in_a_row() -> None:
 def test_the_windowed_entropy_is_a_mean() -> None:
     assert at(entropies=(0.9, 0.3, 0.6)).entropy == pytest.approx(0.6)
     assert math.isclose(at(entropies=(0.25,)).entropy, 0.25)
+
+
+def completion(node: int, entropies: tuple[float, ...], *path: int) -> CompletionView:
+    return CompletionView(node=node, entropies=entropies, path=path)
+
+
+def test_eptree_takes_the_tokens_of_each_tree() -> None:
+    # tree 0: 2.0 stands first and does not count, then 1.5 and 0.1; its branch (0, 9, 0) has 1.2; tree 1: 1.0 and 0.9
+    views = [
+        completion(3, (2.0, 0.1, 1.5), 0), completion(7, (0.3, 1.2), 0, 9, 0),
+        completion(5, (0.3, 0.9, 1.0), 1), completion(6, (5.0, 0.0), 1),
+    ]  # fmt: skip
+    one = EptreeRule(EptreeRuleConfig(tokens_per_tree=1, branch_factor=3))
+    assert [(r.node, r.offset, r.count) for r in one.decide_inside(views, 6, Random(0))] == [(3, 2, 3), (5, 2, 3)]
+    two = EptreeRule(EptreeRuleConfig(tokens_per_tree=2, branch_factor=1))
+    found = two.decide_inside(views, 4, Random(0))
+    assert [(r.node, r.offset, r.priority) for r in found] == [(3, 2, 1.5), (7, 1, 1.2), (5, 2, 1.0), (5, 1, 0.9)]
+
+
+def test_random_node_draws_n_of_each_tree() -> None:
+    # positions 0 to 2 are nodes of tree 0, 3 of tree 1, 4 and 5 of tree 7
+    nodes = [NodeView(tree=t, turn=turn) for t, turn in ((0, 0), (0, 1), (0, 2), (1, 0), (7, 0), (7, 1))]
+    drawn = RandomNodeRule(RandomNodeRuleConfig(nodes_per_tree=2)).choose_nodes(nodes, 99, Random(0))
+    assert Counter(nodes[i].tree for i in drawn) == {0: 2, 1: 2, 7: 2}
+    assert drawn.count(3) == 2  # with replacement
+
+
+def test_random_node_draws_uniformly_from_random_trees() -> None:
+    """30 trees shapes of 1 to 8 nodes, 400 draws each: chi-square of all cells below its 0.999 quantile, by Wilson-Hilferty."""
+    rule = RandomNodeRule(RandomNodeRuleConfig(nodes_per_tree=2))
+    random, chi_square, freedom = Random(1), 0.0, 0
+    for _ in range(30):
+        sizes = [random.randint(1, 8) for _ in range(3)]
+        nodes = [NodeView(tree=t, turn=turn) for t, size in enumerate(sizes) for turn in range(size)]
+        counts = Counter(i for seed in range(200) for i in rule.choose_nodes(nodes, 99, Random(f"{sizes} {seed}")))
+        for position, node in enumerate(nodes):
+            expected = 400 / sizes[node.tree]
+            chi_square += (counts[position] - expected) ** 2 / expected
+        freedom += sum(size - 1 for size in sizes)
+    quantile = freedom * (1 - 2 / (9 * freedom) + 3.09 * math.sqrt(2 / (9 * freedom))) ** 3
+    assert chi_square < quantile
+
+
+def test_a_partial_round_of_random_node_favours_no_tree() -> None:
+    """Of 4 draws of two trees the first 2 count: each tree gets half of them, 1,000 of 2,000 +- 5 sigma."""
+    nodes = [NodeView(tree=t, turn=turn) for t, turn in ((0, 0), (0, 1), (0, 2), (1, 0))]
+    rule = RandomNodeRule(RandomNodeRuleConfig(nodes_per_tree=2))
+    first = Counter(nodes[i].tree for seed in range(1000) for i in rule.choose_nodes(nodes, 2, Random(seed))[:2])
+    assert abs(first[0] - 1000) < 5 * math.sqrt(2000 / 4)

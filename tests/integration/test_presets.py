@@ -32,6 +32,7 @@ PARTS: dict[str, list[dict[str, Any]]] = {
     "gppo": [{"loss": {"low_mode": "hard"}}, {"loss": {"high_mode": "hard"}}],
     "gigpo": [{"advantage": {"type": "outcome"}}, {"advantage": {"discount": 0.5}}, {"advantage": {"step_weight": 0.5}}],
     "tree_grpo": [{"advantage": {"type": "outcome"}}],
+    "treerl": [{"advantage": {"type": "outcome"}}, {"loss": {"clip_high": 0.05}}, {"loss": {"aggregation": "token_mean"}}],
     "arpo": [{"loss": {"clip_low": 0.1}}, {"loss": {"clip_high": 0.1}}, {"advantage": {"scale": "none"}}],
     "arpo_14b": [{"advantage": {"scale": "none"}}],
     "appo": [
@@ -56,7 +57,8 @@ ROLLOUT = {
     "arpo_14b": {"num_initial_trajectories": 2},
     "token_entropy": {"num_initial_trajectories": 2},
     "appo": {"num_initial_trajectories": 2, "group_size": 8},
-    "tree_grpo": {"group_size": 8, "num_initial_trajectories": 2, "rule": {"type": "random", "rate": 1.0, "branch_factor": 3}},
+    "tree_grpo": {"group_size": 8, "num_initial_trajectories": 2},
+    "treerl": {"group_size": 10, "num_initial_trajectories": 2},
 }
 """Groups that fit the domain, and trees of several trajectories where the preset compares within them."""
 

@@ -286,6 +286,44 @@ class RandomTokenRuleConfig(_RuleConfig):
     """New paths per token, the original excluded."""
 
 
+class EptreeRuleConfig(_RuleConfig):
+    """Fork each tree before its tokens of highest entropy, once its paths have ended (TreeRL, arXiv:2506.11902).
+
+    The paper's numbers: M = num_initial_trajectories, N = tokens_per_tree, T = branch_factor; L follows from group_size =
+    M * (1 + L * N * T).
+    """
+
+    type: Literal["eptree"] = "eptree"
+    """`eptree`: branch at the most uncertain tokens of each tree."""
+    tokens_per_tree: int = Field(default=2, ge=1)
+    """Tokens of each tree at which a round forks (N). A tree is an initial trajectory with what grew from it."""
+    branch_factor: int = Field(default=2, ge=1)
+    """New paths per token, the original excluded (T)."""
+
+    count_keys = ("tokens_per_tree", "branch_factor")
+
+    def inert_keys(self, use: Use) -> Iterator[InertKey]:
+        """The paths at one token may be all that is missing."""
+        yield from super().inert_keys(use)
+        if 1 < use.num_places <= self.branch_factor:
+            why = "where one fork fills every leaf that branches can"
+            yield InertKey("rule.tokens_per_tree", why, "lower rule.branch_factor or num_initial_trajectories", 2)
+
+
+class RandomNodeRuleConfig(_RuleConfig):
+    """Fork at steps drawn uniformly from each tree, once its paths have ended (Tree-GRPO, arXiv:2509.21240).
+
+    The paper's numbers: M = num_initial_trajectories, N = nodes_per_tree; L follows from group_size = M * (1 + L * N).
+    """
+
+    type: Literal["random_node"] = "random_node"
+    """`random_node`: branch before steps drawn at random."""
+    nodes_per_tree: int = Field(default=2, ge=1)
+    """Draws from each tree in a round, each for one new path (N). A tree is an initial trajectory with what grew from it."""
+
+    count_keys = ()  # the number of draws decides which trees the last leaves go to
+
+
 class AppoRuleConfig(_RuleConfig):
     """Fork each initial trajectory before its tokens of the highest branching score (APPO, arXiv:2606.12384).
 
@@ -353,6 +391,8 @@ BranchRuleConfig = Annotated[
     | ThresholdRuleConfig
     | TokenEntropyRuleConfig
     | RandomTokenRuleConfig
+    | EptreeRuleConfig
+    | RandomNodeRuleConfig
     | AppoRuleConfig
     | MixedOutcomesRuleConfig,
     Field(discriminator="type"),

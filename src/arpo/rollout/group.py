@@ -22,7 +22,7 @@ from arpo.rollout.config import RolloutConfig
 from arpo.rollout.environment import Session
 from arpo.rollout.opportunities import EntropyReader, ForkPoint
 from arpo.rollout.path import Path, completion_text, turn_token_ids
-from arpo.rollout.rules import BranchRule, ForkRequest, PastGroups, Probe
+from arpo.rollout.rules import BranchRule, ForkRequest, NodeView, PastGroups, Probe
 from arpo.seeds import derive_seed
 from arpo.tree import Node, RolloutTree
 from arpo.types import Completion, Message, Task
@@ -79,6 +79,10 @@ class Group:
         """Turn -> observations that wait for the decision."""
         self._completions: list[ForkPoint] = []
         """Finished completions, for a rule that forks inside them."""
+        self._nodes: dict[tuple[int, int], ForkPoint] = {}
+        """(tree, node id) -> prompts and observations after which a step began, for a rule that forks there late."""
+        self._num_late = 0
+        """Paths started at such nodes."""
         self._root: PrefixHandle | None = None
         self._messages: tuple[Message, ...] | None = None
         """Messages the environment adds to the prompt; None until a session is open."""
@@ -99,8 +103,9 @@ class Group:
     async def aclose(self) -> None:
         """Free everything the group holds; for a group that cannot finish."""
         self._release_root()
-        for points in (*self._candidates.values(), self._completions):
+        for points in (*self._candidates.values(), self._completions, [*self._nodes.values()]):
             self._release(points)
+        self._nodes.clear()
         await self._close_unused_sessions()
         for path in [*self._growing, *self._topups]:  # started, but cancelled before their first step
             await path.aclose()
@@ -175,6 +180,7 @@ class Group:
             seed=derive_seed(self._seed, self._task.id, key),
             on_window=self._measure if self._agent.engine.entropy_estimators else None,
             on_completion=self._keep if self._rule.forks_inside and not is_topup else None,
+            on_step=self._keep_node if self._rule.forks_at_nodes else None,
         )  # fmt: skip
         self._num_started += 1
         if is_topup:
@@ -215,6 +221,8 @@ class Group:
         self._decide_ripe_turns()
         if self._rule.forks_inside and not self._growing:
             self._fork_inside()
+        if self._rule.forks_at_nodes and not self._growing:
+            self._fork_at_nodes()
         if self._tops_up and self._rule.fills_branch:
             self._start_fill()
         elif self._tops_up:
@@ -236,9 +244,10 @@ class Group:
         Example: Z = 1, one live path with two opportunities left: 3. With five leaves missing, two top-ups start at once.
         """
         last_turn, factor = self._agent.environment.max_observations, 1 + self._rule.max_branches
-        if factor == 1 and not self._rule.forks_inside:
+        forks_late = self._rule.forks_inside or self._rule.forks_at_nodes
+        if factor == 1 and not forks_late:
             return 0
-        if last_turn is None or self._rule.forks_inside:
+        if last_turn is None or forks_late:
             return self._config.group_size if self._growing else 0
         live = sum(factor ** (last_turn - turn) - 1 for turn in self._growing.values())
         waiting = sum(len(c) * (factor - 1) * factor ** (last_turn - turn) for turn, c in self._candidates.items())
@@ -327,6 +336,28 @@ class Group:
                 offset,
             )
             self._completions.append(completion)
+
+    def _keep_node(self, path: Path, prefix: PrefixHandle) -> None:
+        """Keep the node before a step, to fork there later; a node of one tree is kept once."""
+        name = (path.key[0], path.node.id)
+        if self._num_missing > 0 and name not in self._nodes:
+            self._nodes[name] = ForkPoint(path.node, path.key, path.session.fork(), prefix.fork())
+
+    def _fork_at_nodes(self) -> None:
+        """Let the rule fork at nodes of the paths that have ended, while leaves are missing."""
+        missing = self._num_missing
+        if missing > 0:
+            points = sorted(self._nodes.values(), key=lambda p: (p.key[0], p.node.turn, p.key))
+            views = [NodeView(tree=point.key[0], turn=point.node.turn) for point in points]
+            rng = Random(derive_seed(self._seed, self._task.id, "nodes", missing))
+            for position in self._rule.choose_nodes(views, missing, rng)[:missing]:
+                point = points[position]
+                key = (*point.key, point.node.turn, self._num_late)
+                self._num_late += 1
+                self._start(key, point.node, point.session.fork(), point.prefix.fork())
+        if self._num_missing == 0:
+            self._release([*self._nodes.values()])
+            self._nodes.clear()
 
     def _num_tokens_before(self, node: Node) -> int:
         return sum(len(n.token_ids) for n in self._tree.path(node)[:-1])

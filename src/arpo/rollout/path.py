@@ -30,6 +30,7 @@ class Path:
         seed: int,
         on_window: Callable[["Path", Completion, PrefixHandle], None] | None,
         on_completion: Callable[["Path", PrefixHandle], None] | None = None,
+        on_step: Callable[["Path", PrefixHandle], None] | None = None,
     ):
         """A path that continues `prefix`, whose last node is `start`: the prompt, an observation, or a completion cut inside.
 
@@ -46,6 +47,8 @@ class Path:
                 completion so far and the prefix that ends with the result; the callee forks what it keeps. None: no call.
             on_completion: Called when `node` is a finished completion that the environment has not answered, with the prefix
                 that ends with it; the callee forks what it keeps. None: no call.
+            on_step: Called before each step, with the prefix that ends with `node`, the prompt or an observation; the callee
+                forks what it keeps. None: no call.
         """
         self.key = key
         self.node = start
@@ -59,7 +62,8 @@ class Path:
         self._turn_seed, self._position = seed, 0
         self._on_window = on_window
         self._on_completion = on_completion
-        self._is_branch = start.kind is not NodeKind.PROMPT
+        self._on_step = on_step
+        self._is_branch = len(key) > 1
 
     @property
     def session(self) -> Session:
@@ -104,6 +108,8 @@ class Path:
         config = self._config
         sampling = SamplingParams(temperature=config.temperature, max_tokens=room, entropy_top_k=config.top_k)
         on_window = self._on_window if self.node.kind is NodeKind.OBSERVATION and not self._is_branch else None
+        if self._on_step is not None:
+            self._on_step(self, self._prefix)
         completion = await (self._sample_window(sampling, on_window) if on_window else self._sample(sampling))
         text = completion_text(self._agent.tokenizer, completion.token_ids)
         whole = completion_text(self._agent.tokenizer, begun + completion.token_ids) if begun else text

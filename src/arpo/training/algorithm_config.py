@@ -83,6 +83,28 @@ class TreeGrpoAdvantageConfig(_AdvantageConfig):
     """`tree_grpo`: advantage within the trajectory's own tree + advantage in the whole group."""
 
 
+class TreerlAdvantageConfig(_AdvantageConfig):
+    """What a step adds to the mean reward of the task and of the step before (TreeRL, arXiv:2506.11902).
+
+    A step is a stretch between forks; its value is the mean reward of the trajectories that pass it. The trajectories that
+    share a token share its advantage, which is divided by the root of their number.
+    """
+
+    type: Literal["treerl"] = "treerl"
+    """`treerl`: global + local advantage of each step."""
+    scale: Literal["group_std", "batch_std", "none"] = "none"
+    """As with `outcome`; `none` in the paper."""
+
+    @model_validator(mode="after")
+    def _check_sharers(self) -> "TreerlAdvantageConfig":
+        if self.attribution in ("hard", "mixed"):
+            raise ValueError(
+                f"advantage.attribution = {self.attribution!r} has no effect with advantage.type = 'treerl', where the sharers "
+                f"of a token have one advantage; leave it at 'soft', or set it to 'once'"
+            )
+        return self
+
+
 class AppoAdvantageConfig(_AdvantageConfig):
     """Trajectories from the prompt compared among themselves and with the branches; they alone train (APPO, arXiv:2606.12384).
 
@@ -114,7 +136,8 @@ class AppoAdvantageConfig(_AdvantageConfig):
 
 
 AdvantageConfig = Annotated[
-    OutcomeAdvantageConfig | GigpoAdvantageConfig | TreeGrpoAdvantageConfig | AppoAdvantageConfig, Field(discriminator="type")
+    OutcomeAdvantageConfig | GigpoAdvantageConfig | TreeGrpoAdvantageConfig | TreerlAdvantageConfig | AppoAdvantageConfig,
+    Field(discriminator="type"),
 ]
 
 

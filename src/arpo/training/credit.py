@@ -18,6 +18,7 @@ from arpo.algorithms.advantages import (
     step_returns,
     subtree_out_baseline,
     tree_grpo_advantages,
+    treerl_advantages,
 )
 from arpo.algorithms.aggregation import leaf_weights
 from arpo.algorithms.attribution import attribute, leaf_parts
@@ -29,6 +30,7 @@ from arpo.training.algorithm_config import (
     GigpoAdvantageConfig,
     LossConfig,
     TreeGrpoAdvantageConfig,
+    TreerlAdvantageConfig,
 )
 from arpo.tree import Node, NodeCredit, RolloutTree
 
@@ -159,6 +161,13 @@ def _is_branch(tree: RolloutTree) -> Tensor:
     return torch.tensor([any(node.is_branch for node in tree.path(leaf)) for leaf in tree.leaves()], dtype=torch.bool)
 
 
+def _trees(group: _Group) -> Tensor:
+    """[L] the initial trajectory that each leaf's path grew from; a branch at the prompt follows its own among the siblings."""
+    first = group.tree.children[0]
+    starts = torch.tensor([not group.tree.nodes[child].is_branch for child in first])
+    return starts.cumsum(0)[group.below[:, first].int().argmax(dim=1)]
+
+
 def _inverse_branching_shares(tree: RolloutTree, below: Tensor) -> Tensor:
     """1 per child of the prompt, divided evenly at every later fork."""
     num_children = [1 if node.parent is None else max(1, len(tree.children[node.id])) for node in tree.nodes]
@@ -178,8 +187,10 @@ def _advantages(group: _Group, rewards: Tensor, config: AdvantageConfig) -> Tens
     """[L, n] advantage of each leaf on the nodes of its path, before attribution."""
     options = {"normalize_std": config.scale == "group_std", "epsilon": config.epsilon}
     if isinstance(config, TreeGrpoAdvantageConfig):
-        own_tree = group.below[:, group.tree.children[0]].int().argmax(dim=1)
+        own_tree = _trees(group)
         return tree_grpo_advantages(rewards, own_tree, group.shares, **options)[:, None].expand(group.below.shape)
+    if isinstance(config, TreerlAdvantageConfig):
+        return treerl_advantages(rewards, group.below, group.shares, **options).expand(group.below.shape)
     if isinstance(config, AppoAdvantageConfig):
         return appo_advantages(rewards, _is_branch(group.tree), **options)[:, None].expand(group.below.shape)
     centred = _compare(group, rewards, config)

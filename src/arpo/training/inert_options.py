@@ -72,7 +72,13 @@ _NEEDS = (
     ),
     _Needs("advantage.attribution", other_than("soft"), "loss.type", other_than("gspo"), _SEQUENCE, "leave it at 'soft'"),
     _Needs("advantage.baseline", one_of("subtree_out"), "loss.type", other_than("gspo"), _SEQUENCE, "set 'leave_one_out'"),
-    _Needs("advantage.type", one_of("gigpo", "appo"), "loss.type", other_than("gspo"), _SEQUENCE, "set it to 'outcome'"),
+    _Needs(
+        "advantage.type", one_of("treerl"), "rollout.rule.type", _BRANCHING,
+        "global and local advantage are then the same, that of the trajectory", "set it to 'outcome'",
+    ),
+    _Needs(
+        "advantage.type", one_of("gigpo", "treerl", "appo"), "loss.type", other_than("gspo"), _SEQUENCE, "set it to 'outcome'"
+    ),
     _Needs("advantage.entropy_scale", above(0), "loss.type", other_than("gspo"), _SEQUENCE, "leave it at 0"),
     _Needs("loss.kl.level", one_of("token"), "loss.type", other_than("gspo"), _SEQUENCE, "set it to 'sequence'"),
     _Needs(

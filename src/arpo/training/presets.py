@@ -6,7 +6,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from arpo.config import Config, merge_keys, without_other_types
+from arpo.config import Config, dotted, merge_keys, without_other_types
 from arpo.rollout.config import RolloutConfig
 from arpo.training.algorithm_config import (
     AdvantageConfig,
@@ -74,11 +74,14 @@ def read_preset(name: str) -> Preset:
 def apply_preset(given: dict[str, Any]) -> dict[str, Any]:
     """The keys of the preset `algorithm` (default: arpo), overridden by `given` section by section.
 
-    A section that names another `type` replaces the preset's, except for keys that every type of loss or of advantage has.
+    A section that names another `type` replaces the preset's, except for keys that every type of loss or of advantage has. With
+    rule `none` every trajectory is initial, whatever number the preset sets for its rule.
 
     Example: {"algorithm": "dr_grpo", "loss": {"type": "reinforce"}} keeps dr_grpo's aggregation, not its clip bounds.
     """
     preset = read_preset(str(given.get("algorithm", "arpo"))).keys
+    if dotted(given).get("rollout.rule.type") == "none":
+        preset = preset | {"rollout": {k: v for k, v in preset["rollout"].items() if k != "num_initial_trajectories"}}
     return merge_keys(without_other_types(preset, given, _COMMON_KEYS), given)
 
 

@@ -153,7 +153,7 @@ def _fork_record(tree: RolloutTree, node: Node, outcomes: dict[int, _Outcome]) -
     return ForkRecord(
         node=node.id,
         turn=node.turn,
-        tool=None if node.is_sampled else tool_name(tree, node),
+        tool=tool_name(tree, node) if node.kind is NodeKind.OBSERVATION else None,
         num_branches=len(branches),
         original_reward=fmean(original_rewards) if original_rewards else None,
         branch_reward=fmean(branch_rewards) if branch_rewards else None,
@@ -173,7 +173,7 @@ def _fate(node: Node, is_fork: bool, is_topup: bool, is_asked: bool) -> Fate:
 
 def _from_prompt(tree: RolloutTree) -> tuple[list[int], list[int]]:
     """Ids of the first nodes of the planned trajectories, and of the top-ups."""
-    children = tree.children[0]
+    children = [child for child in tree.children[0] if not tree.nodes[child].is_branch]
     num_initial = tree.settings.get("num_initial", len(children))
     return children[:num_initial], children[num_initial:]
 

@@ -107,7 +107,7 @@ class TreeStatistics:
 
     def _count_branches(self, tree: RolloutTree) -> None:
         leaves = tree.leaves()
-        num_from_prompt = len(tree.children[0])
+        num_from_prompt = sum(not tree.nodes[child].is_branch for child in tree.children[0])
         num_initial = min(num_from_prompt, tree.settings.get("num_initial", num_from_prompt))
         self._counts.update(trees=1, leaves=len(leaves), initial=num_initial, topups=num_from_prompt - num_initial)
         self._opportunities.update(n.turn for n in tree.nodes if n.branch_score is not None)

@@ -1,6 +1,7 @@
 """Every rule grows exactly M leaves, whatever the model writes and however long tools take; forks inside completions work."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import exp, floor
@@ -23,9 +24,11 @@ from arpo.rollout.config import (
     AppoRuleConfig,
     ArpoReleasedRuleConfig,
     ArpoRuleConfig,
+    EptreeRuleConfig,
     LimitsConfig,
     MixedOutcomesRuleConfig,
     NoBranchingConfig,
+    RandomNodeRuleConfig,
     RandomRuleConfig,
     RandomTokenRuleConfig,
     RolloutConfig,
@@ -54,6 +57,10 @@ RULES = [
     TokenEntropyRuleConfig(),
     TokenEntropyRuleConfig(branch_factor=2),
     RandomTokenRuleConfig(),
+    EptreeRuleConfig(),
+    EptreeRuleConfig(tokens_per_tree=1, branch_factor=1),
+    RandomNodeRuleConfig(),
+    RandomNodeRuleConfig(nodes_per_tree=1),
     AppoRuleConfig(),
     AppoRuleConfig(branches_per_trajectory=1, half_life=2.0),
     MixedOutcomesRuleConfig(),
@@ -144,14 +151,17 @@ def check(tree: RolloutTree, config: RolloutConfig, agent: Any) -> None:
     assert all(leaf.kind is NodeKind.COMPLETION for leaf in tree.leaves())
     assert [n.id for n in tree.depth_first()] == list(range(len(tree.nodes)))
     num_branches = sum(n.is_branch for n in tree.nodes)
-    num_topups = len(tree.children[0]) - tree.settings["num_initial"]
+    num_topups = sum(not tree.nodes[c].is_branch for c in tree.children[0]) - tree.settings["num_initial"]
     assert num_topups >= 0
     assert tree.settings["num_initial"] + num_branches + num_topups == config.group_size
     for node in tree.nodes[1:]:
         parent = tree.nodes[node.parent or 0]
         if node.is_branch:
-            inside = build_rule(config.rule).forks_inside
-            assert parent.kind is (NodeKind.COMPLETION if inside else NodeKind.OBSERVATION)
+            rule = build_rule(config.rule)
+            if rule.forks_at_nodes:
+                assert parent.kind in (NodeKind.PROMPT, NodeKind.OBSERVATION)
+            else:
+                assert parent.kind is (NodeKind.COMPLETION if rule.forks_inside else NodeKind.OBSERVATION)
         if node.is_sampled and not any(tree.nodes[c].is_sampled for c in tree.children[node.id]):
             whole = turn_completions(tree, node)
             ids = [t for n in whole for t in n.token_ids]
@@ -352,6 +362,50 @@ async def test_nothing_is_left_and_nothing_is_computed_twice(make_world, tasks: 
     assert world.engine.num_computed_tokens == sum(t.num_unique_tokens - len(t.leaves()) for t in trees) + num_inside
     if build_rule(rule).forks_inside:
         assert num_inside == len(tasks) * 3
+
+
+def trees_of(tree: RolloutTree) -> list[int]:
+    """Leaves of each initial trajectory's tree; a branch at the prompt follows its own among the siblings."""
+    sizes: list[int] = []
+    for child in tree.children[0]:
+        size = sum(tree.path(leaf)[1].id == child for leaf in tree.leaves())
+        if tree.nodes[child].is_branch:
+            sizes[-1] += size
+        else:
+            sizes.append(size)
+    return sizes
+
+
+async def test_every_tree_of_tree_grpo_grows_alike_at_steps_drawn_uniformly(make_world, tokenizer: PolicyTokenizer) -> None:
+    """M = 4, N = 3, L = 1, paths of 4 calls: 4 leaves per tree; the 12 new paths of each of 60 groups begin at the prompt and
+    at each result equally often: chi-square of 5 cells of 144 below 18.5, the 0.999 quantile of 4 degrees of freedom."""
+    world = make_world(max_calls=5, limits=LONG)
+    script = lambda text: "<answer>a</answer>" if text.count("<result>") == 4 else "<search>a</search>"  # noqa: E731
+    agent = replace(world.agent, engine=ScriptedEngine(script, tokenizer))
+    config = RolloutConfig(group_size=16, num_initial_trajectories=4, rule=RandomNodeRuleConfig(nodes_per_tree=3))
+    turns: Counter[int] = Counter()
+    for tree in await grow(agent, [task_named(f"{i}") for i in range(60)], config):
+        assert trees_of(tree) == [4, 4, 4, 4]
+        turns.update(n.turn for n in tree.nodes if n.is_branch)
+    assert sum(turns.values()) == 60 * 12
+    assert sum((turns[turn] - 144) ** 2 / 144 for turn in range(5)) < 18.5
+
+
+@pytest.mark.parametrize(("rounds", "group_size"), [(1, 15), (2, 27)])
+@pytest.mark.parametrize(
+    "rule", [EptreeRuleConfig(tokens_per_tree=2, branch_factor=2), RandomNodeRuleConfig(nodes_per_tree=4)], ids=lambda r: r.type
+)
+async def test_every_tree_gets_as_many_branches(
+    make_world, tokenizer: PolicyTokenizer, rule: Any, rounds: int, group_size: int
+) -> None:
+    """M = 3, N T = 4: 3 (1 + 4 L) leaves, 1 + 4 L of each tree; of tokens where each has two to fork at, so in most groups."""
+    world = make_world(max_calls=4, tools=("search", "python"), limits=LONG)
+    agent = replace(world.agent, engine=Babbler(tokenizer, TWO_TOOLS))
+    config, num_alike = RolloutConfig(group_size=group_size, num_initial_trajectories=3, rule=rule), 0
+    for tree in await grow(agent, [task_named(f"{i}") for i in range(20)], config):
+        check(tree, config, agent)
+        num_alike += trees_of(tree) == [1 + 4 * rounds] * 3
+    assert num_alike == 20 or (rule.type == "eptree" and num_alike >= 15)
 
 
 async def test_forks_inside_start_at_the_tokens_of_highest_entropy(make_world, tasks: list[Task]) -> None:

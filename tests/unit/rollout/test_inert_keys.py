@@ -15,7 +15,7 @@ from arpo.rollout.branch_history import BranchHistory
 from arpo.rollout.config import RolloutConfig
 from arpo.rollout.entropy import entropy_delta, normalizer_value
 from arpo.rollout.inert_keys import InertKey
-from arpo.rollout.rules import BRANCH_RULES, CompletionView, ForkRequest, Opportunity, PastGroups, Probe, build_rule
+from arpo.rollout.rules import BRANCH_RULES, CompletionView, ForkRequest, NodeView, Opportunity, PastGroups, Probe, build_rule
 from arpo.tree import Node, NodeKind, RolloutTree
 from arpo.types import Message, Task
 
@@ -95,6 +95,9 @@ def decisions(config: RolloutConfig, seed: int) -> list[object]:
             for i, path in enumerate(sorted(ends))
         ]
         list(grant(rule.decide_inside(views, missing, Random(f"{seed} inside"))))
+    if rule.forks_at_nodes:
+        steps = [NodeView(tree=path[0], turn=turn) for path in sorted(ends) for turn in range(TURNS)]
+        taken += rule.choose_nodes(steps, missing, Random(f"{seed} nodes"))[:missing]
     return taken
 
 
@@ -137,6 +140,8 @@ RULES: dict[str, tuple[list[dict[str, Any]], dict[str, tuple[Any, ...]]]] = {
     ),
     "token_entropy": (BUDGETS, {"branch_factor": (1, 2, 5)}),
     "random_token": (BUDGETS, {"branch_factor": (1, 2, 5)}),
+    "eptree": (BUDGETS, {"tokens_per_tree": (2, 1, 3), "branch_factor": (2, 1, 5)}),
+    "random_node": (BUDGETS, {"nodes_per_tree": (2, 1, 3)}),
     "appo": (BUDGETS, {"branches_per_trajectory": (3, 1, 2, 5), "half_life": (32.0, 1.0, 5.0)}),
     "mixed_outcomes": (
         [{"group_size": 12}, {"group_size": 2}],
@@ -223,12 +228,13 @@ REFUSED = [
     ({"rule": {"type": "arpo", "alpha": 0.6, "beta": 0.0}, "entropy_normalizer": "none"}, "entropy_normalizer"),
     *(
         ({"rule": {"type": name}, "entropy_normalizer": "none"}, "entropy_normalizer")
-        for name in ("none", "random", "threshold", "token_entropy", "random_token", "appo")
+        for name in ("none", "random", "threshold", "token_entropy", "random_token", "appo", "eptree", "random_node")
     ),
     ({"rule": {"type": "arpo_released", "entropy_weight": 0.0, "lag": False}}, "rule.lag"),
     ({"rule": {"type": "arpo_released", "entropy_weight": 0.0, "sum_over_window": False}}, "rule.sum_over_window"),
     ({"rule": {"type": "arpo_released", "sum_over_window": False}, "entropy_window": 1}, "rule.sum_over_window"),
     ({"rule": {"type": "arpo", "branch_factor": 2}, "group_size": 2}, "rule.branch_factor"),
+    ({"rule": {"type": "eptree", "tokens_per_tree": 3, "branch_factor": 4}, "group_size": 8}, "rule.tokens_per_tree"),
     ({"rule": {"type": "threshold", "max_branches": 3}, "group_size": 2}, "rule.max_branches"),
     ({"rule": {"type": "appo", "branches_per_trajectory": 2}, "group_size": 2}, "rule.branches_per_trajectory"),
     ({"rule": {"type": "appo", "branches_per_trajectory": 5}, "group_size": 8}, "rule.branches_per_trajectory"),

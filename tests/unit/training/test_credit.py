@@ -16,6 +16,7 @@ from arpo.training.algorithm_config import (
     OutcomeAdvantageConfig,
     PpoClipLossConfig,
     TreeGrpoAdvantageConfig,
+    TreerlAdvantageConfig,
 )
 from arpo.training.credit import assign_credit, node_credit
 from arpo.tree import NodeKind, RolloutTree
@@ -215,6 +216,25 @@ def test_tree_grpo_adds_the_own_tree(make_tree):
     """Within a's tree +-0.5, d's tree has one leaf; in the whole group 0.5, -0.5, 0."""
     found = claims_of(make_tree((1.0, 0.0, 0.5)), TreeGrpoAdvantageConfig(scale="none"))
     assert found == {"b on a": 1.0, "b on b": 1.0, "c on a": -1.0, "c on c": -1.0, "d on d": 0.0}
+
+
+def test_a_branch_at_the_prompt_belongs_to_the_tree_before_it(make_tree):
+    """Where d began as a fork of a's tree: within the tree, and in the group, +0.5, -0.5, 0; twice in all."""
+    tree = make_tree((1.0, 0.0, 0.5))
+    tree.nodes[NAMES.index("d")].is_branch = True
+    assert of_leaves(tree, assign_credit([tree], TreeGrpoAdvantageConfig(scale="none"), TOKEN_MEAN)[0]) == [1.0, -1.0, 0.0]
+    tree.leaves()[2].reward = Reward(value=0.8)
+    in_tree = assign_credit([tree], TreeGrpoAdvantageConfig(scale="none"), TOKEN_MEAN)[0]
+    assert of_leaves(tree, in_tree) == pytest.approx([0.8, -1.2, 0.4])  # mean 0.6 on both levels
+
+
+def test_treerl_rewards_the_steps_between_forks(make_tree):
+    """V(prompt) 0.5, V(a) 0.5, so a has 0; b: 0.5 + 0.5, c: -0.5 - 0.5, d: 0. With 0, 0, 0.9: 0.3, 0; a -0.6 / sqrt(2)."""
+    found = claims_of(make_tree((1.0, 0.0, 0.5)), TreerlAdvantageConfig())
+    assert found == {"b on a": 0.0, "b on b": 1.0, "c on a": 0.0, "c on c": -1.0, "d on d": 0.0}
+    found = claims_of(make_tree((0.0, 0.0, 0.9)), TreerlAdvantageConfig())
+    a = -0.6 / sqrt(2)
+    assert found == pytest.approx({"b on a": a, "b on b": -0.3, "c on a": a, "c on c": -0.3, "d on d": 1.2})
 
 
 def test_appo_compares_trajectories_and_branches_apart(make_tree):

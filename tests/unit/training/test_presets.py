@@ -9,9 +9,10 @@ from arpo.rollout.config import (
     AppoRuleConfig,
     ArpoReleasedRuleConfig,
     ArpoRuleConfig,
+    EptreeRuleConfig,
     MixedOutcomesRuleConfig,
     NoBranchingConfig,
-    RandomRuleConfig,
+    RandomNodeRuleConfig,
     TokenEntropyRuleConfig,
 )
 from arpo.training.algorithm_config import (
@@ -25,6 +26,7 @@ from arpo.training.algorithm_config import (
     PpoClipLossConfig,
     ReinforceLossConfig,
     TreeGrpoAdvantageConfig,
+    TreerlAdvantageConfig,
 )
 from arpo.training.config import RlRun
 from arpo.training.presets import AlgorithmConfig, apply_preset, preset_names, read_preset
@@ -65,8 +67,13 @@ PAPERS = {
         GigpoAdvantageConfig(baseline="group_mean", scale="group_std", step_weight=1.0, discount=0.95), PPO,
     ),
     "tree_grpo": (
-        "2509.21240", RandomRuleConfig(rate=0.5, branch_factor=1),
+        "2509.21240", RandomNodeRuleConfig(nodes_per_tree=3),
         TreeGrpoAdvantageConfig(baseline="group_mean", scale="group_std"), PPO,
+    ),
+    "treerl": (
+        "2506.11902", EptreeRuleConfig(tokens_per_tree=2, branch_factor=2),
+        TreerlAdvantageConfig(baseline="group_mean", scale="none", attribution="soft"),
+        PpoClipLossConfig(clip_low=0.2, clip_high=0.26, aggregation="sequence_mean"),
     ),
     "arpo": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PER_SEQUENCE),
     "arpo_14b": ("2507.19849", ArpoRuleConfig(alpha=0.5, beta=0.2, tau=0.5, branch_factor=1), GROUP, PER_SEQUENCE),
@@ -132,12 +139,12 @@ def test_dapo_samples_dynamically_and_penalises_length():
 
 
 def test_the_budgets():
-    """M = 16 for all but 14B (12, N = 6); N = M/2 where no plan is per task (M/4 inside turns); released: top 10 of 20."""
+    """M = 16 for all but 14B (12, N = 6) and TreeRL (30, N = 6); N = M/2 or M/4 unless planned; released: top 10 of 20."""
     for name in preset_names():
         rollout = read_preset(name).resolve().rollout
         large, planned, flat = name == "arpo_14b", name in ("aepo", "mixed_outcomes"), rollout.rule.type == "none"
-        assert rollout.group_size == (12 if large else 16)
-        half = 4 if name in ("token_entropy", "appo") else 6 if large else 8
+        assert rollout.group_size == (12 if large else 30 if name == "treerl" else 16)
+        half = 4 if name in ("token_entropy", "appo", "tree_grpo") else 6 if large or name == "treerl" else 8
         assert rollout.num_initial_trajectories == (None if planned else 16 if flat else half)
     for name in ("arpo_released", "aepo_released"):
         rollout = read_preset(name).resolve().rollout
@@ -157,6 +164,14 @@ def test_a_run_takes_every_key_of_its_preset(name: str):
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_sets_only_sections_of_an_algorithm(name: str):
     assert read_preset(name).keys.keys() <= AlgorithmConfig.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_without_branching_every_trajectory_is_initial(name: str):
+    """What a preset sets for its rule does not hold for another that has none."""
+    outcome = {"type": "outcome", "attribution": "soft"}
+    resolved = run(algorithm=name, rollout={"rule": {"type": "none"}}, advantage=outcome)
+    assert resolved.rollout.num_initial_trajectories == resolved.rollout.group_size
 
 
 def test_arpo_is_the_default():

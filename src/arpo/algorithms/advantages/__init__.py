@@ -8,6 +8,7 @@ from arpo.algorithms.advantages.gigpo import step_group_advantages, step_returns
 from arpo.algorithms.advantages.group import group_normalized_advantages
 from arpo.algorithms.advantages.scale import group_std, normalize_batch
 from arpo.algorithms.advantages.tree_grpo import tree_grpo_advantages
+from arpo.algorithms.advantages.treerl import treerl_advantages
 
 __all__ = [
     "appo_advantages",
@@ -23,4 +24,5 @@ __all__ = [
     "step_returns",
     "subtree_out_baseline",
     "tree_grpo_advantages",
+    "treerl_advantages",
 ]

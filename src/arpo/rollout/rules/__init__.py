@@ -6,10 +6,12 @@ from arpo.rollout.rules.aepo_released import AepoReleasedRule
 from arpo.rollout.rules.appo import AppoRule
 from arpo.rollout.rules.arpo import ArpoRule
 from arpo.rollout.rules.arpo_released import ArpoReleasedRule
-from arpo.rollout.rules.base import BranchRule, CompletionView, ForkRequest, Opportunity, PastGroups, Probe
+from arpo.rollout.rules.base import BranchRule, CompletionView, ForkRequest, NodeView, Opportunity, PastGroups, Probe
+from arpo.rollout.rules.eptree import EptreeRule
 from arpo.rollout.rules.mixed_outcomes import MixedOutcomesRule
 from arpo.rollout.rules.none import NoBranching
 from arpo.rollout.rules.random import RandomRule
+from arpo.rollout.rules.random_node import RandomNodeRule
 from arpo.rollout.rules.random_token import RandomTokenRule
 from arpo.rollout.rules.threshold import ThresholdRule
 from arpo.rollout.rules.token_entropy import TokenEntropyRule
@@ -24,6 +26,8 @@ BRANCH_RULES = {
     "threshold": ThresholdRule,
     "token_entropy": TokenEntropyRule,
     "random_token": RandomTokenRule,
+    "eptree": EptreeRule,
+    "random_node": RandomNodeRule,
     "appo": AppoRule,
     "mixed_outcomes": MixedOutcomesRule,
 }
@@ -44,12 +48,15 @@ __all__ = [
     "ArpoRule",
     "BranchRule",
     "CompletionView",
+    "EptreeRule",
     "ForkRequest",
     "MixedOutcomesRule",
     "NoBranching",
+    "NodeView",
     "Opportunity",
     "PastGroups",
     "Probe",
+    "RandomNodeRule",
     "RandomRule",
     "RandomTokenRule",
     "ThresholdRule",

@@ -82,6 +82,16 @@ class CompletionView:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
+class NodeView:
+    """A node after which a path of a tree took a step: the prompt or an observation."""
+
+    tree: int
+    """Number of the initial trajectory that the path grew from; nodes of one tree are neighbours."""
+    turn: int
+    """Observations on the path up to the node; 0 at the prompt."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
 class ForkRequest:
     """A request for new paths from a node; granted by priority while leaves are missing."""
 
@@ -104,6 +114,8 @@ class BranchRule:
     """Most new paths `decide` requests at one opportunity; bounds the leaves that branching can still bring."""
     forks_inside: bool = False
     """Whether the group calls `decide_inside`; it then keeps the prefixes of finished paths."""
+    forks_at_nodes: bool = False
+    """Whether the group calls `choose_nodes`; it then keeps the prefixes before every step."""
     fills_branch: bool = False
     """Whether trajectories that fill the group start one at a time, each once every path has ended, and may branch."""
     uses_past_groups: bool = False
@@ -133,5 +145,13 @@ class BranchRule:
         """Fork requests inside completions, once every path has ended and `num_missing` leaves are missing.
 
         `rng` is seeded by task and `num_missing`.
+        """
+        return []
+
+    def choose_nodes(self, nodes: Sequence[NodeView], num_missing: int, rng: Random) -> list[int]:
+        """Positions in `nodes` where a new path starts, once every path has ended and `num_missing` leaves are missing.
+
+        A position may occur more often than once; those after the first `num_missing` have no effect. `rng` is seeded by task
+        and `num_missing`.
         """
         return []
