@@ -1,8 +1,9 @@
 """The rollout tree of one task.
 
 A tree is a list of nodes; each stores only the tokens it adds. The concatenated `token_ids` from the root to a node are exactly
-the ids the model saw there. The root is the prompt; its children are the initial trajectories and top-ups; a branch is a later
-child of a node that already had one. A trajectory is a view: the path from the root to a leaf.
+the ids the model saw there. The root is the prompt; its children are the initial trajectories and top-ups, each followed by
+the branches at the prompt that belong to it; a branch is a later child of a node that already had one. A trajectory is a
+view: the path from the root to a leaf.
 """
 
 from collections.abc import Callable, Iterator

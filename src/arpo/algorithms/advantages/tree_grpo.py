@@ -18,9 +18,9 @@ def tree_grpo_advantages(
     """The sum of the advantage within a leaf's own tree and the advantage among all leaves of the prompt.
 
     Formula: A_i = A_intra(i) + A_inter(i), each (r_i - mean) / (std + epsilon): over the leaves of i's tree, and over all.
-    Source: Tree-GRPO, arXiv:2509.21240. Its "tree" is one initial trajectory with its branches: a child of our root. The
-    released code normalises twice in a row instead of adding, which leaves the intra-tree part alone, except for a tree of one
-    leaf, which keeps the inter-tree value; here such a leaf has A_intra = 0, so both agree.
+    Source: Tree-GRPO, arXiv:2509.21240. Its "tree" is one initial trajectory with its branches, those at the prompt included.
+    The released code normalises twice in a row instead of adding, which leaves the intra-tree part alone, except for a tree of
+    one leaf, which keeps the inter-tree value; here such a leaf has A_intra = 0, so both agree.
 
     Args:
         rewards: Rewards of one group.
