@@ -1,13 +1,15 @@
 """Configuration of the synthetic world and of demonstrations in it."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from arpo.config import Config
 from arpo.rollout.config import AgentConfig
 from arpo.world.kinds import KINDS
+
+StyleName = Literal["plain", "natural"]
 
 DEFAULT_KIND_WEIGHTS = {
     "birthplace": 5.0,
@@ -34,6 +36,8 @@ DEFAULT_KIND_WEIGHTS = {
 class WorldConfig(Config):
     """A world: entities, misleading documents, and questions by kind."""
 
+    style: StyleName = "plain"
+    """`plain`: short phrases, for the tiny policy. `natural`: English sentences, for a pretrained model."""
     seed: int = 0
     """Seed of names, facts, documents and questions; the same seed gives the same bytes."""
     num_persons: int = Field(default=1500, ge=100, le=2400)
@@ -50,7 +54,9 @@ class WorldConfig(Config):
     never_seen_share: float = Field(default=0.5, ge=0, le=1)
     """Share of validation and test questions that ask about at least one held-out entity."""
     misleading_share: float = Field(default=0.35, ge=0, le=1)
-    """Share of (entity, attribute) pairs for which a short almanac document states a wrong value; it tends to rank first."""
+    """Share of (entity, attribute) pairs for which a short almanac page states a wrong value; it tends to rank first."""
+    silent_share: float = Field(default=0.4, ge=0, le=1)
+    """Share of entities with a short chronicle page that answers no question about them."""
     num_train: int = Field(default=5000, ge=1)
     """Training questions."""
     num_valid: int = Field(default=200, ge=1)
@@ -71,14 +77,18 @@ class WorldConfig(Config):
 
 
 class DemonstratorConfig(Config):
-    """The bad habits of the scripted demonstrator; each task draws each habit independently."""
+    """How often the scripted demonstrator chooses badly; each choice is drawn anew where it comes up."""
 
-    trust_first_hit: float = Field(default=0.6, ge=0, le=1)
-    """Share of tasks in which it takes values from the first page that states them, even the unreliable almanac's."""
-    guess: float = Field(default=0.6, ge=0, le=1)
-    """Share of tasks in which it guesses a number instead of computing it."""
-    stop_early: float = Field(default=0.4, ge=0, le=1)
-    """Share of tasks in which it answers with the first value it finds although several look-ups are needed."""
+    vague_query: float = Field(default=0.2, ge=0, le=1)
+    """Probability of a query with nothing but the entity's name."""
+    trust_almanac: float = Field(default=0.4, ge=0, le=1)
+    """Probability of taking the almanac's value, which is wrong, where it states one."""
+    give_up: float = Field(default=0.25, ge=0, le=1)
+    """Probability of answering that the value is unknown after a result without it, instead of asking for the registry's page."""
+    stop_early: float = Field(default=0.15, ge=0, le=1)
+    """Probability of answering with a value that is only a step on the way."""
+    guess: float = Field(default=0.45, ge=0, le=1)
+    """Probability of guessing a number instead of computing it."""
 
 
 class DemosRun(Config):
@@ -93,8 +103,8 @@ class DemosRun(Config):
     out: Path
     """Folder to write: `conversations.jsonl` and `summary.json`."""
     seed: int = 0
-    """Seed of the habits of each task."""
+    """Seed of the choices."""
     demonstrator: DemonstratorConfig = DemonstratorConfig()
-    """Bad habits of the demonstrator."""
+    """How often the demonstrator chooses badly."""
     agent: AgentConfig
     """Protocol, tools and limits; the tools are `search` and `python`."""

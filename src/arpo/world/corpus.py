@@ -1,22 +1,20 @@
-"""The documents of a world: a registry entry for every entity, and shorter almanac entries that are wrong."""
+"""The documents of a world: a registry page for every entity, wrong almanac pages and chronicle pages beside the point."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from arpo.world.config import WorldConfig
 from arpo.world.facts import Entity, World
 from arpo.world.kinds import ATTRIBUTES
-
-REGISTRY = "Registry"
-"""The reliable source: one document per entity with all its facts."""
-ALMANAC = "Almanac"
-"""The unreliable source: one short document with wrong facts on some entities."""
+from arpo.world.style import Source, Style
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """One document of the corpus.
 
-    Example: "Registry: Tolvan Mills, seat Kelford, founded 1907."
+    Example (plain): "Registry: Tolvan Mills, based in Kelford, founded 1907."
     """
 
     id: str
@@ -27,31 +25,48 @@ class Document:
     """True: it is about a held-out entity; no other document names one."""
 
 
-def make_documents(world: World, misleading_share: float, seed: int) -> list[Document]:
-    """A registry entry for every entity, then almanac entries with wrong values of `misleading_share` of all facts.
+def make_documents(world: World, style: Style, config: WorldConfig) -> list[Document]:
+    """Registry, almanac and chronicle pages, in this order.
 
-    An entity has at most one almanac entry. It usually holds fewer facts than the registry's, so that a search which prefers
-    short pages, as BM25 does, ranks it first.
+    The registry has one page per entity with all its facts. The almanac states wrong values of `misleading_share` of all facts,
+    on at most one page per entity, which usually holds fewer facts: a search that prefers short pages, as BM25 does, ranks it
+    first. The chronicle has a page on `silent_share` of the entities, which states none of their facts.
     """
-    rng = random.Random(f"{seed}/documents")
-    misleading = set(rng.sample(list(world.facts), round(misleading_share * len(world.facts))))
-    registry, almanac = list[Document](), list[Document]()
-    for i, entity in enumerate(world.entities.values()):
+    rng = random.Random(f"{config.seed}/documents")
+    misleading = set(rng.sample(list(world.facts), round(config.misleading_share * len(world.facts))))
+    pages: dict[Source, list[Document]] = {"registry": [], "almanac": [], "chronicle": []}
+
+    def add(source: Source, entity: Entity, statements: list[str]) -> None:
+        text = rng.choice(style.pages[source]).format(name=entity.name, body=style.joint.join(statements))
+        number = len(pages[source])
+        pages[source].append(Document(f"{source}-{number}", entity.name, text, entity.is_held_out))
+
+    for entity in world.entities.values():
         facts = world.facts_of(entity)
-        registry.append(_document(f"registry-{i}", REGISTRY, entity, facts))
+        add("registry", entity, _statements(rng, style, facts))
         wrong = {name: _draw_wrong_value(rng, world, entity, name) for name in facts if (entity.name, name) in misleading}
         if wrong:
-            almanac.append(_document(f"almanac-{i}", ALMANAC, entity, wrong))
-    return registry + almanac
+            add("almanac", entity, _statements(rng, style, wrong))
+        if rng.random() < config.silent_share:
+            add("chronicle", entity, [_remark(rng, style, world, entity)])
+    return [page for of_source in pages.values() for page in of_source]
 
 
-def _document(document_id: str, source: str, entity: Entity, facts: dict[str, str]) -> Document:
-    phrases = [f"{ATTRIBUTES[attribute].phrase} {value}" for attribute, value in facts.items()]
-    return Document(document_id, entity.name, f"{source}: {entity.name}, {', '.join(phrases)}.", entity.is_held_out)
+def _statements(rng: random.Random, style: Style, facts: Mapping[str, str]) -> list[str]:
+    """Each fact in words, in random order."""
+    statements = [rng.choice(style.statements[attribute]).format(value=value) for attribute, value in facts.items()]
+    rng.shuffle(statements)
+    return statements
+
+
+def _remark(rng: random.Random, style: Style, world: World, entity: Entity) -> str:
+    remark = rng.choice(style.remarks[entity.type])
+    values = {value: world.draw_value(rng, entity, value) for value in ("city", "person", "year")}
+    return remark.format(**values)
 
 
 def _draw_wrong_value(rng: random.Random, world: World, entity: Entity, attribute: str) -> str:
-    while True:
-        value = world.draw_value(rng, entity, attribute)
-        if value != world.facts[entity.name, attribute]:
-            return value
+    value_type, right = ATTRIBUTES[attribute].value, world.facts[entity.name, attribute]
+    while (value := world.draw_value(rng, entity, value_type)) == right:
+        pass
+    return value

@@ -14,6 +14,7 @@ from arpo.world.demonstrator import Demonstrator
 _NAME_WEIGHT = 20
 """Repetitions of the names of persons and companies, so that each of their words becomes one token before any whole city does:
 a city seen in training would then be one token and a held-out one two."""
+_NAME = re.compile(r"[A-Z][a-z]+(?: [A-Z][a-z]+)?")
 _CALL = re.compile(r"<(search|python)> (.*?)</")
 
 
@@ -39,7 +40,7 @@ def world_texts(world: Path) -> Iterator[str]:
                 break
             name, content = call.groups()
             if name == "search":
-                hits = pages[content.rpartition(" ")[0]]
+                hits = pages[_NAME.search(content)[0]]
                 result = "\n".join(f"Page {i}: {page}" for i, page in enumerate(hits, start=1))
             else:
                 result = row["reward_model"]["ground_truth"]

@@ -1,53 +1,38 @@
 """A scripted demonstrator of the offline domain: a pure function from the text of a prefix to the next completion.
 
 It reads the question and the results from the text alone, as a policy would, and writes the tag protocol. It can answer every
-question of every world; each task draws its bad habits, so that demonstrations are imperfect in known ways.
+question of every world, in many ways; it chooses badly as often as its configuration says.
 """
 
 import random
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from arpo.errors import DataError
 from arpo.world.config import DemonstratorConfig
-from arpo.world.corpus import REGISTRY
-from arpo.world.kinds import ATTRIBUTES, KINDS, Kind, Operation
+from arpo.world.kinds import KINDS, Kind
+from arpo.world.style import Plan, Reader, Situation, Source, Style, draw
+from arpo.world.styles import STYLES
 
-_NAME = r"[A-Z][a-z]+(?: [A-Z][a-z]+)?"
-_QUESTIONS = {name: re.compile(re.escape(kind.template).replace(r"\{\}", f"({_NAME})")) for name, kind in KINDS.items()}
 _RESULT = re.compile(r"<result>\s*(.*?)\s*</result>", re.DOTALL)
-_PAGE = re.compile(rf"^Page \d+: (\w+): ({_NAME}), (.*)\.$", re.MULTILINE)
-_UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class _Habits:
-    trust_first_hit: bool
-    guess: bool
-    stop_early: bool
-
-    @property
-    def trusted(self) -> str:
-        """The word that says in a thought where a value comes from."""
-        return "first" if self.trust_first_hit else REGISTRY
 
 
 class Demonstrator:
     r"""Writes the next completion of a trajectory from the text of its prefix, in the tag protocol.
 
-    The habits of a task follow from the seed and the question alone. A choice shows in the first words of a thought: `next` or
-    `enough` (go on or stop), `compute` or `guess`, `Registry` or `first` (which page is trusted).
+    What it writes follows from the seed, the question and the results alone. It names the page whose value it takes, so that a
+    bad choice is one word and everything else in a demonstration is done right.
 
-    Example:
-        Demonstrator(0, DemonstratorConfig(trust_first_hit=0)).next_turn("Where was Mira Tolvan born?") is
-        "<think> look up</think><search> Mira Tolvan born</search>"; once that search's result has been appended, it is
-        "<think> done Registry: Kelford</think><answer> \boxed{ Kelford}</answer>".
+    Example (plain):
+        "Where was Mira Tolvan born?" may get "<think> find</think><search> Mira Tolvan born</search>"; once that search's result
+        has been appended, "<think> so Registry: Kelford done</think><answer> \boxed{ Kelford}</answer>".
     """
 
     def __init__(self, seed: int, config: DemonstratorConfig) -> None:
         self._seed = seed
         self._config = config
+        self._readers = [(style, Reader(style)) for style in STYLES.values()]
 
     def next_turn(self, prefix_text: str) -> str:
         """The next completion: one thought, then a search, a Python call or the answer.
@@ -55,93 +40,122 @@ class Demonstrator:
         Raises:
             DataError: the prefix holds no question of the offline domain.
         """
-        kind, names, history = _read_question(prefix_text)
+        kind, names, history, style, reader = self._read_question(prefix_text)
         rng = random.Random(f"{self._seed}/{kind}/{'/'.join(names)}")
-        habits = _Habits(
-            trust_first_hit=rng.random() < self._config.trust_first_hit,
-            guess=rng.random() < self._config.guess,
-            stop_early=rng.random() < self._config.stop_early,
-        )
-        script = _solve(KINDS[kind], names, habits, rng)
+        script = _Script(style, reader, self._config, rng).solve(KINDS[kind], names)
         completion = next(script)
         for result in _RESULT.findall(history):
             completion = script.send(result)
         return completion
 
+    def _read_question(self, text: str) -> tuple[str, Sequence[str], str, Style, Reader]:
+        """The last question in the text (kind and names), the text after it, and what reads its style."""
+        found = [
+            (match, kind, style, reader) for style, reader in self._readers for kind, match in reader.questions(text)
+        ]
+        if not found:
+            raise DataError(
+                f"demonstrator: no question of the offline domain in {text[-200:]!r}; it can only demonstrate tasks that "
+                "`arpo world make` wrote"
+            )
+        match, kind, style, reader = max(found, key=lambda entry: entry[0].start())
+        return kind, match.groups(), text[match.end() :], style, reader
 
-def _read_question(prefix_text: str) -> tuple[str, tuple[str, ...], str]:
-    """(kind, names, following text) of the last question in the prefix."""
-    questions = [(match, kind) for kind, pattern in _QUESTIONS.items() for match in pattern.finditer(prefix_text)]
-    if not questions:
-        raise DataError(
-            f"demonstrator: no question of the offline domain in {prefix_text[-200:]!r}; it can only demonstrate tasks that "
-            "`arpo world make` wrote"
-        )
-    match, kind = max(questions, key=lambda pair: pair[0].start())
-    return kind, match.groups(), prefix_text[match.end() :]
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """A value that a result states, and the page it was taken from."""
+
+    value: str
+    source: Source
+    situation: Situation
 
 
-def _solve(kind: Kind, names: tuple[str, ...], habits: _Habits, rng: random.Random) -> Generator[str, str, None]:
-    """Yield completions and receive the result of each call; the last completion is the answer."""
-    thought, value, values = "look up", "", list[str]()
-    several = sum(map(len, kind.chains)) > 1
-    for name, chain in zip(names, kind.chains, strict=True):
-        value = name
-        for attribute in chain:
-            entity, value = value, ""
-            for query_word in (ATTRIBUTES[attribute].query_word, REGISTRY.lower()):
-                result = yield _turn(thought, "search", f"{entity} {query_word}")
-                value = _read_value(result, entity, attribute, habits)
-                if value:
+class _Script:
+    """One solution of one question: completions out, results in."""
+
+    def __init__(self, style: Style, reader: Reader, config: DemonstratorConfig, rng: random.Random) -> None:
+        self._style, self._reader, self._config, self._rng = style, reader, config, rng
+
+    def solve(self, kind: Kind, names: Sequence[str]) -> Generator[str, str, None]:
+        """Yield completions and receive the result of each call; the last completion is the answer."""
+        several = sum(map(len, kind.chains)) > 1
+        values: dict[str, str] = {}
+        links = [(name, chain) for name, chain in zip(names, kind.chains, strict=True)]
+        self._rng.shuffle(links)
+        thought = self._opening("one" if len(links) == 1 else "two", links[0][0])
+        finding: _Finding | None = None
+        for name, chain in links:
+            entity = name
+            for attribute in chain:
+                if finding is not None:
+                    if several and self._is("stop_early"):
+                        yield self._answer(self._about(finding, "answer"), finding.value)
+                        return
+                    thought = self._about(finding, "go_on")
+                finding = yield from self._look_up(thought, entity, attribute)
+                if finding is None:
+                    return
+                entity = finding.value
+            values[name] = entity
+        assert finding is not None  # every chain has a link
+        if kind.operation is None:
+            yield self._answer(self._about(finding, "answer"), finding.value)
+        elif self._is("guess"):
+            yield self._answer(self._about(finding, "guess"), str(self._rng.randint(1, 9) * 10))
+        else:
+            first, second = (values[name] for name in names)
+            program = draw(self._rng, self._style.programs[kind.operation]).format(first=first, second=second)
+            result = yield _turn(self._about(finding, "compute"), "python", program)
+            yield self._answer(_words(self._style.result, opening=self._opening("computed"), value=result), result)
+
+    def _look_up(self, thought: str, entity: str, attribute: str) -> Generator[str, str, _Finding | None]:
+        """Search until a value is taken; None: gave up."""
+        query = "{name}" if self._is("vague_query") else draw(self._rng, self._style.queries[attribute])
+        for _ in range(3):
+            result = yield _turn(thought, "search", query.format(name=entity))
+            stated = {
+                page.source: value
+                for page in self._reader.pages(result)
+                if page.name == entity and (value := self._reader.value(page, attribute)) is not None
+            }
+            if "almanac" in stated and self._is("trust_almanac"):
+                return _Finding(stated["almanac"], "almanac", "conflict" if "registry" in stated else "clear")
+            if "registry" in stated:
+                return _Finding(stated["registry"], "registry", "conflict" if "almanac" in stated else "clear")
+            if "almanac" in stated:
+                thought = self._about(_Finding(stated["almanac"], "almanac", "clear"), "check")
+            else:
+                thought = self._opening("nothing", entity)
+                if self._is("give_up"):
                     break
-                thought = "missing"
-            if not value:
-                yield _answer("missing", _UNKNOWN)
-                return
-            if several and habits.stop_early:
-                yield _answer(f"enough {habits.trusted}: {value}", value)
-                return
-            thought = f"next {habits.trusted}: {value}"
-        values.append(value)
-    if kind.operation is None:
-        yield _answer(f"done {habits.trusted}: {value}", value)
-    elif habits.guess:
-        yield _answer(f"guess {habits.trusted}: {value}", _guess(rng))
-    else:
-        result = yield _turn(f"compute {habits.trusted}: {value}", "python", _write_program(kind.operation, *values))
-        yield _answer(f"done result: {result}", result)
+            query = draw(self._rng, self._style.registry_queries)
+        yield self._answer(thought, self._style.unknown)
+        return None
+
+    def _is(self, habit: str) -> bool:
+        return self._rng.random() < getattr(self._config, habit)
+
+    def _opening(self, situation: Situation, name: str = "") -> str:
+        return draw(self._rng, self._style.openings[situation]).format(name=name)
+
+    def _about(self, finding: _Finding, plan: Plan) -> str:
+        return _words(
+            self._style.finding,
+            opening=self._opening(finding.situation),
+            source=self._style.sources[finding.source],
+            value=finding.value,
+            plan=draw(self._rng, self._style.plans[plan]),
+        )
+
+    def _answer(self, thought: str, answer: str) -> str:
+        return _turn(thought, "answer", f"\\boxed{{ {answer}}}")
+
+
+def _words(template: str, **parts: str) -> str:
+    """The filled template, without the spaces that an empty part leaves."""
+    return " ".join(template.format(**parts).split())
 
 
 def _turn(thought: str, tag: str, content: str) -> str:
     return f"<think> {thought}</think><{tag}> {content}</{tag}>"
-
-
-def _answer(thought: str, answer: str) -> str:
-    return _turn(thought, "answer", f"\\boxed{{ {answer}}}")
-
-
-def _read_value(result: str, entity: str, attribute: str, habits: _Habits) -> str:
-    """The value on the first page that states it, only of the registry without `trust_first_hit`; empty: no page has it."""
-    phrase = ATTRIBUTES[attribute].phrase + " "
-    for source, title, facts in _PAGE.findall(result):
-        if title != entity or not (habits.trust_first_hit or source == REGISTRY):
-            continue
-        for fact in facts.split(", "):
-            if fact.startswith(phrase):
-                return fact.removeprefix(phrase)
-    return ""
-
-
-def _write_program(operation: Operation, first: str, second: str) -> str:
-    match operation:
-        case "difference":
-            return f"{first} - {second}"
-        case "total":
-            return f"{first} + {second}"
-        case "years":
-            return f"abs({first} - {second})"
-
-
-def _guess(rng: random.Random) -> str:
-    """A round number of the right size."""
-    return str(rng.randint(1, 9) * 10)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from arpo.errors import ConfigError
 from arpo.world.config import WorldConfig
-from arpo.world.kinds import ATTRIBUTES, EntityType, Kind
+from arpo.world.kinds import ATTRIBUTES, EntityType, Kind, ValueType
 from arpo.world.names import NamePool, make_names
 
 _YEARS = range(1900, 2000)
@@ -45,9 +45,9 @@ class World:
         """Attribute name to value, in the order of ATTRIBUTES."""
         return {name: self.facts[entity.name, name] for name, spec in ATTRIBUTES.items() if spec.owner == entity.type}
 
-    def draw_value(self, rng: random.Random, entity: Entity, attribute: str) -> str:
-        """A possible value of `attribute`, e.g. any city for a birthplace; held-out names only for held-out entities."""
-        match ATTRIBUTES[attribute].value:
+    def draw_value(self, rng: random.Random, entity: Entity, value_type: ValueType) -> str:
+        """A value that a page about `entity` may name, e.g. any city; held-out names only for held-out entities."""
+        match value_type:
             case "region":
                 return rng.choice(self.regions)
             case "year":
@@ -87,7 +87,7 @@ def make_world_facts(config: WorldConfig) -> World:
     for entity in entities:
         for attribute, spec in ATTRIBUTES.items():
             if spec.owner == entity.type:
-                world.facts[entity.name, attribute] = world.draw_value(rng, entity, attribute)
+                world.facts[entity.name, attribute] = world.draw_value(rng, entity, spec.value)
     return world
 
 

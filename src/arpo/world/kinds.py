@@ -16,31 +16,24 @@ Operation = Literal["difference", "total", "years"]
 class Attribute:
     """A property of one type of entity.
 
-    Example: `birthplace` of a person is a city; documents state it as "born in Kelford"; "Mira Tolvan born" finds it.
+    Example: `birthplace` of a person is a city.
     """
 
     owner: EntityType
     """Type of entity with this attribute."""
     value: ValueType
     """Type of its values."""
-    phrase: str
-    """Words before the value in a document."""
-
-    @property
-    def query_word(self) -> str:
-        """The word that, after the entity's name, makes the obvious query."""
-        return self.phrase.split()[0]
 
 
 ATTRIBUTES: dict[str, Attribute] = {
-    "birthplace": Attribute("person", "city", "born in"),
-    "birth_year": Attribute("person", "year", "birth year"),
-    "employer": Attribute("person", "company", "employer"),
-    "seat": Attribute("company", "city", "seat"),
-    "founding_year": Attribute("company", "year", "founded"),
-    "region": Attribute("city", "region", "region"),
-    "inhabitants": Attribute("city", "number", "inhabitants"),
-    "mayor": Attribute("city", "person", "mayor"),
+    "birthplace": Attribute("person", "city"),
+    "birth_year": Attribute("person", "year"),
+    "employer": Attribute("person", "company"),
+    "seat": Attribute("company", "city"),
+    "founding_year": Attribute("company", "year"),
+    "region": Attribute("city", "region"),
+    "inhabitants": Attribute("city", "number"),
+    "mayor": Attribute("city", "person"),
 }
 """Every attribute by name, in the order documents state them."""
 
@@ -49,11 +42,9 @@ ATTRIBUTES: dict[str, Attribute] = {
 class Kind:
     """A kind of question.
 
-    Example: "Which region was {} born in?" with the chain (birthplace, region) takes two searches.
+    Example: "Which region was Mira Tolvan born in?" follows the chain (birthplace, region) and takes two searches.
     """
 
-    template: str
-    """The question, with one `{}` per entity."""
     chains: tuple[tuple[str, ...], ...]
     """Per entity, the attributes to follow."""
     operation: Operation | None = None
@@ -71,37 +62,23 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "birthplace": Kind("Where was {} born?", (("birthplace",),)),
-    "birth_year": Kind("When was {} born?", (("birth_year",),)),
-    "employer": Kind("Who employs {}?", (("employer",),)),
-    "seat": Kind("Where is the seat of {}?", (("seat",),)),
-    "founding_year": Kind("When was {} founded?", (("founding_year",),)),
-    "region": Kind("Which region is {} in?", (("region",),)),
-    "inhabitants": Kind("How many inhabitants has {}?", (("inhabitants",),)),
-    "mayor": Kind("Who is the mayor of {}?", (("mayor",),)),
-    "birthplace_region": Kind("Which region was {} born in?", (("birthplace", "region"),)),
-    "birthplace_mayor": Kind("Who is the mayor of the birthplace of {}?", (("birthplace", "mayor"),)),
-    "employer_seat": Kind("Where is the seat of the employer of {}?", (("employer", "seat"),)),
-    "seat_region": Kind("Which region is the seat of {} in?", (("seat", "region"),)),
-    "employer_seat_region": Kind("Which region is the seat of the employer of {} in?", (("employer", "seat", "region"),)),
-    "inhabitants_difference": Kind(
-        "How many more inhabitants has {} than {}?", (("inhabitants",), ("inhabitants",)), "difference"
-    ),
-    "years_between_births": Kind(
-        "How many years between the births of {} and {}?", (("birth_year",), ("birth_year",)), "years"
-    ),
-    "years_between_foundings": Kind(
-        "How many years between the foundings of {} and {}?", (("founding_year",), ("founding_year",)), "years"
-    ),
-    "birthplace_difference": Kind(
-        "How many more inhabitants has the birthplace of {} than {}?",
-        (("birthplace", "inhabitants"), ("inhabitants",)),
-        "difference",
-    ),
-    "birthplaces_total": Kind(
-        "How many inhabitants have the birthplaces of {} and {} in total?",
-        (("birthplace", "inhabitants"), ("birthplace", "inhabitants")),
-        "total",
-    ),
+    "birthplace": Kind((("birthplace",),)),
+    "birth_year": Kind((("birth_year",),)),
+    "employer": Kind((("employer",),)),
+    "seat": Kind((("seat",),)),
+    "founding_year": Kind((("founding_year",),)),
+    "region": Kind((("region",),)),
+    "inhabitants": Kind((("inhabitants",),)),
+    "mayor": Kind((("mayor",),)),
+    "birthplace_region": Kind((("birthplace", "region"),)),
+    "birthplace_mayor": Kind((("birthplace", "mayor"),)),
+    "employer_seat": Kind((("employer", "seat"),)),
+    "seat_region": Kind((("seat", "region"),)),
+    "employer_seat_region": Kind((("employer", "seat", "region"),)),
+    "inhabitants_difference": Kind((("inhabitants",), ("inhabitants",)), "difference"),
+    "years_between_births": Kind((("birth_year",), ("birth_year",)), "years"),
+    "years_between_foundings": Kind((("founding_year",), ("founding_year",)), "years"),
+    "birthplace_difference": Kind((("birthplace", "inhabitants"), ("inhabitants",)), "difference"),
+    "birthplaces_total": Kind((("birthplace", "inhabitants"), ("birthplace", "inhabitants")), "total"),
 }
 """Every kind of question by name. Some kind asks for each attribute alone, so that every fact occurs in several kinds."""

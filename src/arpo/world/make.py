@@ -14,6 +14,7 @@ from arpo.world.corpus import Document, make_documents
 from arpo.world.facts import make_world_facts
 from arpo.world.kinds import KINDS
 from arpo.world.questions import Question, make_questions
+from arpo.world.styles import STYLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +44,9 @@ def make_world(config: WorldConfig, out: Path) -> WorldSummary:
         ConfigError: the world has too few entities for the share held out, or for the number of questions of some kind.
     """
     world = make_world_facts(config)
-    documents = make_documents(world, config.misleading_share, config.seed)
-    questions = make_questions(world, config)
+    style = STYLES[config.style]
+    documents = make_documents(world, style, config)
+    questions = make_questions(world, style, config)
     train_documents = [d for d in documents if not d.is_held_out]
 
     out.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from arpo.errors import ConfigError
 from arpo.world.config import WorldConfig
 from arpo.world.facts import World, compute_answer
 from arpo.world.kinds import KINDS
+from arpo.world.style import Style
 
 Split = Literal["train", "valid", "test"]
 
@@ -31,7 +32,7 @@ class Question:
     """True: an entity of the question or of its chains is never mentioned in training."""
 
 
-def make_questions(world: World, config: WorldConfig) -> dict[Split, list[Question]]:
+def make_questions(world: World, style: Style, config: WorldConfig) -> dict[Split, list[Question]]:
     """The questions of each split, shuffled; no two splits ask the same kind about the same entities.
 
     Raises:
@@ -44,8 +45,8 @@ def make_questions(world: World, config: WorldConfig) -> dict[Split, list[Questi
         rng = random.Random(f"{config.seed}/{split}")
         num_never_seen = 0 if split == "train" else round(config.never_seen_share * size)
         questions = [
-            *_draw_questions(rng, world, config, num_never_seen, True, asked),
-            *_draw_questions(rng, world, config, size - num_never_seen, False, asked),
+            *_draw_questions(rng, world, style, config, num_never_seen, True, asked),
+            *_draw_questions(rng, world, style, config, size - num_never_seen, False, asked),
         ]
         rng.shuffle(questions)
         splits[split] = questions
@@ -53,13 +54,19 @@ def make_questions(world: World, config: WorldConfig) -> dict[Split, list[Questi
 
 
 def _draw_questions(
-    rng: random.Random, world: World, config: WorldConfig, count: int, never_seen: bool, asked: set[tuple[str, frozenset[str]]]
+    rng: random.Random,
+    world: World,
+    style: Style,
+    config: WorldConfig,
+    count: int,
+    never_seen: bool,
+    asked: set[tuple[str, frozenset[str]]],
 ) -> Iterator[Question]:
     names = {owner: [e.name for e in world.of_type(owner)] for owner in ("person", "company", "city")}
     for kind, number in allocate(count, config.kind_weights).items():
         for _ in range(number):
             for _ in range(_MAX_DRAWS):
-                question = _draw_question(rng, world, kind, names)
+                question = _draw_question(rng, world, style, kind, names)
                 key = (kind, frozenset(question.entities))
                 if question.never_seen == never_seen and _is_sound(question) and key not in asked:
                     break
@@ -73,12 +80,13 @@ def _draw_questions(
             yield question
 
 
-def _draw_question(rng: random.Random, world: World, kind: str, names: dict[str, list[str]]) -> Question:
+def _draw_question(rng: random.Random, world: World, style: Style, kind: str, names: dict[str, list[str]]) -> Question:
     spec = KINDS[kind]
     entities = tuple(rng.choice(names[owner]) for owner in spec.owners)
     # Facts of entities in training name no held-out one, so the entities asked about decide for the whole chain.
     never_seen = any(world.entities[name].is_held_out for name in entities)
-    return Question(spec.template.format(*entities), compute_answer(world, spec, entities), kind, entities, never_seen)
+    text = rng.choice(style.questions[kind]).format(*entities)
+    return Question(text, compute_answer(world, spec, entities), kind, entities, never_seen)
 
 
 def _is_sound(question: Question) -> bool:

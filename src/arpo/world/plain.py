@@ -1,0 +1,102 @@
+"""The plain style: short phrases of few different words, for a tiny policy."""
+
+from arpo.world.style import Style
+
+_REGISTRY_QUERIES = {"registry {name}": 2, "{name} registry": 1}
+
+PLAIN = Style(
+    questions={
+        "birthplace": ("Where was {} born?", "What is the birthplace of {}?"),
+        "birth_year": ("When was {} born?", "What is the birth year of {}?"),
+        "employer": ("Who employs {}?", "What is the employer of {}?"),
+        "seat": ("Where is the seat of {}?", "Where is {} based?"),
+        "founding_year": ("When was {} founded?", "What is the founding year of {}?"),
+        "region": ("Which region is {} in?", "What is the region of {}?"),
+        "inhabitants": ("How many inhabitants has {}?", "How many people live in {}?"),
+        "mayor": ("Who is the mayor of {}?", "Who leads {}?"),
+        "birthplace_region": ("Which region was {} born in?", "What is the region of the birthplace of {}?"),
+        "birthplace_mayor": ("Who is the mayor of the birthplace of {}?", "Who leads the city where {} was born?"),
+        "employer_seat": ("Where is the seat of the employer of {}?", "Where is the company based that employs {}?"),
+        "seat_region": ("Which region is the seat of {} in?", "Which region is {} based in?"),
+        "employer_seat_region": (
+            "Which region is the seat of the employer of {} in?",
+            "Which region is the company based in that employs {}?",
+        ),
+        "inhabitants_difference": (
+            "How many more inhabitants has {} than {}?",
+            "How many more people live in {} than in {}?",
+        ),
+        "years_between_births": (
+            "How many years between the births of {} and {}?",
+            "By how many years do the births of {} and {} differ?",
+        ),
+        "years_between_foundings": (
+            "How many years between the foundings of {} and {}?",
+            "By how many years do the foundings of {} and {} differ?",
+        ),
+        "birthplace_difference": (
+            "How many more inhabitants has the birthplace of {} than {}?",
+            "How many more people live in the birthplace of {} than in {}?",
+        ),
+        "birthplaces_total": (
+            "How many inhabitants have the birthplaces of {} and {} in total?",
+            "How many people live in the birthplaces of {} and {} together?",
+        ),
+    },
+    pages={
+        "registry": ("Registry: {name}, {body}.", "{name}, Registry: {body}.", "{name} in the Registry: {body}."),
+        "almanac": ("Almanac: {name}, {body}.", "{name}, Almanac: {body}.", "{name} in the Almanac: {body}."),
+        "chronicle": ("Chronicle: {name} {body}.", "{name} in the Chronicle: {body}."),
+    },
+    statements={
+        "birthplace": ("born in {value}", "native of {value}"),
+        "birth_year": ("birth year {value}", "came {value}"),
+        "employer": ("employer {value}", "works for {value}"),
+        "seat": ("seat {value}", "based in {value}"),
+        "founding_year": ("founded {value}", "since {value}"),
+        "region": ("region {value}", "part of {value}"),
+        "inhabitants": ("inhabitants {value}", "people {value}"),
+        "mayor": ("mayor {value}", "led by {value}"),
+    },
+    remarks={
+        "person": ("visited {city} in {year}", "met {person}"),
+        "company": ("showed at {city} in {year}", "hired {person}"),
+        "city": ("had a fair in {year}", "saw {person}"),
+    },
+    joint=", ",
+    sources={"registry": "Registry", "almanac": "Almanac", "chronicle": "Chronicle"},
+    queries={
+        "birthplace": {"{name} born": 5, "{name} native": 2, **_REGISTRY_QUERIES},
+        "birth_year": {"{name} birth year": 5, "{name} came": 2, **_REGISTRY_QUERIES},
+        "employer": {"{name} employer": 5, "{name} works": 2, **_REGISTRY_QUERIES},
+        "seat": {"{name} seat": 5, "{name} based": 2, **_REGISTRY_QUERIES},
+        "founding_year": {"{name} founded": 5, "{name} since": 2, **_REGISTRY_QUERIES},
+        "region": {"{name} region": 5, "{name} part": 2, **_REGISTRY_QUERIES},
+        "inhabitants": {"{name} inhabitants": 5, "{name} people": 2, **_REGISTRY_QUERIES},
+        "mayor": {"{name} mayor": 5, "{name} led": 2, **_REGISTRY_QUERIES},
+    },
+    registry_queries=_REGISTRY_QUERIES,
+    openings={
+        "one": {"look up": 8, "find": 3, "ask": 1, "search": 1},
+        "two": {"first": 4, "begin with": 3, "look up": 3, "two things:": 2, "find": 2},
+        "clear": {"": 5, "so": 4, "found": 2, "good": 1},
+        "conflict": {"": 2, "but": 3, "two pages": 3, "compare": 2},
+        "nothing": {"nothing": 4, "no answer": 3, "missing": 2},
+        "computed": {"": 4, "so": 4, "the": 1},
+    },
+    finding="{opening} {source}: {value} {plan}",
+    result="{opening} result: {value}",
+    plans={
+        "go_on": {"next": 5, "then": 2, "go on": 1},
+        "answer": {"done": 5, "enough": 2},
+        "check": {"check": 3, "sure?": 1},
+        "compute": {"compute": 5, "calculate": 2},
+        "guess": {"guess": 4, "about": 1},
+    },
+    programs={
+        "difference": {"{first} - {second}": 3, "print({first} - {second})": 2},
+        "total": {"{first} + {second}": 3, "sum([{first}, {second}])": 2},
+        "years": {"abs({first} - {second})": 3, "max({first}, {second}) - min({first}, {second})": 2},
+    },
+    unknown="unknown",
+)
