@@ -41,7 +41,7 @@ def world_texts(world: Path) -> Iterator[str]:
             name, content = call.groups()
             if name == "search":
                 hits = pages[_NAME.search(content)[0]]
-                result = "\n".join(f"Page {i}: {page}" for i, page in enumerate(hits, start=1))
+                result = "\n".join(f"Page {i}: {page}" for i, page in enumerate(hits[:2], start=1))
             else:
                 result = row["reward_model"]["ground_truth"]
             yield result

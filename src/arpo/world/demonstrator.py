@@ -80,12 +80,10 @@ class _Script:
     def solve(self, kind: Kind, names: Sequence[str]) -> Generator[str, str, None]:
         """Yield completions and receive the result of each call; the last completion is the answer."""
         several = sum(map(len, kind.chains)) > 1
-        values: dict[str, str] = {}
-        links = [(name, chain) for name, chain in zip(names, kind.chains, strict=True)]
-        self._rng.shuffle(links)
-        thought = self._opening("one" if len(links) == 1 else "two", links[0][0])
+        values = list[str]()
+        thought = self._opening("one" if len(names) == 1 else "two", names[0])
         finding: _Finding | None = None
-        for name, chain in links:
+        for name, chain in zip(names, kind.chains, strict=True):
             entity = name
             for attribute in chain:
                 if finding is not None:
@@ -97,22 +95,22 @@ class _Script:
                 if finding is None:
                     return
                 entity = finding.value
-            values[name] = entity
+            values.append(entity)
         assert finding is not None  # every chain has a link
         if kind.operation is None:
             yield self._answer(self._about(finding, "answer"), finding.value)
         elif self._is("guess"):
             yield self._answer(self._about(finding, "guess"), str(self._rng.randint(1, 9) * 10))
         else:
-            first, second = (values[name] for name in names)
-            program = draw(self._rng, self._style.programs[kind.operation]).format(first=first, second=second)
+            program = draw(self._rng, self._style.programs[kind.operation]).format(first=values[0], second=values[1])
             result = yield _turn(self._about(finding, "compute"), "python", program)
             yield self._answer(_words(self._style.result, opening=self._opening("computed"), value=result), result)
 
     def _look_up(self, thought: str, entity: str, attribute: str) -> Generator[str, str, _Finding | None]:
-        """Search until a value is taken; None: gave up."""
-        query = "{name}" if self._is("vague_query") else draw(self._rng, self._style.queries[attribute])
-        for _ in range(3):
+        """Search, each time with another query, until a value is taken; None: gave up."""
+        queries = dict(self._style.queries[attribute])
+        query = self._style.vague_query if self._is("vague_query") else draw(self._rng, queries)
+        while True:
             result = yield _turn(thought, "search", query.format(name=entity))
             stated = {
                 page.source: value
@@ -129,7 +127,10 @@ class _Script:
                 thought = self._opening("nothing", entity)
                 if self._is("give_up"):
                     break
-            query = draw(self._rng, self._style.registry_queries)
+            queries.pop(query, None)
+            if not queries:
+                break
+            query = draw(self._rng, queries)
         yield self._answer(thought, self._style.unknown)
         return None
 

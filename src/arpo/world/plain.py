@@ -2,7 +2,12 @@
 
 from arpo.world.style import Style
 
-_REGISTRY_QUERIES = {"registry {name}": 2, "{name} registry": 1}
+
+
+def _queries(word: str, other: str) -> dict[str, float]:
+    """Queries by either word of an attribute or by both; a page has one of them."""
+    return {f"{{name}} {word}": 4, f"{{name}} {other}": 2, f"{{name}} {word} {other}": 2, f"{{name}} {other} {word}": 1}
+
 
 PLAIN = Style(
     questions={
@@ -66,16 +71,16 @@ PLAIN = Style(
     joint=", ",
     sources={"registry": "Registry", "almanac": "Almanac", "chronicle": "Chronicle"},
     queries={
-        "birthplace": {"{name} born": 5, "{name} native": 2, **_REGISTRY_QUERIES},
-        "birth_year": {"{name} birth year": 5, "{name} came": 2, **_REGISTRY_QUERIES},
-        "employer": {"{name} employer": 5, "{name} works": 2, **_REGISTRY_QUERIES},
-        "seat": {"{name} seat": 5, "{name} based": 2, **_REGISTRY_QUERIES},
-        "founding_year": {"{name} founded": 5, "{name} since": 2, **_REGISTRY_QUERIES},
-        "region": {"{name} region": 5, "{name} part": 2, **_REGISTRY_QUERIES},
-        "inhabitants": {"{name} inhabitants": 5, "{name} people": 2, **_REGISTRY_QUERIES},
-        "mayor": {"{name} mayor": 5, "{name} led": 2, **_REGISTRY_QUERIES},
+        "birthplace": _queries("born", "native"),
+        "birth_year": _queries("birth", "came"),
+        "employer": _queries("employer", "works"),
+        "seat": _queries("seat", "based"),
+        "founding_year": _queries("founded", "since"),
+        "region": _queries("region", "part"),
+        "inhabitants": _queries("inhabitants", "people"),
+        "mayor": _queries("mayor", "led"),
     },
-    registry_queries=_REGISTRY_QUERIES,
+    vague_query="{name}",
     openings={
         "one": {"look up": 8, "find": 3, "ask": 1, "search": 1},
         "two": {"first": 4, "begin with": 3, "look up": 3, "two things:": 2, "find": 2},
@@ -94,7 +99,7 @@ PLAIN = Style(
         "guess": {"guess": 4, "about": 1},
     },
     programs={
-        "difference": {"{first} - {second}": 3, "print({first} - {second})": 2},
+        "difference": {"abs({first} - {second})": 3, "max({first}, {second}) - min({first}, {second})": 2},
         "total": {"{first} + {second}": 3, "sum([{first}, {second}])": 2},
         "years": {"abs({first} - {second})": 3, "max({first}, {second}) - min({first}, {second})": 2},
     },

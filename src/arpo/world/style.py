@@ -42,9 +42,9 @@ class Style:
     sources: Mapping[Source, str]
     """The name of a source in a thought."""
     queries: Mapping[str, Wordings]
-    """Attribute to its queries, with `{name}`."""
-    registry_queries: Wordings
-    """Queries for the registry's page of `{name}`."""
+    """Attribute to its queries, with `{name}`; a page need not have the words of each."""
+    vague_query: str
+    """A query with nothing but `{name}`."""
     openings: Mapping[Situation, Wordings]
     """How a thought begins in a situation; may be empty, may hold `{name}`."""
     finding: str
