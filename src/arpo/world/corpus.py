@@ -1,7 +1,6 @@
 """The documents of a world: a registry page for every entity, wrong almanac pages and chronicle pages beside the point."""
 
 import random
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from arpo.world.config import WorldConfig
@@ -28,39 +27,28 @@ class Document:
 def make_documents(world: World, style: Style, config: WorldConfig) -> list[Document]:
     """Registry, almanac and chronicle pages, in this order.
 
-    Each page is about one entity and states one or two facts, so that a search for the entity alone rarely shows the one that
-    is asked for. The registry states every fact. The almanac states wrong values of `misleading_share` of all facts. The
+    Each page is about one entity and states one fact, so that a search for the entity alone rarely shows the one that is asked
+    for. The registry states every fact. The almanac states wrong values of `misleading_share` of all facts. The
     chronicle has a page on `silent_share` of the entities, which states none of their facts.
     """
     rng = random.Random(f"{config.seed}/documents")
     misleading = set(rng.sample(list(world.facts), round(config.misleading_share * len(world.facts))))
     pages: dict[Source, list[Document]] = {"registry": [], "almanac": [], "chronicle": []}
 
-    def add(source: Source, entity: Entity, statements: list[str]) -> None:
-        text = rng.choice(style.pages[source]).format(name=entity.name, body=style.joint.join(statements))
+    def add(source: Source, entity: Entity, body: str) -> None:
+        text = rng.choice(style.pages[source]).format(name=entity.name, body=body)
         number = len(pages[source])
         pages[source].append(Document(f"{source}-{number}", entity.name, text, entity.is_held_out))
 
     for entity in world.entities.values():
         facts = world.facts_of(entity)
         wrong = {name: _draw_wrong_value(rng, world, entity, name) for name in facts if (entity.name, name) in misleading}
-        for statements in _pages(rng, style, facts):
-            add("registry", entity, statements)
-        for statements in _pages(rng, style, wrong):
-            add("almanac", entity, statements)
+        for source, stated in (("registry", facts), ("almanac", wrong)):
+            for attribute, value in stated.items():
+                add(source, entity, rng.choice(style.statements[attribute]).format(value=value))
         if rng.random() < config.silent_share:
-            add("chronicle", entity, [_remark(rng, style, world, entity)])
+            add("chronicle", entity, _remark(rng, style, world, entity))
     return [page for of_source in pages.values() for page in of_source]
-
-
-def _pages(rng: random.Random, style: Style, facts: Mapping[str, str]) -> Iterator[list[str]]:
-    """The facts in words and in random order, one or two to a page."""
-    statements = [rng.choice(style.statements[attribute]).format(value=value) for attribute, value in facts.items()]
-    rng.shuffle(statements)
-    while statements:
-        size = rng.choice((1, 2))
-        yield statements[:size]
-        statements = statements[size:]
 
 
 def _remark(rng: random.Random, style: Style, world: World, entity: Entity) -> str:

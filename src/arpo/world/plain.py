@@ -68,7 +68,6 @@ PLAIN = Style(
         "company": ("showed at {city} in {year}", "hired {person}"),
         "city": ("had a fair in {year}", "saw {person}"),
     },
-    joint=", ",
     sources={"registry": "Registry", "almanac": "Almanac", "chronicle": "Chronicle"},
     queries={
         "birthplace": _queries("born", "native"),

@@ -37,8 +37,6 @@ class Style:
     """Attribute to its wordings, with `{value}`."""
     remarks: Mapping[EntityType, Sequence[str]]
     """What a chronicle says of an entity."""
-    joint: str
-    """Stands between the statements of a page."""
     sources: Mapping[Source, str]
     """The name of a source in a thought."""
     queries: Mapping[str, Wordings]

@@ -20,6 +20,7 @@ from arpo.world.demonstrations import write_demos
 from arpo.world.make import make_world
 
 NUM_TASKS = 40
+HONEST = {"vague_query": 0.0, "trust_almanac": 0.0, "give_up": 0.0, "stop_early": 0.0, "guess": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def demos(settings: dict[str, Any], out: Path, **habits: float) -> dict[str, Any
 
 
 def test_an_honest_demonstrator_is_right_and_well_formed(settings: dict[str, Any], tmp_path: Path):
-    summary = demos(settings, tmp_path / "demos", trust_first_hit=0, guess=0, stop_early=0)
+    summary = demos(settings, tmp_path / "demos", **HONEST)
     assert summary["num_conversations"] == NUM_TASKS
     assert summary["format_valid_rate"] == 1
     assert summary["accuracy"] >= 0.95
@@ -75,8 +76,8 @@ def test_what_it_writes_is_what_sft_reads(settings: dict[str, Any], tmp_path: Pa
 
 
 def test_habits_cost_accuracy(settings: dict[str, Any], tmp_path: Path):
-    honest = demos(settings, tmp_path / "honest", trust_first_hit=0, guess=0, stop_early=0)
-    hasty = demos(settings, tmp_path / "hasty", trust_first_hit=0, guess=0, stop_early=1)
+    honest = demos(settings, tmp_path / "honest", **HONEST)
+    hasty = demos(settings, tmp_path / "hasty", **HONEST | {"stop_early": 1})
     assert hasty["accuracy"] < honest["accuracy"]
     assert hasty["tool_calls_per_task"] < honest["tool_calls_per_task"]
     assert hasty["format_valid_rate"] == 1, "imperfect in what it does, not in form"

@@ -23,9 +23,10 @@ from arpo.world.demonstration_texts import world_texts
 from arpo.world.demonstrator import Demonstrator
 from arpo.world.kinds import KINDS
 from arpo.world.make import make_world
+from arpo.world.plain import PLAIN
 from arpo.world.tiny_policy import make_tokenizer
 
-HONEST = DemonstratorConfig(trust_first_hit=0, guess=0, stop_early=0)
+HONEST = DemonstratorConfig(vague_query=0, trust_almanac=0, give_up=0, stop_early=0, guess=0)
 CONFIG = WorldConfig(num_persons=160, num_companies=80, num_cities=120, num_train=200, num_valid=50, num_test=150)
 
 
@@ -80,82 +81,104 @@ async def accuracy(
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
-async def test_without_bad_habits_everything_is_answered_in_the_stated_number_of_calls(
+async def test_without_bad_choices_everything_is_answered_in_few_calls_more_than_needed(
     world: Path, sandbox: PythonSandbox, split: str
 ) -> None:
     search, demonstrator = LocalSearch(LocalSearchConfig(index=world / "index", top_k=2)), Demonstrator(0, HONEST)
+    num_calls, num_needed = 0, 0
     for row in read_rows(world, split):
-        answer, num_calls, text = await run_agent(demonstrator, row["extra_info"]["question"], search, sandbox)
+        answer, calls, text = await run_agent(demonstrator, row["extra_info"]["question"], search, sandbox)
         assert answer == row["reward_model"]["ground_truth"], text
-        assert num_calls == row["extra_info"]["num_calls"], text
+        assert calls >= row["extra_info"]["num_calls"], text
+        num_calls, num_needed = num_calls + calls, num_needed + row["extra_info"]["num_calls"]
+    assert num_needed < num_calls < 1.6 * num_needed  # a query by the words of another wording finds nothing
 
 
-async def test_each_habit_spoils_the_kinds_it_concerns_and_no_others(world: Path, sandbox: PythonSandbox) -> None:
+async def test_each_bad_choice_spoils_the_kinds_it_concerns_and_no_others(world: Path, sandbox: PythonSandbox) -> None:
     rows = read_rows(world, "test")
 
     def of(is_wanted: Any) -> list[dict[str, Any]]:
         return [row for row in rows if is_wanted(KINDS[row["extra_info"]["kind"]])]
 
     one_link = of(lambda kind: kind.num_calls == 1)
-    plain = of(lambda kind: kind.operation is None)
+    looked_up = of(lambda kind: kind.operation is None)
     computed = of(lambda kind: kind.operation is not None)
     several = of(lambda kind: sum(map(len, kind.chains)) > 1)
-    guess = HONEST.model_copy(update={"guess": 1.0})
-    assert await accuracy(world, sandbox, guess, plain) == 1
-    assert await accuracy(world, sandbox, guess, computed) < 0.1
-    stop_early = HONEST.model_copy(update={"stop_early": 1.0})
-    assert await accuracy(world, sandbox, stop_early, one_link) == 1
-    assert await accuracy(world, sandbox, stop_early, several) < 0.1
-    trusting = HONEST.model_copy(update={"trust_first_hit": 1.0})
-    assert 0.4 < await accuracy(world, sandbox, trusting, one_link) < 0.95  # about one fact in three is stated wrongly first
+
+    async def accuracy_with(rows: list[dict[str, Any]], **choices: float) -> float:
+        return await accuracy(world, sandbox, HONEST.model_copy(update=choices), rows)
+
+    assert await accuracy_with(looked_up, guess=1.0) == 1
+    assert await accuracy_with(computed, guess=1.0) < 0.1
+    assert await accuracy_with(one_link, stop_early=1.0) == 1
+    assert await accuracy_with(several, stop_early=1.0) < 0.1
+    assert 0.4 < await accuracy_with(one_link, trust_almanac=1.0) < 0.95  # about one fact in three is stated wrongly
+    assert 0.3 < await accuracy_with(one_link, give_up=1.0) < 0.95  # wherever the first query finds nothing
+    assert await accuracy_with(rows, vague_query=1.0) == 1  # it costs calls alone
+    assert await accuracy_with(one_link, vague_query=1.0, give_up=1.0) < await accuracy_with(one_link, give_up=1.0)
 
 
-async def test_default_habits_leave_much_to_learn(world: Path, sandbox: PythonSandbox) -> None:
-    assert 0.25 < await accuracy(world, sandbox, DemonstratorConfig(), read_rows(world, "test")) < 0.6
+async def test_default_choices_leave_much_to_learn(world: Path, sandbox: PythonSandbox) -> None:
+    assert 0.35 < await accuracy(world, sandbox, DemonstratorConfig(), read_rows(world, "test")) < 0.65
 
 
-async def test_a_registry_page_that_is_not_shown_is_asked_for_once_more(world: Path, sandbox: PythonSandbox) -> None:
-    search, demonstrator = LocalSearch(LocalSearchConfig(index=world / "index", top_k=1)), Demonstrator(0, HONEST)
-    texts = [
-        (await run_agent(demonstrator, row["extra_info"]["question"], search, sandbox))[2] for row in read_rows(world, "valid")
-    ]
-    again = [text for text in texts if "<think> missing" in text]
-    assert again
-    assert all(re.search(r"<think> missing</think><search> [^<]+ registry</search>", text) for text in again)
+RESULT = "\n<result>\nPage 1: Almanac: Mira Tolvan, {}.\nPage 2: Mira Tolvan, Registry: birth year 1931, {}.\n</result>"
+QUESTION = "Which region was Mira Tolvan born in?"
 
 
-RESULT = (
-    "\n<result>\nPage 1: Almanac: Mira Tolvan, born in Dunmere.\n"
-    "Page 2: Registry: Mira Tolvan, born in Kelford, birth year 1931, employer Moor Mills.\n</result>"
-)
+def turn_after(question: str, almanac: str, registry: str, **choices: float) -> str:
+    """The completion after the first result, whose two pages state what is given."""
+    demonstrator = Demonstrator(0, HONEST.model_copy(update=choices))
+    first = demonstrator.next_turn(question)
+    assert re.fullmatch(r"<think> [a-z ]+</think><search> Mira Tolvan( [a-z]+)*</search>", first)
+    return demonstrator.next_turn(question + first + RESULT.format(almanac, registry))
 
 
 @pytest.mark.parametrize(
-    ("habits", "question", "expected"),
+    ("choices", "question", "almanac", "registry", "expected"),
     [
-        ({}, "Where was Mira Tolvan born?", r"<think> done Registry: Kelford</think><answer> \boxed{ Kelford}</answer>"),
-        (
-            {"trust_first_hit": 1},
-            "Where was Mira Tolvan born?",
-            r"<think> done first: Dunmere</think><answer> \boxed{ Dunmere}</answer>",
-        ),
-        (
-            {},
-            "Which region was Mira Tolvan born in?",
-            "<think> next Registry: Kelford</think><search> Kelford region</search>",
-        ),
-        (
-            {"stop_early": 1},
-            "Which region was Mira Tolvan born in?",
-            r"<think> enough Registry: Kelford</think><answer> \boxed{ Kelford}</answer>",
-        ),
+        ({}, "Where was Mira Tolvan born?", "born in Dunmere", "native of Kelford", r".*Registry: Kelford .*boxed\{ Kelford\}.*"),
+        ({"trust_almanac": 1}, "Where was Mira Tolvan born?", "born in Dunmere", "native of Kelford", r".*Almanac: Dunmere .*boxed\{ Dunmere\}.*"),
+        ({}, "Where was Mira Tolvan born?", "native of Dunmere", "employer Moor Mills", r".*Almanac: Dunmere (check|sure\?)</think><search> Mira Tolvan .*"),
+        ({}, "Where was Mira Tolvan born?", "employer Moor Mills", "employer Moor Foods", r"<think> [a-z ]+</think><search> Mira Tolvan .*"),
+        ({"give_up": 1}, "Where was Mira Tolvan born?", "employer Moor Mills", "employer Moor Foods", r".*boxed\{ unknown\}.*"),
+        ({}, QUESTION, "employer Moor Mills", "born in Kelford", r".*Registry: Kelford (next|then|go on)</think><search> Kelford .*"),
+        ({"stop_early": 1}, QUESTION, "employer Moor Mills", "born in Kelford", r".*Registry: Kelford (done|enough)</think><answer> .*Kelford.*"),
     ],
-)
-def test_the_choice_shows_in_the_first_words_after_a_result(habits: dict[str, float], question: str, expected: str) -> None:
-    demonstrator = Demonstrator(0, HONEST.model_copy(update=habits))
-    first = demonstrator.next_turn(question)
-    assert first == "<think> look up</think><search> Mira Tolvan born</search>"
-    assert demonstrator.next_turn(question + first + RESULT) == expected
+)  # fmt: skip
+def test_a_thought_names_the_page_it_trusts_and_what_it_does_next(
+    choices: dict[str, float], question: str, almanac: str, registry: str, expected: str
+) -> None:
+    assert re.fullmatch(expected, turn_after(question, almanac, registry, **choices))
+
+
+def test_no_query_is_asked_twice_for_the_same_fact() -> None:
+    """A demonstrator that never gives up asks each of the four queries of an attribute, then says that it does not know."""
+    demonstrator, text = Demonstrator(0, HONEST), "Where was Mira Tolvan born?"
+    completions = list[str]()
+    while not completions or "<answer>" not in completions[-1]:
+        completions.append(demonstrator.next_turn(text))
+        text += completions[-1] + RESULT.format("employer Moor Mills", "employer Moor Foods")
+    queries = [completion.partition("<search>")[2] for completion in completions[:-1]]
+    assert len(queries) == len(set(queries)) == len(PLAIN.queries["birthplace"]) == 4
+
+
+def test_wordings_vary_at_every_turn() -> None:
+    """Over a hundred questions the first word, the query and the word after a result take every wording that the style has."""
+    questions = [f"Where was Mira {a}{b} born?" for a in ("Tol", "Var", "Ked", "Rim") for b in map(chr, range(97, 123))]
+    firsts, queries, thoughts = set[str](), set[str](), set[str]()
+    demonstrator = Demonstrator(0, HONEST)
+    for question in questions:
+        name = question.split()[2] + " " + question.split()[3]
+        first = demonstrator.next_turn(question)
+        opening, query = re.fullmatch(r"<think> (.*)</think><search> (.*)</search>", first).groups()  # pyright: ignore[reportOptionalMemberAccess]
+        firsts.add(opening)
+        queries.add(query.replace(name, "{name}"))
+        result = RESULT.format("employer Moor Mills", "born in Kelford").replace("Mira Tolvan", name)
+        thoughts.add(demonstrator.next_turn(question + first + result).partition("Registry")[0])
+    assert firsts == set(PLAIN.openings["one"])
+    assert queries == set(PLAIN.queries["birthplace"])
+    assert len(thoughts) == len(PLAIN.openings["clear"])
 
 
 def test_completions_are_well_formed_for_the_tag_protocol(world: Path, tmp_path: Path) -> None:
@@ -172,19 +195,15 @@ def test_completions_are_well_formed_for_the_tag_protocol(world: Path, tmp_path:
         assert parse.num_think_blocks == 1
 
 
-def test_habits_are_drawn_once_per_task_at_the_stated_rate() -> None:
-    trusting = DemonstratorConfig(trust_first_hit=0.6, guess=0, stop_early=0)
-    questions = [
-        f"Where was Mira {last}{tail} born?" for last in ("Tol", "Var", "Ked", "Rim") for tail in map(chr, range(97, 123))
-    ]
+def test_choices_are_drawn_at_the_stated_rate() -> None:
+    questions = [f"Where was Mira {a}{b} born?" for a in ("Tol", "Var", "Ked", "Rim") for b in map(chr, range(97, 123))]
 
     def choices(seed: int) -> list[bool]:
-        demonstrator = Demonstrator(seed, trusting)
-        return [
-            "first"
-            in demonstrator.next_turn(q + RESULT.replace("Mira Tolvan", q.removeprefix("Where was ").removesuffix(" born?")))
-            for q in questions
-        ]
+        demonstrator, trusting = Demonstrator(seed, HONEST.model_copy(update={"trust_almanac": 0.6})), list[bool]()
+        for question in questions:
+            result = RESULT.format("born in Dunmere", "born in Kelford").replace("Mira Tolvan", " ".join(question.split()[2:4]))
+            trusting.append("Almanac" in demonstrator.next_turn(question + demonstrator.next_turn(question) + result))
+        return trusting
 
     assert choices(0) == choices(0) != choices(1)
     assert 0.4 < sum(choices(0)) / len(questions) < 0.8  # 104 tasks at 0.6: standard deviation 0.05

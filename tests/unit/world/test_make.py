@@ -15,6 +15,8 @@ from arpo.errors import ConfigError
 from arpo.world.config import WorldConfig
 from arpo.world.kinds import ATTRIBUTES, KINDS
 from arpo.world.make import WorldSummary, make_world
+from arpo.world.plain import PLAIN
+from arpo.world.style import Page, Reader
 
 SMALL = WorldConfig(num_persons=160, num_companies=80, num_cities=120, num_train=300, num_valid=40, num_test=120)
 FILES = ("corpus.jsonl", "train_corpus.jsonl", "train.parquet", "valid.parquet", "test.parquet", "world.json")
@@ -106,27 +108,36 @@ def test_no_question_occurs_twice_even_with_its_entities_swapped(world: tuple[Pa
     assert set(keys.values()) == {1}
 
 
+def read_pages(out: Path) -> list[tuple[Page, dict[str, str]]]:
+    """Every page of the corpus as a reader sees it, with what it states."""
+    reader = Reader(PLAIN)
+    result = "\n".join(f"Page 1: {d['text']}" for d in read_documents(out / "corpus.jsonl"))
+    pages = list(reader.pages(result))
+    return [(page, {a: v for a in ATTRIBUTES if (v := reader.value(page, a)) is not None}) for page in pages]
+
+
+def test_every_page_is_read_again_and_states_one_fact(world: tuple[Path, WorldSummary]) -> None:
+    out, _ = world
+    documents, pages = read_documents(out / "corpus.jsonl"), read_pages(out)
+    assert [(page.name, page.source) for page, _ in pages] == [(d["title"], d["id"].partition("-")[0]) for d in documents]
+    assert {len(stated) for page, stated in pages if page.source != "chronicle"} == {1}
+    assert {len(stated) for page, stated in pages if page.source == "chronicle"} == {0}
+
+
 def test_registry_alone_answers_every_question(world: tuple[Path, WorldSummary]) -> None:
     out, _ = world
-    registry = {d["title"]: d["text"] for d in read_documents(out / "corpus.jsonl") if d["text"].startswith("Registry: ")}
-
-    def look_up(name: str, attribute: str) -> str:
-        match = re.search(rf"{ATTRIBUTES[attribute].phrase} ([^,.]+)", registry[name])
-        assert match
-        return match[1]
-
-    kinds = Counter[str]()
+    facts = {(p.name, a): v for p, stated in read_pages(out) if p.source == "registry" for a, v in stated.items()}
+    kinds, reader = Counter[str](), Reader(PLAIN)
     for split in ("train", "valid", "test"):
         for row in read_rows(out, split):
-            kind = KINDS[row["extra_info"]["kind"]]
-            kinds[row["extra_info"]["kind"]] += 1
-            pattern = re.escape(kind.template).replace(r"\{\}", "(.+?)")
-            match = re.fullmatch(pattern, row["prompt"][0]["content"])
-            assert match
+            [(kind_name, match)] = reader.questions(row["prompt"][0]["content"])
+            assert kind_name == row["extra_info"]["kind"]
+            kinds[kind_name] += 1
+            kind = KINDS[kind_name]
             values = []
             for name, chain in zip(match.groups(), kind.chains, strict=True):
                 for attribute in chain:
-                    name = look_up(name, attribute)
+                    name = facts[name, attribute]
                 values.append(name)
             expected = {
                 None: lambda v: v[0],
@@ -139,17 +150,30 @@ def test_registry_alone_answers_every_question(world: tuple[Path, WorldSummary])
     assert set(kinds) == set(KINDS)
 
 
-def test_stated_share_of_facts_is_stated_wrongly_once(world: tuple[Path, WorldSummary]) -> None:
+def test_stated_shares_of_facts_and_entities_have_wrong_and_silent_pages(world: tuple[Path, WorldSummary]) -> None:
     out, _ = world
-    documents = read_documents(out / "corpus.jsonl")
-    registry = {d["title"]: set(d["text"].rstrip(".").split(", ")[1:]) for d in documents if d["text"].startswith("Registry: ")}
-    almanac = [
-        (d["title"], fact) for d in documents if d["text"].startswith("Almanac: ") for fact in d["text"][:-1].split(", ")[1:]
-    ]
+    pages = read_pages(out)
+    right, wrong = (
+        {(page.name, a): v for page, stated in pages if page.source == source for a, v in stated.items()}
+        for source in ("registry", "almanac")
+    )
     # 160 persons and 120 cities with 3 facts, 80 companies with 2: 1000 facts, of which 35 %
-    assert sum(map(len, registry.values())) == 1000
-    assert len(almanac) == 350
-    assert not [fact for title, fact in almanac if fact in registry[title]]
+    assert len(right) == 1000
+    assert len(wrong) == 350
+    assert not [key for key, value in wrong.items() if right[key] == value]
+    silent = [page.name for page, _ in pages if page.source == "chronicle"]
+    assert len(silent) == len(set(silent))
+    assert 0.3 < len(silent) / 360 < 0.5  # 0.4 of the entities, standard deviation 0.026
+
+
+def test_questions_and_pages_are_worded_in_every_way(world: tuple[Path, WorldSummary]) -> None:
+    out, _ = world
+    questions = [row["prompt"][0]["content"] for split in ("train", "valid", "test") for row in read_rows(out, split)]
+    text = (out / "corpus.jsonl").read_text()
+    for wording in (w for wordings in PLAIN.questions.values() for w in wordings):
+        assert any(re.fullmatch(re.escape(wording).replace(r"\{\}", "[A-Z].*"), question) for question in questions), wording
+    for wording in (w for wordings in PLAIN.statements.values() for w in wordings):
+        assert wording.partition("{")[0] in text
 
 
 def test_public_reader_reads_every_row(world: tuple[Path, WorldSummary]) -> None:
