@@ -26,10 +26,10 @@ DEFAULT_KIND_WEIGHTS = {
     "seat_region": 3.0,
     "employer_seat_region": 10.0,
     "inhabitants_difference": 8.0,
-    "years_between_births": 3.0,
-    "years_between_foundings": 2.0,
+    "years_between_births": 4.0,
+    "years_between_foundings": 4.0,
     "birthplace_difference": 6.0,
-    "birthplaces_total": 4.0,
+    "birthplaces_total": 6.0,
 }
 
 
@@ -81,13 +81,13 @@ class DemonstratorConfig(Config):
 
     vague_query: float = Field(default=0.25, ge=0, le=1)
     """Probability of a query with nothing but the entity's name."""
-    trust_almanac: float = Field(default=0.5, ge=0, le=1)
+    trust_almanac: float = Field(default=0.55, ge=0, le=1)
     """Probability of taking the almanac's value, which is wrong, where it states one."""
     give_up: float = Field(default=0.3, ge=0, le=1)
     """Probability of answering that the value is unknown after a result without it, instead of asking for the registry's page."""
     stop_early: float = Field(default=0.2, ge=0, le=1)
     """Probability of answering with a value that is only a step on the way."""
-    guess: float = Field(default=0.5, ge=0, le=1)
+    guess: float = Field(default=0.55, ge=0, le=1)
     """Probability of guessing a number instead of computing it."""
 
 

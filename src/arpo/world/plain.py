@@ -83,7 +83,7 @@ PLAIN = Style(
     openings={
         "one": {"look up": 8, "find": 3, "ask": 1, "search": 1},
         "two": {"first": 4, "begin with": 3, "look up": 3, "two things:": 2, "find": 2},
-        "clear": {"": 5, "so": 4, "found": 2, "good": 1},
+        "clear": {"": 4, "so": 4, "found": 3, "good": 2},
         "conflict": {"": 2, "but": 3, "two pages": 3, "compare": 2},
         "nothing": {"nothing": 4, "no answer": 3, "missing": 2},
         "computed": {"": 4, "so": 4, "the": 1},
@@ -91,16 +91,16 @@ PLAIN = Style(
     finding="{opening} {source}: {value} {plan}",
     result="{opening} result: {value}",
     plans={
-        "go_on": {"next": 5, "then": 2, "go on": 1},
-        "answer": {"done": 5, "enough": 2},
+        "go_on": {"next": 4, "then": 3, "go on": 2},
+        "answer": {"done": 3, "enough": 2},
         "check": {"check": 3, "sure?": 1},
-        "compute": {"compute": 5, "calculate": 2},
-        "guess": {"guess": 4, "about": 1},
+        "compute": {"compute": 3, "calculate": 2},
+        "guess": {"guess": 3, "about": 2},
     },
     programs={
-        "difference": {"abs({first} - {second})": 3, "max({first}, {second}) - min({first}, {second})": 2},
-        "total": {"{first} + {second}": 3, "sum([{first}, {second}])": 2},
-        "years": {"abs({first} - {second})": 3, "max({first}, {second}) - min({first}, {second})": 2},
+        "difference": {"abs({first} - {second})": 3, "abs({second} - {first})": 2},
+        "total": {"{first} + {second}": 3, "{second} + {first}": 2},
+        "years": {"abs({first} - {second})": 3, "abs({second} - {first})": 2},
     },
     unknown="unknown",
 )
