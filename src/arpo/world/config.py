@@ -83,11 +83,11 @@ class DemonstratorConfig(Config):
     """Probability of a query with nothing but the entity's name."""
     trust_almanac: float = Field(default=0.55, ge=0, le=1)
     """Probability of taking the almanac's value, which is wrong, where it states one."""
-    give_up: float = Field(default=0.3, ge=0, le=1)
+    give_up: float = Field(default=0.25, ge=0, le=1)
     """Probability of answering that the value is unknown after a result without it, instead of asking for the registry's page."""
-    stop_early: float = Field(default=0.2, ge=0, le=1)
+    stop_early: float = Field(default=0.15, ge=0, le=1)
     """Probability of answering with a value that is only a step on the way."""
-    guess: float = Field(default=0.55, ge=0, le=1)
+    guess: float = Field(default=0.45, ge=0, le=1)
     """Probability of guessing a number instead of computing it."""
 
 

@@ -98,9 +98,9 @@ PLAIN = Style(
         "guess": {"guess": 3, "about": 2},
     },
     programs={
-        "difference": {"abs({first} - {second})": 3, "abs({second} - {first})": 2},
-        "total": {"{first} + {second}": 3, "{second} + {first}": 2},
-        "years": {"abs({first} - {second})": 3, "abs({second} - {first})": 2},
+        "difference": {"abs({first} - {second})": 3, "print(abs({first} - {second}))": 2},
+        "total": {"{first} + {second}": 3, "print({first} + {second})": 2},
+        "years": {"abs({first} - {second})": 3, "print(abs({first} - {second}))": 2},
     },
     unknown="unknown",
 )
