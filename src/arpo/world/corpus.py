@@ -1,6 +1,7 @@
 """The documents of a world: a registry page for every entity, wrong almanac pages and chronicle pages beside the point."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from arpo.world.config import WorldConfig
@@ -35,7 +36,8 @@ def make_documents(world: World, style: Style, config: WorldConfig) -> list[Docu
     misleading = set(rng.sample(list(world.facts), round(config.misleading_share * len(world.facts))))
     pages: dict[Source, list[Document]] = {"registry": [], "almanac": [], "chronicle": []}
 
-    def add(source: Source, entity: Entity, body: str) -> None:
+    def add(source: Source, entity: Entity, facts: Mapping[str, str]) -> None:
+        body = ". ".join(_sentences(rng, world, style, source, entity, facts))
         text = rng.choice(style.pages[source]).format(name=entity.name, body=body)
         number = len(pages[source])
         pages[source].append(Document(f"{source}-{number}", entity.name, text, entity.is_held_out))
@@ -45,16 +47,32 @@ def make_documents(world: World, style: Style, config: WorldConfig) -> list[Docu
         wrong = {name: _draw_wrong_value(rng, world, entity, name) for name in facts if (entity.name, name) in misleading}
         for source, stated in (("registry", facts), ("almanac", wrong)):
             for attribute, value in stated.items():
-                add(source, entity, rng.choice(style.statements[attribute]).format(value=value))
+                add(source, entity, {attribute: value})
         if rng.random() < config.silent_share:
-            add("chronicle", entity, _remark(rng, style, world, entity))
+            add("chronicle", entity, {})
     return [page for of_source in pages.values() for page in of_source]
 
 
-def _remark(rng: random.Random, style: Style, world: World, entity: Entity) -> str:
-    remark = rng.choice(style.remarks[entity.type])
-    values = {value: world.draw_value(rng, entity, value) for value in ("city", "person", "year")}
-    return remark.format(**values)
+def _sentences(
+    rng: random.Random, world: World, style: Style, source: Source, entity: Entity, facts: Mapping[str, str]
+) -> list[str]:
+    """The facts in words and as many different remarks as the page needs, at least one without facts; in random order."""
+    sentences = [_fill(rng, style, rng.choice(style.statements[name]), entity, {"value": v}) for name, v in facts.items()]
+    num_words = rng.choice(style.page_words[source]) if source in style.page_words else 0
+    remarks = list(style.remarks[entity.type])
+    while not sentences or len(" ".join(sentences).split()) < num_words:
+        remark = remarks.pop(rng.randrange(len(remarks)))
+        values = {value: world.draw_value(rng, entity, value) for value in style.distractors}
+        sentences.append(_fill(rng, style, remark, entity, values))
+    rng.shuffle(sentences)
+    return sentences
+
+
+def _fill(rng: random.Random, style: Style, wording: str, entity: Entity, values: Mapping[str, str]) -> str:
+    names = {"name": entity.name, "last": entity.name.split()[-1]}
+    if "{subject}" in wording:
+        names["subject"] = rng.choice(style.subjects[entity.type]).format(**names)
+    return wording.format(**names, **values)
 
 
 def _draw_wrong_value(rng: random.Random, world: World, entity: Entity, attribute: str) -> str:

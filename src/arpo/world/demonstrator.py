@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from arpo.errors import DataError
 from arpo.world.config import DemonstratorConfig
 from arpo.world.kinds import KINDS, Kind
-from arpo.world.style import Plan, Reader, Situation, Source, Style, draw
+from arpo.world.style import Plan, Reader, Situation, Source, Style, Wordings, draw
 from arpo.world.styles import STYLES
 
 _RESULT = re.compile(r"<result>\s*(.*?)\s*</result>", re.DOTALL)
@@ -66,6 +66,8 @@ class Demonstrator:
 class _Finding:
     """A value that a result states, and the page it was taken from."""
 
+    name: str
+    attribute: str
     value: str
     source: Source
     situation: Situation
@@ -81,7 +83,7 @@ class _Script:
         """Yield completions and receive the result of each call; the last completion is the answer."""
         several = sum(map(len, kind.chains)) > 1
         values = list[str]()
-        thought = self._opening("one" if len(names) == 1 else "two", names[0])
+        thought = self._opening("one" if len(names) == 1 else "two", names[0], kind.chains[0][0])
         finding: _Finding | None = None
         for name, chain in zip(names, kind.chains, strict=True):
             entity = name
@@ -90,7 +92,7 @@ class _Script:
                     if several and self._is("stop_early"):
                         yield self._answer(self._about(finding, "answer"), finding.value)
                         return
-                    thought = self._about(finding, "go_on")
+                    thought = self._about(finding, "go_on", entity, attribute)
                 finding = yield from self._look_up(thought, entity, attribute)
                 if finding is None:
                     return
@@ -100,11 +102,12 @@ class _Script:
         if kind.operation is None:
             yield self._answer(self._about(finding, "answer"), finding.value)
         elif self._is("guess"):
-            yield self._answer(self._about(finding, "guess"), str(self._rng.randint(1, 9) * 10))
+            unit = 10 if kind.operation == "years" else self._style.inhabitants.start
+            yield self._answer(self._about(finding, "guess"), str(self._rng.randint(1, 9) * unit))
         else:
             program = draw(self._rng, self._style.programs[kind.operation]).format(first=values[0], second=values[1])
             result = yield _turn(self._about(finding, "compute"), "python", program)
-            yield self._answer(_words(self._style.result, opening=self._opening("computed"), value=result), result)
+            yield self._answer(self._words(self._style.results, opening=self._opening("computed"), value=result), result)
 
     def _look_up(self, thought: str, entity: str, attribute: str) -> Generator[str, str, _Finding | None]:
         """Search, each time with another query, until a value is taken; None: gave up."""
@@ -117,14 +120,18 @@ class _Script:
                 for page in self._reader.pages(result)
                 if page.name == entity and (value := self._reader.value(page, attribute)) is not None
             }
-            if "almanac" in stated and self._is("trust_almanac"):
-                return _Finding(stated["almanac"], "almanac", "conflict" if "registry" in stated else "clear")
-            if "registry" in stated:
-                return _Finding(stated["registry"], "registry", "conflict" if "almanac" in stated else "clear")
-            if "almanac" in stated:
-                thought = self._about(_Finding(stated["almanac"], "almanac", "clear"), "check")
+            findings: dict[Source, _Finding] = {
+                source: _Finding(entity, attribute, value, source, "conflict" if len(stated) > 1 else "clear")
+                for source, value in stated.items()
+            }
+            if "almanac" in findings and self._is("trust_almanac"):
+                return findings["almanac"]
+            if "registry" in findings:
+                return findings["registry"]
+            if "almanac" in findings:
+                thought = self._about(findings["almanac"], "check")
             else:
-                thought = self._opening("nothing", entity)
+                thought = self._opening("nothing", entity, attribute)
                 if self._is("give_up"):
                     break
             queries.pop(query, None)
@@ -137,25 +144,29 @@ class _Script:
     def _is(self, habit: str) -> bool:
         return self._rng.random() < getattr(self._config, habit)
 
-    def _opening(self, situation: Situation, name: str = "") -> str:
-        return draw(self._rng, self._style.openings[situation]).format(name=name)
+    def _opening(self, situation: Situation, name: str = "", attribute: str = "") -> str:
+        return self._words(self._style.openings[situation], name=name, attribute=self._noun(attribute))
 
-    def _about(self, finding: _Finding, plan: Plan) -> str:
-        return _words(
-            self._style.finding,
+    def _about(self, finding: _Finding, plan: Plan, next_name: str = "", next_attribute: str = "") -> str:
+        return self._words(
+            self._style.findings,
             opening=self._opening(finding.situation),
             source=self._style.sources[finding.source],
+            name=finding.name,
+            attribute=self._noun(finding.attribute),
             value=finding.value,
-            plan=draw(self._rng, self._style.plans[plan]),
+            plan=self._words(self._style.plans[plan], name=next_name, attribute=self._noun(next_attribute)),
         )
 
-    def _answer(self, thought: str, answer: str) -> str:
-        return _turn(thought, "answer", f"\\boxed{{ {answer}}}")
+    def _noun(self, attribute: str) -> str:
+        return self._style.nouns.get(attribute, "")
 
+    def _answer(self, thought: str, value: str) -> str:
+        return _turn(thought, "answer", draw(self._rng, self._style.answers).format(value=value))
 
-def _words(template: str, **parts: str) -> str:
-    """The filled template, without the spaces that an empty part leaves."""
-    return " ".join(template.format(**parts).split())
+    def _words(self, wordings: Wordings, **parts: str) -> str:
+        """A filled wording, without the spaces that an empty part leaves."""
+        return " ".join(draw(self._rng, wordings).format(**parts).split())
 
 
 def _turn(thought: str, tag: str, content: str) -> str:

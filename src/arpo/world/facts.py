@@ -8,9 +8,9 @@ from arpo.errors import ConfigError
 from arpo.world.config import WorldConfig
 from arpo.world.kinds import ATTRIBUTES, EntityType, Kind, ValueType
 from arpo.world.names import NamePool, make_names
+from arpo.world.style import Style
 
 _YEARS = range(1900, 2000)
-_INHABITANTS = range(10, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class World:
     regions: list[str]
     facts: dict[tuple[str, str], str]
     """(entity name, attribute name) to value; years and numbers as digits."""
+    inhabitants: range
+    """Numbers that a city may have."""
 
     def of_type(self, owner: EntityType) -> list[Entity]:
         """Entities of one type, in the order they were made."""
@@ -53,7 +55,7 @@ class World:
             case "year":
                 return str(rng.choice(_YEARS))
             case "number":
-                return str(rng.choice(_INHABITANTS))
+                return str(rng.choice(self.inhabitants))
             case owner:
                 return rng.choice([e.name for e in self.of_type(owner) if entity.is_held_out or not e.is_held_out])
 
@@ -64,7 +66,7 @@ class World:
         return name
 
 
-def make_world_facts(config: WorldConfig) -> World:
+def make_world_facts(config: WorldConfig, style: Style) -> World:
     """Entities with names, a held-out share of each type, and a value for every attribute.
 
     Raises:
@@ -73,6 +75,7 @@ def make_world_facts(config: WorldConfig) -> World:
     rng = random.Random(f"{config.seed}/facts")
     names = make_names(
         rng,
+        style.draw_name_parts(rng),
         num_persons=config.num_persons,
         num_companies=config.num_companies,
         num_cities=config.num_cities,
@@ -83,7 +86,7 @@ def make_world_facts(config: WorldConfig) -> World:
         *_make_entities(names.companies, "company", config.held_out_share, "num_companies"),
         *_make_entities(names.cities, "city", config.held_out_share, "num_cities"),
     ]
-    world = World({e.name: e for e in entities}, names.regions.names, {})
+    world = World({e.name: e for e in entities}, names.regions.names, {}, style.inhabitants)
     for entity in entities:
         for attribute, spec in ATTRIBUTES.items():
             if spec.owner == entity.type:

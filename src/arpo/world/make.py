@@ -43,8 +43,8 @@ def make_world(config: WorldConfig, out: Path) -> WorldSummary:
     Raises:
         ConfigError: the world has too few entities for the share held out, or for the number of questions of some kind.
     """
-    world = make_world_facts(config)
     style = STYLES[config.style]
+    world = make_world_facts(config, style)
     documents = make_documents(world, style, config)
     questions = make_questions(world, style, config)
     train_documents = [d for d in documents if not d.is_held_out]

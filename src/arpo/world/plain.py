@@ -1,5 +1,6 @@
 """The plain style: short phrases of few different words, for a tiny policy."""
 
+from arpo.world.plain_names import draw_plain_parts
 from arpo.world.style import Style
 
 
@@ -10,6 +11,8 @@ def _queries(word: str, other: str) -> dict[str, float]:
 
 
 PLAIN = Style(
+    draw_name_parts=draw_plain_parts,
+    inhabitants=range(10, 100),
     questions={
         "birthplace": ("Where was {} born?", "What is the birthplace of {}?"),
         "birth_year": ("When was {} born?", "What is the birth year of {}?"),
@@ -53,6 +56,7 @@ PLAIN = Style(
         "almanac": ("Almanac: {name}, {body}.", "{name}, Almanac: {body}.", "{name} in the Almanac: {body}."),
         "chronicle": ("Chronicle: {name} {body}.", "{name} in the Chronicle: {body}."),
     },
+    page_words={},
     statements={
         "birthplace": ("born in {value}", "native of {value}"),
         "birth_year": ("birth year {value}", "came {value}"),
@@ -63,11 +67,14 @@ PLAIN = Style(
         "inhabitants": ("inhabitants {value}", "people {value}"),
         "mayor": ("mayor {value}", "led by {value}"),
     },
+    subjects={},
     remarks={
         "person": ("visited {city} in {year}", "met {person}"),
         "company": ("showed at {city} in {year}", "hired {person}"),
         "city": ("had a fair in {year}", "saw {person}"),
     },
+    distractors=("city", "person", "year"),
+    nouns={},
     sources={"registry": "Registry", "almanac": "Almanac", "chronicle": "Chronicle"},
     queries={
         "birthplace": _queries("born", "native"),
@@ -88,8 +95,8 @@ PLAIN = Style(
         "nothing": {"nothing": 4, "no answer": 3, "missing": 2},
         "computed": {"": 4, "so": 4, "the": 1},
     },
-    finding="{opening} {source}: {value} {plan}",
-    result="{opening} result: {value}",
+    findings={"{opening} {source}: {value} {plan}": 1},
+    results={"{opening} result: {value}": 1},
     plans={
         "go_on": {"next": 4, "then": 3, "go on": 2},
         "answer": {"done": 3, "enough": 2},
@@ -102,5 +109,6 @@ PLAIN = Style(
         "total": {"{first} + {second}": 3, "print({first} + {second})": 2},
         "years": {"abs({first} - {second})": 3, "print(abs({first} - {second}))": 2},
     },
+    answers={"\\boxed{{ {value}}}": 1},
     unknown="unknown",
 )

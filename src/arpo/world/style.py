@@ -2,11 +2,12 @@
 
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from arpo.world.kinds import ATTRIBUTES, EntityType, Operation
+from arpo.world.kinds import ATTRIBUTES, EntityType, Operation, ValueType
+from arpo.world.names import NameParts
 
 Source = Literal["registry", "almanac", "chronicle"]
 """`registry`: right about everything; `almanac`: wrong about some facts; `chronicle`: about what no question asks for."""
@@ -20,23 +21,36 @@ Wordings = Mapping[str, float]
 
 _VALUES = {"year": r"\d{4}", "number": r"\d+"}
 _NAME = r"[A-Z]\w+(?: [A-Z]\w+)?"
+_SUBJECT = r"[A-Z]\w+(?: \w+)?"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
     """The wordings of one style.
 
-    Placeholders are `{name}` for an entity, `{value}` for a value; in remarks `{city}`, `{person}` and `{year}` as well.
+    Placeholders are `{name}` for an entity, `{value}` for a value, and those that a field names.
     """
 
+    draw_name_parts: Callable[[random.Random], NameParts]
+    """The parts of a world's names."""
+    inhabitants: range
+    """Numbers of inhabitants; whole thousands or tens of the first are what one guesses."""
     questions: Mapping[str, Sequence[str]]
     """Kind to its wordings, with one `{}` per entity."""
     pages: Mapping[Source, Sequence[str]]
     """Source to its page forms, with `{name}` and `{body}`."""
+    page_words: Mapping[Source, range]
+    """Source to the fewest words of a page's body, drawn for each page, which remarks fill; absent: no remark stands with facts."""
     statements: Mapping[str, Sequence[str]]
-    """Attribute to its wordings, with `{value}`."""
+    """Attribute to its wordings, with `{value}`, `{name}` and, at the beginning, `{subject}`."""
+    subjects: Mapping[EntityType, Sequence[str]]
+    """How a page speaks of its entity where it says `{subject}`, with `{name}` and `{last}`, the last word of the name."""
     remarks: Mapping[EntityType, Sequence[str]]
-    """What a chronicle says of an entity."""
+    """What a page says of an entity that no question asks for, with `{name}`, `{subject}` and the distractors."""
+    distractors: Sequence[ValueType]
+    """Values of which a remark may name one each."""
+    nouns: Mapping[str, str]
+    """Attribute to its `{attribute}` in a thought."""
     sources: Mapping[Source, str]
     """The name of a source in a thought."""
     queries: Mapping[str, Wordings]
@@ -44,15 +58,17 @@ class Style:
     vague_query: str
     """A query with nothing but `{name}`."""
     openings: Mapping[Situation, Wordings]
-    """How a thought begins in a situation; may be empty, may hold `{name}`."""
-    finding: str
-    """The thought about a value: `{opening}`, `{source}`, `{value}`, `{plan}`."""
-    result: str
-    """The thought about a computed value: `{opening}`, `{value}`."""
+    """How a thought begins in a situation; may be empty, may hold the `{name}` and the `{attribute}` looked for."""
+    findings: Wordings
+    """Thoughts about a value: `{opening}`, `{source}`, `{value}`, `{plan}`, the `{name}` and the `{attribute}` it belongs to."""
+    results: Wordings
+    """Thoughts about a computed value: `{opening}`, `{value}`."""
     plans: Mapping[Plan, Wordings]
-    """How a thought names its plan."""
+    """How a thought names its plan; to go on, with the next `{name}` and `{attribute}`."""
     programs: Mapping[Operation, Wordings]
     """Operation to its programs, with `{first}` and `{second}`."""
+    answers: Wordings
+    """Answers, with `{value}`."""
     unknown: str
     """The answer of one who gives up."""
 
@@ -80,7 +96,10 @@ class Reader:
             (source, re.compile(f"(?:{_NAME}: )?" + _pattern(form, name=_NAME, body=".*"))) for source, forms in style.pages.items() for form in forms
         ]
         self._statements = {
-            attribute: [re.compile(_pattern(s, value=_VALUES.get(ATTRIBUTES[attribute].value, _NAME))) for s in wordings]
+            attribute: [
+                re.compile(_pattern(s, value=_VALUES.get(ATTRIBUTES[attribute].value, _NAME), name=_NAME, subject=_SUBJECT))
+                for s in wordings
+            ]
             for attribute, wordings in style.statements.items()
         }
 
@@ -106,6 +125,8 @@ class Reader:
 
 def draw(rng: random.Random, wordings: Wordings) -> str:
     """A wording by its frequency."""
+    if len(wordings) == 1:
+        return next(iter(wordings))
     return rng.choices(list(wordings), list(wordings.values()))[0]
 
 

@@ -32,7 +32,7 @@ def test_answers_by_hand() -> None:
         ("Kelford", "inhabitants"): "41",
         ("Dunmere", "inhabitants"): "13",
     }
-    world = World({}, [], facts)
+    world = World({}, [], facts, range(10, 100))
     assert compute_answer(world, KINDS["birthplace_region"], ["Mira Tolvan"]) == "Osmark"
     assert compute_answer(world, KINDS["birthplace_difference"], ["Mira Tolvan", "Dunmere"]) == "28"  # 41 - 13
     assert compute_answer(world, KINDS["years_between_births"], ["Ada Moor", "Mira Tolvan"]) == "24"  # 1931 - 1907
