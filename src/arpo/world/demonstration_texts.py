@@ -1,4 +1,4 @@
-"""The training texts of a tiny policy's tokenizer: what the policy will read and write, of training entities only."""
+"""What a policy will read and write in a world, without an index: of training entities only."""
 
 import json
 import re
@@ -15,26 +15,32 @@ _NAME_WEIGHT = 20
 """Repetitions of the names of persons and companies, so that each of their words becomes one token before any whole city does:
 a city seen in training would then be one token and a held-out one two."""
 _NAME = re.compile(r"[A-Z][a-z]+(?: [A-Z][a-z]+)?")
-_CALL = re.compile(r"<(search|python)> (.*?)</")
+_CALL = re.compile(r"<(search|python)> (.*?)</", re.DOTALL)
 
 
 def world_texts(world: Path) -> Iterator[str]:
-    """Yield questions, completions and results of the world in the folder `world`, each piece as the agent loop encodes it.
+    """Yield the training texts of a tiny policy's tokenizer, each piece as the agent loop encodes it.
 
-    The demonstrator writes them for every training task. A search returns the pages with the entity as title, without an index;
-    a computation returns the reference answer. Two-word names follow, `_NAME_WEIGHT` times. No text holds a held-out name.
+    They are the texts of `read_demonstrations`; two-word names follow, `_NAME_WEIGHT` times. No text holds a held-out name.
     """
-    pages: dict[str, list[str]] = defaultdict(list)
-    for line in (world / "train_corpus.jsonl").read_text(encoding="utf-8").splitlines():
-        document = json.loads(line)
-        pages[document["title"]].append(document["text"])
+    for texts in read_demonstrations(world):
+        yield from texts
+    yield from [f" {name}" for name in _read_pages(world) if " " in name] * _NAME_WEIGHT
+
+
+def read_demonstrations(world: Path) -> Iterator[list[str]]:
+    """Yield, for every training task of the world in the folder `world`, its question, then completions and results in turn.
+
+    A search returns the pages with the entity as title; a computation returns the reference answer.
+    """
+    pages = _read_pages(world)
     demonstrator = Demonstrator(0, DemonstratorConfig())
     for row in pq.read_table(world / "train.parquet").to_pylist():
         prefix = row["extra_info"]["question"]
-        yield prefix
+        texts = [prefix]
         while True:
             completion = demonstrator.next_turn(prefix)
-            yield completion
+            texts.append(completion)
             call = _CALL.search(completion)
             if call is None:
                 break
@@ -44,6 +50,15 @@ def world_texts(world: Path) -> Iterator[str]:
                 result = "\n".join(f"Page {i}: {page}" for i, page in enumerate(hits[:2], start=1))
             else:
                 result = row["reward_model"]["ground_truth"]
-            yield result
+            texts.append(result)
             prefix += f"{completion} <result>\n{result}\n</result>"
-    yield from [f" {name}" for name in pages if " " in name] * _NAME_WEIGHT
+        yield texts
+
+
+def _read_pages(world: Path) -> dict[str, list[str]]:
+    """Title to its pages, of the documents that training may see."""
+    pages: dict[str, list[str]] = defaultdict(list)
+    for line in (world / "train_corpus.jsonl").read_text(encoding="utf-8").splitlines():
+        document = json.loads(line)
+        pages[document["title"]].append(document["text"])
+    return pages

@@ -50,9 +50,7 @@ class Demonstrator:
 
     def _read_question(self, text: str) -> tuple[str, Sequence[str], str, Style, Reader]:
         """The last question in the text (kind and names), the text after it, and what reads its style."""
-        found = [
-            (match, kind, style, reader) for style, reader in self._readers for kind, match in reader.questions(text)
-        ]
+        found = [(match, kind, style, reader) for style, reader in self._readers for kind, match in reader.questions(text)]
         if not found:
             raise DataError(
                 f"demonstrator: no question of the offline domain in {text[-200:]!r}; it can only demonstrate tasks that "

@@ -34,13 +34,13 @@ class Style:
     draw_name_parts: Callable[[random.Random], NameParts]
     """The parts of a world's names."""
     inhabitants: range
-    """Numbers of inhabitants; whole thousands or tens of the first are what one guesses."""
+    """Numbers of inhabitants; a guessed number is one to nine times the first."""
     questions: Mapping[str, Sequence[str]]
     """Kind to its wordings, with one `{}` per entity."""
     pages: Mapping[Source, Sequence[str]]
     """Source to its page forms, with `{name}` and `{body}`."""
     page_words: Mapping[Source, range]
-    """Source to the fewest words of a page's body, drawn for each page, which remarks fill; absent: no remark stands with facts."""
+    """Source to the fewest words of a page's body, drawn anew per page: remarks fill it; absent: no remark joins facts."""
     statements: Mapping[str, Sequence[str]]
     """Attribute to its wordings, with `{value}`, `{name}` and, at the beginning, `{subject}`."""
     subjects: Mapping[EntityType, Sequence[str]]
@@ -60,7 +60,7 @@ class Style:
     openings: Mapping[Situation, Wordings]
     """How a thought begins in a situation; may be empty, may hold the `{name}` and the `{attribute}` looked for."""
     findings: Wordings
-    """Thoughts about a value: `{opening}`, `{source}`, `{value}`, `{plan}`, the `{name}` and the `{attribute}` it belongs to."""
+    """Thoughts about a value: `{opening}`, `{source}`, `{value}`, `{plan}`, and whose it is: `{name}`, `{attribute}`."""
     results: Wordings
     """Thoughts about a computed value: `{opening}`, `{value}`."""
     plans: Mapping[Plan, Wordings]
@@ -93,7 +93,9 @@ class Reader:
             for wording in wordings
         ]
         self._pages: list[tuple[Source, re.Pattern[str]]] = [
-            (source, re.compile(f"(?:{_NAME}: )?" + _pattern(form, name=_NAME, body=".*"))) for source, forms in style.pages.items() for form in forms
+            (source, re.compile(f"(?:{_NAME}: )?" + _pattern(form, name=_NAME, body=".*")))
+            for source, forms in style.pages.items()
+            for form in forms
         ]
         self._statements = {
             attribute: [

@@ -1,16 +1,19 @@
-"""`arpo world make`: the offline domain as files a user would bring, and the tiny policy."""
+"""`arpo world`: the offline domain as files a user would bring, and the tiny policy."""
 
 import argparse
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from arpo.cli.output import add_command, print_summary
+from arpo.cli.output import add_command, print_summary, result_console
 from arpo.cli.overrides import to_overrides
 
 _EXAMPLES = """\
   arpo world make --out runs/quickstart/world
   arpo world make --out runs/world-7 --seed 7
+  arpo world make --out runs/prose --style=natural         English prose for a pretrained model; no tiny policy
+  arpo world show runs/prose                               demonstrations, and how varied the texts are
   arpo config docs world                                   every key that shapes a world
 """
 
@@ -20,14 +23,20 @@ def add_parser(subparsers: Any) -> None:
     parser = add_command(subparsers, "world", "make the offline domain: documents, tasks and a tiny policy", _EXAMPLES)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     make = add_command(actions, "make", "write a world made from a seed into a folder", _EXAMPLES)
-    make.add_argument("--out", type=Path, required=True, help="folder to write; the policy goes to its `policy` folder")
+    make.add_argument(
+        "--out", type=Path, required=True, help="folder to write; the tiny policy goes to its `policy` folder (style plain only)"
+    )
     make.add_argument("--seed", type=int, default=0, help="same seed, same files (default: %(default)s)")
     make.add_argument_group("configuration", "any key of `arpo config docs world` as --key=VALUE")
-    make.set_defaults(run=run, takes_overrides=True)
+    make.set_defaults(run=run_make, takes_overrides=True)
+    show = add_command(actions, "show", "print demonstrations of a world and how varied its texts are", _EXAMPLES)
+    show.add_argument("world", type=Path, help="folder that `arpo world make` wrote")
+    show.add_argument("--num-demonstrations", type=int, default=2, help="training tasks to show (default: %(default)s)")
+    show.set_defaults(run=run_show)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Make the world, then the policy whose tokenizer is trained on its documents."""
+def run_make(args: argparse.Namespace) -> int:
+    """Make the world and, in the plain style, the policy whose tokenizer is trained on its documents."""
     from arpo.config import load_config
     from arpo.models.config import TinyPolicyConfig
     from arpo.world.config import WorldConfig
@@ -37,6 +46,21 @@ def run(args: argparse.Namespace) -> int:
 
     config = load_config(WorldConfig, None, [f"seed={args.seed}", *to_overrides(args.rest)])
     world = make_world(config, args.out)
-    policy = make_tiny_policy(args.out / "policy", world_texts(args.out), TinyPolicyConfig(), config.seed)
-    print_summary(asdict(world) | asdict(policy))
+    if config.style == "plain":
+        policy = asdict(make_tiny_policy(args.out / "policy", world_texts(args.out), TinyPolicyConfig(), config.seed))
+    else:
+        policy = {"policy": f"none: style {config.style!r} is for a pretrained model"}
+    print_summary(asdict(world) | policy)
+    return 0
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """Print the first demonstrations, then the counts."""
+    from arpo.world.demonstration_texts import read_demonstrations
+    from arpo.world.variety import measure_variety
+
+    variety = measure_variety(args.world)
+    for texts in islice(read_demonstrations(args.world), args.num_demonstrations):
+        result_console().print("\n".join(texts), "\n", markup=False, highlight=False, soft_wrap=True)
+    print_summary(asdict(variety))
     return 0

@@ -1,0 +1,176 @@
+"""The natural style: English sentences, for a pretrained model."""
+
+from arpo.world.natural_names import draw_natural_parts
+from arpo.world.natural_pages import PAGES, REMARKS, STATEMENTS
+from arpo.world.natural_questions import QUESTIONS
+from arpo.world.style import Style
+
+_REGISTRY_QUERIES = {"{name} registry": 2, "registry entry {name}": 1, "national registry record of {name}": 1}
+
+NATURAL = Style(
+    draw_name_parts=draw_natural_parts,
+    inhabitants=range(2_000, 150_000),
+    questions=QUESTIONS,
+    pages=PAGES,
+    page_words={"registry": range(60, 86), "almanac": range(36, 56), "chronicle": range(36, 81)},
+    statements=STATEMENTS,
+    subjects={
+        "person": ("{name}", "{last}", "{last}"),
+        "company": ("{name}", "The company", "The firm"),
+        "city": ("{name}", "The city", "The town"),
+    },
+    remarks=REMARKS,
+    distractors=("city", "person", "year", "number"),
+    joint=". ",
+    nouns={
+        "birthplace": "birthplace",
+        "birth_year": "birth year",
+        "employer": "employer",
+        "seat": "home city",
+        "founding_year": "founding year",
+        "region": "region",
+        "inhabitants": "population",
+        "mayor": "mayor",
+    },
+    sources={"registry": "the registry", "almanac": "the almanac", "chronicle": "the chronicle"},
+    queries={
+        "birthplace": {"{name} birthplace": 3, "where was {name} born": 2, "birthplace of {name}": 1, **_REGISTRY_QUERIES},
+        "birth_year": {"{name} birth year": 3, "when was {name} born": 2, "year of birth of {name}": 1, **_REGISTRY_QUERIES},
+        "employer": {"{name} employer": 3, "who employs {name}": 2, "company {name} works for": 1, **_REGISTRY_QUERIES},
+        "seat": {"{name} headquarters": 3, "where is {name} based": 2, "seat of {name}": 1, **_REGISTRY_QUERIES},
+        "founding_year": {"{name} founded": 3, "when was {name} founded": 2, "founding of {name}": 1, **_REGISTRY_QUERIES},
+        "region": {"{name} region": 3, "which region is {name} in": 2, "region of {name}": 1, **_REGISTRY_QUERIES},
+        "inhabitants": {
+            "{name} population": 3,
+            "how many people live in {name}": 2,
+            "inhabitants of {name}": 1,
+            **_REGISTRY_QUERIES,
+        },
+        "mayor": {"{name} mayor": 3, "who is the mayor of {name}": 2, "mayor of {name}": 1, **_REGISTRY_QUERIES},
+    },
+    registry_queries=_REGISTRY_QUERIES,
+    openings={
+        "one": {
+            "I need the {attribute} of {name}.": 3,
+            "Let me look up the {attribute} of {name}.": 3,
+            "First I should find the {attribute} of {name}.": 2,
+            "To answer this, I have to know the {attribute} of {name}.": 2,
+            "The question is about {name}, so I search for the {attribute}.": 2,
+            "A search for {name} should tell me the {attribute}.": 1,
+            "I wonder what the {attribute} of {name} is.": 1,
+            "I do not know {name}, but a page may state the {attribute}.": 1,
+            "My first step is to find the {attribute} of {name}.": 1,
+            "Everything here depends on the {attribute} of {name}.": 1,
+        },
+        "two": {
+            "I need two values and begin with the {attribute} of {name}.": 3,
+            "Two things are asked for. First, the {attribute} of {name}.": 3,
+            "Let me start with {name} and find the {attribute}.": 2,
+            "This takes several steps; the first is the {attribute} of {name}.": 2,
+            "Before I can compute anything, I need the {attribute} of {name}.": 2,
+            "One after the other: I look up the {attribute} of {name} first.": 1,
+            "The {attribute} of {name} is one of the values I need.": 1,
+            "I will collect both values, beginning with the {attribute} of {name}.": 1,
+        },
+        "clear": {
+            "So": 3,
+            "Good:": 2,
+            "Found it:": 2,
+            "Here it is:": 2,
+            "Now I see:": 1,
+            "This helps:": 1,
+            "The search worked:": 1,
+            "One page has it:": 1,
+            "All right,": 1,
+        },
+        "conflict": {
+            "The pages disagree:": 2,
+            "Two pages, two values:": 2,
+            "These pages contradict each other;": 2,
+            "There are two values here, but": 2,
+            "One page must be wrong;": 1,
+            "I have to choose:": 1,
+            "Although the pages differ,": 1,
+        },
+        "nothing": {
+            "None of these pages states the {attribute} of {name}.": 3,
+            "The {attribute} of {name} is not mentioned here.": 2,
+            "That search did not help; the {attribute} is missing.": 2,
+            "I still do not know the {attribute} of {name}.": 1,
+            "These pages talk about other things.": 1,
+            "No luck so far with the {attribute} of {name}.": 1,
+        },
+        "computed": {
+            "So": 3,
+            "Python is done:": 2,
+            "The computation worked:": 2,
+            "That was the last step:": 1,
+            "Now I know:": 1,
+        },
+    },
+    findings={
+        "{opening} {source} gives {value} as the {attribute} of {name}. {plan}.": 3,
+        "{opening} {source} says {value}, so {plan}.": 3,
+        "{opening} according to {source}, the {attribute} of {name} is {value}. {plan}.": 2,
+        "{opening} the {attribute} in {source} is {value}, and {plan}.": 2,
+        "{opening} {source} names {value}; {plan}.": 1,
+        "{opening} with {value} from {source}, {plan}.": 1,
+    },
+    results={
+        "{opening} the result is {value}.": 2,
+        "{opening} it is {value}.": 1,
+        "{opening} that makes {value}.": 1,
+    },
+    plans={
+        "go_on": {
+            "I still need the {attribute} of {name}": 3,
+            "I search for the {attribute} of {name} next": 2,
+            "I have to find the {attribute} of {name} now": 2,
+            "I can go on to the {attribute} of {name}": 1,
+            "I will look up the {attribute} of {name}": 1,
+        },
+        "answer": {
+            "I can answer now": 3,
+            "I have what I need": 2,
+            "I can give the answer": 1,
+            "I need nothing more": 1,
+            "I am done": 1,
+        },
+        "check": {
+            "I want to check this first": 2,
+            "I would like to see what the registry says": 2,
+            "I should compare it with the registry": 1,
+            "I had better look for a second source": 1,
+        },
+        "compute": {
+            "I can compute the answer now": 2,
+            "I let Python do the arithmetic": 2,
+            "I have both numbers and calculate": 1,
+            "I hand the numbers to Python": 1,
+        },
+        "guess": {
+            "I will guess the number": 2,
+            "I can do the rest in my head": 1,
+            "I make a rough estimate": 1,
+        },
+    },
+    programs={
+        "difference": {
+            "print({first} - {second})": 3,
+            "{first} - {second}": 1,
+            "first = {first}\nsecond = {second}\nprint(first - second)": 1,
+        },
+        "total": {
+            "print({first} + {second})": 3,
+            "sum([{first}, {second}])": 1,
+            "first = {first}\nsecond = {second}\nprint(first + second)": 1,
+        },
+        "years": {
+            "print(abs({first} - {second}))": 3,
+            "max({first}, {second}) - min({first}, {second})": 1,
+            "years = [{first}, {second}]\nprint(max(years) - min(years))": 1,
+        },
+    },
+    answers={"\\boxed{{{value}}}": 4, "The answer is \\boxed{{{value}}}.": 2, "It is \\boxed{{{value}}}.": 1},
+    unknown="unknown",
+)
