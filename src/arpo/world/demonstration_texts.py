@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -28,10 +28,11 @@ def world_texts(world: Path) -> Iterator[str]:
     yield from [f" {name}" for name in _read_pages(world) if " " in name] * _NAME_WEIGHT
 
 
-def read_demonstrations(world: Path) -> Iterator[list[str]]:
+def read_demonstrations(world: Path, score: Callable[[str, str], float] = lambda query, page: 0) -> Iterator[list[str]]:
     """Yield, for every training task of the world in the folder `world`, its question, then completions and results in turn.
 
-    A search returns the pages with the entity as title; a computation returns the reference answer.
+    A search returns the two pages of highest `score(query, page)` with the entity as title, the first ones of equals; a
+    computation returns the reference answer.
     """
     pages = _read_pages(world)
     demonstrator = Demonstrator(0, DemonstratorConfig())
@@ -46,7 +47,7 @@ def read_demonstrations(world: Path) -> Iterator[list[str]]:
                 break
             name, content = call.groups()
             if name == "search":
-                hits = pages[_NAME.search(content)[0]]
+                hits = sorted(pages[_NAME.search(content)[0]], key=lambda page: -score(content, page))
                 result = "\n".join(f"Page {i}: {page}" for i, page in enumerate(hits[:2], start=1))
             else:
                 result = row["reward_model"]["ground_truth"]

@@ -5,14 +5,12 @@ from arpo.world.natural_pages import PAGES, REMARKS, STATEMENTS
 from arpo.world.natural_questions import QUESTIONS
 from arpo.world.style import Style
 
-_REGISTRY_QUERIES = {"{name} registry": 2, "registry entry {name}": 1, "national registry record of {name}": 1}
-
 NATURAL = Style(
     draw_name_parts=draw_natural_parts,
     inhabitants=range(2_000, 150_000),
     questions=QUESTIONS,
     pages=PAGES,
-    page_words={"registry": range(60, 86), "almanac": range(36, 56), "chronicle": range(36, 81)},
+    page_words={"registry": range(36, 76), "almanac": range(36, 61), "chronicle": range(36, 76)},
     statements=STATEMENTS,
     subjects={
         "person": ("{name}", "{last}", "{last}"),
@@ -21,7 +19,6 @@ NATURAL = Style(
     },
     remarks=REMARKS,
     distractors=("city", "person", "year", "number"),
-    joint=". ",
     nouns={
         "birthplace": "birthplace",
         "birth_year": "birth year",
@@ -34,21 +31,56 @@ NATURAL = Style(
     },
     sources={"registry": "the registry", "almanac": "the almanac", "chronicle": "the chronicle"},
     queries={
-        "birthplace": {"{name} birthplace": 3, "where was {name} born": 2, "birthplace of {name}": 1, **_REGISTRY_QUERIES},
-        "birth_year": {"{name} birth year": 3, "when was {name} born": 2, "year of birth of {name}": 1, **_REGISTRY_QUERIES},
-        "employer": {"{name} employer": 3, "who employs {name}": 2, "company {name} works for": 1, **_REGISTRY_QUERIES},
-        "seat": {"{name} headquarters": 3, "where is {name} based": 2, "seat of {name}": 1, **_REGISTRY_QUERIES},
-        "founding_year": {"{name} founded": 3, "when was {name} founded": 2, "founding of {name}": 1, **_REGISTRY_QUERIES},
-        "region": {"{name} region": 3, "which region is {name} in": 2, "region of {name}": 1, **_REGISTRY_QUERIES},
+        "birthplace": {
+            "{name} birthplace": 3,
+            "where was {name} born": 3,
+            "{name} native of which city": 1,
+            "{name} birthplace born native": 2,
+        },
+        "birth_year": {
+            "{name} year of birth": 3,
+            "birth of {name}": 2,
+            "when did {name} come into the world": 1,
+            "{name} birth or came into the world": 2,
+        },
+        "employer": {
+            "{name} employer": 3,
+            "who {name} works for": 3,
+            "employer of {name}": 1,
+            "{name} employer works": 2,
+        },
+        "seat": {
+            "{name} headquarters": 3,
+            "where is {name} based": 3,
+            "headquarters of {name}": 1,
+            "{name} headquarters based": 2,
+        },
+        "founding_year": {
+            "{name} founded": 3,
+            "when was {name} founded": 2,
+            "{name} in business since": 2,
+            "{name} founded business": 2,
+        },
+        "region": {
+            "{name} region": 3,
+            "what is {name} part of": 2,
+            "region of {name}": 1,
+            "which region is {name} part of": 2,
+        },
         "inhabitants": {
             "{name} population": 3,
-            "how many people live in {name}": 2,
-            "inhabitants of {name}": 1,
-            **_REGISTRY_QUERIES,
+            "{name} inhabitants": 3,
+            "population of {name}": 1,
+            "{name} population inhabitants": 2,
         },
-        "mayor": {"{name} mayor": 3, "who is the mayor of {name}": 2, "mayor of {name}": 1, **_REGISTRY_QUERIES},
+        "mayor": {
+            "{name} mayor": 3,
+            "who is the mayor of {name}": 2,
+            "council of {name}": 2,
+            "{name} mayor council": 2,
+        },
     },
-    registry_queries=_REGISTRY_QUERIES,
+    vague_query="{name}",
     openings={
         "one": {
             "I need the {attribute} of {name}.": 3,
@@ -156,9 +188,9 @@ NATURAL = Style(
     },
     programs={
         "difference": {
-            "print({first} - {second})": 3,
-            "{first} - {second}": 1,
-            "first = {first}\nsecond = {second}\nprint(first - second)": 1,
+            "print(abs({first} - {second}))": 3,
+            "max({first}, {second}) - min({first}, {second})": 1,
+            "first = {first}\nsecond = {second}\nprint(abs(first - second))": 1,
         },
         "total": {
             "print({first} + {second})": 3,

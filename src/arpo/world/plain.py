@@ -4,7 +4,6 @@ from arpo.world.plain_names import draw_plain_parts
 from arpo.world.style import Style
 
 
-
 def _queries(word: str, other: str) -> dict[str, float]:
     """Queries by either word of an attribute or by both; a page has one of them."""
     return {f"{{name}} {word}": 4, f"{{name}} {other}": 2, f"{{name}} {word} {other}": 2, f"{{name}} {other} {word}": 1}

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -17,7 +17,7 @@ _TURN = re.compile(r"<think> (.*?)</think><(\w+)>")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variety:
-    """Counts over a world's documents and training tasks, the latter as the demonstrator answers them by default.
+    """Counts over a world's documents and its training tasks as the demonstrator answers them by default.
 
     A beginning is the first three words of a text.
     """
@@ -36,6 +36,14 @@ class Variety:
     num_different_thoughts: int
 
 
+def demonstrate(world: Path) -> Iterator[list[str]]:
+    """Yield, for every training task, its question, then completions and results in turn; a page's score is the words it shares.
+
+    It stands in for `arpo demos`, which needs an index and a model's tokenizer.
+    """
+    return read_demonstrations(world, lambda query, page: len(_words(query) & _words(page)))
+
+
 def measure_variety(world: Path) -> Variety:
     """The variety of the world in the folder `world`.
 
@@ -48,7 +56,7 @@ def measure_variety(world: Path) -> Variety:
     config = WorldConfig.model_validate(json.loads(description.read_text(encoding="utf-8"))["config"])
     lines = (world / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
     lengths = [len(json.loads(line)["text"].split()) for line in lines]
-    demonstrations = list(read_demonstrations(world))
+    demonstrations = list(demonstrate(world))
     thoughts = [_thoughts(texts) for texts in demonstrations]
     everything = [thought for of_task in thoughts for thought in of_task]
     return Variety(
@@ -71,3 +79,7 @@ def _thoughts(texts: Iterable[str]) -> list[str]:
 
 def _count_beginnings(texts: Iterable[str]) -> int:
     return len({tuple(text.split()[:3]) for text in texts})
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))

@@ -20,7 +20,6 @@ from arpo.tools.search.local import LocalSearch
 from arpo.world import natural_names
 from arpo.world.config import DemonstratorConfig, WorldConfig
 from arpo.world.corpus import Document, make_documents
-from arpo.world.demonstration_texts import read_demonstrations
 from arpo.world.demonstrator import Demonstrator
 from arpo.world.facts import World, make_world_facts
 from arpo.world.kinds import ATTRIBUTES, KINDS
@@ -29,7 +28,7 @@ from arpo.world.natural import NATURAL
 from arpo.world.questions import make_questions
 from arpo.world.style import Reader
 from arpo.world.styles import STYLES
-from arpo.world.variety import measure_variety
+from arpo.world.variety import demonstrate, measure_variety
 
 CONFIG = WorldConfig(
     style="natural", num_persons=300, num_companies=80, num_cities=120, num_train=400, num_valid=40, num_test=150
@@ -125,7 +124,7 @@ def test_held_out_names_are_new_combinations_of_parts_that_training_shows(folder
     texts = [
         documents,
         *(row["extra_info"]["question"] + " " + row["reward_model"]["ground_truth"] for row in rows),
-        *(text for _, *demonstration in read_demonstrations(folder) for text in demonstration[::2]),
+        *(text for _, *demonstration in demonstrate(folder) for text in demonstration[::2]),
     ]
     shown = {name for text in texts for name in re.findall(r"(?=\b([A-Z]\w+ [A-Z]\w+|[A-Z]\w+)\b)", text)}
     assert len(held_out) == 125  # a quarter of 500
@@ -163,7 +162,7 @@ def test_no_style_reads_the_questions_of_another() -> None:
 def test_nothing_but_the_question_is_read_as_a_question(folder: Path) -> None:
     """Otherwise a thought, a query or a page would change what the demonstrator answers."""
     readers = [Reader(style) for style in STYLES.values()]
-    for question, *texts in read_demonstrations(folder):
+    for question, *texts in demonstrate(folder):
         text = "\n".join([question, *texts])
         assert sum(1 for reader in readers for _ in reader.questions(text)) == 1, text
 
@@ -220,7 +219,7 @@ async def test_a_perfect_demonstrator_answers_everything_in_few_calls(folder: Pa
 
 def test_completions_are_well_formed_for_the_tag_protocol(folder: Path, qwen_directory: Path) -> None:
     protocol = TagProtocol(PolicyTokenizer.load(qwen_directory), TagProtocolConfig(system_prompt=""))
-    for _, *texts in read_demonstrations(folder):
+    for _, *texts in demonstrate(folder):
         for completion in texts[::2]:
             parse = protocol.parse(completion)
             assert completion.endswith(protocol.stop_strings)

@@ -24,14 +24,24 @@ def add_parser(subparsers: Any) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     make = add_command(actions, "make", "write a world made from a seed into a folder", _EXAMPLES)
     make.add_argument(
-        "--out", type=Path, required=True, help="folder to write; the tiny policy goes to its `policy` folder (style plain only)"
+        "--out",
+        type=Path,
+        required=True,
+        help="folder to write; the tiny policy goes to its `policy` folder (style plain only)",
     )
     make.add_argument("--seed", type=int, default=0, help="same seed, same files (default: %(default)s)")
     make.add_argument_group("configuration", "any key of `arpo config docs world` as --key=VALUE")
     make.set_defaults(run=run_make, takes_overrides=True)
     show = add_command(actions, "show", "print demonstrations of a world and how varied its texts are", _EXAMPLES)
     show.add_argument("world", type=Path, help="folder that `arpo world make` wrote")
-    show.add_argument("--num-demonstrations", type=int, default=2, help="training tasks to show (default: %(default)s)")
+    show.add_argument(
+        "--tasks",
+        type=int,
+        default=2,
+        choices=range(101),
+        metavar="N",
+        help="training tasks to show, 0 to 100 (default: %(default)s)",
+    )
     show.set_defaults(run=run_show)
 
 
@@ -56,11 +66,10 @@ def run_make(args: argparse.Namespace) -> int:
 
 def run_show(args: argparse.Namespace) -> int:
     """Print the first demonstrations, then the counts."""
-    from arpo.world.demonstration_texts import read_demonstrations
-    from arpo.world.variety import measure_variety
+    from arpo.world.variety import demonstrate, measure_variety
 
     variety = measure_variety(args.world)
-    for texts in islice(read_demonstrations(args.world), args.num_demonstrations):
+    for texts in islice(demonstrate(args.world), args.tasks):
         result_console().print("\n".join(texts), "\n", markup=False, highlight=False, soft_wrap=True)
     print_summary(asdict(variety))
     return 0
