@@ -45,7 +45,8 @@ def make_documents(world: World, style: Style, config: WorldConfig) -> list[Docu
     for entity in world.entities.values():
         facts = world.facts_of(entity)
         wrong = {name: _draw_wrong_value(rng, world, entity, name) for name in facts if (entity.name, name) in misleading}
-        for source, stated in (("registry", facts), ("almanac", wrong)):
+        stated_by: dict[Source, Mapping[str, str]] = {"registry": facts, "almanac": wrong}
+        for source, stated in stated_by.items():
             for attribute, value in stated.items():
                 add(source, entity, {attribute: value})
         if rng.random() < config.silent_share:

@@ -47,7 +47,7 @@ def read_demonstrations(world: Path, score: Callable[[str, str], float] = lambda
                 break
             name, content = call.groups()
             if name == "search":
-                hits = sorted(pages[_NAME.search(content)[0]], key=lambda page: -score(content, page))
+                hits = sorted(pages[_NAME.findall(content)[0]], key=lambda page: -score(content, page))
                 result = "\n".join(f"Page {i}: {page}" for i, page in enumerate(hits[:2], start=1))
             else:
                 result = row["reward_model"]["ground_truth"]

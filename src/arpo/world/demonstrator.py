@@ -113,7 +113,7 @@ class _Script:
         query = self._style.vague_query if self._is("vague_query") else draw(self._rng, queries)
         while True:
             result = yield _turn(thought, "search", query.format(name=entity))
-            stated = {
+            stated: dict[Source, str] = {
                 page.source: value
                 for page in self._reader.pages(result)
                 if page.name == entity and (value := self._reader.value(page, attribute)) is not None
@@ -160,11 +160,12 @@ class _Script:
         return self._style.nouns.get(attribute, "")
 
     def _answer(self, thought: str, value: str) -> str:
-        return _turn(thought, "answer", draw(self._rng, self._style.answers).format(value=value))
+        return _turn(thought, "answer", self._words(self._style.answers, value=value))
 
     def _words(self, wordings: Wordings, **parts: str) -> str:
         """A filled wording, without the spaces that an empty part leaves."""
-        return " ".join(draw(self._rng, wordings).format(**parts).split())
+        wording = draw(self._rng, wordings) if len(wordings) > 1 else next(iter(wordings))
+        return " ".join(wording.format(**parts).split())
 
 
 def _turn(thought: str, tag: str, content: str) -> str:

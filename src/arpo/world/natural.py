@@ -93,6 +93,11 @@ NATURAL = Style(
             "I do not know {name}, but a page may state the {attribute}.": 1,
             "My first step is to find the {attribute} of {name}.": 1,
             "Everything here depends on the {attribute} of {name}.": 1,
+            "Who or what is {name}? I look for the {attribute}.": 1,
+            "The {attribute} of {name} is what I am looking for.": 1,
+            "This begins with {name}; I search for the {attribute}.": 1,
+            "I have never heard of {name} and have to search for the {attribute}.": 1,
+            "Some page should state the {attribute} of {name}.": 1,
         },
         "two": {
             "I need two values and begin with the {attribute} of {name}.": 3,
@@ -103,6 +108,8 @@ NATURAL = Style(
             "One after the other: I look up the {attribute} of {name} first.": 1,
             "The {attribute} of {name} is one of the values I need.": 1,
             "I will collect both values, beginning with the {attribute} of {name}.": 1,
+            "Both values have to be searched for; {name} comes first.": 1,
+            "There are two names in the question. I search for {name} first.": 1,
         },
         "clear": {
             "So": 3,
@@ -114,6 +121,8 @@ NATURAL = Style(
             "The search worked:": 1,
             "One page has it:": 1,
             "All right,": 1,
+            "As far as I can see,": 1,
+            "No doubt here:": 1,
         },
         "conflict": {
             "The pages disagree:": 2,
@@ -123,6 +132,8 @@ NATURAL = Style(
             "One page must be wrong;": 1,
             "I have to choose:": 1,
             "Although the pages differ,": 1,
+            "They cannot both be right;": 1,
+            "Here is a contradiction, but": 1,
         },
         "nothing": {
             "None of these pages states the {attribute} of {name}.": 3,
@@ -131,6 +142,8 @@ NATURAL = Style(
             "I still do not know the {attribute} of {name}.": 1,
             "These pages talk about other things.": 1,
             "No luck so far with the {attribute} of {name}.": 1,
+            "Not a word here about the {attribute} of {name}.": 1,
+            "I have read these pages in vain; the {attribute} is not in them.": 1,
         },
         "computed": {
             "So": 3,
@@ -146,6 +159,8 @@ NATURAL = Style(
         "{opening} according to {source}, the {attribute} of {name} is {value}. {plan}.": 2,
         "{opening} the {attribute} in {source} is {value}, and {plan}.": 2,
         "{opening} {source} names {value}; {plan}.": 1,
+        "{opening} {plan}, because {source} says {value}.": 2,
+        "{plan}: {source} gives {value} as the {attribute} of {name}.": 2,
         "{opening} with {value} from {source}, {plan}.": 1,
     },
     results={

@@ -46,7 +46,7 @@ class Style:
     subjects: Mapping[EntityType, Sequence[str]]
     """How a page speaks of its entity where it says `{subject}`, with `{name}` and `{last}`, the last word of the name."""
     remarks: Mapping[EntityType, Sequence[str]]
-    """What a page says of an entity that no question asks for, with `{name}`, `{subject}` and the distractors."""
+    """What a page says of an entity that no question asks for, with `{name}`, `{last}`, `{subject}` and the distractors."""
     distractors: Sequence[ValueType]
     """Values of which a remark may name one each."""
     nouns: Mapping[str, str]
@@ -127,8 +127,6 @@ class Reader:
 
 def draw(rng: random.Random, wordings: Wordings) -> str:
     """A wording by its frequency."""
-    if len(wordings) == 1:
-        return next(iter(wordings))
     return rng.choices(list(wordings), list(wordings.values()))[0]
 
 

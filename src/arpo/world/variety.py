@@ -37,7 +37,7 @@ class Variety:
 
 
 def demonstrate(world: Path) -> Iterator[list[str]]:
-    """Yield, for every training task, its question, then completions and results in turn; a page's score is the words it shares.
+    """Yield, for every training task, its question, then completions and results; the pages that share most words come first.
 
     It stands in for `arpo demos`, which needs an index and a model's tokenizer.
     """

@@ -70,10 +70,9 @@ def test_every_page_has_40_to_120_words_and_is_shown_whole(written: tuple[World,
 
 
 def test_every_statement_of_every_page_is_read_and_nothing_else(written: tuple[World, list[Document]]) -> None:
-    """A registry page states all facts of its entity, an almanac page only wrong ones, a chronicle page none."""
+    """A registry page states one fact of its entity, an almanac page a wrong one, a chronicle page none."""
     world, documents = written
-    reader = Reader(NATURAL)
-    num_wrong = 0
+    reader, registry, num_wrong = Reader(NATURAL), dict[tuple[str, str], str](), 0
     for document in documents:
         # A search writes the title before a text that does not begin with it.
         page, same = reader.pages(f"Page 1: {document.text}\nPage 2: {document.title}: {document.text}")
@@ -81,25 +80,25 @@ def test_every_statement_of_every_page_is_read_and_nothing_else(written: tuple[W
         assert (page.name, document.id) == (document.title, f"{page.source}-{document.id.split('-')[1]}")
         right = world.facts_of(world.entities[page.name])
         read = {name: value for name in ATTRIBUTES if (value := reader.value(page, name)) is not None}
-        if page.source == "registry":
-            assert read == right, document.text
-        else:
-            assert bool(read) == (page.source == "almanac"), document.text
-            assert not set(read.items()) & set(right.items()), document.text
-            assert set(read) <= set(right)
-            num_wrong += len(read)
-    assert num_wrong == round(0.35 * len(world.facts))  # each wrong value that was stated, and no remark beside them
+        assert len(read) == (page.source != "chronicle"), document.text
+        for attribute, value in read.items():
+            assert (right[attribute] == value) == (page.source == "registry"), document.text
+            num_wrong += page.source == "almanac"
+            if page.source == "registry":
+                registry[page.name, attribute] = value
+    assert registry == world.facts
+    assert num_wrong == round(0.35 * len(world.facts))
 
 
 def test_remarks_name_what_is_not_asked(written: tuple[World, list[Document]]) -> None:
     """Most registry pages name years, cities or persons other than the entity and its facts."""
     world, documents = written
     others = 0
-    for document in documents[: len(world.entities)]:
+    for document in documents[:1000]:
         own = {document.title, *world.facts_of(world.entities[document.title]).values()}
         named = set(re.findall(r"\d{4,6}|[A-Z][a-z]+ [A-Z][a-z]+|[A-Z][a-z]{5,}", document.text))
         others += len({n for n in named if n in world.entities or n.isdigit()} - own) >= 3
-    assert others > 0.9 * len(world.entities)
+    assert others > 900
 
 
 def test_a_name_is_one_kind_of_thing(written: tuple[World, list[Document]]) -> None:
@@ -171,8 +170,8 @@ def test_texts_are_varied(folder: Path) -> None:
     variety = measure_variety(folder)
     assert variety.num_wordings >= 5
     assert variety.num_question_beginnings >= 35
-    assert variety.num_thought_beginnings >= 120
-    assert variety.num_first_thought_beginnings >= 15
+    assert variety.num_thought_beginnings >= 100
+    assert variety.num_first_thought_beginnings >= 20
     assert variety.num_different_thoughts > 0.9 * variety.num_thoughts
     for wordings in (*NATURAL.openings.values(), NATURAL.findings, *NATURAL.plans.values(), *NATURAL.queries.values()):
         assert len(wordings) >= 3
@@ -194,7 +193,7 @@ def test_a_thought_about_a_page_names_its_source_and_value_and_nothing_of_the_ot
 
 
 async def test_a_perfect_demonstrator_answers_everything_in_few_calls(folder: Path, sandbox: PythonSandbox) -> None:
-    """With the real index and sandbox; a page that a search misses costs one call more."""
+    """With the real index and sandbox; a page that a query misses costs a call more."""
     search, demonstrator = LocalSearch(LocalSearchConfig(index=folder / "index", top_k=3)), Demonstrator(0, PERFECT)
     more = 0
     rows = pq.read_table(folder / "test.parquet").to_pylist()
@@ -214,7 +213,8 @@ async def test_a_perfect_demonstrator_answers_everything_in_few_calls(folder: Pa
         assert extract_boxed(call[3]) == row["reward_model"]["ground_truth"], text
         assert num_calls >= row["extra_info"]["num_calls"], text
         more += num_calls - row["extra_info"]["num_calls"]
-    assert more <= 0.05 * len(rows)
+    # A page is worded in one of two or three ways, so that a query with other words may miss it.
+    assert 0 < more <= 0.6 * sum(row["extra_info"]["num_calls"] for row in rows)
 
 
 def test_completions_are_well_formed_for_the_tag_protocol(folder: Path, qwen_directory: Path) -> None:

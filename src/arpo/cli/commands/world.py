@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
         "--out",
         type=Path,
         required=True,
-        help="folder to write; the tiny policy goes to its `policy` folder (style plain only)",
+        help="folder to write; the tiny policy goes to its `policy` folder; none is made with --style=natural",
     )
     make.add_argument("--seed", type=int, default=0, help="same seed, same files (default: %(default)s)")
     make.add_argument_group("configuration", "any key of `arpo config docs world` as --key=VALUE")
@@ -35,12 +35,7 @@ def add_parser(subparsers: Any) -> None:
     show = add_command(actions, "show", "print demonstrations of a world and how varied its texts are", _EXAMPLES)
     show.add_argument("world", type=Path, help="folder that `arpo world make` wrote")
     show.add_argument(
-        "--tasks",
-        type=int,
-        default=2,
-        choices=range(101),
-        metavar="N",
-        help="training tasks to show, 0 to 100 (default: %(default)s)",
+        "--tasks", type=int, default=2, choices=range(101), metavar="N", help="training tasks to show (default: %(default)s)"
     )
     show.set_defaults(run=run_show)
 
