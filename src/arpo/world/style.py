@@ -60,7 +60,9 @@ class Style:
     openings: Mapping[Situation, Wordings]
     """How a thought begins in a situation; may be empty, may hold the `{name}` and the `{attribute}` looked for."""
     findings: Wordings
-    """Thoughts about a value: `{opening}`, `{source}`, `{value}`, `{plan}`, and whose it is: `{name}`, `{attribute}`."""
+    """Thoughts about a value: `{opening}`, `{source}`, `{value}`, `{plan}`, and whose it is: `{name}`, `{attribute}`.
+
+    The source precedes the value and the plan, so that a bad choice is one word and what follows is right."""
     results: Wordings
     """Thoughts about a computed value: `{opening}`, `{value}`."""
     plans: Mapping[Plan, Wordings]

@@ -10,16 +10,17 @@ from statistics import fmean
 from arpo.errors import DataError
 from arpo.world.config import WorldConfig
 from arpo.world.demonstration_texts import read_demonstrations
+from arpo.world.facts import make_world_facts
 from arpo.world.styles import STYLES
 
-_TURN = re.compile(r"<think> (.*?)</think><(\w+)>")
+_THOUGHT = re.compile(r"<think> (.*?)</think>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variety:
     """Counts over a world's documents and its training tasks as the demonstrator answers them by default.
 
-    A beginning is the first three words of a text.
+    Texts that differ in names and numbers alone count once. A beginning is the first three words of a text.
     """
 
     num_wordings: int
@@ -54,32 +55,39 @@ def measure_variety(world: Path) -> Variety:
     if not description.is_file():
         raise DataError(f"{world}: holds no world; make one with `arpo world make --out {world}`")
     config = WorldConfig.model_validate(json.loads(description.read_text(encoding="utf-8"))["config"])
+    style = STYLES[config.style]
+    facts = make_world_facts(config, style)
+    names = {word for name in (*facts.entities, *facts.regions) for word in name.split()}
     lines = (world / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
     lengths = [len(json.loads(line)["text"].split()) for line in lines]
-    demonstrations = list(demonstrate(world))
-    thoughts = [_thoughts(texts) for texts in demonstrations]
-    everything = [thought for of_task in thoughts for thought in of_task]
+    questions, thoughts = list[str](), list[list[str]]()
+    for question, *texts in demonstrate(world):
+        questions.append(_without(names, question))
+        thoughts.append([_without(names, found[1]) for text in texts if (found := _THOUGHT.match(text))])
+    every_thought = [thought for of_task in thoughts for thought in of_task]
     return Variety(
-        num_wordings=min(map(len, STYLES[config.style].questions.values())),
+        num_wordings=min(map(len, style.questions.values())),
         min_page_words=min(lengths),
         mean_page_words=fmean(lengths),
         max_page_words=max(lengths),
-        num_questions=len(demonstrations),
-        num_question_beginnings=_count_beginnings(texts[0] for texts in demonstrations),
-        num_thoughts=len(everything),
-        num_thought_beginnings=_count_beginnings(everything),
+        num_questions=len(questions),
+        num_question_beginnings=_count_beginnings(questions),
+        num_thoughts=len(every_thought),
+        num_thought_beginnings=_count_beginnings(every_thought),
         num_first_thought_beginnings=_count_beginnings(of_task[0] for of_task in thoughts),
-        num_different_thoughts=len(set(everything)),
+        num_different_thoughts=len(set(every_thought)),
     )
-
-
-def _thoughts(texts: Iterable[str]) -> list[str]:
-    return [turn[1] for text in texts if (turn := _TURN.match(text))]
-
-
-def _count_beginnings(texts: Iterable[str]) -> int:
-    return len({tuple(text.split()[:3]) for text in texts})
 
 
 def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower()))
+
+
+def _without(names: set[str], text: str) -> str:
+    """The text with a star for every name and number."""
+    starred = re.sub(r"\w+", lambda word: "*" if word[0] in names or word[0].isdigit() else word[0], text)
+    return starred.replace("* *", "*")
+
+
+def _count_beginnings(texts: Iterable[str]) -> int:
+    return len({tuple(text.split()[:3]) for text in texts})
