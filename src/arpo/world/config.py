@@ -29,7 +29,8 @@ DEFAULT_KIND_WEIGHTS = {
     "years_between_births": 4.0,
     "years_between_foundings": 4.0,
     "birthplace_difference": 6.0,
-    "birthplaces_total": 6.0,
+    "inhabitants_total": 6.0,
+    "birthplaces_total": 5.0,
 }
 
 
@@ -54,9 +55,9 @@ class WorldConfig(Config):
     never_seen_share: float = Field(default=0.5, ge=0, le=1)
     """Share of validation and test questions that ask about at least one held-out entity."""
     misleading_share: float = Field(default=0.35, ge=0, le=1)
-    """Share of (entity, attribute) pairs for which a short almanac page states a wrong value; it tends to rank first."""
+    """Share of (entity, attribute) pairs for which an almanac page states a wrong value."""
     silent_share: float = Field(default=0.4, ge=0, le=1)
-    """Share of entities with a short chronicle page that answers no question about them."""
+    """Share of entities with a chronicle page that answers no question about them."""
     num_train: int = Field(default=5000, ge=1)
     """Training questions."""
     num_valid: int = Field(default=200, ge=1)
@@ -81,13 +82,13 @@ class DemonstratorConfig(Config):
 
     vague_query: float = Field(default=0.25, ge=0, le=1)
     """Probability of a query with nothing but the entity's name."""
-    trust_almanac: float = Field(default=0.55, ge=0, le=1)
+    trust_almanac: float = Field(default=0.57, ge=0, le=1)
     """Probability of taking the almanac's value, which is wrong, where it states one."""
     give_up: float = Field(default=0.25, ge=0, le=1)
-    """Probability of answering that the value is unknown after a result without it, instead of asking for the registry's page."""
+    """Probability of answering that the value is unknown after a result without it, instead of searching by other words."""
     stop_early: float = Field(default=0.15, ge=0, le=1)
     """Probability of answering with a value that is only a step on the way."""
-    guess: float = Field(default=0.45, ge=0, le=1)
+    guess: float = Field(default=0.5, ge=0, le=1)
     """Probability of guessing a number instead of computing it."""
 
 

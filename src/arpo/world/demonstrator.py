@@ -25,7 +25,7 @@ class Demonstrator:
     bad choice is one word and everything else in a demonstration is done right.
 
     Example (plain):
-        "Where was Mira Tolvan born?" may get "<think> find</think><search> Mira Tolvan born</search>"; once that search's result
+        "Where was Mira Tolvan born?" may get "<think> find</think><search> Mira Tolvan born</search>"; once its result
         has been appended, "<think> so Registry: Kelford done</think><answer> \boxed{ Kelford}</answer>".
     """
 

@@ -79,6 +79,7 @@ KINDS: dict[str, Kind] = {
     "years_between_births": Kind((("birth_year",), ("birth_year",)), "years"),
     "years_between_foundings": Kind((("founding_year",), ("founding_year",)), "years"),
     "birthplace_difference": Kind((("birthplace", "inhabitants"), ("inhabitants",)), "difference"),
+    "inhabitants_total": Kind((("inhabitants",), ("inhabitants",)), "total"),
     "birthplaces_total": Kind((("birthplace", "inhabitants"), ("birthplace", "inhabitants")), "total"),
 }
 """Every kind of question by name. Some kind asks for each attribute alone, so that every fact occurs in several kinds."""

@@ -137,6 +137,14 @@ QUESTIONS = {
         "I would like to know by how many people the city where {} was born is larger than {}.",
         "The population of the birthplace of {} is larger than that of {}; what is the difference?",
     ),
+    "inhabitants_total": (
+        "How many people have their home in {} and {} together?",
+        "What is the total population of {} and {}?",
+        "What is the sum of the populations of {} and {}?",
+        "Please add up the inhabitants of {} and {}.",
+        "Together, how many inhabitants do {} and {} have?",
+        "I would like to know how many people live in {} and {} in total.",
+    ),
     "birthplaces_total": (
         "How many people have their home in the birthplaces of {} and {} together?",
         "What is the total population of the birthplaces of {} and {}?",

@@ -45,6 +45,10 @@ PLAIN = Style(
             "How many more inhabitants has the birthplace of {} than {}?",
             "How many more people live in the birthplace of {} than in {}?",
         ),
+        "inhabitants_total": (
+            "How many inhabitants have {} and {} in total?",
+            "How many people live in {} and {} together?",
+        ),
         "birthplaces_total": (
             "How many inhabitants have the birthplaces of {} and {} in total?",
             "How many people live in the birthplaces of {} and {} together?",

@@ -123,7 +123,8 @@ async def test_default_choices_leave_much_to_learn(world: Path, sandbox: PythonS
 
 
 RESULT = "\n<result>\nPage 1: Almanac: Mira Tolvan, {}.\nPage 2: Mira Tolvan, Registry: birth year 1931, {}.\n</result>"
-QUESTION = "Which region was Mira Tolvan born in?"
+WHERE, REGION = "Where was Mira Tolvan born?", "Which region was Mira Tolvan born in?"
+NEITHER = ("employer Moor Mills", "employer Moor Foods")
 
 
 def turn_after(question: str, almanac: str, registry: str, **choices: float) -> str:
@@ -135,21 +136,21 @@ def turn_after(question: str, almanac: str, registry: str, **choices: float) -> 
 
 
 @pytest.mark.parametrize(
-    ("choices", "question", "almanac", "registry", "expected"),
+    ("choices", "question", "pages", "expected"),
     [
-        ({}, "Where was Mira Tolvan born?", "born in Dunmere", "native of Kelford", r".*Registry: Kelford .*boxed\{ Kelford\}.*"),
-        ({"trust_almanac": 1}, "Where was Mira Tolvan born?", "born in Dunmere", "native of Kelford", r".*Almanac: Dunmere .*boxed\{ Dunmere\}.*"),
-        ({}, "Where was Mira Tolvan born?", "native of Dunmere", "employer Moor Mills", r".*Almanac: Dunmere (check|sure\?)</think><search> Mira Tolvan .*"),
-        ({}, "Where was Mira Tolvan born?", "employer Moor Mills", "employer Moor Foods", r"<think> [a-z ]+</think><search> Mira Tolvan .*"),
-        ({"give_up": 1}, "Where was Mira Tolvan born?", "employer Moor Mills", "employer Moor Foods", r".*boxed\{ unknown\}.*"),
-        ({}, QUESTION, "employer Moor Mills", "born in Kelford", r".*Registry: Kelford (next|then|go on)</think><search> Kelford .*"),
-        ({"stop_early": 1}, QUESTION, "employer Moor Mills", "born in Kelford", r".*Registry: Kelford (done|enough)</think><answer> .*Kelford.*"),
+        ({}, WHERE, ("born in Dunmere", "native of Kelford"), r".*Registry: Kelford .*boxed\{ Kelford\}.*"),
+        ({"trust_almanac": 1}, WHERE, ("born in Dunmere", "native of Kelford"), r".*Almanac: Dunmere .*boxed\{ Dunmere\}.*"),
+        ({}, WHERE, ("native of Dunmere", NEITHER[1]), r".*Almanac: Dunmere (check|sure\?)</think><search> Mira Tolvan .*"),
+        ({}, WHERE, NEITHER, r"<think> [a-z ]+</think><search> Mira Tolvan .*"),
+        ({"give_up": 1}, WHERE, NEITHER, r".*boxed\{ unknown\}.*"),
+        ({}, REGION, (NEITHER[0], "born in Kelford"), r".*Registry: Kelford (next|then|go on)</think><search> Kelford .*"),
+        ({"stop_early": 1}, REGION, (NEITHER[0], "born in Kelford"), r".*Registry: Kelford (done|enough)</think><answer> .*"),
     ],
-)  # fmt: skip
+)
 def test_a_thought_names_the_page_it_trusts_and_what_it_does_next(
-    choices: dict[str, float], question: str, almanac: str, registry: str, expected: str
+    choices: dict[str, float], question: str, pages: tuple[str, str], expected: str
 ) -> None:
-    assert re.fullmatch(expected, turn_after(question, almanac, registry, **choices))
+    assert re.fullmatch(expected, turn_after(question, *pages, **choices))
 
 
 def test_no_query_is_asked_twice_for_the_same_fact() -> None:

@@ -35,4 +35,5 @@ def test_answers_by_hand() -> None:
     world = World({}, [], facts, range(10, 100))
     assert compute_answer(world, KINDS["birthplace_region"], ["Mira Tolvan"]) == "Osmark"
     assert compute_answer(world, KINDS["birthplace_difference"], ["Mira Tolvan", "Dunmere"]) == "28"  # 41 - 13
+    assert compute_answer(world, KINDS["inhabitants_total"], ["Kelford", "Dunmere"]) == "54"  # 41 + 13
     assert compute_answer(world, KINDS["years_between_births"], ["Ada Moor", "Mira Tolvan"]) == "24"  # 1931 - 1907
