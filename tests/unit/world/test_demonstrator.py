@@ -131,20 +131,20 @@ def turn_after(question: str, almanac: str, registry: str, **choices: float) -> 
     """The completion after the first result, whose two pages state what is given."""
     demonstrator = Demonstrator(0, HONEST.model_copy(update=choices))
     first = demonstrator.next_turn(question)
-    assert re.fullmatch(r"<think> [a-z ]+</think><search> Mira Tolvan( [a-z]+)*</search>", first)
+    assert re.fullmatch(r"<think> [a-z ]+ Mira Tolvan</think><search> Mira Tolvan( [a-z]+)*</search>", first)
     return demonstrator.next_turn(question + first + RESULT.format(almanac, registry))
 
 
 @pytest.mark.parametrize(
     ("choices", "question", "pages", "expected"),
     [
-        ({}, WHERE, ("born in Dunmere", "native of Kelford"), r".*Registry: Kelford .*boxed\{ Kelford\}.*"),
-        ({"trust_almanac": 1}, WHERE, ("born in Dunmere", "native of Kelford"), r".*Almanac: Dunmere .*boxed\{ Dunmere\}.*"),
-        ({}, WHERE, ("native of Dunmere", NEITHER[1]), r".*Almanac: Dunmere (check|sure\?)</think><search> Mira Tolvan .*"),
+        ({}, WHERE, ("born in Dunmere", "native of Kelford"), r".*Registry(:| says) Kelford .*boxed\{ Kelford\}.*"),
+        ({"trust_almanac": 1}, WHERE, ("born in Dunmere", "native of Kelford"), r".*Almanac(:| says) Dunmere .*boxed\{ Dunmere\}.*"),
+        ({}, WHERE, ("native of Dunmere", NEITHER[1]), r".*Almanac(:| says) Dunmere (check|sure\?)</think><search> Mira Tolvan .*"),
         ({}, WHERE, NEITHER, r"<think> [a-z ]+</think><search> Mira Tolvan .*"),
         ({"give_up": 1}, WHERE, NEITHER, r".*boxed\{ unknown\}.*"),
-        ({}, REGION, (NEITHER[0], "born in Kelford"), r".*Registry: Kelford (next|then|go on)</think><search> Kelford .*"),
-        ({"stop_early": 1}, REGION, (NEITHER[0], "born in Kelford"), r".*Registry: Kelford (done|enough)</think><answer> .*"),
+        ({}, REGION, (NEITHER[0], "born in Kelford"), r".*Registry(:| says) Kelford (next|then|go on)</think><search> Kelford .*"),
+        ({"stop_early": 1}, REGION, (NEITHER[0], "born in Kelford"), r".*Registry(:| says) Kelford (done|enough)</think><answer> .*"),
     ],
 )
 def test_a_thought_names_the_page_it_trusts_and_what_it_does_next(
@@ -173,7 +173,7 @@ def test_wordings_vary_at_every_turn() -> None:
         name = question.split()[2] + " " + question.split()[3]
         first = demonstrator.next_turn(question)
         opening, query = re.fullmatch(r"<think> (.*)</think><search> (.*)</search>", first).groups()  # pyright: ignore[reportOptionalMemberAccess]
-        firsts.add(opening)
+        firsts.add(opening.replace(name, "{name}"))
         queries.add(query.replace(name, "{name}"))
         result = RESULT.format("employer Moor Mills", "born in Kelford").replace("Mira Tolvan", name)
         thoughts.add(demonstrator.next_turn(question + first + result).partition("Registry")[0])

@@ -14,7 +14,6 @@ from arpo.lab.study.config import Keys, StudyConfig
 from arpo.lab.study.folder import Run, StudyFolder
 from arpo.recipes import read_recipe_in
 from arpo.training.config import RlRun, SftRun
-from arpo.training.presets import read_preset
 from arpo.world.config import DemosRun
 
 
@@ -38,17 +37,12 @@ class StudyConfigs:
     def training(self, arm: str, run: Run, rate: float | None, rates_by_turn: Sequence[float] | None = None) -> Keys:
         """Keys of `arpo train` for an arm; `rate` None keeps the learning rate of the recipe or of the arm's `rl` keys.
 
-        What the arm's preset sets of `rollout`, such as the entropy window of the public code, holds over the recipe, which was
-        written for another algorithm.
-
         Raises:
             ConfigError: the keys make no run.
         """
         study, config = self._study, self._study.arms[arm]
         keys = self._recipe("rl", run[0])
         keys.pop("rollouts_every", None)
-        preset = read_preset(config.algorithm).keys["rollout"] if config.algorithm else {}
-        keys["rollout"] = {key: value for key, value in keys["rollout"].items() if key not in preset}
         study_keys: Keys = {
             "algorithm": config.algorithm, "seed": run[1], "num_threads": self._num_threads, "num_steps": study.num_steps,
             "rollouts_every": study.checkpoint_every,

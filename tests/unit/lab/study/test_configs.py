@@ -4,12 +4,13 @@ import pytest
 
 from arpo.config import load_config, parse_config
 from arpo.errors import ConfigError
-from arpo.lab.study.config import StudyConfig, load_study
+from arpo.lab.study.config import ArmConfig, StudyConfig, load_study
 from arpo.lab.study.configs import StudyConfigs, to_toml
 from arpo.lab.study.folder import StudyFolder
-from arpo.recipes import find_study, read_recipe_in
+from arpo.recipes import find_recipe, find_study
 from arpo.rollout.config import RandomRuleConfig
 from arpo.training.config import RlRun
+from arpo.training.presets import preset_names
 from arpo.world.config import WorldConfig
 
 
@@ -33,35 +34,23 @@ def test_the_arm_lies_over_the_study_and_the_study_over_the_recipe(configs: Stud
     assert run.agent.tools.cache.path == run.out / "tool_results.sqlite"
 
 
-def test_a_preset_of_the_public_code_keeps_its_window(folder: StudyFolder):
-    """20 tokens, whatever the recipe sets for the paper's rule; an arm's own key holds over both."""
-    arms = {
-        name: {"about": name, "algorithm": algorithm, "rl": rl}
-        for name, algorithm, rl in [
-            ("arpo", "arpo", {}), ("a", "arpo_released", {}), ("b", "aepo_released", {}),
-            ("c", "arpo_released", {"rollout": {"entropy_window": 7}}),
-        ]
-    }  # fmt: skip
+def test_every_arm_has_the_window_of_20_tokens_unless_it_sets_another(folder: StudyFolder):
+    """The public code's rules are named after that code, so their window is its 20 tokens."""
     shipped = load_study(
         [find_study(name) for name in ("main", "baselines", "parts", "controls", "frugal", "rates", "attribution")]
     )
-    made = StudyConfig.model_validate(
-        {"runs": [[0, 0]], "num_steps": 4, "checkpoint_every": 2, "budget_arm": "arpo", "arms": arms}
-    )
-    windows = {
-        (arm, config.arms[arm].algorithm): StudyConfigs(config, folder, 1).training(arm, (0, 0), None)
-        for config in (shipped, made)
-        for arm in config.arms
-        if config.arms[arm].algorithm is not None
-    }
-    for (arm, algorithm), keys in windows.items():
-        window = parse_config(RlRun, keys, "test").rollout.entropy_window
-        if arm == "c":
-            assert window == 7
-        elif algorithm.endswith("released"):
-            assert window == 20
-        else:
-            assert window == read_recipe_in(folder.path, "quickstart", "rl")["rollout"].get("entropy_window", 20)
+    own = {"about": "own", "algorithm": "arpo_released", "rl": {"rollout": {"entropy_window": 7}}}
+    config = shipped.model_copy(update={"arms": shipped.arms | {"own": ArmConfig.model_validate(own)}})
+    for name, arm in config.arms.items():
+        if arm.algorithm is not None:
+            keys = StudyConfigs(config, folder, 1).training(name, (0, 0), None)
+            assert parse_config(RlRun, keys, "test").rollout.entropy_window == (7 if name == "own" else 20), name
+
+
+@pytest.mark.parametrize("algorithm", preset_names())
+def test_the_quickstart_has_the_window_of_20_tokens_whatever_the_algorithm(algorithm: str):
+    run = load_config(RlRun, find_recipe("quickstart", "rl"), [f"algorithm={algorithm}"])
+    assert run.rollout.entropy_window == 20
 
 
 def test_a_timed_run_has_the_machine_to_itself_and_does_nothing_else(configs: StudyConfigs):
