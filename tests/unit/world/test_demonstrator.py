@@ -124,6 +124,7 @@ async def test_default_choices_leave_much_to_learn(world: Path, sandbox: PythonS
 
 RESULT = "\n<result>\nPage 1: Almanac: Mira Tolvan, {}.\nPage 2: Mira Tolvan, Registry: birth year 1931, {}.\n</result>"
 WHERE, REGION = "Where was Mira Tolvan born?", "Which region was Mira Tolvan born in?"
+REGISTRY, ALMANAC = "Registry(:| says) Kelford", "Almanac(:| says) Dunmere"
 NEITHER = ("employer Moor Mills", "employer Moor Foods")
 
 
@@ -138,13 +139,13 @@ def turn_after(question: str, almanac: str, registry: str, **choices: float) -> 
 @pytest.mark.parametrize(
     ("choices", "question", "pages", "expected"),
     [
-        ({}, WHERE, ("born in Dunmere", "native of Kelford"), r".*Registry(:| says) Kelford .*boxed\{ Kelford\}.*"),
-        ({"trust_almanac": 1}, WHERE, ("born in Dunmere", "native of Kelford"), r".*Almanac(:| says) Dunmere .*boxed\{ Dunmere\}.*"),
-        ({}, WHERE, ("native of Dunmere", NEITHER[1]), r".*Almanac(:| says) Dunmere (check|sure\?)</think><search> Mira Tolvan .*"),
+        ({}, WHERE, ("born in Dunmere", "native of Kelford"), rf".*{REGISTRY} .*boxed.. Kelford..*"),
+        ({"trust_almanac": 1}, WHERE, ("born in Dunmere", "native of Kelford"), rf".*{ALMANAC} .*boxed.. Dunmere..*"),
+        ({}, WHERE, ("native of Dunmere", NEITHER[1]), rf".*{ALMANAC} (check|sure\?)</think><search> Mira Tolvan .*"),
         ({}, WHERE, NEITHER, r"<think> [a-z ]+</think><search> Mira Tolvan .*"),
         ({"give_up": 1}, WHERE, NEITHER, r".*boxed\{ unknown\}.*"),
-        ({}, REGION, (NEITHER[0], "born in Kelford"), r".*Registry(:| says) Kelford (next|then|go on)</think><search> Kelford .*"),
-        ({"stop_early": 1}, REGION, (NEITHER[0], "born in Kelford"), r".*Registry(:| says) Kelford (done|enough)</think><answer> .*"),
+        ({}, REGION, (NEITHER[0], "born in Kelford"), rf".*{REGISTRY} (next|then|go on)</think><search> Kelford .*"),
+        ({"stop_early": 1}, REGION, (NEITHER[0], "born in Kelford"), rf".*{REGISTRY} (done|enough)</think><answer> .*"),
     ],
 )
 def test_a_thought_names_the_page_it_trusts_and_what_it_does_next(
