@@ -139,8 +139,8 @@ def turn_after(question: str, almanac: str, registry: str, **choices: float) -> 
 @pytest.mark.parametrize(
     ("choices", "question", "pages", "expected"),
     [
-        ({}, WHERE, ("born in Dunmere", "native of Kelford"), rf".*{REGISTRY} .*boxed.. Kelford..*"),
-        ({"trust_almanac": 1}, WHERE, ("born in Dunmere", "native of Kelford"), rf".*{ALMANAC} .*boxed.. Dunmere..*"),
+        ({}, WHERE, ("born in Dunmere", "native of Kelford"), rf".*{REGISTRY} .*boxed. Kelford..*"),
+        ({"trust_almanac": 1}, WHERE, ("born in Dunmere", "native of Kelford"), rf".*{ALMANAC} .*boxed. Dunmere..*"),
         ({}, WHERE, ("native of Dunmere", NEITHER[1]), rf".*{ALMANAC} (check|sure\?)</think><search> Mira Tolvan .*"),
         ({}, WHERE, NEITHER, r"<think> [a-z ]+</think><search> Mira Tolvan .*"),
         ({"give_up": 1}, WHERE, NEITHER, r".*boxed\{ unknown\}.*"),
