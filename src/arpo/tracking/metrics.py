@@ -88,7 +88,7 @@ METRICS: dict[str, Metric] = {
     "rollout/tokens_sampled": Metric("tokens", "Tokens the policy sampled; shared ones were sampled once and count once."),
     "rollout/tokens_unique": Metric("tokens", "Tokens stored in the trees, prompts and tool results included."),
     "rollout/tokens_trajectory": Metric("tokens", "Tokens over all trajectories: a token shared by d leaves counts d times."),
-    "rollout/mixed_group_rate": Metric("1", "Share of groups whose leaves differ in reward, penalties aside."),
+    "rollout/mixed_group_rate": Metric("1", "Share of groups with right and wrong answers, as dynamic sampling counts them."),
     "rollout/tokens_per_s": Metric("tokens/s", "Tokens sampled per second of rollout, tool time included."),
     "environment/<name>": Metric("as it says", "Counts of an environment of your own in the step, by their own names."),
     "judge/answers": Metric("count", "Answers the judge was given; equal ones of one step count each."),

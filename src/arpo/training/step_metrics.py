@@ -11,7 +11,7 @@ from arpo.rewards.scoring import mean_scores, rewards_of
 from arpo.training.collector import StepRollouts
 from arpo.training.config import RlRun
 from arpo.training.credit import leaf_rewards
-from arpo.training.group_signal import differs_in_reward
+from arpo.training.group_signal import differs_in_correctness
 from arpo.training.reference import RewardKl
 from arpo.training.update import UpdateTotals
 from arpo.tree import Node, RolloutTree
@@ -47,7 +47,7 @@ def measure_rollout(
         "rollout/groups_replaced": len(rollouts.replaced),
         "rollout/tool_calls_per_trajectory": fmean(calls),
         "rollout/truncated_rate": sum(_is_truncated(leaf) for leaf in leaves) / len(leaves),
-        "rollout/mixed_group_rate": sum(map(differs_in_reward, trees)) / len(trees),
+        "rollout/mixed_group_rate": sum(map(differs_in_correctness, trees)) / len(trees),
         "rollout/tokens_per_s": statistics["tokens_sampled"] / seconds,
         **environment,
     }

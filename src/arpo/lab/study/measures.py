@@ -50,7 +50,7 @@ RUN_MEASURES: Mapping[str, Measure] = {
     "clip_fraction_high": Measure("1", "share of ratios above their clip bound"),
     "distinct_answers": Measure("count", "different answers in a group"),
     "distinct_call_sequences": Measure("count", "different sequences of tool calls in a group"),
-    "mixed_group_rate": Measure("1", "share of groups whose leaves differ in reward, penalties aside"),
+    "mixed_group_rate": Measure("1", "share of groups with right and wrong answers"),
     "entropy_at_start": Measure("nats", "entropy of the first k tokens after the prompt; k: the run's rollout.entropy_window"),
     "entropy_after_search": Measure("nats", "entropy of the first k tokens after a search result"),
     "entropy_after_python": Measure("nats", "entropy of the first k tokens after a Python result"),
