@@ -77,7 +77,7 @@ HEALTH_CHARTS = (
         from_zero=True,
     ),
     MetricChart("Engine against trainer", {"train/mismatch_kl": "KL"}, "KL", "nats", from_zero=True),
-    MetricChart("Groups with right and wrong answers", {"rollout/mixed_group_rate": "share of groups"}, "share", "%", from_zero=True),
+    MetricChart("Groups of mixed outcomes", {"rollout/mixed_group_rate": "share of groups"}, "share", "%", from_zero=True),
 )  # fmt: skip
 SFT_CHARTS = (
     MetricChart("Cold start: loss", {"sft/loss": "loss"}, "loss", "nats", from_zero=True),

@@ -91,14 +91,18 @@ PLAIN = Style(
     },
     vague_query="{name}",
     openings={
-        "one": {"look up {name}": 8, "find {name}": 3, "ask about {name}": 1, "search {name}": 1},
-        "two": {"first {name}": 4, "begin with {name}": 3, "look up {name}": 3, "find {name}": 2},
+        "one": {"look up {name}": 10, "find {name}": 3, "ask about {name}": 1},
+        "two": {"first {name}": 5, "begin with {name}": 3, "look up {name}": 2},
         "clear": {"": 4, "so": 4, "found": 3, "good": 2},
         "conflict": {"": 2, "but": 3, "two pages": 3, "compare": 2},
         "nothing": {"nothing": 4, "no answer": 3, "missing": 2},
         "computed": {"": 4, "so": 4, "the": 1},
     },
-    findings={"{opening} {source}: {value} {plan}": 3, "{opening} {source} says {value} {plan}": 2},
+    findings={
+        "{opening} {source}: {value} {plan}": 3,
+        "{opening} {source} says {value} {plan}": 2,
+        "{opening} {source} states {value} {plan}": 1,
+    },
     results={"{opening} result: {value}": 1},
     plans={
         "go_on": {"next": 4, "then": 3, "go on": 2},

@@ -124,7 +124,7 @@ async def test_default_choices_leave_much_to_learn(world: Path, sandbox: PythonS
 
 RESULT = "\n<result>\nPage 1: Almanac: Mira Tolvan, {}.\nPage 2: Mira Tolvan, Registry: birth year 1931, {}.\n</result>"
 WHERE, REGION = "Where was Mira Tolvan born?", "Which region was Mira Tolvan born in?"
-REGISTRY, ALMANAC = "Registry(:| says) Kelford", "Almanac(:| says) Dunmere"
+REGISTRY, ALMANAC = "Registry(:| says| states) Kelford", "Almanac(:| says| states) Dunmere"
 NEITHER = ("employer Moor Mills", "employer Moor Foods")
 
 
