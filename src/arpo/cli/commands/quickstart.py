@@ -26,7 +26,7 @@ from arpo.recipes import find_recipe, read_recipe_in
 DEFAULT_OUT = Path("runs/quickstart")
 
 _EXAMPLES = """\
-  arpo quickstart                                          about eight minutes on two cores
+  arpo quickstart                                          about six minutes on two cores
   arpo quickstart --seed 1 --out runs/quickstart-1         another world, another policy
   arpo quickstart --overwrite                              from the start, over the files of the last time
 
