@@ -2,19 +2,18 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from arpo.errors import DataError, ToolError
+from arpo.errors import DataError
 from arpo.models.config import TinyPolicyConfig
 from arpo.protocols.config import TagProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.tags import TagProtocol
-from arpo.tools.python_sandbox import PythonSandbox, PythonSandboxConfig
+from arpo.tools.python_sandbox import PythonSandbox
 from arpo.tools.search.config import LocalSearchConfig
 from arpo.tools.search.index import build_index
 from arpo.tools.search.local import LocalSearch
@@ -36,14 +35,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_world(CONFIG, out)
     build_index([out / "corpus.jsonl"], out / "index")
     return out
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[PythonSandbox]:
-    try:
-        yield PythonSandbox(PythonSandboxConfig())
-    except ToolError as error:
-        pytest.skip(str(error))
 
 
 def read_rows(world: Path, split: str) -> list[dict[str, Any]]:

@@ -2,18 +2,16 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from arpo.errors import ToolError
 from arpo.protocols.config import TagProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.tags import TagProtocol
 from arpo.rewards.answer_text import extract_boxed
-from arpo.tools.python_sandbox import PythonSandbox, PythonSandboxConfig
+from arpo.tools.python_sandbox import PythonSandbox
 from arpo.tools.search.config import LocalSearchConfig
 from arpo.tools.search.index import build_index
 from arpo.tools.search.local import LocalSearch
@@ -42,14 +40,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_world(CONFIG, out)
     build_index([out / "corpus.jsonl"], out / "index")
     return out
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[PythonSandbox]:
-    try:
-        yield PythonSandbox(PythonSandboxConfig())
-    except ToolError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module", params=[0, 1])
