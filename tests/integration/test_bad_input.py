@@ -43,7 +43,7 @@ def fail(arpo, write_toml, tmp_path: Path) -> Callable[..., str]:
         ("--rollout.temperature=0", ["rollout.temperature = 0", "use a temperature above 0"]),
         ("--updates_per_step=3", ["updates_per_step = 3 exceeds tasks_per_step = 2"]),
         ("--num_steps=0", ["num_steps = 0", "greater than or equal to 1"]),
-        ("--algorithm=arpoo", ["algorithm = 'arpoo'", "choose one of aepo, aepo_released, arpo,"]),
+        ("--algorithm=arpoo", ["algorithm = 'arpoo'", "choose one of aepo, aepo_released, appo, arpo,"]),
         ("--agent.protocol.tools=[\"search\"]", ["agent.protocol.tools = ['search']", "['python', 'search']", "agent.tools"]),
         ("--reward.rule=no_such_module:score", ["reward.rule = 'no_such_module:score'", "PYTHONPATH"]),
         ("--reward.rule=math:no_such_function", ["reward.rule = 'math:no_such_function'", "no_such_function"]),
