@@ -16,8 +16,8 @@ from arpo.recipes import find_study
 DEFAULT_OUT = Path("runs/study")
 
 _EXAMPLES = """\
-  arpo study src/arpo/recipes/study/*.toml                 everything; many hours on two cores
-  arpo study main                                          a shipped file by its name
+  arpo study quickstart                                    five worlds, four arms; about an hour on two cores
+  arpo study main frugal baselines parts controls rates attribution      26 arms and more; many hours on two cores
   arpo study main my_arm.toml --background                 goes on for hours after you log out
   arpo study main --only-report                            tables and charts of what is done so far
 

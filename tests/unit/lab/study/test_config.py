@@ -43,6 +43,15 @@ def test_the_shipped_files_are_one_study():
     assert found.num_test >= 2000
 
 
+def test_the_shipped_files_are_the_study_and_that_of_the_quickstart():
+    """Every file belongs to one of the two, so none is forgotten by the test above."""
+    shipped = {path.stem for path in find_study("main").parent.glob("*.toml")}
+    assert shipped == {"main", "baselines", "parts", "controls", "frugal", "rates", "attribution", "quickstart"}
+    found = load_study([find_study("quickstart")])
+    assert set(found.arms) == {"arpo", "grpo", "random", "more_sft"}
+    assert len({world for world, _ in found.runs}) == len(found.runs) == 5
+
+
 def test_an_arm_may_try_learning_rates_of_its_own(tmp_path: Path):
     own = '[arms.x]\nabout = "x"\nalgorithm = "grpo"\nlearning_rates = [1e-2, 1e-3]\n'
     found = study(tmp_path, "learning_rates = [1e-4]\n" + MAIN, own)
