@@ -12,6 +12,7 @@ from arpo.errors import ModelError
 from arpo.files.whole import whole
 from arpo.models.config import TrainedModelConfig
 from arpo.models.lora import add_adapter, has_adapter, merged_weights
+from arpo.models.recomputation import recompute_blocks
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
@@ -63,17 +64,17 @@ def load_trained_policy(config: TrainedModelConfig, seed: int) -> PreTrainedMode
     """The initial policy of a trainer: `load_policy`, with a new adapter if one is configured.
 
     Args:
-        config: The model and its adapter, if any.
+        config: The model, its adapter, if any, and whether blocks are computed again.
         seed: The run's seed; names the random numbers of the adapter.
 
     Raises:
-        ConfigError: as `add_adapter`.
+        ConfigError: as `add_adapter` and `recompute_blocks`.
         ModelError: as `load_policy`.
     """
     model = load_policy(config.path, config.dtype, config.device)
     if config.lora is not None:
         add_adapter(model, config.lora, seed)
-    return model
+    return recompute_blocks(model) if config.gradient_checkpointing else model
 
 
 def save_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path) -> None:
