@@ -13,6 +13,8 @@ from typing import Any, cast
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from arpo.batching.packing import PackNode, pack_trees
@@ -28,6 +30,7 @@ from arpo.lab.bias.table_agent import TableEngine
 from arpo.models.attention import forward_hidden, head_logits, use_layout_attention
 from arpo.models.logprobs import hidden_to_logprobs
 from arpo.models.policy import PolicyModel
+from arpo.models.vocabulary import mask_rows_without_token
 from arpo.models.weights import ModelWeights
 from arpo.protocols.text_tokenizer import TextTokenizer
 from arpo.training.probe import check_agreement
@@ -36,6 +39,8 @@ from arpo.types import Completion, SamplingParams, StopReason
 EOS = 0
 PROMPT = [5 + i % 80 for i in range(200)]
 SEEN = [40 + i % 50 for i in range(150)]
+NO_TOKEN = (3, 93, 94, 95, 96)
+"""Rows of the models' vocabulary that no token has."""
 ATOL = 1e-4
 
 
@@ -73,6 +78,13 @@ def _make_model(seed: int) -> Qwen3ForCausalLM:
     return model
 
 
+def _mask(model: PreTrainedModel, directory: Path) -> None:
+    """Write a tokenizer without the ids of `NO_TOKEN` into the model's directory."""
+    vocabulary = {f"<{i}>": i for i in range(97) if i not in NO_TOKEN}
+    Tokenizer(WordLevel(vocabulary, "<0>")).save(str(directory / "tokenizer.json"))
+    mask_rows_without_token(model, directory)
+
+
 class Letters:
     """One token per character."""
 
@@ -105,6 +117,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return
     model, directory = _make_model(0), tmp_path_factory.mktemp("policy")
     model.save_pretrained(directory)
+    _mask(model, directory)
     use_layout_attention(model)
     if request.param == "transformers":
         engine = TransformersEngine(model, decode=decode, eos_ids=frozenset({EOS}))
@@ -209,6 +222,13 @@ async def test_draws_are_those_of_the_in_process_engine(subject: Subject, engine
     for seed in (3, 2**64 - 1):
         assert (await sample(engine, 30, seed=seed)).token_ids == (await sample(reference, 30, seed=seed)).token_ids
     await reference.aclose()
+
+
+async def test_no_row_without_a_token_is_sampled(engine) -> None:
+    found = await asyncio.gather(*(sample(engine, 40, seed=s, temperature=3.0) for s in range(60)))
+    counts = torch.bincount(torch.tensor([token for c in found for token in c.token_ids]), minlength=97)
+    assert not counts[list(NO_TOKEN)].any()
+    assert (counts > 0).sum() > 80, "nearly every token is drawn"
 
 
 @pytest.mark.parametrize("cuts", [(5, 7), (1, 11), (3, 4, 5)])
@@ -432,10 +452,11 @@ async def test_the_start_up_probe_passes(subject: Subject, engine, temperature: 
     assert all(torch.equal(p, q) for p, q in zip(before, subject.model.parameters(), strict=True))
 
 
-async def test_the_weights_of_another_model_are_taken_whole(subject: Subject, engine) -> None:
+async def test_the_weights_of_another_model_are_taken_whole(subject: Subject, engine, tmp_path: Path) -> None:
     """The engine's own model, where it shares one, gets them too: it has no others."""
     kept = {name: tensor.clone() for name, tensor in ModelWeights(subject.model)}
     other = use_layout_attention(_make_model(7))
+    _mask(other, tmp_path)
     await engine.update_weights(ModelWeights(other), 1)
     assert_is_the_models(other, PROMPT, await sample(engine, 12), 1.0)
     await engine.update_weights(iter(kept.items()), 0)
@@ -446,6 +467,7 @@ async def test_the_weights_of_another_model_are_taken_whole(subject: Subject, en
 async def test_vllm_reads_weights_from_a_directory(subject: Subject, engine, tmp_path: Path) -> None:
     other = _make_model(7)
     other.save_pretrained(tmp_path)
+    _mask(other, tmp_path)
     use_layout_attention(other)
     await engine.update_weights(tmp_path, 3)
     assert_is_the_models(other, PROMPT, await sample(engine, 12), 1.0)

@@ -27,6 +27,7 @@ from arpo.inference.request import Request
 from arpo.inference.sampling import draw, stream_uniforms
 from arpo.inference.stopping import StopFinder
 from arpo.inference.token_prefix import TokenPrefix, TokenPrefixEngine
+from arpo.models.vocabulary import mask_logits, rows_without_token
 from arpo.types import Completion, SamplingParams, StopReason
 
 # vLLM reads these on import: its second model runner takes another kind of logits processor, and binding its threads to cores
@@ -70,8 +71,11 @@ class StreamSampler(LogitsProcessor):
     d + 2: l, all else -inf. `read_report` reads the row.
     """
 
-    def __init__(self, vllm_config: object, device: torch.device, is_pin_memory: bool) -> None:
+    def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
         self._streams: dict[int, _Stream] = {}
+        model = vllm_config.model_config
+        rows = rows_without_token(Path(model.model), model.get_vocab_size())
+        self._rows_without_token = torch.tensor(rows, device=device) if rows else None
 
     def is_argmax_invariant(self) -> bool:
         """False: the largest logit becomes the drawn token."""
@@ -91,7 +95,8 @@ class StreamSampler(LogitsProcessor):
             seeds = np.array([s.seed for s in streams], dtype=np.uint64)
             positions = np.array([s.position + len(s.drawn) for s in streams])
             index = torch.tensor(rows, device=logits.device)
-            tokens, logprobs, entropies = draw(logits[index], temperature, stream_uniforms(seeds, positions), top_k or None)
+            known = mask_logits(logits[index], self._rows_without_token)
+            tokens, logprobs, entropies = draw(known, temperature, stream_uniforms(seeds, positions), top_k or None)
             columns = (tokens.unsqueeze(-1) + torch.arange(_NUM_REPORTED, device=logits.device)) % logits.shape[-1]
             values = torch.stack([torch.full_like(logprobs, torch.inf), entropies, logprobs], dim=-1)
             report = torch.full_like(logits[index], -torch.inf).scatter_(-1, columns, values.to(logits.dtype))

@@ -14,6 +14,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from arpo.errors import ModelError
 from arpo.models.rms_norm import fuse_norms
+from arpo.models.vocabulary import mask_logits, masked_rows
 
 ATTENTION_NAME = "arpo"
 
@@ -109,6 +110,6 @@ def _forward(model: PreTrainedModel, token_ids: Tensor, positions: Tensor, **opt
 
 
 def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits [tokens, vocab] of hidden states, in float32 at least."""
+    """Logits [tokens, vocab] of hidden states, in float32 at least; rows without a token are masked."""
     logits: Tensor = cast(torch.nn.Module, model.get_output_embeddings())(hidden)
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return mask_logits(logits.to(torch.promote_types(logits.dtype, torch.float32)), masked_rows(model))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from arpo.errors import ModelError
@@ -13,6 +12,7 @@ from arpo.files.whole import whole
 from arpo.models.config import TrainedModelConfig
 from arpo.models.lora import add_adapter, has_adapter, merged_weights
 from arpo.models.recomputation import recompute_blocks
+from arpo.models.vocabulary import mask_rows_without_token
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
@@ -23,6 +23,8 @@ TOKENIZER_FILES = (
 
 def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", attention: str = "sdpa") -> PreTrainedModel:
     """The causal language model in a Hugging Face directory, in evaluation mode; nothing is downloaded.
+
+    Rows of its vocabulary without a token are outside every distribution (`vocabulary`).
 
     Args:
         directory: Holds config.json, weights and tokenizer.json; any architecture `AutoModelForCausalLM` knows.
@@ -56,7 +58,7 @@ def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", at
             f"{directory}: the weights lack {len(missing)} tensors of {type(model).__name__}, {missing[0]!r} first; "
             "they would be random, so use the complete checkpoint or correct config.json"
         )
-    _check_vocabulary(directory, model)
+    mask_rows_without_token(model, directory)
     return model.to(device).eval()
 
 
@@ -115,16 +117,6 @@ def _check_directory(directory: Path) -> None:
             raise ModelError(
                 f"{directory}: no {name} ({pattern}); a model directory holds config.json, *.safetensors and tokenizer.json"
             )
-
-
-def _check_vocabulary(directory: Path, model: PreTrainedModel) -> None:
-    embeddings = cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
-    largest = max(Tokenizer.from_file(str(directory / "tokenizer.json")).get_vocab(with_added_tokens=True).values())
-    if largest >= embeddings:
-        raise ModelError(
-            f"{directory}: tokenizer.json has ids up to {largest}, but the model has only {embeddings} embeddings; "
-            "call model.resize_token_embeddings(len(tokenizer)) and save both again"
-        )
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from arpo.errors import ModelError
 from arpo.models.loading import load_policy
 from arpo.models.lora import adapter_off, has_adapter
 from arpo.models.policy import PolicyModel
+from arpo.models.vocabulary import mask_rows_without_token
 from arpo.training.algorithm_config import KlConfig
 from arpo.training.config import RlRun
 from arpo.training.update import compute_logprobs
@@ -60,6 +61,8 @@ class Reference:
                 f"loss.kl.reference = {str(path)!r}: its vocabulary has {sizes[0]} tokens, the policy's {sizes[1]}; name a "
                 f"model with the policy's tokenizer"
             )
+        if path is not None:
+            mask_rows_without_token(self.policy.network, config.model.path)  # all that the policy can sample has a log-prob
 
     @torch.no_grad()
     def logprobs(self, batches: Sequence[PolicyBatch]) -> list[Tensor]:

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from arpo.config import parse_config
 from arpo.errors import ModelError
 from arpo.models.loading import load_policy, save_policy
 from arpo.models.policy import PolicyModel
+from arpo.models.vocabulary import masked_rows
 from arpo.training.config import RlRun
 from arpo.training.reference import Reference
 
@@ -64,3 +66,24 @@ def test_a_reference_of_another_vocabulary_is_refused(config_of, policy: Path, t
     Qwen3ForCausalLM(settings).save_pretrained(tmp_path / "larger")
     with pytest.raises(ModelError, match=r"loss\.kl\.reference = .*larger.* name a model with the policy's tokenizer"):
         Reference(config_of(reference=tmp_path / "larger"), PolicyModel(load_policy(policy)))
+
+
+def test_the_reference_gives_a_log_prob_to_all_that_the_policy_can_sample(config_of, policy: Path, tmp_path: Path):
+    """The policy's tokenizer has a token more than the reference's, in a row that both models have."""
+    shutil.copytree(policy, tmp_path / "other")
+    tokenizer = Tokenizer.from_file(str(policy / "tokenizer.json"))
+    last = tokenizer.get_vocab_size()
+    assert tokenizer.add_tokens(["<extra>"]) == 1
+    settings = Qwen3Config.from_pretrained(policy)
+    settings.vocab_size = last + 8
+    for directory in (policy, tmp_path / "other"):
+        torch.manual_seed(0)
+        Qwen3ForCausalLM(settings).save_pretrained(tmp_path / directory.name)
+    shutil.copyfile(policy / "tokenizer_config.json", tmp_path / policy.name / "tokenizer_config.json")
+    tokenizer.save(str(tmp_path / policy.name / "tokenizer.json"))
+    config = config_of(reference=tmp_path / "other")
+    config = config.model_copy(update={"model": config.model.model_copy(update={"path": tmp_path / policy.name})})
+    reference = Reference(config, PolicyModel(load_policy(config.model.path)))
+    rows = masked_rows(reference.policy.network)
+    assert rows is not None
+    assert rows.tolist() == list(range(last + 1, last + 8))
