@@ -54,6 +54,7 @@ def fail(arpo, write_toml, tmp_path: Path) -> Callable[..., str]:
         ("--tasks_per_step=50", ["tasks_per_step = 50", "7 usable tasks"]),
         ("--model.path=no_such_model", ["no_such_model"]),
         ("--model.dtype=int8", ["model.dtype = 'int8'", "float32"]),
+        ("--model.dtype=float16", ["model.dtype = 'float16'", "for engines and evaluation", "set model.dtype to 'bfloat16'"]),
         ("--agent.tools.search.index=no_such_index", ["no_such_index", "arpo index build"]),
         ("--agent.limits.max_trajectory_tokens=8", ["prompt has", "max_trajectory_tokens is 8"]),
     ],

@@ -73,6 +73,7 @@ def assert_same(run: Path, reference: Path) -> None:
         assert states[0]["param_groups"] == states[1]["param_groups"]
         for index, state in states[1]["state"].items():
             assert all(torch.equal(value, states[0]["state"][index][key]) for key, value in state.items())
+        assert all(torch.equal(*masters) for masters in zip(*(state["masters"] for state in states), strict=True))
     for file in sorted((reference / "rollouts").iterdir()):
         assert trees_of(run / "rollouts" / file.name) == trees_of(file), file.name
     summaries = [without_times(json.loads((r / "summary.json").read_text())) for r in (run, reference)]
@@ -98,6 +99,33 @@ def test_killed_and_resumed_is_never_stopped(arpo, domain, write_toml, never_sto
         command = ("train", "--resume", run)
     arpo.succeed(*command)
     assert_same(run, never_stopped)
+
+
+def test_a_bfloat16_run_goes_on_from_its_masters(arpo, domain, write_toml, tmp_path: Path):
+    """At a rate whose steps the bfloat16 weights alone would lose; and it goes on in bfloat16 only."""
+    changes: dict[str, Any] = {
+        "model": {"path": str(domain.path / "cold" / "final"), "dtype": "bfloat16"}, "num_steps": 3,
+        "optimizer": {"learning_rate": 1e-5}, "checkpoint": {"every": 1, "keep": 3},
+    }  # fmt: skip
+    configs = [write_toml(tmp_path / f"{name}.toml", domain.rl(tmp_path / name, **changes)) for name in ("run", "reference")]
+    arpo.succeed("train", configs[1])
+    checkpoints = sorted((tmp_path / "reference" / "checkpoints").iterdir())
+    masters = [torch.load(folder / "optimizer.pt", weights_only=True)["masters"] for folder in checkpoints]
+    assert len(masters) == 3
+    assert all(master.dtype == torch.float32 for master in masters[0])
+    moved = [not torch.equal(before, after) for before, after in zip(masters[1], masters[2], strict=True)]
+    assert all(moved), "every tensor moves in a step"
+    killed = arpo("train", configs[0], die_at=("arpo.training.update:optimizer_step", 3, "before"))
+    assert killed.code == -signal.SIGKILL, killed.stderr
+    resumed = tmp_path / "run" / "config.toml"
+    text = resumed.read_text()
+    resumed.write_text(text.replace('dtype = "bfloat16"', 'dtype = "float32"'))
+    refused = arpo("train", "--resume", tmp_path / "run")
+    assert refused.code == 2
+    assert "was trained in full in bfloat16" in refused.stderr.replace("\n", " ")
+    resumed.write_text(text)
+    arpo.succeed("train", "--resume", tmp_path / "run")
+    assert_same(tmp_path / "run", tmp_path / "reference")
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """Configuration of models."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from arpo.config import Config
 
@@ -14,7 +14,8 @@ class ModelConfig(Config):
     path: Path
     """Directory with config.json, weights (safetensors) and tokenizer.json; nothing is downloaded."""
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
-    """Number format of the weights: float32 on a CPU, bfloat16 on a GPU that has it, float64 for checks."""
+    """Number format of the weights: float32 on a CPU, bfloat16 where the processor has it, float64 for checks; float16 does not
+    train. A policy trained in full in bfloat16 has float32 masters and moments beside."""
     device: str = "cpu"
     """Device of the weights, in torch's names: `cpu`, `cuda`, `cuda:1`."""
 
@@ -38,6 +39,15 @@ class TrainedModelConfig(ModelConfig):
     gradient_checkpointing: bool = False
     """True: the backward pass computes each block again instead of keeping its activations. Much less memory per token, about a
     third more time in an update; gradients do not change."""
+
+    @model_validator(mode="after")
+    def _refuse_float16(self) -> Self:
+        if self.dtype == "float16":
+            raise ValueError(
+                "model.dtype = 'float16' is for engines and evaluation: in training, gradients below 6e-8 become 0 in it, with "
+                "model.lora too; set model.dtype to 'bfloat16', which has float32's range, or to 'float32'"
+            )
+        return self
 
 
 class TinyPolicyConfig(Config):

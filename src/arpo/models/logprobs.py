@@ -102,7 +102,10 @@ class _ChunkedHead(torch.autograd.Function):
             )
             of_part, *of_trained = torch.autograd.grad(logits, [part, *trained], of_logits)
             of_hidden.append(of_part)
-            totals = [total.add_(g) for total, g in zip(totals, of_trained, strict=True)] if totals else of_trained
+            if totals:
+                totals = [total.add_(g) for total, g in zip(totals, of_trained, strict=True)]
+            else:  # a sum of many chunks needs float32
+                totals = [g.to(torch.promote_types(g.dtype, torch.float32)) for g in of_trained]
         gradients_of_trained = iter(totals)
         of_parameters = (next(gradients_of_trained) if needs else None for needs in needs_grad)
         return None, None, None, None, torch.cat(of_hidden), *of_parameters

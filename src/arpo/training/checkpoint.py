@@ -20,6 +20,7 @@ from arpo.errors import CheckpointError
 from arpo.files.whole import whole
 from arpo.models.loading import write_policy
 from arpo.models.lora import has_adapter, load_adapter, save_adapter
+from arpo.training.optimizer import MasterAdamW
 
 _STATE_FILE = "trainer_state.json"
 _OPTIMIZER_FILE = "optimizer.pt"
@@ -113,11 +114,12 @@ class Checkpoints:
         """The whole checkpoint of the latest step; None when there is none."""
         return max(self._whole(), default=None)
 
-    def load(self, folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> TrainerState:
+    def load(self, folder: Path, model: PreTrainedModel, optimizer: MasterAdamW) -> TrainerState:
         """Load model and optimizer from `folder`; return the state.
 
         Raises:
-            CheckpointError: a file is missing or unreadable.
+            CheckpointError: a file is missing or unreadable, or was saved with master weights and the model has none, or the
+                reverse.
         """
         try:
             state = TrainerState(**json.loads((folder / _STATE_FILE).read_text(encoding="utf-8")))
@@ -125,7 +127,9 @@ class Checkpoints:
                 load_adapter(model, folder / _ADAPTER_FOLDER)
             else:
                 _load_weights(model, folder)
-            optimizer.load_state_dict(torch.load(folder / _OPTIMIZER_FILE, weights_only=True))
+            optimizer_state = torch.load(folder / _OPTIMIZER_FILE, map_location="cpu", weights_only=True)
+            _require_masters(folder, len(optimizer_state.get("masters", ())), len(optimizer.masters), model.dtype)
+            optimizer.load_state_dict(optimizer_state)
         except CheckpointError:
             raise
         except Exception as error:
@@ -148,6 +152,16 @@ class Checkpoints:
         for folder in set(self._folder.glob("step_*")) - retained:
             (folder / _STATE_FILE).unlink(missing_ok=True)  # without it the folder is no checkpoint, should a kill come now
             shutil.rmtree(folder)
+
+
+def _require_masters(folder: Path, num_saved: int, num_needed: int, dtype: torch.dtype) -> None:
+    if num_saved != num_needed:
+        saved = "bfloat16, with float32 masters" if num_saved else "float32 or float64, without masters"
+        raise CheckpointError(
+            f"{folder}: was trained in full in {saved} of its weights, but model.dtype = {str(dtype).removeprefix('torch.')!r} "
+            f"now; a run goes on in the number format it began with, so set model.dtype as it was, or start a new run from "
+            f"{folder} as model.path"
+        )
 
 
 def _load_weights(model: PreTrainedModel, folder: Path) -> None:

@@ -129,4 +129,25 @@ def test_chunks_shrink_as_the_vocabulary_grows(largest_tensor) -> None:
 def test_logits_are_float32_at_least() -> None:
     model = tiny_head()
     for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float32, torch.float32), (F64, F64)):
-        assert head_logits(model.to(dtype), torch.zeros(1, 16, dtype=dtype)).dtype == expected
+        assert head_logits(model.to(dtype), torch.zeros(1, 16, dtype=dtype)).dtype == expected  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_gradient_of_the_head_is_summed_in_float32(dtype: torch.dtype) -> None:
+    """1,024 equal tokens in chunks of 1: 1,024 times one token's gradient, which that format's own sum would not pass.
+
+    bfloat16 has 8 bits: a sum of equal numbers stops at 256 of them; float16, with 11, at 2,048.
+    """
+    model = tiny_head().to(dtype)  # pyright: ignore[reportArgumentType]
+    weight = model.lm_head.weight
+    hidden = torch.ones(1, 16, dtype=dtype)
+    gradients = []
+    for num_tokens in (1, 1024):
+        logprobs, _ = hidden_to_logprobs(
+            model, hidden.expand(num_tokens, -1), torch.zeros(num_tokens, dtype=torch.long), 1.0, 1
+        )
+        (logprobs.sum() / 64).backward()
+        assert weight.grad is not None
+        gradients.append(weight.grad.float().clone())
+        weight.grad = None
+    assert torch.allclose(gradients[1], 1024 * gradients[0], rtol=2**-7, atol=0)

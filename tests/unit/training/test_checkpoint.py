@@ -205,3 +205,26 @@ def test_an_adapter_of_another_rank_is_refused(adapted: PreTrainedModel, policy:
     other = load_trained_policy(TrainedModelConfig(path=policy, lora=LoraConfig(rank=3)), seed=0)
     with pytest.raises(CheckpointError, match=rf"{folder}: cannot read .* another shape than model.lora"):
         checkpoints.load(folder, other, build_optimizer(other, OptimizerConfig()))
+
+
+@pytest.mark.parametrize(
+    ("saved_in", "loaded_in"), [("bfloat16", "float32"), ("float32", "bfloat16"), ("bfloat16", "bfloat16")]
+)
+def test_a_run_goes_on_in_the_number_format_it_began_with(policy: Path, tmp_path: Path, saved_in: str, loaded_in: str):
+    checkpoints = Checkpoints(tmp_path, policy, keep=1)
+    model, other = load_policy(policy, saved_in), load_policy(policy, loaded_in)
+    optimizer, other_optimizer = (build_optimizer(m, OptimizerConfig(learning_rate=1e-4)) for m in (model, other))
+    for parameter in [p for group in optimizer.param_groups for p in group["params"]]:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    folder = checkpoints.save(model, optimizer, TrainerState(step=1))
+    if saved_in != loaded_in:
+        message = rf"step_000001: was trained in full in {saved_in}.* model.dtype = '{loaded_in}' now; .* as model.path"
+        with pytest.raises(CheckpointError, match=message):
+            checkpoints.load(folder, other, other_optimizer)
+        return
+    checkpoints.load(folder, other, other_optimizer)
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(optimizer.masters, other_optimizer.masters, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert next(other.parameters()).dtype == torch.bfloat16
+    assert '"dtype": "bfloat16"' in (folder / "config.json").read_text(), "the directory is in model.dtype"
