@@ -36,6 +36,13 @@ class PolicyRun(Config):
     engine: EngineConfig = TransformersEngineConfig()
     """Engine that samples the trajectories."""
 
+    def _refuse_device(self, model: ModelConfig | None) -> None:
+        if model is not None and not self.engine.takes_device and model.device != "cpu":
+            raise ValueError(
+                f"model.device = {model.device!r} has no effect with engine.type = {self.engine.type!r}, which finds its own "
+                "device; leave it out"
+            )
+
 
 class EvalRun(PolicyRun):
     """Greedy and sampled answers and their grades: `records.jsonl`, one line per answer, metrics and reports."""
@@ -112,6 +119,7 @@ class EvalRun(PolicyRun):
             raise ValueError(
                 f"model.dtype and model.device have no effect with engine.type = {self.engine.type!r}; leave them out"
             )
+        self._refuse_device(self.model)
 
 
 class RolloutRun(PolicyRun):
@@ -129,6 +137,7 @@ class RolloutRun(PolicyRun):
     @model_validator(mode="after")
     def _check(self) -> "RolloutRun":
         require_sampled_tokens(self.engine, "arpo rollout")
+        self._refuse_device(self.model)
         if self.rollout.deterministic:
             require_deterministic(self.engine, "rollout.deterministic")
         return self

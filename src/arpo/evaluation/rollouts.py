@@ -13,6 +13,7 @@ from arpo.data.tasks import read_tasks, report_bad_rows
 from arpo.errors import EngineError
 from arpo.evaluation.config import RolloutRun
 from arpo.evaluation.policy import open_agent
+from arpo.models.device import require_device
 from arpo.rewards.answer_text import extract_boxed, normalize
 from arpo.rewards.build import build_scorer
 from arpo.rewards.scoring import mean_scores, rewards_of
@@ -55,6 +56,7 @@ def sample_rollouts(
     progress = progress or SilentProgress()
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
+    require_device(config.model.device)
     file = read_tasks(config.tasks)
     report_bad_rows(file.bad_rows, progress)
     tasks = list(file.tasks)[: config.num_tasks]

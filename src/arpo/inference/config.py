@@ -19,6 +19,8 @@ class EngineConfigBase(Config):
     """Whether it runs the trainer's model, so that its log-probs need no correction."""
     loads_model: ClassVar[bool] = True
     """Whether it loads the weights in `model.path`; False: at most the tokenizer is read from there."""
+    takes_device: ClassVar[bool] = True
+    """Whether it runs on `model.device`; False: it finds its device by itself."""
 
     @property
     def takes_text(self) -> bool:
@@ -41,7 +43,9 @@ class TransformersEngineConfig(EngineConfigBase):
 
 
 class VllmEngineConfig(EngineConfigBase):
-    """vLLM in this process, beside the trainer's model: `pip install 'arpo[vllm]'`."""
+    """vLLM in this process, beside the trainer's model: `pip install 'arpo[vllm]'`. It finds its device by itself."""
+
+    takes_device: ClassVar[bool] = False
 
     type: Literal["vllm"] = "vllm"
     """`vllm`: paged attention; prefix caching replaces the fork."""

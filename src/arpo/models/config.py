@@ -1,11 +1,27 @@
 """Configuration of models."""
 
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from arpo.config import Config
+
+
+def check_device_name(name: str) -> str:
+    """The name, if it is one of a device that arpo supports; `device.require_device` asks whether the machine has it.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
+        raise ValueError("the devices are cpu, cuda and, of several, cuda:0, cuda:1, ...; set one of them")
+    return name
+
+
+DeviceName = Annotated[str, AfterValidator(check_device_name)]
+"""A device in torch's names."""
 
 
 class ModelConfig(Config):
@@ -16,8 +32,9 @@ class ModelConfig(Config):
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     """Number format of the weights: float32 on a CPU, bfloat16 where the processor has it, float64 for checks; float16 does not
     train. A policy trained in full in bfloat16 has float32 masters and moments beside."""
-    device: str = "cpu"
-    """Device of the weights, in torch's names: `cpu`, `cuda`, `cuda:1`."""
+    device: DeviceName = "cpu"
+    """Device of the weights: `cpu`, `cuda` or, of several, `cuda:0`, `cuda:1` and so on. A machine without it refuses the run
+    before any work."""
 
 
 class LoraConfig(Config):

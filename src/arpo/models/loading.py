@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from arpo.errors import ModelError
 from arpo.files.whole import whole
 from arpo.models.config import TrainedModelConfig
+from arpo.models.device import require_device
 from arpo.models.lora import add_adapter, has_adapter, merged_weights
 from arpo.models.recomputation import recompute_blocks
 from arpo.models.vocabulary import mask_rows_without_token
@@ -33,12 +34,14 @@ def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", at
         attention: The attention implementation registered with transformers: `"sdpa"`, `"eager"` or `"arpo"`.
 
     Raises:
+        ConfigError: this machine does not have the device.
         ModelError: the directory is missing or incomplete, its architecture unknown, its weights unreadable or of another
             architecture, or its tokenizer has more tokens than the model has embeddings.
     """
     number_format = getattr(torch, dtype, None)
     if not isinstance(number_format, torch.dtype):
         raise ModelError(f"model.dtype = {dtype!r} is not a torch number format; use float32, bfloat16, float16 or float64")
+    require_device(device)
     _check_directory(directory)
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True)

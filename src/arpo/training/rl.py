@@ -14,6 +14,7 @@ from arpo.data.stored_tasks import StoredTasks, open_tasks
 from arpo.data.tasks import count_questions, report_bad_rows
 from arpo.errors import RunError
 from arpo.inference.build import PolicySource, build_engine
+from arpo.models.device import require_device
 from arpo.models.weights import ModelWeights
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.base import RewardFn
@@ -67,6 +68,7 @@ def train_rl(
     """
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
+    require_device(config.model.device)
     trainer_parts = (progress or SilentProgress(), reward_fn or build_reward(config.reward), dict(tools or {}))
     try:
         with RunDirectory.open(config.out) if resume else RunDirectory.create(config.out) as run, asyncio.Runner() as loop:

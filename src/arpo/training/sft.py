@@ -13,6 +13,7 @@ from arpo.data.conversations import scan_encoded
 from arpo.data.tasks import report_bad_rows
 from arpo.errors import DataError
 from arpo.files.sources import BadRow, no_rows, open_source
+from arpo.models.device import require_device
 from arpo.models.loading import load_trained_policy
 from arpo.models.policy import PolicyModel
 from arpo.protocols.build import build_protocol
@@ -32,11 +33,12 @@ def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any
 
     Raises:
         DataError: the file cannot be read, or has no usable conversation of at most `max_tokens`.
-        ModelError, RunError, CheckpointError: as their messages say.
+        ConfigError, ModelError, RunError, CheckpointError: as their messages say.
     """
     progress = progress or SilentProgress()
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
+    require_device(config.model.device)
     with RunDirectory.create(config.out) as run:
         tokenizer = PolicyTokenizer.load(config.model.path)
         conversations, num_unused = _encode_all(config, tokenizer, progress)

@@ -93,7 +93,7 @@ def _add_train(programs: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--leaf-length", action="append", type=int, help="of synthetic trees, repeatable (default: 256)")
     parser.add_argument("--sharing", action="append", type=float, help="of synthetic trees, repeatable (default: 1 1.5 2 4)")
-    parser.add_argument("--device", default="cpu", help="as torch names it (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float64"], help="of the weights (default: bfloat16 on a GPU, else float32)"
     )
@@ -195,8 +195,10 @@ def _measure_rollout(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
 
 def _measure_train(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
     from arpo.lab.bench.train import TrainingBenchOptions, make_training_cases, run
+    from arpo.models.device import require_device
 
     _prepare(args)
+    require_device(args.device, "--device")
     cases = args.case or ["quickstart", "synthetic"]
     if args.trees and "quickstart" not in cases:
         raise ConfigError(f"--trees {args.trees} has no effect with --case synthetic; add --case quickstart or leave it out")

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from arpo.clients.config import ChatConfig, HttpConfig, KeyVariable, ServiceUrl
 from arpo.conditions import only_with, other_than
 from arpo.config import Config
+from arpo.models.config import DeviceName
 from arpo.tools.browse.config import FetchConfig
 
 
@@ -36,8 +37,8 @@ class RerankConfig(Config):
     """Text the encoder needs before a query, e.g. `query: ` for E5."""
     passage_prefix: str = ""
     """Text the encoder needs before a passage, e.g. `passage: ` for E5."""
-    device: str = "cpu"
-    """Torch device of the encoder."""
+    device: DeviceName = "cpu"
+    """Device of the encoder: `cpu`, `cuda` or, of several, `cuda:0`, `cuda:1` and so on."""
 
 
 class LocalSearchConfig(ResultConfig):

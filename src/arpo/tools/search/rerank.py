@@ -29,6 +29,7 @@ class RerankedSource:
         config: the encoder and the number of candidates.
 
     Raises:
+        ConfigError: this machine does not have `config.device`.
         ToolError: the extra `dense` is missing, or `config.encoder` holds no encoder.
     """
 
@@ -40,6 +41,9 @@ class RerankedSource:
             )
         if not (config.encoder / "config.json").is_file():
             raise ToolError(f"search.rerank.encoder = {config.encoder}: no encoder here (no config.json); name its folder")
+        from arpo.models.device import require_device
+
+        require_device(config.device, "search.rerank.device")
         from sentence_transformers import SentenceTransformer  # pyright: ignore[reportMissingImports]
 
         self._source = source

@@ -1,0 +1,46 @@
+"""Devices: which names there are, and what a machine without the device says."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from arpo.errors import ConfigError
+from arpo.models.config import ModelConfig
+from arpo.models.device import require_device
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:0", "cuda:15"])
+def test_names_of_devices(name: str) -> None:
+    assert ModelConfig.model_validate({"path": "m", "device": name}).device == name
+
+
+@pytest.mark.parametrize(
+    "name", ["mps", "gpu", "", "CUDA", "cuda:", "cuda:-1", "cuda:x", "cuda: 1", "cuda:1\n", "cpu:0", "meta"]
+)
+def test_other_names_are_refused_with_those_there_are(name: str) -> None:
+    with pytest.raises(ValidationError, match="the devices are cpu, cuda and"):
+        ModelConfig.model_validate({"path": "m", "device": name})
+    with pytest.raises(ConfigError, match=r"--device = .*: the devices are cpu, cuda and"):
+        require_device(name, "--device")
+
+
+def test_a_device_that_the_machine_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with `count` CUDA devices, as torch would report them."""
+
+    def has(count: int) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+    has(0)
+    require_device("cpu")
+    with pytest.raises(ConfigError, match=r"model.device = 'cuda': .*no CUDA device on this machine; set model.device = 'cpu'"):
+        require_device("cuda")
+    has(1)
+    require_device("cuda")
+    require_device("cuda:0")
+    with pytest.raises(ConfigError, match=r"model.device = 'cuda:1': this machine has cuda:0 alone"):
+        require_device("cuda:1")
+    has(8)
+    require_device("cuda:7")
+    with pytest.raises(ConfigError, match=r"model.device = 'cuda:8': this machine has cuda:0 to cuda:7"):
+        require_device("cuda:8")
