@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -23,10 +22,10 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from arpo.errors import DataError
+from arpo.files.lfs import is_lfs_pointer
 
 MAX_ROW_BYTES = 64 * 2**20
 """A longer line of a JSONL file is a bad row."""
-_LFS_POINTER = b"version https://git-lfs"
 _CACHED_BYTES = 256 * 2**20
 """Most bytes of decoded row groups that a parquet file caches; the last one is always cached."""
 _BATCH_ROWS = 64
@@ -73,9 +72,8 @@ class RowFile(ABC):
         """A file that exists; raises DataError where it is a Git LFS pointer."""
         self.path = path
         self._fingerprint = _fingerprint(path)
-        with suppress(OSError), path.open("rb") as stream:  # who reads it says why it cannot be read
-            if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
-                raise DataError(f"{path}: a Git LFS pointer, not the data it stands for; run `git lfs pull` in its repository")
+        if is_lfs_pointer(path):
+            raise DataError(f"{path}: a Git LFS pointer, not the data it stands for; run `git lfs pull` in its repository")
 
     @abstractmethod
     def scan(self, start: Position = START) -> Iterator[ScannedRow]:

@@ -11,15 +11,11 @@ from arpo.errors import ModelError
 from arpo.files.whole import whole
 from arpo.models.config import TrainedModelConfig
 from arpo.models.device import require_device
+from arpo.models.directory import TOKENIZER_FILES, accompanying_files, check_directory, forget_origin, read_config
 from arpo.models.lora import add_adapter, has_adapter, merged_weights
 from arpo.models.recomputation import recompute_blocks
+from arpo.models.shards import MAX_SHARD_BYTES
 from arpo.models.vocabulary import mask_rows_without_token
-
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
-    "tokenizer.model", "chat_template.jinja", "chat_template.json", "additional_chat_templates",
-)  # fmt: skip
-"""Tokenizer files of a model directory; arpo requires `tokenizer.json`."""
 
 
 def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", attention: str = "sdpa") -> PreTrainedModel:
@@ -35,25 +31,28 @@ def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", at
 
     Raises:
         ConfigError: this machine does not have the device.
-        ModelError: the directory is missing or incomplete, its architecture unknown, its weights unreadable or of another
-            architecture, or its tokenizer has more tokens than the model has embeddings.
+        ModelError: the directory is missing or incomplete, its architecture unknown or of its own code, its weights unreadable,
+            quantised or of another architecture, or its tokenizer has more tokens than the model has embeddings.
     """
     number_format = getattr(torch, dtype, None)
     if not isinstance(number_format, torch.dtype):
         raise ModelError(f"model.dtype = {dtype!r} is not a torch number format; use float32, bfloat16, float16 or float64")
     require_device(device)
-    _check_directory(directory)
+    check_directory(directory)
+    _refuse_quantised(directory)
     try:
-        config = AutoConfig.from_pretrained(directory, local_files_only=True)
+        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
             directory,
             config=config,
             local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
             dtype=number_format,
             attn_implementation=attention,
             output_loading_info=True,
         )
-    except Exception as error:  # transformers runs a model's own code and reads its files without checks
+    except Exception as error:  # transformers reads a model's files without checks
         raise ModelError(f"{directory}: cannot load this model ({_first_line(error)}); {_remedy(directory)}") from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
@@ -61,6 +60,7 @@ def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", at
             f"{directory}: the weights lack {len(missing)} tensors of {type(model).__name__}, {missing[0]!r} first; "
             "they would be random, so use the complete checkpoint or correct config.json"
         )
+    _check_tied(directory, model)
     mask_rows_without_token(model, directory)
     return model.to(device).eval()
 
@@ -95,8 +95,16 @@ def save_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path)
         write_policy(model, tokenizer_source, partial)
 
 
-def write_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path) -> None:
+def write_policy(
+    model: PreTrainedModel, tokenizer_source: Path, directory: Path, max_shard_bytes: int = MAX_SHARD_BYTES
+) -> None:
     """As `save_policy`, but directly into a new directory, for callers that rename it themselves.
+
+    Args:
+        model: With or without an adapter.
+        tokenizer_source: The model directory whose tokenizer, licence and model card go with the weights.
+        directory: To make.
+        max_shard_bytes: Size above which the weights are written in several files.
 
     Raises:
         ModelError: `tokenizer_source` holds no tokenizer.json.
@@ -104,22 +112,39 @@ def write_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path
     if not (tokenizer_source / "tokenizer.json").is_file():
         raise ModelError(f"{tokenizer_source}: no tokenizer.json to copy; name the directory the model was loaded from")
     directory.mkdir(parents=True)
-    model.save_pretrained(directory, state_dict=dict(merged_weights(model)) if has_adapter(model) else None)
-    for name in TOKENIZER_FILES:
-        if (tokenizer_source / name).is_dir():
-            shutil.copytree(tokenizer_source / name, directory / name)
-        elif (tokenizer_source / name).is_file():
-            shutil.copyfile(tokenizer_source / name, directory / name)
+    weights = dict(merged_weights(model)) if has_adapter(model) else None
+    model.save_pretrained(directory, state_dict=weights, max_shard_size=max_shard_bytes)
+    copy_companions(tokenizer_source, directory)
+    forget_origin(directory)
 
 
-def _check_directory(directory: Path) -> None:
-    if not directory.is_dir():
-        raise ModelError(f"{directory}: no such directory; model.path must be a Hugging Face model directory on this machine")
-    for name, pattern in (("config.json", "config.json"), ("weights", "*.safetensors"), ("tokenizer", "tokenizer.json")):
-        if not any(directory.glob(pattern)):
-            raise ModelError(
-                f"{directory}: no {name} ({pattern}); a model directory holds config.json, *.safetensors and tokenizer.json"
-            )
+def copy_companions(source: Path, directory: Path) -> None:
+    """Copy a model directory's tokenizer, licence and model card into a directory."""
+    for path in [*(source / name for name in TOKENIZER_FILES), *accompanying_files(source)]:
+        if path.is_dir():
+            shutil.copytree(path, directory / path.name)
+        elif path.is_file():
+            shutil.copyfile(path, directory / path.name)
+
+
+def _refuse_quantised(directory: Path) -> None:
+    settings = read_config(directory).get("quantization_config")
+    if settings:
+        method = settings.get("quant_method", "unknown") if isinstance(settings, dict) else settings
+        raise ModelError(
+            f"{directory}: its weights are quantised (quantization_config in config.json, method {method!r}), and "
+            f"arpo trains and samples plain weights in process; name the unquantised checkpoint"
+        )
+
+
+def _check_tied(directory: Path, model: PreTrainedModel) -> None:
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if model.config.get_text_config().tie_word_embeddings and head is not None and head.weight is not embeddings.weight:
+        raise ModelError(
+            f"{directory}: config.json has tie_word_embeddings = true, but the weights hold an output matrix (lm_head) "
+            "that differs from the embeddings, and libraries disagree on which one counts; set it to false to use both, or "
+            "remove lm_head"
+        )
 
 
 def _first_line(error: Exception) -> str:

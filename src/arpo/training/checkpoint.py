@@ -13,13 +13,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from arpo.errors import CheckpointError
 from arpo.files.whole import whole
 from arpo.models.loading import write_policy
 from arpo.models.lora import has_adapter, load_adapter, save_adapter
+from arpo.models.shards import load_weights
 from arpo.training.optimizer import MasterAdamW
 
 _STATE_FILE = "trainer_state.json"
@@ -126,7 +126,7 @@ class Checkpoints:
             if has_adapter(model):
                 load_adapter(model, folder / _ADAPTER_FOLDER)
             else:
-                _load_weights(model, folder)
+                load_weights(model, folder)
             optimizer_state = torch.load(folder / _OPTIMIZER_FILE, map_location="cpu", weights_only=True)
             _require_masters(folder, len(optimizer_state.get("masters", ())), len(optimizer.masters), model.dtype)
             optimizer.load_state_dict(optimizer_state)
@@ -162,13 +162,3 @@ def _require_masters(folder: Path, num_saved: int, num_needed: int, dtype: torch
             f"now; a run goes on in the number format it began with, so set model.dtype as it was, or start a new run from "
             f"{folder} as model.path"
         )
-
-
-def _load_weights(model: PreTrainedModel, folder: Path) -> None:
-    files = sorted(folder.glob("model*.safetensors"))  # a large model is saved in shards
-    weights = {name: tensor for file in files for name, tensor in load_file(file).items()}
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    lacking = sorted(set(missing) - set(model.all_tied_weights_keys))
-    if unexpected or lacking:
-        raise CheckpointError(f"{folder}: the weights do not fit the model: missing {lacking}, unexpected {unexpected}")
-    model.tie_weights()

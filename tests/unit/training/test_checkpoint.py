@@ -65,8 +65,10 @@ def test_a_checkpoint_in_shards_is_read(model: PreTrainedModel, policy: Path, tm
     expected = weights(model)
     assert all(torch.equal(value, expected[name]) for name, value in weights(other).items())
     next(folder.glob("model-00002*.safetensors")).unlink()
-    with pytest.raises(CheckpointError, match="the weights do not fit"):
+    before = weights(other)
+    with pytest.raises(CheckpointError, match=r"1 of its \d+ weight files are missing, model-00002-of"):
         checkpoints.load(folder, other, build_optimizer(other, OptimizerConfig()))
+    assert all(torch.equal(value, before[name]) for name, value in weights(other).items()), "nothing was half loaded"
 
 
 def test_a_checkpoint_is_a_model_directory(model: PreTrainedModel, policy: Path, tmp_path: Path):
@@ -146,7 +148,7 @@ def test_weights_of_another_model(model: PreTrainedModel, policy: Path, tmp_path
     tensors = load_file(folder / "model.safetensors")
     tensors.pop("model.norm.weight")
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"the weights do not fit the model: missing \['model.norm.weight'\]"):
+    with pytest.raises(CheckpointError, match=r"the weights do not fit the model: 'model.norm.weight' has shape None in"):
         checkpoints.load(folder, model, optimizer)
 
 
