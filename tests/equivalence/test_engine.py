@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from arpo.inference import transformers_engine
 from arpo.inference.cached_prefix import CachedPrefix
 from arpo.inference.sampling import stream_uniforms
 from arpo.inference.transformers_engine import TransformersEngine
@@ -87,6 +88,41 @@ async def test_log_probs_and_entropies_float32_with_stock_norms(family: str, mak
     model = make_model(family)
     for before, completion in await grow(make_engine(model), 1.0):
         assert_agrees(model, before, completion, 1.0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-4), ("bfloat16", 0.1)])
+@pytest.mark.parametrize("pass_tokens", [5, 4096])
+async def test_nine_heads_of_size_64_over_three_of_the_keys(dtype: str, atol: float, pass_tokens: int, monkeypatch) -> None:
+    """The heads of a 135 M model of the Llama form. The reference is float32 with the same weights; bfloat16 has 8 bits, and a
+    log-prob of some 5 nats, the sum of logits of that size, is good to about 5 / 2^8 = 0.02 per rounding."""
+    config = LlamaConfig(
+        vocab_size=256, hidden_size=576, num_hidden_layers=2, num_attention_heads=9, num_key_value_heads=3, head_dim=64,
+        intermediate_size=96, initializer_range=0.05, tie_word_embeddings=True, eos_token_id=0, bos_token_id=None,
+    )  # fmt: skip
+    monkeypatch.setitem(transformers_engine._PASS_TOKENS, "cpu", pass_tokens)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config).to(getattr(torch, dtype)).eval()
+    exact = LlamaForCausalLM(config).eval()
+    exact.load_state_dict(model.state_dict())
+    for before, completion in await grow(make_engine(model), 1.0):
+        assert_agrees(exact, before, completion, 1.0, atol=atol)
+
+
+async def test_a_batch_in_several_passes_gives_the_same(make_model, in_own_format, monkeypatch) -> None:
+    """Six requests of 2 to 7 waiting tokens, 27 in all, in passes of at most 8: (2, 3), 4, 5, 6, 7 are five passes, not one."""
+    found = []
+    for pass_tokens, num_passes in ((4096, 1), (8, 5)):
+        monkeypatch.setitem(transformers_engine._PASS_TOKENS, "cpu", pass_tokens)
+        engine = make_engine(in_own_format(make_model(dtype="float64")))
+        handles = await asyncio.gather(*(engine.prefill(None, range(5, 5 + n)) for n in (2, 3, 4, 5, 6, 7)))
+        assert engine.num_computed_tokens == 27
+        assert engine.num_forward_passes == num_passes
+        drawn = await asyncio.gather(*(engine.generate(h, SamplingParams(max_tokens=9), seed=3) for h in handles))
+        found.append([completion for completion, _ in drawn])
+    for whole, parts in zip(*found, strict=True):
+        assert whole.token_ids == parts.token_ids
+        torch.testing.assert_close(torch.tensor(whole.logprobs), torch.tensor(parts.logprobs), rtol=0, atol=1e-10)
 
 
 async def test_draws_are_the_inverse_of_the_model_s_own_distribution(make_model, in_own_format) -> None:

@@ -13,6 +13,8 @@ from arpo.inference.kv_cache import ForkableKVCache
 
 _CALL_BYTES = {"cpu": 1 << 19, "cuda": 1 << 24}
 """Bytes of keys and values a device reads in the time one more attention call takes, roughly."""
+_SCORES_AT_ONCE = 1 << 21
+"""Scores of one attention call on a CPU."""
 
 
 class Segment(NamedTuple):
@@ -138,34 +140,49 @@ def _hidden(starts: np.ndarray, num_new: int, end: int, room: int, cache: Forkab
 
 
 def _attend(block: _Block, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-    """Attention of a block; query heads of one key head become query positions, so that keys are never repeated."""
     keys, values = (states[block.rows, :, : block.end] for states in (keys, values))
     (rows, kv_heads), (num_heads, dim) = keys.shape[:2], query.shape[1:]
-    group = num_heads // kv_heads
-    if block.num_new == 1:
-        return decode_attention(query, keys, values, block.mask, scale)
-    grouped = query.view(rows, block.num_new, kv_heads, group, dim).permute(0, 2, 3, 1, 4)
-    grouped = grouped.reshape(rows, kv_heads, group * block.num_new, dim)
-    mask = block.mask
-    if mask is not None and group > 1:
-        mask = mask.repeat(1, 1, group, 1)
-    attended = scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale)
-    attended = attended.view(rows, kv_heads, group, block.num_new, dim).permute(0, 3, 1, 2, 4)
-    return attended.reshape(-1, num_heads, dim)
+    grouped = query.view(rows, block.num_new, kv_heads, num_heads // kv_heads, dim).permute(0, 2, 3, 1, 4)
+    attended = grouped_attention(grouped, keys, values, block.mask, scale)
+    return attended.permute(0, 3, 1, 2, 4).reshape(-1, num_heads, dim)
 
 
-def decode_attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Attention of one new token per row: query, output [rows, heads, dim], keys, values [rows, kv_heads, positions, dim].
+def grouped_attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Attention of each row's new tokens over its positions, by the fastest way of the device.
 
-    `mask` [rows, 1, 1, positions] is added to the scores. A CPU uses two batched products, which read the cache at the speed of
-    memory: about twice as fast as the fused kernel, which is made for many queries.
+    The query heads of one key head become query positions, so that keys are never repeated. A CPU decodes with two batched
+    products, which read the cache at the speed of memory: about twice as fast as the fused kernel, which is made for many
+    queries. In 16 bits they are faster for many queries too.
+
+    Args:
+        query: [rows, kv_heads, group, new tokens, dim], as the output.
+        keys: [rows, kv_heads, positions, dim], as `values`.
+        values: What is averaged.
+        mask: [rows or 1, 1, new tokens, positions] added to the scores; None: every token sees every position.
+        scale: Factor of the scores.
     """
-    (rows, kv_heads, _, dim), num_heads = keys.shape, query.shape[1]
-    grouped = query.reshape(rows, kv_heads, num_heads // kv_heads, dim)
-    if query.device.type != "cpu":
-        return scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale).reshape(query.shape)
-    flat_keys, flat_values = (states.flatten(0, 1) for states in (keys, values))
-    scores = torch.bmm(grouped.flatten(0, 1) * scale, flat_keys.transpose(1, 2))
-    if mask is not None:
-        scores.view(rows, kv_heads, -1, scores.shape[-1]).add_(mask)
-    return torch.bmm(torch.softmax(scores, dim=-1), flat_values).view(query.shape)
+    rows, kv_heads, group, num_new, dim = query.shape
+    grouped = query.reshape(rows, kv_heads, group * num_new, dim)
+    if query.device.type == "cpu" and (num_new == 1 or query.element_size() == 2):
+        return _two_products(grouped, keys, values, mask, scale).view(query.shape)
+    if mask is not None and num_new > 1 and group > 1:
+        mask = mask.repeat(1, 1, group, 1)
+    return scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale).view(query.shape)
+
+
+def _two_products(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Attention by two batched products, a few rows at a time so that their scores stay in the processor's cache."""
+    (rows, kv_heads, num_queries, _), positions = query.shape, keys.shape[2]
+    at_once = max(1, _SCORES_AT_ONCE // (kv_heads * num_queries * positions))
+    attended = []
+    for first in range(0, rows, at_once):
+        part = slice(first, first + at_once)
+        part_query, part_keys, part_values = (states[part].flatten(0, 1) for states in (query, keys, values))
+        if query.element_size() == 2:
+            part_keys = part_keys.contiguous()  # else the product copies the transposed keys, element by element
+        scores = torch.bmm(part_query * scale, part_keys.transpose(1, 2))
+        if mask is not None:
+            added = mask if len(mask) == 1 else mask[part]
+            scores.view(-1, kv_heads, num_queries // added.shape[2], *added.shape[2:]).add_(added.unsqueeze(2))
+        attended.append(torch.bmm(torch.softmax(scores, dim=-1), part_values))
+    return attended[0] if len(attended) == 1 else torch.cat(attended)

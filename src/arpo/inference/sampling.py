@@ -6,6 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_BLOCK = 128
+"""Tokens whose probabilities are added first when a token is drawn."""
 
 
 def stream_uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -31,16 +33,33 @@ def draw(
 
     Example: probabilities [0.2, 0.5, 0.3] and uniform 0.65 give token 1, as 0.2 <= 0.65 < 0.7.
     """
-    log_p = torch.log_softmax(logits / temperature if temperature else logits, dim=-1)
+    log_p = torch.log_softmax(logits if temperature in (0, 1) else logits / temperature, dim=-1)
     probabilities = log_p.exp()
     if temperature == 0:
         tokens = logits.argmax(dim=-1, keepdim=True)
     else:
-        cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
-        threshold = torch.as_tensor(uniforms, device=logits.device).unsqueeze(-1) * cumulative[:, -1:]
-        tokens = torch.searchsorted(cumulative, threshold, right=True).clamp_(max=logits.shape[-1] - 1)
-    entropies = -(probabilities * log_p).sum(dim=-1) if entropy_top_k is None else top_k_entropy(log_p, entropy_top_k)
-    return tokens.squeeze(-1), log_p.gather(-1, tokens).squeeze(-1), entropies
+        tokens = _where_exceeds(probabilities, torch.as_tensor(uniforms, device=logits.device).unsqueeze(-1))
+    logprobs = log_p.gather(-1, tokens).squeeze(-1)
+    entropies = -probabilities.mul_(log_p).sum(dim=-1) if entropy_top_k is None else top_k_entropy(log_p, entropy_top_k)
+    return tokens.squeeze(-1), logprobs, entropies
+
+
+def _where_exceeds(probabilities: Tensor, uniforms: Tensor) -> Tensor:
+    """[rows, 1] where the cumulative distribution first exceeds the uniform number [rows, 1] times its total, in float64.
+
+    Sums of blocks name the block first, so that a large vocabulary's cumulative sums are never written.
+    """
+    vocab = probabilities.shape[-1]
+    width = _BLOCK if vocab % _BLOCK == 0 else vocab
+    blocks = probabilities.view(len(probabilities), -1, width)
+    totals = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    threshold = uniforms * totals[:, -1:]
+    block = torch.searchsorted(totals, threshold, right=True).clamp_(max=totals.shape[-1] - 1)
+    below = torch.where(block > 0, totals.gather(-1, (block - 1).clamp_(min=0)), 0.0)
+    inside = blocks.gather(1, block.unsqueeze(-1).expand(-1, -1, width)).squeeze(1).cumsum(dim=-1, dtype=torch.float64)
+    # below the block's own total, which may be rounded otherwise than in `totals`: a token of probability 0 is never drawn
+    threshold = torch.minimum(threshold - below, torch.nextafter(inside[:, -1:], torch.zeros_like(below)))
+    return block * width + torch.searchsorted(inside, threshold, right=True)
 
 
 def top_k_entropy(log_p: Float[Tensor, "rows vocab"], k: int) -> Float[Tensor, " rows"]:

@@ -30,6 +30,9 @@ from arpo.models.attention import forward_hidden, head_logits, use_layout_attent
 from arpo.models.weights import ModelWeights, copy_weights
 from arpo.types import Completion, SamplingParams
 
+_PASS_TOKENS = {"cpu": 4096}
+"""Tokens of one forward pass whose activations a device's cache holds best; none: as many as there are."""
+
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class _Request(Request):
@@ -233,28 +236,33 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
         return batch
 
     def _forward(self, batch: list[_Request]) -> None:
-        batch, layout = self._lay_out(batch)
-        token_ids = torch.tensor([t for r in batch for t in r.waiting], device=self._model.device)
-        hidden = forward_hidden(self._model, token_ids, layout.positions, layout)[layout.last]
-        self.num_computed_tokens += len(token_ids)
-        self.num_forward_passes += 1
-        for row, request in enumerate(batch):
-            request.hidden = HiddenRow(hidden, row)
-            request.waiting = []
+        for part, layout in self._passes(batch):
+            token_ids = torch.tensor([t for r in part for t in r.waiting], device=self._model.device)
+            hidden = forward_hidden(self._model, token_ids, layout.positions, layout)[layout.last]
+            self.num_computed_tokens += len(token_ids)
+            self.num_forward_passes += 1
+            for row, request in enumerate(part):
+                request.hidden = HiddenRow(hidden, row)
+                request.waiting = []
 
-    def _lay_out(self, batch: list[_Request]) -> tuple[list[_Request], CacheLayout]:
-        """The batch in the order of its rows, and its layout: the last one advanced by a token if the requests are the same."""
+    def _passes(self, batch: list[_Request]) -> Iterator[tuple[list[_Request], CacheLayout]]:
+        """The batch in the order of its rows, in parts of as many tokens as the device computes best, each with its layout.
+
+        The last layout is advanced by a token if the requests are the same.
+        """
         if self._last_pass is not None:
             last_batch, layout = self._last_pass
             is_same = len(batch) == len(last_batch) and set(map(id, batch)) == set(map(id, last_batch))
             if is_same and all(len(r.waiting) == 1 for r in batch) and layout.advance():
-                return last_batch, layout
+                yield last_batch, layout
+                return
         slots = [request.slot for request in batch]
         self.cache.gather(slots)
         batch = [request for _, request in sorted(zip(self.cache.rows(slots), batch, strict=True), key=lambda pair: pair[0])]
-        segments = [Segment(r.slot, self.cache.lengths[r.slot], len(r.waiting)) for r in batch]
-        self._last_pass = batch, CacheLayout(self.cache, segments, self._model.device)
-        return self._last_pass
+        for part in _parts(batch, _PASS_TOKENS.get(self._model.device.type, sys.maxsize)):
+            segments = [Segment(r.slot, self.cache.lengths[r.slot], len(r.waiting)) for r in part]
+            self._last_pass = part, CacheLayout(self.cache, segments, self._model.device)
+            yield self._last_pass
 
     def _draw(self, requests: list[_Request]) -> None:
         requests, hidden = _gather_hidden(requests)
@@ -295,6 +303,19 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
                 self.cache.release(request.slot)
             if request.fail(error, "the inference engine"):
                 self._num_busy += request.participates
+
+
+def _parts(batch: list[_Request], max_tokens: int) -> Iterator[list[_Request]]:
+    """Cut a batch into parts of at most `max_tokens` waiting tokens, each of at least one request."""
+    part: list[_Request] = []
+    room = max_tokens
+    for request in batch:
+        if part and len(request.waiting) > room:
+            yield part
+            part, room = [], max_tokens
+        part.append(request)
+        room -= len(request.waiting)
+    yield part
 
 
 def _gather_hidden(requests: list[_Request]) -> tuple[list[_Request], Tensor]:

@@ -68,6 +68,30 @@ def test_attention_is_that_of_each_sequence_alone(kv_heads: int, call_cost: int,
         torch.testing.assert_close(output[span], expected.transpose(0, 1), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scores_at_once", [1, 3000, 1 << 21])
+@pytest.mark.parametrize(("num_new", "mask_rows"), [(1, 0), (1, 5), (7, 1), (7, 5)])
+def test_every_way_of_attention_is_the_exact_one(
+    dtype: torch.dtype, scores_at_once: int, num_new: int, mask_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine heads over three of the keys, against float64; a weight in bfloat16 is good to 2^-8, an average of values of size 1
+    and the scores under it add a few times that."""
+    monkeypatch.setattr(cache_layout, "_SCORES_AT_ONCE", scores_at_once)
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(5, 3, 3, num_new, 64, generator=generator).to(dtype)
+    storage = torch.randn(2, 5, 3, 40, 64, generator=generator).to(dtype)
+    keys, values = storage[:, :, :, :20]
+    is_hidden = torch.rand(mask_rows, 1, num_new, 20, generator=generator) < 0.3
+    mask = torch.zeros(is_hidden.shape, dtype=dtype).masked_fill(is_hidden, float("-inf")) if mask_rows else None
+    found = cache_layout.grouped_attention(query, keys, values, mask, scale=0.125)
+    exact_query, exact_keys, exact_values = (states.double() for states in (query, keys, values))
+    scores = 0.125 * exact_query @ exact_keys.unsqueeze(2).transpose(-1, -2)
+    scores = scores if mask is None else scores + mask.unsqueeze(2)
+    expected = scores.softmax(-1) @ exact_values.unsqueeze(2)
+    assert found.dtype is dtype
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5 if dtype is torch.float32 else 0.03)
+
+
 @pytest.mark.parametrize("lengths", [[5, 5, 5], [9, 7, 8, 3]])
 def test_one_token_further_is_the_layout_made_anew(lengths: list[int]) -> None:
     """Even lengths and uneven ones, whose mask moves along."""

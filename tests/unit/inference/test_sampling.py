@@ -56,6 +56,21 @@ def test_the_token_is_where_the_cumulative_distribution_exceeds_the_number(unifo
     assert entropies.item() == pytest.approx(-(0.2 * math.log(0.2) + 0.5 * math.log(0.5) + 0.3 * math.log(0.3)))
 
 
+@pytest.mark.parametrize("vocab", [100, 128, 256, 1280, 1281])
+def test_blocks_of_a_vocabulary_draw_as_one_cumulative_sum(vocab: int) -> None:
+    """A multiple of 128 is summed in blocks; a third of the tokens, and one whole block, are impossible."""
+    generator = torch.Generator().manual_seed(vocab)
+    logits = 3 * torch.randn(40, vocab, generator=generator)
+    logits[:, torch.rand(vocab, generator=generator) < 1 / 3] = -math.inf
+    logits[:, 128:256] = -math.inf
+    uniforms = np.concatenate([[0.0, 1 - 2**-53], stream_uniforms(np.full(38, 4, dtype=np.uint64), np.arange(38))])
+    cumulative = logits.log_softmax(-1).exp().cumsum(-1, dtype=torch.float64).numpy()
+    expected = [int((row <= u * row[-1]).sum()) for row, u in zip(cumulative, uniforms, strict=True)]
+    tokens, logprobs, _ = draw(logits, 1.0, uniforms)
+    assert tokens.tolist() == expected
+    assert logprobs.isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_an_impossible_token_is_never_drawn(dtype: torch.dtype) -> None:
     logits = torch.tensor([[-math.inf, 0.0, -math.inf, 0.0, -math.inf]] * 4, dtype=dtype)

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 
-from arpo.inference.cache_layout import decode_attention
+from arpo.inference.cache_layout import grouped_attention
 from arpo.lab.bench.workload import Workload
 from arpo.models.attention import forward_hidden, head_logits
 
@@ -28,9 +27,7 @@ class StaticLayout:
     """Attention of `rows` sequences of equal length over a preallocated cache."""
 
     def __init__(self, model: PreTrainedModel, cache: Tensor, rows: int):
-        config = model.config
         self._cache = cache
-        self._group = config.num_attention_heads // config.num_key_value_heads
         self.length = 0
         self.rows = rows
 
@@ -42,16 +39,17 @@ class StaticLayout:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """As `AttentionLayout.attend`; the new tokens are [rows * new tokens], row by row."""
-        query, key, value = (states.view(self.rows, -1, *states.shape[1:]).transpose(1, 2) for states in (query, key, value))
-        num_new, end = query.shape[2], self.length + query.shape[2]
+        key, value = (states.view(self.rows, -1, *states.shape[1:]).transpose(1, 2) for states in (key, value))
+        num_new, end = key.shape[2], self.length + key.shape[2]
         keys, values = self._cache[layer, :, : self.rows]
         keys[:, :, self.length : end], values[:, :, self.length : end] = key, value
-        keys, values = keys[:, :, :end], values[:, :, :end]
-        if num_new == 1:
-            return decode_attention(query[:, :, 0], keys, values, None, scale)
-        mask = torch.ones(num_new, end, dtype=torch.bool, device=query.device).tril(diagonal=self.length)
-        attended = scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale, enable_gqa=self._group > 1)
-        return attended.transpose(1, 2).reshape(-1, *attended.shape[1::2])
+        mask = None
+        if num_new > 1:
+            is_hidden = torch.ones(num_new, end, dtype=torch.bool, device=query.device).triu(self.length + 1)
+            mask = query.new_zeros(1, 1, num_new, end).masked_fill_(is_hidden, float("-inf"))
+        grouped = query.view(self.rows, num_new, keys.shape[1], -1, query.shape[-1]).permute(0, 2, 3, 1, 4)
+        attended = grouped_attention(grouped, keys[:, :, :end], values[:, :, :end], mask, scale)
+        return attended.permute(0, 3, 1, 2, 4).reshape(query.shape)
 
 
 class BareModel:
