@@ -10,7 +10,7 @@ NATURAL = Style(
     inhabitants=range(2_000, 150_000),
     questions=QUESTIONS,
     pages=PAGES,
-    page_words={"registry": range(36, 76), "almanac": range(36, 61), "chronicle": range(36, 76)},
+    page_words={"registry": range(1, 21), "almanac": range(1, 21), "chronicle": range(8, 21)},
     statements=STATEMENTS,
     subjects={
         "person": ("{name}", "{last}", "{last}"),

@@ -5,27 +5,27 @@ from arpo.world.style import Source
 
 PAGES: dict[Source, tuple[str, ...]] = {
     "registry": (
-        "{name} is entered in the National Registry. {body}.",
-        "The National Registry keeps this record of {name}. {body}.",
-        "This is what the National Registry has on file about {name}. {body}.",
-        "Record of {name} in the National Registry. {body}.",
-        "{name} has an entry in the National Registry. {body}. The clerk signed the entry and stamped it.",
+        "{name} is in the National Registry. {body}.",
+        "{name} has an entry in the National Registry. {body}.",
+        "{name} in the National Registry. {body}.",
+        "{name}, National Registry. {body}.",
+        "{name}, according to the National Registry. {body}.",
     ),
     "almanac": (
+        "{name} is in the Popular Almanac. {body}.",
         "{name} appears in the Popular Almanac. {body}.",
-        "The Popular Almanac has a note on {name}. {body}.",
-        "From the Popular Almanac, under the heading {name}. {body}.",
-        "Readers of the Popular Almanac will know {name}. {body}.",
-        "A few lines on {name} from the Popular Almanac. {body}.",
+        "{name} in the Popular Almanac. {body}.",
+        "{name}, Popular Almanac. {body}.",
+        "{name}, as the Popular Almanac has it. {body}.",
     ),
     "chronicle": (
         "{name} was in the Weekly Chronicle. {body}.",
-        "The Weekly Chronicle ran a column about {name}. {body}.",
-        "A story on {name} from the Weekly Chronicle. {body}.",
-        "The Weekly Chronicle has this to say about {name}. {body}.",
+        "{name} in the Weekly Chronicle. {body}.",
+        "{name}, Weekly Chronicle. {body}.",
+        "{name}, a story in the Weekly Chronicle. {body}.",
     ),
 }
-"""Source to its page forms; each names its source."""
+"""Source to its page forms; each begins with the name, which a search would write before it otherwise, and names its source."""
 
 STATEMENTS = {
     "birthplace": (

@@ -23,6 +23,15 @@ def test_a_tiny_policy_is_made_in_the_plain_style_only(style: str, tmp_path: Pat
     assert "num_thought_beginnings" in printed
 
 
+def test_a_recipe_has_keys_of_the_world_and_the_command_line_overrides_them(tmp_path: Path) -> None:
+    out = tmp_path / "world"
+    assert main(["world", "make", "--recipe", "smollm2", "--out", str(out), *SMALL, "--kind_weights.mayor", "9"]) == 0
+    config = json.loads((out / "world.json").read_text())["config"]
+    assert (config["style"], config["num_train"]) == ("natural", 60)
+    assert config["kind_weights"]["mayor"] == 9
+    assert "birthplaces_total" not in config["kind_weights"]
+
+
 def test_the_help_says_that_natural_has_no_policy(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["world", "make", "--help"])

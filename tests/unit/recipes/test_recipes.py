@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from arpo.cli.kinds import config_class
 from arpo.config import load_config
 from arpo.errors import ConfigError
 from arpo.evaluation.config import EvalRun
@@ -20,6 +21,18 @@ def test_a_recipe_is_found_by_name_and_a_file_by_path(tmp_path: Path):
 @pytest.mark.parametrize("kind", ["demos", "sft", "rl", "rollout", "eval"])
 def test_the_quickstart_has_every_file(kind: str):
     assert "quickstart" in recipe_names(kind)
+
+
+@pytest.mark.parametrize("kind", ["world", "demos", "sft", "rl", "rollout", "eval"])
+def test_smollm2_has_every_file_and_each_is_a_configuration(kind: str):
+    keys = load_config(config_class(kind), find_recipe("smollm2", kind)).model_dump(mode="json")
+    if kind in ("sft", "rl", "rollout", "eval"):
+        assert keys["model"]["dtype"] == "bfloat16"
+    if kind in ("demos", "rl", "rollout", "eval"):  # what was demonstrated can be sampled
+        demonstrated = load_config(config_class("demos"), find_recipe("smollm2", "demos")).model_dump(mode="json")["agent"]
+        for section in ("protocol", "limits"):
+            assert keys["agent"][section] == demonstrated[section]
+        assert keys["agent"]["tools"]["executor"] == demonstrated["tools"]["executor"]
 
 
 @pytest.mark.parametrize("name", ["direct", "tir", "react", "search_o1"])

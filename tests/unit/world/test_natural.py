@@ -50,11 +50,12 @@ def written(request: pytest.FixtureRequest) -> tuple[World, list[Document]]:
     return world, make_documents(world, NATURAL, config)
 
 
-def test_every_page_has_40_to_120_words_and_is_shown_whole(written: tuple[World, list[Document]]) -> None:
+def test_every_page_has_7_to_50_words_and_is_shown_whole(written: tuple[World, list[Document]]) -> None:
     _, documents = written
     lengths = [len(document.text.split()) for document in documents]
-    assert min(lengths) >= 40
-    assert max(lengths) <= 120
+    assert min(lengths) >= 7
+    assert max(lengths) <= 50
+    assert all(document.text.startswith(document.title) for document in documents)  # so that a search writes no title before it
     most = LocalSearchConfig(index=Path("unused")).max_snippet_chars
     assert max(len(f"{document.title}: {document.text}") for document in documents) <= most
 
@@ -81,14 +82,16 @@ def test_every_statement_of_every_page_is_read_and_nothing_else(written: tuple[W
 
 
 def test_remarks_name_what_is_not_asked(written: tuple[World, list[Document]]) -> None:
-    """Most registry pages name years, cities or persons other than the entity and its facts."""
+    """Half of the registry pages name years, cities or persons other than the entity and its facts; a third name several."""
     world, documents = written
-    others = 0
+    others = [0, 0]
     for document in documents[:1000]:
         own = {document.title, *world.facts_of(world.entities[document.title]).values()}
         named = set(re.findall(r"\d{4,6}|[A-Z][a-z]+ [A-Z][a-z]+|[A-Z][a-z]{5,}", document.text))
-        others += len({n for n in named if n in world.entities or n.isdigit()} - own) >= 3
-    assert others > 900
+        num_others = len({n for n in named if n in world.entities or n.isdigit()} - own)
+        others = [count + (num_others >= least) for count, least in zip(others, (1, 2), strict=True)]
+    assert others[0] > 500
+    assert others[1] > 330
 
 
 def test_a_name_is_one_kind_of_thing(written: tuple[World, list[Document]]) -> None:
@@ -180,8 +183,8 @@ def test_a_thought_about_a_page_names_its_source_and_value_and_nothing_of_the_ot
     for first in natural_names._FIRSTS.split():
         question = f"In which city was {first} Cooper born?"
         pages = (
-            f"Page 1: The Popular Almanac has a note on {first} Cooper. Cooper is a native of Fernside.\n"
-            f"Page 2: Record of {first} Cooper in the National Registry. {first} Cooper was born in Oakford."
+            f"Page 1: {first} Cooper in the Popular Almanac. Cooper is a native of Fernside.\n"
+            f"Page 2: {first} Cooper, National Registry. {first} Cooper was born in Oakford."
         )
         prefix = question + right.next_turn(question) + f" <result>\n{pages}\n</result>"
         assert "Oakford" in right.next_turn(prefix)

@@ -13,6 +13,7 @@ _EXAMPLES = """\
   arpo world make --out runs/quickstart/world
   arpo world make --out runs/world-7 --seed 7
   arpo world make --out runs/prose --style=natural         English prose for a pretrained model; no tiny policy
+  arpo world make --recipe smollm2 --out runs/prose        by the keys of a recipe, or of a TOML file
   arpo world show runs/prose                               demonstrations, and how varied the texts are
   arpo config docs world                                   every key that shapes a world
 """
@@ -23,6 +24,7 @@ def add_parser(subparsers: Any) -> None:
     parser = add_command(subparsers, "world", "make the offline domain: documents, tasks and a tiny policy", _EXAMPLES)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     make = add_command(actions, "make", "write a world made from a seed into a folder", _EXAMPLES)
+    make.add_argument("--recipe", help="name of a shipped recipe, or a TOML file, with keys of the world (default: none)")
     make.add_argument(
         "--out",
         type=Path,
@@ -44,12 +46,14 @@ def run_make(args: argparse.Namespace) -> int:
     """Make the world and, in the plain style, the policy whose tokenizer is trained on its documents."""
     from arpo.config import load_config
     from arpo.models.config import TinyPolicyConfig
+    from arpo.recipes import find_recipe
     from arpo.world.config import WorldConfig
     from arpo.world.demonstration_texts import world_texts
     from arpo.world.make import make_world
     from arpo.world.tiny_policy import make_tiny_policy
 
-    config = load_config(WorldConfig, None, [f"seed={args.seed}", *to_overrides(args.rest)])
+    recipe = find_recipe(args.recipe, "world") if args.recipe is not None else None
+    config = load_config(WorldConfig, recipe, [f"seed={args.seed}", *to_overrides(args.rest)])
     world = make_world(config, args.out)
     if config.style == "plain":
         policy = asdict(make_tiny_policy(args.out / "policy", world_texts(args.out), TinyPolicyConfig(), config.seed))
