@@ -9,7 +9,7 @@ from arpo.models.config import ModelConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.text_tokenizer import TextTokenizer
 from arpo.rollout.agent import Agent
-from arpo.rollout.build import build_agent
+from arpo.rollout.build import Surroundings
 from arpo.rollout.config import AgentConfig
 
 
@@ -21,13 +21,13 @@ async def open_agent(model: ModelConfig | None, engine_config: EngineConfig, con
         ConfigError, EngineError, ModelError, ToolError: as their messages say.
     """
     tokenizer = TextTokenizer() if model is None else PolicyTokenizer.load(model.path)
-    policy = PolicySource(config=model, tokenizer=tokenizer, max_tokens=config.limits.max_trajectory_tokens)
-    engine = build_engine(engine_config, policy)
+    surroundings = Surroundings(config, tokenizer)  # before the weights: its faults are found sooner
     try:
-        agent = build_agent(config, engine, tokenizer)
+        policy = PolicySource(config=model, tokenizer=tokenizer, max_tokens=config.limits.max_trajectory_tokens)
+        engine = build_engine(engine_config, policy)
         try:
-            yield agent
+            yield surroundings.agent(engine)
         finally:
-            await agent.environment.aclose()
+            await engine.aclose()
     finally:
-        await engine.aclose()
+        await surroundings.environment.aclose()

@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from arpo.errors import ConfigError
+from arpo.errors import ConfigError, ModelError
 from arpo.protocols.base import Tokenizer, WritingProtocol
 from arpo.protocols.chat_template import ChatProtocol
 from arpo.protocols.config import ProtocolConfig, TagProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
+from arpo.protocols.formats import FORMATS
 from arpo.protocols.tags import TagProtocol
+
+TYPES = ("tags", *FORMATS)
+"""Every `protocol.type`."""
 
 
 def build_protocol(config: ProtocolConfig, tokenizer: Tokenizer, schemas: Mapping[str, Mapping[str, Any]]) -> WritingProtocol:
@@ -16,17 +20,25 @@ def build_protocol(config: ProtocolConfig, tokenizer: Tokenizer, schemas: Mappin
 
     Raises:
         ConfigError: the protocol needs a chat template and the tokenizer is not a policy's; or as its class.
-        ModelError: as the protocol's class.
+        ModelError: as the protocol's class; the message also names the files of the chat template, and every protocol.
     """
-    if not isinstance(tokenizer, PolicyTokenizer) or not tokenizer.templates:
-        _refuse_template_keys(config)
-    if isinstance(config, TagProtocolConfig):
-        return TagProtocol(tokenizer, config, schemas)
     if not isinstance(tokenizer, PolicyTokenizer):
+        _refuse_template_keys(config)
+        if isinstance(config, TagProtocolConfig):
+            return TagProtocol(tokenizer, config, schemas)
         raise ConfigError(
             f"agent.protocol.type = {config.type!r} needs the model's chat template, which is not available; set it to 'tags'"
         )
-    return ChatProtocol(tokenizer, config, schemas)
+    if not tokenizer.templates:
+        _refuse_template_keys(config)
+    try:
+        is_tags = isinstance(config, TagProtocolConfig)
+        return TagProtocol(tokenizer, config, schemas) if is_tags else ChatProtocol(tokenizer, config, schemas)
+    except ModelError as error:
+        files = sorted({str(file) for file in tokenizer.templates.files.values()}) or [str(tokenizer.templates.directory)]
+        raise ModelError(
+            f"{', '.join(files)} with protocol.type = {config.type!r}, one of {', '.join(TYPES)}: {error}"
+        ) from error
 
 
 def _refuse_template_keys(config: ProtocolConfig) -> None:

@@ -1,4 +1,4 @@
-r"""Tool calls in the model's chat template: calls as JSON, results as separate messages.
+r"""Tool calls in the model's chat template: calls in the model's format, results as separate messages.
 
 With Qwen's template a trajectory reads, after the prompt that shows the tools' schemas,
 
@@ -17,7 +17,7 @@ A turn ends with a sampled end-of-sequence token. An observation is the template
 turn, around messages of the tools or of the user. A turn without a call is the answer, unless the environment goes on. Sampled
 text is never rendered or encoded again.
 
-Format faults in `Parse.faults`, besides those of `reasoning` and `call_formats`:
+Format faults in `Parse.faults`, besides those of `reasoning`, `call_formats` and `xml_calls`:
 
 | fault | the completion |
 |---|---|
@@ -35,15 +35,13 @@ from typing import Any, cast
 
 from arpo.errors import ConfigError, DataError
 from arpo.protocols.base import with_system_message
-from arpo.protocols.call_formats import CallFormat, HermesFormat, Llama3Format
-from arpo.protocols.config import ChatProtocolConfig, HermesProtocolConfig, Llama3ProtocolConfig
+from arpo.protocols.config import ChatProtocolConfig, HermesProtocolConfig, Llama3ProtocolConfig, Qwen3CoderProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.escaping import encode_escaped
+from arpo.protocols.formats import FORMATS
 from arpo.protocols.reasoning import split_reasoning
 from arpo.protocols.template_check import learn_turns
 from arpo.types import Observation, Parse, Task, ToolCall
-
-FORMATS: dict[str, CallFormat] = {"hermes": HermesFormat(), "llama3_json": Llama3Format()}
 
 
 class ChatProtocol:
@@ -54,7 +52,7 @@ class ChatProtocol:
     def __init__(
         self,
         tokenizer: PolicyTokenizer,
-        config: HermesProtocolConfig | Llama3ProtocolConfig,
+        config: HermesProtocolConfig | Llama3ProtocolConfig | Qwen3CoderProtocolConfig,
         schemas: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
         """Learn the template's text between turns, and check that the template can carry the protocol.
@@ -79,12 +77,12 @@ class ChatProtocol:
             )
         self._tokenizer = tokenizer
         self._config = config
-        self._format = FORMATS[config.type]
         self._tools = [_as_function(name, schemas[name], tokenizer) for name in config.tools]
+        self._format = FORMATS[config.type](self._tools)
         self._markers = re.compile("|".join(map(re.escape, self._format.markers)))
         self._system_prompt = _system_prompt(config)
         tokenizer.check_round_trip(self._format.markers)
-        self._turns = learn_turns(tokenizer, self._format, self._tools, config.template_variables)
+        self._turns = learn_turns(tokenizer, config.type, self._tools, config.template_variables)
         self.turn_end = self._turns.end
 
     def encode_prompt(self, task: Task) -> list[int]:
@@ -94,7 +92,7 @@ class ChatProtocol:
 
     def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
         """Parse one completion: its calls, or its answer when it makes none, and its format faults."""
-        thoughts, text, faults = split_reasoning(completion, self._format.before_json)
+        thoughts, text, faults = split_reasoning(completion, self._format.literals(completion))
         if is_truncated:
             return Parse(num_think_blocks=thoughts, faults=(*faults, "cut_off"))
         reading = self._format.read(text)
@@ -121,8 +119,9 @@ class ChatProtocol:
         """As `WritingProtocol.offering`."""
         offered = copy(self)
         offered._tools = [_defused(tool, self._tokenizer) for tool in tools]
+        offered._format = FORMATS[self._config.type](offered._tools)
         if not self._tools:  # no template was checked for tools yet
-            offered._turns = learn_turns(self._tokenizer, self._format, offered._tools, self._config.template_variables)
+            offered._turns = learn_turns(self._tokenizer, self._config.type, offered._tools, self._config.template_variables)
         return offered
 
     def encode_observation(self, *observations: Observation) -> list[int]:

@@ -98,12 +98,19 @@ class Llama3ProtocolConfig(ChatProtocolConfig):
     """`llama3_json`: a turn of JSON objects, several separated by `;`."""
 
 
+class Qwen3CoderProtocolConfig(ChatProtocolConfig):
+    """Calls in the format of Qwen3-Coder and Qwen3.5: `<tool_call><function=...><parameter=...>...</parameter></function>`."""
+
+    type: Literal["qwen3_coder"] = "qwen3_coder"
+    """`qwen3_coder`: tags of a function and its parameters between `<tool_call>` and `</tool_call>`, any number in a turn."""
+
+
 def _tags_by_default(section: Any) -> Any:
     return {"type": "tags", **cast(dict[str, Any], section)} if isinstance(section, dict) else section
 
 
 ProtocolConfig = Annotated[
-    TagProtocolConfig | HermesProtocolConfig | Llama3ProtocolConfig,
+    TagProtocolConfig | HermesProtocolConfig | Llama3ProtocolConfig | Qwen3CoderProtocolConfig,
     Field(discriminator="type"),
     BeforeValidator(_tags_by_default),
 ]

@@ -1,27 +1,37 @@
-"""Tags inside the JSON of a call are characters, not markup."""
+"""Text inside the arguments of a call is characters, not markup."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from arpo.protocols.strict_json import decode_json
 
-NO_JSON = re.compile("(?!)")
-"""Matches nowhere: no call is JSON."""
 
-
-def tags_outside_json(text: str, tag: re.Pattern[str], before_json: re.Pattern[str]) -> Iterator[re.Match[str]]:
-    """The tags in a completion, without those inside valid JSON that follows a match of `before_json`.
+def json_literals(text: str, before_json: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    """Begin and end of each valid JSON value that follows a match of `before_json`, in order.
 
     Example:
-        '<tool_call>{"code": "</think>"}</tool_call> </think>' with `<tool_call>` before the JSON gives the second `</think>`.
+        `<tool_call>{"code": "</think>"}</tool_call>` with `<tool_call>` before the JSON gives (11, 31).
     """
-    start = position = 0
+    position = 0
     while (opened := before_json.search(text, position)) is not None:
         try:
             position = decode_json(text, opened.end())[1]
         except ValueError:
             position = opened.end() + 1
         else:
-            yield from tag.finditer(text, start, opened.end())
-            start = position
+            yield opened.end(), position
+
+
+def tags_outside(text: str, tag: re.Pattern[str], literals: Iterable[tuple[int, int]]) -> Iterator[re.Match[str]]:
+    """The tags in a completion outside its literals.
+
+    Args:
+        text: The completion.
+        tag: Matches a tag.
+        literals: Begin and end of each text that is characters, in order and apart.
+    """
+    start = 0
+    for begin, end in literals:
+        yield from tag.finditer(text, start, begin)
+        start = end
     yield from tag.finditer(text, start)

@@ -1,13 +1,14 @@
 """Reasoning blocks of chat models: `<think> ... </think>`."""
 
 import re
+from collections.abc import Iterable
 
-from arpo.protocols.literals import NO_JSON, tags_outside_json
+from arpo.protocols.literals import tags_outside
 
 _TAG = re.compile(r"<(/?)think>")
 
 
-def split_reasoning(text: str, before_json: re.Pattern[str] = NO_JSON) -> tuple[int, str, list[str]]:
+def split_reasoning(text: str, literals: Iterable[tuple[int, int]] = ()) -> tuple[int, str, list[str]]:
     r"""The number of closed reasoning blocks, the text outside them, and the format faults in order.
 
     Faults: `unclosed_think` (the block lasts to the end), `unopened_think` (the block began before the text, so that the text
@@ -15,7 +16,7 @@ def split_reasoning(text: str, before_json: re.Pattern[str] = NO_JSON) -> tuple[
 
     Args:
         text: A completion.
-        before_json: What stands before the JSON of a call; tags in it are characters.
+        literals: Begin and end of each text inside a call; tags in it are characters.
 
     Example:
         split_reasoning("<think> look it up </think>\nKelford")  # -> (1, "\nKelford", [])
@@ -23,7 +24,7 @@ def split_reasoning(text: str, before_json: re.Pattern[str] = NO_JSON) -> tuple[
     blocks, outside, faults = 0, "", list[str]()
     begin: int | None = None  # of the open block's content
     end = 0
-    for tag in tags_outside_json(text, _TAG, before_json):
+    for tag in tags_outside(text, _TAG, literals):
         if not tag[1] and begin is None:
             outside += text[end : tag.start()]
             begin = tag.end()

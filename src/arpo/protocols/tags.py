@@ -37,7 +37,7 @@ from arpo.errors import ConfigError, DataError, ModelError
 from arpo.protocols.base import Tokenizer, with_system_message
 from arpo.protocols.config import PROMPTS, RESERVED_TAGS, TagProtocolConfig
 from arpo.protocols.escaping import encode_escaped, escape
-from arpo.protocols.literals import NO_JSON, tags_outside_json
+from arpo.protocols.literals import json_literals, tags_outside
 from arpo.protocols.stop import split_at_stop
 from arpo.protocols.tag_arguments import TagArguments
 from arpo.types import Message, Observation, Parse, Task, ToolCall
@@ -84,7 +84,7 @@ class TagProtocol:
         names = "|".join((*RESERVED_TAGS, *config.tools))
         self._tag = re.compile(f"<(/?)({names})>")
         with_json = "|".join(name for name, arguments in self._arguments.items() if arguments.takes_json)
-        self._before_json = re.compile(rf"<(?:{with_json})>(?=\s*\{{)") if with_json else NO_JSON
+        self._before_json = re.compile(rf"<(?:{with_json})>(?=\s*\{{)" if with_json else "(?!)")
         self._tag_or_user = re.compile(f"</?(?:{names}|user)>")
         self.stop_strings: tuple[str, ...] = tuple(f"</{name}>" for name in (*config.tools, "answer"))
         """Closing tags of the calls and the answer, which end a completion."""
@@ -191,7 +191,7 @@ class TagProtocol:
         faults: list[str] = []
         opened: re.Match[str] | None = None
         holds_tag = False
-        for tag in tags_outside_json(text, self._tag, self._before_json):
+        for tag in tags_outside(text, self._tag, json_literals(text, self._before_json)):
             closes, name = bool(tag[1]), tag[2]
             if name == "result":
                 faults.append("result_by_model")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from arpo.errors import ModelError
-from arpo.protocols.call_formats import CallFormat
 from arpo.protocols.encoding import PolicyTokenizer
+from arpo.protocols.formats import FORMATS
 from arpo.protocols.reasoning import split_reasoning
 from arpo.types import Speaker
 
@@ -25,7 +25,7 @@ _WAYS: dict[str, Callable[[str], str]] = {
     "trimmed": str.strip,
     "as the inside of a JSON string": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
 }
-_ADVICE = "use the template the model was trained with tools in, or agent.protocol.type = 'tags'"
+_ADVICE = "use the template the model was trained with tools in, or protocol.type = 'tags'"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -132,9 +132,15 @@ class Turns:
 
 
 def learn_turns(
-    tokenizer: PolicyTokenizer, call_format: CallFormat, tools: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]
+    tokenizer: PolicyTokenizer, kind: str, tools: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]
 ) -> Turns:
     """The text of the tokenizer's chat template between turns; the text around tool results is checked at once.
+
+    Args:
+        tokenizer: Tokenizer with the template.
+        kind: Key of `FORMATS`: how the protocol reads calls.
+        tools: Tools for the template.
+        arguments: Variables of the template.
 
     Raises:
         ModelError: as `ChatProtocol`.
@@ -147,7 +153,7 @@ def learn_turns(
             raise ModelError(f"chat template: it does not show the tool {name!r} in the prompt; {_ADVICE}")
     if tools:
         _check_reasoning(conversation)
-        _check_calls(conversation, call_format, tools[0]["function"]["name"], turns.end)
+        _check_calls(conversation, kind, tools, turns.end)
         turns.require_stable(turns.between(("tool",)), turns.between(("tool",) * 3), turns.between(("tool",)))
     return turns
 
@@ -193,15 +199,19 @@ def _check_reasoning(conversation: _Conversation) -> None:
         )
 
 
-def _check_calls(conversation: _Conversation, call_format: CallFormat, name: str, end: str) -> None:
+def _check_calls(conversation: _Conversation, kind: str, tools: Sequence[Mapping[str, Any]], end: str) -> None:
     """Raise ModelError unless the format reads the calls that the template writes."""
-    arguments = {"text": 'a "b"'}
+    name, arguments = tools[0]["function"]["name"], {"text": 'a "b"'}
     call = {"type": "function", "id": "call00001", "function": {"name": name, "arguments": arguments}}
     turn = conversation.after_start({**_message("assistant", ""), "tool_calls": [call]}).partition(end)[0]
-    calls = call_format.read(split_reasoning(turn)[1]).calls
-    if [(c.name, c.arguments, c.fault) for c in calls] != [(name, arguments, "")]:
-        raise ModelError(
-            f"chat template: it writes a call of {name!r} with the arguments {arguments} as {turn!r}, which is not the format "
-            "of agent.protocol.type; choose the type that fits the model ('hermes' for Qwen and Hermes, 'llama3_json' for "
-            "Llama 3), or 'tags'"
-        )
+    text = split_reasoning(turn)[1]
+    readings = {key: make(tools).read(text).calls for key, make in FORMATS.items()}
+    fitting = [
+        key for key, calls in readings.items() if [(c.name, c.arguments, c.fault) for c in calls] == [(name, arguments, "")]
+    ]
+    if kind not in fitting:
+        written = f"chat template: it writes a call of {name!r} with the arguments {arguments} as {turn!r}, which is"
+        if fitting:
+            raise ModelError(f"{written} not the format of {kind!r} but that of {fitting[0]!r}; set protocol.type to that")
+        tried = ", ".join(FORMATS)
+        raise ModelError(f"{written} the format of none of {tried}; {_ADVICE}")

@@ -25,6 +25,10 @@ class ChatTemplates:
     """Jinja sources by name: `default`, and `tool_use` for conversations with tools where there is one."""
     special_tokens: Mapping[str, str] = field(default_factory=dict[str, str])
     """Variables of every template, e.g. `{"bos_token": "<|begin_of_text|>"}`."""
+    files: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """Files of the sources, by their names."""
+    directory: Path = Path()
+    """The model directory."""
 
     @classmethod
     def find(cls, directory: Path, settings: Mapping[str, Any], special_tokens: Mapping[str, str]) -> "ChatTemplates":
@@ -37,15 +41,18 @@ class ChatTemplates:
             ModelError: a file is unreadable or holds something else than templates.
         """
         sources: dict[str, str] = {}
+        origin: dict[str, Path] = {}
         for name, template in (
             ("chat_template.json", read_json(directory / "chat_template.json").get("chat_template")),
             ("tokenizer_config.json", settings.get("chat_template")),
         ):
             sources = _by_name(template, directory / name) or sources
+            origin |= dict.fromkeys(sources, directory / name) if template is not None else {}
         files = {"default": directory / "chat_template.jinja"}
         files |= {file.stem: file for file in sorted((directory / "additional_chat_templates").glob("*.jinja"))}
-        sources |= {name: file.read_text(encoding="utf-8") for name, file in files.items() if file.is_file()}
-        return cls(sources, special_tokens)
+        files = {name: file for name, file in files.items() if file.is_file()}
+        sources |= {name: file.read_text(encoding="utf-8") for name, file in files.items()}
+        return cls(sources, special_tokens, {name: (origin | files)[name] for name in sources}, directory)
 
     def __bool__(self) -> bool:
         return bool(self.sources)

@@ -34,10 +34,26 @@ def build_agent(
         ModelError: the tokenizer cannot carry the protocol.
         ToolError: a tool cannot be set up on this machine.
     """
-    tools, cache = _open_tools(config.tools, config.protocol.tools, extra_tools)
-    protocol = build_protocol(config.protocol, tokenizer, {name: tool.schema for name, tool in tools.items()})
-    executor = ToolExecutor(tools, config.tools.executor, partial(cut_result, tokenizer, protocol), cache)
-    return Agent(engine=engine, tokenizer=tokenizer, protocol=protocol, environment=executor, limits=config.limits)
+    return Surroundings(config, tokenizer, extra_tools=extra_tools).agent(engine)
+
+
+class Surroundings:
+    """What an agent has beside its policy, protocol and tools; their faults are found before a model is loaded."""
+
+    def __init__(self, config: AgentConfig, tokenizer: Tokenizer, *, extra_tools: dict[str, Tool] | None = None) -> None:
+        """Open the tools and learn the protocol; arguments and errors as of `build_agent`."""
+        tools, cache = _open_tools(config.tools, config.protocol.tools, extra_tools)
+        self._protocol = build_protocol(config.protocol, tokenizer, {name: tool.schema for name, tool in tools.items()})
+        self._tokenizer = tokenizer
+        self._limits = config.limits
+        self.environment = ToolExecutor(tools, config.tools.executor, partial(cut_result, tokenizer, self._protocol), cache)
+        """The tools, for the owner to close."""
+
+    def agent(self, engine: InferenceEngine[Any]) -> Agent:
+        """The policy of `engine` in these surroundings."""
+        return Agent(
+            engine=engine, tokenizer=self._tokenizer, protocol=self._protocol, environment=self.environment, limits=self._limits
+        )
 
 
 def build_executor(

@@ -19,7 +19,7 @@ from arpo.models.weights import ModelWeights
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.base import RewardFn
 from arpo.rewards.build import build_reward, build_scorer
-from arpo.rollout.build import build_agent, build_executor
+from arpo.rollout.build import Surroundings, build_executor
 from arpo.rollout.runner import RolloutRunner
 from arpo.tools.base import Tool
 from arpo.tracking import Tracker, read_metrics
@@ -102,11 +102,12 @@ class RLTrainer:
         self._first_task = order.take(0, 1)[0][0]
         tokenizer = PolicyTokenizer.load(config.model.path)
         longest = config.agent.limits.max_trajectory_tokens
-        self.learner = Learner(config)  # after the tasks: their faults are found sooner
+        surroundings = Surroundings(config.agent, tokenizer, extra_tools=tools)
+        self.learner = Learner(config)  # after tasks, tools and protocol: their faults are found sooner
         network = self.learner.policy.network
         policy = PolicySource(config=config.model, tokenizer=tokenizer, max_tokens=longest, model=network)
         self._engine = build_engine(config.engine, policy)
-        self._agent = build_agent(config.agent, self._engine, tokenizer, extra_tools=tools)
+        self._agent = surroundings.agent(self._engine)
         self._scorer = build_scorer(config.reward, reward_fn)
         runner = RolloutRunner(self._agent, config.rollout)
         self._collector = Collector(

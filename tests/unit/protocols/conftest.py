@@ -56,6 +56,49 @@ LLAMA = """\
 {%- if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"""
 """Like Llama 3.1's: the tools stand in the first message of the user, results are JSON strings, and it prints the date."""
 
+QWEN_CODER = """\
+{%- macro show(fields) %}
+{%- for key, value in fields | items if key not in ('type', 'description') %}
+{{- '\\n<' ~ key ~ '>' }}
+{{- value | tojson if value is mapping or value is sequence and value is not string else value | string }}
+{{- '</' ~ key ~ '>' }}
+{%- endfor %}
+{%- endmacro %}
+{%- if messages[0].role == 'system' %}{% set about = messages[0].content %}{% set rest = messages[1:] %}
+{%- else %}{% set about = 'You help.' if tools else '' %}{% set rest = messages %}{% endif %}
+{%- if about or tools %}{{ '<|im_start|>system\\n' + about }}
+{%- if tools %}{{ '\\n\\n# Tools\\n\\n<tools>' }}
+{%- for tool in tools %}{% set f = tool.function if tool.function is defined else tool %}
+{{- '\\n<function>\\n<name>' ~ f.name ~ '</name>\\n<description>' ~ (f.description | trim) ~ '</description>\\n<parameters>' }}
+{%- if f.parameters is mapping and f.parameters.properties is mapping %}
+{%- for name, about in f.parameters.properties | items %}
+{{- '\\n<parameter>\\n<name>' ~ name ~ '</name>' }}
+{%- if about.type is defined %}{{ '\\n<type>' ~ about.type ~ '</type>' }}{% endif %}
+{{- show(about) ~ '\\n</parameter>' }}
+{%- endfor %}{{ show(f.parameters) }}
+{%- endif %}{{ '\\n</parameters>\\n</function>' }}
+{%- endfor %}
+{{- '\\n</tools>\\n\\nCall one as <tool_call>\\n<function=name>' }}
+{{- '\\n<parameter=key>\\nvalue\\n</parameter>\\n</function>\\n</tool_call>' }}
+{%- endif %}{{ '<|im_end|>\\n' }}{% endif %}
+{%- for m in rest %}
+{%- if m.role == 'assistant' and m.tool_calls is defined and m.tool_calls %}{{ '<|im_start|>assistant' }}
+{%- if m.content is string and m.content | trim %}{{ '\\n' + m.content | trim + '\\n' }}{% endif %}
+{%- for call in m.tool_calls %}{% set call = call.function if call.function is defined else call %}
+{{- '\\n<tool_call>\\n<function=' + call.name + '>\\n' }}
+{%- for key, value in call.arguments | items %}{{ '<parameter=' + key + '>\\n' }}
+{{- value | tojson if value is mapping or value is sequence and value is not string else value | string }}
+{{- '\\n</parameter>\\n' }}{% endfor %}{{ '</function>\\n</tool_call>' }}
+{%- endfor %}{{ '<|im_end|>\\n' }}
+{%- elif m.role == 'tool' %}
+{%- if loop.previtem is defined and loop.previtem.role != 'tool' %}{{ '<|im_start|>user\\n' }}{% endif %}
+{{- '<tool_response>\\n' + m.content + '\\n</tool_response>\\n' }}
+{%- if loop.last or loop.nextitem.role != 'tool' %}{{ '<|im_end|>\\n' }}{% endif %}
+{%- else %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
+"""Like Qwen3-Coder's: tools and calls are tags, a value stands between line breaks, and constants are Python's."""
+
 SCHEMAS: dict[str, Any] = {
     "search": {
         "type": "object", "description": "Looks pages up.",
@@ -87,6 +130,12 @@ def load_with_template(
 def qwen(load_with_template: Callable[..., PolicyTokenizer]) -> PolicyTokenizer:
     """In the style of Qwen 3."""
     return load_with_template("qwen3", QWEN)
+
+
+@pytest.fixture(scope="session")
+def qwen_coder(load_with_template: Callable[..., PolicyTokenizer]) -> PolicyTokenizer:
+    """In the style of Qwen3-Coder."""
+    return load_with_template("qwen3", QWEN_CODER)
 
 
 @pytest.fixture(scope="session")

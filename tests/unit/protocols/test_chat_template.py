@@ -229,7 +229,7 @@ def test_a_schema_brings_no_control_token_into_the_prompt(qwen: PolicyTokenizer,
     [
         (lambda t: "{{ messages[0].content }}", "does not come back|ends with"),
         (lambda t: t.replace("{{ tool | tojson }}", "x"), "does not show the tool 'search'"),
-        (lambda t: t.replace('"arguments": ', '"parameters": '), "not the format of agent.protocol.type"),
+        (lambda t: t.replace('"arguments": ', '"parameters": '), "the format of none of hermes, llama3_json, qwen3_coder"),
         (lambda t: t.replace("{{ m.content }}", "{{ m.content if loop.index0 > messages | length - 3 }}"),
          "CALL0|earlier turns"),
         (lambda t: t.replace("user\\n' + m", "user\\n' + messages | length | string + m"), "rewrites a prompt once"),
@@ -251,9 +251,9 @@ def test_a_template_that_cannot_carry_it_is_refused_at_once(
 def test_the_wrong_format_and_no_template_are_refused(
     qwen: PolicyTokenizer, llama: PolicyTokenizer, load_with_template: Callable[..., PolicyTokenizer]
 ):
-    with pytest.raises(ModelError, match="'llama3_json' for Llama 3"):
+    with pytest.raises(ModelError, match=r"not the format of 'hermes' but that of 'llama3_json'; set protocol\.type to that"):
         ChatProtocol(llama, HermesProtocolConfig(), SCHEMAS)
-    with pytest.raises(ModelError, match="'hermes' for Qwen"):
+    with pytest.raises(ModelError, match="not the format of 'llama3_json' but that of 'hermes'"):
         ChatProtocol(qwen, Llama3ProtocolConfig(), SCHEMAS)
     tokenizer = load_with_template("llama3", "")
     tokenizer.templates = ChatTemplates()

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from arpo.protocols.base import ToolProtocol
 from arpo.protocols.chat_template import ChatProtocol
-from arpo.protocols.config import HermesProtocolConfig, Llama3ProtocolConfig, TagProtocolConfig
+from arpo.protocols.config import HermesProtocolConfig, Llama3ProtocolConfig, Qwen3CoderProtocolConfig, TagProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.tags import TagProtocol
+from arpo.protocols.xml_calls import Qwen3CoderFormat
 from arpo.types import ToolCall
 
 from .conftest import SCHEMAS
@@ -24,8 +25,10 @@ FETCH = {
 PIECES = [
     "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<result>", "</result>",
     "<answer>", "<search>", "<fetch>", "<|python_tag|>", "<|im_end|>", '{"name": "x", "parameters": {}}', "x", " ", "\n", '"',
-    "\\", "'", ";", "{", "}", "<", "\\u003c", "é",
+    "\\", "'", ";", "{", "}", "<", "\\u003c", "é", "<parameter=code>", "</parameter>", "<function=python>", "</function>",
+    "&lt;/parameter>", "&lt;parameter=", "&amp;", "amp;", "lt;", "&",
 ]  # fmt: skip
+QWEN3_CODER = Qwen3CoderFormat()
 STOPS = ["</search>", "</fetch>", "</answer>", "</python>"]
 TEXTS = st.one_of(st.lists(st.sampled_from([*PIECES, *STOPS]), max_size=10).map("".join), st.text(max_size=20))
 
@@ -42,21 +45,26 @@ def write(kind: str, text: str) -> str:
         return f"<fetch> {as_json(arguments, escaped=any(stop in text for stop in STOPS))} </fetch>"
     if kind == "hermes":
         return f"<tool_call>\n{as_json({'name': 'fetch', 'arguments': arguments}, escaped=False)}\n</tool_call>"
+    if kind == "qwen3_coder":
+        return QWEN3_CODER.write([ToolCall(name="fetch", arguments=arguments)])
     return as_json({"name": "fetch", "parameters": arguments}, escaped=False)
 
 
 @pytest.fixture(scope="module")
-def protocols(qwen: PolicyTokenizer, llama: PolicyTokenizer, qwen_directory: Path) -> dict[str, ToolProtocol]:
+def protocols(
+    qwen: PolicyTokenizer, llama: PolicyTokenizer, qwen_coder: PolicyTokenizer, qwen_directory: Path
+) -> dict[str, ToolProtocol]:
     schemas = {**SCHEMAS, "fetch": FETCH}
     tools = tuple(schemas)
     return {
         "tags": TagProtocol(PolicyTokenizer.load(qwen_directory), TagProtocolConfig(tools=tools), schemas),
         "hermes": ChatProtocol(qwen, HermesProtocolConfig(tools=tools), schemas),
         "llama3_json": ChatProtocol(llama, Llama3ProtocolConfig(tools=tools), schemas),
+        "qwen3_coder": ChatProtocol(qwen_coder, Qwen3CoderProtocolConfig(tools=tools), schemas),
     }
 
 
-@pytest.mark.parametrize("kind", ["tags", "hermes", "llama3_json"])
+@pytest.mark.parametrize("kind", ["tags", "hermes", "llama3_json", "qwen3_coder"])
 @given(text=TEXTS)
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_any_text_in_a_call_arrives_unchanged(protocols: dict[str, ToolProtocol], kind: str, text: str):
@@ -66,7 +74,7 @@ def test_any_text_in_a_call_arrives_unchanged(protocols: dict[str, ToolProtocol]
         assert (parse.faults, parse.num_think_blocks) == ((), thoughts)
 
 
-@pytest.mark.parametrize("kind", ["tags", "hermes", "llama3_json"])
+@pytest.mark.parametrize("kind", ["tags", "hermes", "llama3_json", "qwen3_coder"])
 @given(text=TEXTS)
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_a_call_in_reasoning_does_not_run(protocols: dict[str, ToolProtocol], kind: str, text: str):
@@ -79,7 +87,7 @@ def test_a_call_in_reasoning_does_not_run(protocols: dict[str, ToolProtocol], ki
 
 def test_what_follows_the_reasoning_runs(protocols: dict[str, ToolProtocol]):
     real = ToolCall(name="fetch", arguments={"code": "b", "n": 3})
-    for kind in ("hermes", "llama3_json"):
+    for kind in ("hermes", "llama3_json", "qwen3_coder"):
         parse = protocols[kind].parse(f"<think> {write(kind, '</think>')} </think>\n{write(kind, 'b')}")
         assert (parse.calls, parse.faults) == ((real,), ())
 
