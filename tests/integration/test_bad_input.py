@@ -244,7 +244,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     """The disk is full while the second checkpoint is written."""
     arpo.succeed("train", write_toml(tmp_path / "half.toml", domain.rl(tmp_path / "half", num_steps=2)))
     first = tmp_path / "half" / "checkpoints" / "step_000002"
-    size = sum(f.stat().st_size for f in first.iterdir()) // 1024
+    size = sum(f.stat().st_size for f in first.rglob("*")) // 1024
     run = small_disk(int(size * share) + 40) / "run"
     result = arpo("train", write_toml(tmp_path / "rl.toml", domain.rl(run)))
     assert result.code == 2, result.stderr
@@ -252,7 +252,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     assert f"arpo train --resume {run}" in result.stderr
     assert str(run / "checkpoints" / "step_000002") in result.stderr
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["step_000002"], "nothing half written takes up space"
-    for file in ("model.safetensors", "trainer_state.json"):
+    for file in ("model/model.safetensors", "trainer/trainer_state.json"):
         assert (run / "checkpoints" / "step_000002" / file).read_bytes() == (first / file).read_bytes()
     small_disk(20 * size)
     arpo.succeed("train", "--resume", run)

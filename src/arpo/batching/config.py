@@ -17,4 +17,4 @@ class BatchingConfig(Config):
     separately, one after the other without padding: the reference, and for models whose attention cannot take a tree's mask."""
     max_tokens: int = Field(default=8192, ge=1)
     """Packed tokens per pass, prompts and observations included. Larger trees are cut at forks, and each part
-    computes the shared tokens. At least agent.limits.max_trajectory_tokens."""
+    computes the shared tokens. At least agent.limits.max_trajectory_tokens; in SFT, the longest conversation."""

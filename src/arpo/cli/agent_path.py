@@ -149,7 +149,7 @@ class AgentPath:
         return code
 
 
-_RESUMABLE = ("rl", "eval")
+_RESUMABLE = ("sft", "rl", "eval")
 _TRAIN_METRICS = (
     "entropy_after_tool", "entropy_elsewhere", "branch_rate", "branch_share", "leaves_per_group",
     "tokens_sampled", "tokens_trained_unique", "tokens_trained_total",

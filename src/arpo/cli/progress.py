@@ -1,13 +1,16 @@
 """Draws progress: bars with the remaining time on a terminal, a plain line every few seconds elsewhere."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from arpo.tracking.progress import Field, Phase, Progress
 
@@ -27,10 +30,13 @@ class BarProgress:
         self._bars: Bars | None = None
 
     @contextmanager
-    def phase(self, title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Phase]:
+    def phase(
+        self, title: str, total: int | None, unit: str, done: int = 0, *, max_seconds: float | None = None
+    ) -> Iterator[Phase]:
         """Show a bar until the context ends; a phase inside another gets a line of the same bars."""
         with self._running_bars() as bars:
-            yield _BarPhase(bars, bars.add_task(title, total=total, completed=done, unit=unit, fields=""))
+            task = bars.add_task(title, total=total, completed=done, unit=unit, fields="", max_seconds=max_seconds)
+            yield _BarPhase(bars, task)
 
     @contextmanager
     def _running_bars(self) -> Iterator[Bars]:
@@ -44,7 +50,7 @@ class BarProgress:
             TextColumn("{task.fields[unit]}"),
             TimeElapsedColumn(),
             TextColumn("eta"),
-            TimeRemainingColumn(),
+            TimeLeftColumn(),
             TextColumn("{task.fields[fields]}"),
             console=self._console,
         ) as self._bars:
@@ -56,6 +62,20 @@ class BarProgress:
     def line(self, text: str) -> None:
         """Print a line above the running bar."""
         self._console.print(f"  {escape(text)}", highlight=False)
+
+
+class TimeLeftColumn(ProgressColumn):
+    """The time left by the speed so far, or that of the phase's limit where it is less."""
+
+    max_refresh = 0.5  # per second, as the estimate jumps otherwise
+
+    def render(self, task: Task) -> Text:
+        """Hours, minutes and seconds; dashes while nothing is known."""
+        left, limit = task.time_remaining, task.fields["max_seconds"]
+        if limit is not None and not task.finished:
+            left = min(math.inf if left is None else left, max(0.0, limit - (task.elapsed or 0.0)))
+        text = "-:--:--" if left is None else str(timedelta(seconds=int(left)))
+        return Text("" if task.total is None else text, style="progress.remaining")
 
 
 class _BarPhase:
@@ -76,9 +96,11 @@ class PlainProgress:
         self._console = console
 
     @contextmanager
-    def phase(self, title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Phase]:
+    def phase(
+        self, title: str, total: int | None, unit: str, done: int = 0, *, max_seconds: float | None = None
+    ) -> Iterator[Phase]:
         """Report the phase in lines."""
-        phase = _PlainPhase(self, title, total, unit, done)
+        phase = _PlainPhase(self, title, total, unit, done, max_seconds)
         try:
             yield phase
         finally:
@@ -90,12 +112,15 @@ class PlainProgress:
 
 
 class _PlainPhase:
-    def __init__(self, progress: PlainProgress, title: str, total: int | None, unit: str, done: int) -> None:
+    def __init__(
+        self, progress: PlainProgress, title: str, total: int | None, unit: str, done: int, max_seconds: float | None
+    ) -> None:
         self._progress = progress
         self._title = title
         self._total = total
         self._unit = unit
         self._done = self._done_before = done
+        self._max_seconds = max_seconds
         self._fields: dict[str, Field] = {}
         self._start = self._printed = time.monotonic()
 
@@ -115,7 +140,9 @@ class _PlainPhase:
         amount = f"{self._done}/{self._total}" if self._total is not None else str(self._done)
         eta = ""
         if self._total is not None and self._done_before < self._done < self._total:
-            eta = f", eta {elapsed / (self._done - self._done_before) * (self._total - self._done):.0f} s"
+            left = elapsed / (self._done - self._done_before) * (self._total - self._done)
+            left = left if self._max_seconds is None else min(left, max(0.0, self._max_seconds - elapsed))
+            eta = f", eta {left:.0f} s"
         text = f"{self._title}: {amount} {self._unit}, {elapsed:.0f} s{eta}  {_format_fields(self._fields)}"
         self._progress.line(text.rstrip())
 

@@ -9,8 +9,9 @@ from arpo.cli.kinds import config_class
 from arpo.cli.output import result_console
 from arpo.cli.overrides import place_tools, to_overrides
 from arpo.config import dump_config, load_config
-from arpo.errors import ConfigError, RunError
+from arpo.errors import ConfigError
 from arpo.recipes import find_recipe
+from arpo.tracking.run_directory import how_to_go_on, require_run
 
 Start = Callable[[argparse.Namespace, Any], None]
 """Runs a configuration and prints the result; imports what is heavy when it is called."""
@@ -35,7 +36,7 @@ def run_recipe(args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: no recipe is named, keys are set beside `--resume`, or as `load_config`.
-        RunError: the run to go on with is no run directory.
+        RunError: the run to go on with is no run directory, or that of another command.
     """
     config: Any = _load_configuration(args)
     if args.dry_run:
@@ -46,7 +47,7 @@ def run_recipe(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if "resume" not in args:
             raise
-        raise KeyboardInterrupt(f"go on with `arpo {args.command} --resume {config.out}`") from None
+        raise KeyboardInterrupt(how_to_go_on(config.out)) from None
     return 0
 
 
@@ -65,7 +66,5 @@ def _load_configuration(args: argparse.Namespace) -> Any:
         raise ConfigError(
             f"{command} --resume: {others[0]!r} has no place here; a resumed run keeps its own configuration{may}"
         )
-    path = resumed / "config.toml"
-    if not path.is_file():
-        raise RunError(f"{resumed}: not a run directory (it has no config.toml)")
-    return load_config(cls, path, overrides).model_copy(update={"out": resumed})
+    require_run(resumed, args.command)
+    return load_config(cls, resumed / "config.toml", overrides).model_copy(update={"out": resumed})

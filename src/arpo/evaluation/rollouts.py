@@ -60,7 +60,7 @@ def sample_rollouts(
     file = read_tasks(config.tasks)
     report_bad_rows(file.bad_rows, progress)
     tasks = list(file.tasks)[: config.num_tasks]
-    with RunDirectory.open(config.out) if resume else RunDirectory.create(config.out) as run:
+    with RunDirectory.open(config.out, "rollout") if resume else RunDirectory.create(config.out) as run:
         record = _Record(config, run)
         missing = [task for task in tasks if task.id not in record.task_ids]
         if missing:

@@ -60,7 +60,7 @@ def evaluate(config: EvalRun, progress: Progress | None = None, resume: bool = F
     file = read_tasks(config.tasks) if config.benchmark is None else read_benchmark(config.benchmark, config.tasks)
     report_bad_rows(file.bad_rows, progress)
     tasks = list(file.tasks)[: config.num_tasks]
-    with RunDirectory.open(config.out) if resume else RunDirectory.create(config.out) as run:
+    with RunDirectory.open(config.out, "eval") if resume else RunDirectory.create(config.out) as run:
         journal = Journal(config, run, tasks)
         started = time.perf_counter()
         costs: dict[str, Any] = {}

@@ -24,10 +24,17 @@ class Phase(Protocol):
 class Progress(Protocol):
     """Receives reports of phases."""
 
-    def phase(self, title: str, total: int | None, unit: str, done: int = 0) -> AbstractContextManager[Phase]:
+    def phase(
+        self, title: str, total: int | None, unit: str, done: int = 0, *, max_seconds: float | None = None
+    ) -> AbstractContextManager[Phase]:
         """Begin a phase of `total` units (None when unknown); leaving the context ends it, also on an error.
 
-        A run that this one resumes did `done` of them: they do not count in the estimate of time.
+        Args:
+            title: What is done.
+            total: Units in all.
+            unit: Their name.
+            done: Units that a run did which this one resumes; they do not count in the estimate of time.
+            max_seconds: Seconds after which the phase ends anyway; None: only when all units are done.
         """
         ...
 
@@ -39,7 +46,9 @@ class Progress(Protocol):
 class SilentProgress:
     """Reports nothing; for use as a library."""
 
-    def phase(self, title: str, total: int | None, unit: str, done: int = 0) -> AbstractContextManager[Phase]:
+    def phase(
+        self, title: str, total: int | None, unit: str, done: int = 0, *, max_seconds: float | None = None
+    ) -> AbstractContextManager[Phase]:
         """A phase without output."""
         return nullcontext(_SilentPhase())
 

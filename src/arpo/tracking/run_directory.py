@@ -3,12 +3,16 @@
 config.toml · metrics.jsonl · rollouts/step_NNNNNN.jsonl.zst · checkpoints/ · summary.json · report.html
 """
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from arpo.errors import RunError
+from arpo.config import read_toml
+from arpo.errors import ConfigError, RunError
 from arpo.files.lock import LOCK_NAME, take_lock
 from arpo.files.whole import write_json, write_text
 
@@ -36,10 +40,9 @@ class RunDirectory:
         run = cls(path)
         if run.config_path.is_file():
             run.close()
-            raise RunError(
-                f"{path}: holds a run already; name another folder or delete this one "
-                f"(a stopped run goes on with `arpo train --resume {path}`, likewise rollout and eval)"
-            )
+            command = resume_command(path)
+            remedy = f"; a stopped run goes on with `{command}`" if command else ""
+            raise RunError(f"{path}: holds a run already; name another folder or delete this one{remedy}")
         other_files = sorted(p.name for p in path.iterdir() if p.name != LOCK_NAME)
         if other_files:
             run.close()
@@ -47,14 +50,13 @@ class RunDirectory:
         return run
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Lock an existing run directory, to go on with it.
+    def open(cls, path: Path, command: str) -> Self:
+        """Lock an existing run directory of a command (`train`, `sft`, `rollout`, `eval`), to go on with it.
 
         Raises:
-            RunError: the folder has no run, or another process uses it.
+            RunError: the folder has no run or that of another command, or another process uses it.
         """
-        if not (path / "config.toml").is_file():
-            raise RunError(f"{path}: not a run directory (it has no config.toml)")
+        require_run(path, command)
         return cls(path)
 
     @property
@@ -89,3 +91,63 @@ class RunDirectory:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+_MARKS = {"train": "tasks_per_step", "sft": "batch_tokens", "rollout": "trees_per_file", "eval": "num_samples"}
+"""Command that can go on with a run -> a key that its configuration alone has."""
+
+
+def require_run(path: Path, command: str) -> None:
+    """Raise unless the folder has a run of `arpo <command>`.
+
+    Raises:
+        RunError: it has none, or that of another command.
+    """
+    if not (path / "config.toml").is_file():
+        raise RunError(f"{path}: not a run directory (it has no config.toml)")
+    found = _command_of(path)
+    if found != command:
+        what = (
+            f"but of `arpo {found}`; go on with `{resume_command(path)}`"
+            if found
+            else "by its config.toml; name another folder"
+        )
+        raise RunError(f"{path}: not a run of `arpo {command}`, {what}")
+
+
+def resume_command(path: Path) -> str | None:
+    """The command line that goes on with the run in a folder; None: there is none to go on with."""
+    command = _command_of(path)
+    return None if command is None else f"arpo {command} --resume {path}"
+
+
+def how_to_go_on(path: Path) -> str:
+    """What to do after a run in this folder was stopped, for messages."""
+    command = resume_command(path)
+    return "run the command again" if command is None else f"go on with `{command}`"
+
+
+@contextmanager
+def name_full_disk(path: Path) -> Iterator[None]:
+    """Turn the system's error of a full disk into one that says how to go on with the run in `path`.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(
+            f"{path}: no space left on the device; finished files stay whole. Free some space, then {how_to_go_on(path)}"
+        ) from error
+
+
+def _command_of(path: Path) -> str | None:
+    """The command whose run is in the folder; None without a readable config.toml, and for a run that cannot be resumed."""
+    try:
+        keys = read_toml(path / "config.toml")
+    except ConfigError:
+        return None
+    return next((command for command, key in _MARKS.items() if key in keys), None)

@@ -1,9 +1,11 @@
-"""Checkpoints: a Hugging Face directory and the trainer's state in one folder, whole or absent.
+"""Checkpoints: all that a run needs to go on, and the policy as a Hugging Face directory.
 
-With an adapter, the folder has it in `adapter`, as peft writes it, and the merged model on request.
+    <run>/checkpoints/step_000040/model     the policy; with an adapter merged, and where `best` or `final` need it only
+    <run>/checkpoints/step_000040/adapter   the adapter, if any, as peft writes it
+    <run>/checkpoints/step_000040/trainer   optimizer and `TrainerState`
+    <run>/best, <run>/final                 links to `model`: a model and nothing else, which every command takes
 
-A checkpoint is written whole or not at all, so a kill or a full disk leaves the former ones untouched. `<run>/best` and
-`<run>/final` are links to checkpoints, so any command that takes a model directory takes them.
+A checkpoint is written whole or not at all, so a kill or a full disk leaves the former ones untouched.
 """
 
 import json
@@ -20,11 +22,13 @@ from arpo.files.whole import whole
 from arpo.models.loading import write_policy
 from arpo.models.lora import has_adapter, load_adapter, save_adapter
 from arpo.models.shards import load_weights
+from arpo.tracking.run_directory import how_to_go_on
 from arpo.training.optimizer import MasterAdamW
 
-_STATE_FILE = "trainer_state.json"
-_OPTIMIZER_FILE = "optimizer.pt"
-_ADAPTER_FOLDER = "adapter"
+_MODEL = "model"
+_ADAPTER = "adapter"
+_STATE_FILE = "trainer/trainer_state.json"
+_OPTIMIZER_FILE = "trainer/optimizer.pt"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,7 +54,13 @@ class TrainerState:
     best_step: int | None = None
     """Step of the best validation; None before the first."""
     best_accuracy: float | None = None
-    """Accuracy of the best validation."""
+    """Accuracy of the best validation; None in SFT."""
+    best_loss: float | None = None
+    """Loss of the best validation, nats per trained token; None in reinforcement learning."""
+    seconds: float = 0.0
+    """Seconds of updates and validations so far, of SFT alone, whose schedule may follow them."""
+    conversations_digest: str = ""
+    """Digest of the conversations that SFT trains on and holds out; empty in reinforcement learning."""
 
     def is_due(self, every: int, num_steps: int) -> bool:
         """Whether this step is a multiple of `every`, or the last of `num_steps`."""
@@ -65,7 +75,7 @@ class TrainerState:
         if self.tasks_digest not in ("", digest):
             raise CheckpointError(
                 f"{checkpoint}: was trained on other tasks than those of `tasks` now, so its position among them "
-                f"({self.position}) is wrong; restore the former file, or start a new run from {checkpoint} as model.path"
+                f"({self.position}) is wrong; restore the former file, or start a new run from {checkpoint / _MODEL} as model.path"
             )
 
 
@@ -97,15 +107,16 @@ class Checkpoints:
         try:
             with whole(target) as partial:
                 if as_model or not has_adapter(model):
-                    write_policy(model, self._tokenizer_source, partial)
+                    write_policy(model, self._tokenizer_source, partial / _MODEL)
                 if has_adapter(model):
-                    save_adapter(model, partial / _ADAPTER_FOLDER)
+                    save_adapter(model, partial / _ADAPTER)
+                (partial / _STATE_FILE).parent.mkdir(parents=True)
                 torch.save(optimizer.state_dict(), partial / _OPTIMIZER_FILE)
                 (partial / _STATE_FILE).write_text(json.dumps(asdict(state)), encoding="utf-8")
         except (OSError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
                 f"{target}: could not be written ({error}); the newest whole checkpoint is {self.newest() or 'none'}. "
-                f"Free some space; reinforcement learning then goes on with `arpo train --resume {self._run}`"
+                f"Free some space, then {how_to_go_on(self._run)}"
             ) from error
         self.prune(state)
         return target
@@ -124,9 +135,9 @@ class Checkpoints:
         try:
             state = TrainerState(**json.loads((folder / _STATE_FILE).read_text(encoding="utf-8")))
             if has_adapter(model):
-                load_adapter(model, folder / _ADAPTER_FOLDER)
+                load_adapter(model, folder / _ADAPTER)
             else:
-                load_weights(model, folder)
+                load_weights(model, folder / _MODEL)
             optimizer_state = torch.load(folder / _OPTIMIZER_FILE, map_location="cpu", weights_only=True)
             _require_masters(folder, len(optimizer_state.get("masters", ())), len(optimizer.masters), model.dtype)
             optimizer.load_state_dict(optimizer_state)
@@ -139,12 +150,12 @@ class Checkpoints:
         return state
 
     def link(self, name: str, step: int) -> None:
-        """Point `<run>/<name>` at the checkpoint of `step`, atomically."""
+        """Point `<run>/<name>` at the model of the checkpoint of `step`, atomically."""
         with whole(self._run / name) as partial:
-            partial.symlink_to(Path("checkpoints") / f"step_{step:06d}")
+            partial.symlink_to(Path("checkpoints") / f"step_{step:06d}" / _MODEL)
 
     def _whole(self) -> list[Path]:
-        return sorted(p.parent for p in self._folder.glob(f"step_*[0-9]/{_STATE_FILE}"))
+        return sorted(p.parents[1] for p in self._folder.glob(f"step_*[0-9]/{_STATE_FILE}"))
 
     def prune(self, state: TrainerState) -> None:
         """Remove all but the newest and the best checkpoints, and what a kill left half written or half removed."""
@@ -160,5 +171,5 @@ def _require_masters(folder: Path, num_saved: int, num_needed: int, dtype: torch
         raise CheckpointError(
             f"{folder}: was trained in full in {saved} of its weights, but model.dtype = {str(dtype).removeprefix('torch.')!r} "
             f"now; a run goes on in the number format it began with, so set model.dtype as it was, or start a new run from "
-            f"{folder} as model.path"
+            f"{folder / _MODEL} as model.path"
         )

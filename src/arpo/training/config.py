@@ -70,6 +70,30 @@ class ValidationConfig(Config):
     """Tools of the validation; None means those of training."""
 
 
+class SftValidationConfig(Config):
+    """Loss on held-out conversations during supervised training; the lowest marks the best checkpoint."""
+
+    fraction: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the conversations of `data` to hold out, at least. All of one prompt stay on one side; the prompts are chosen by
+    their hashes, so that every seed holds out the same. 0 needs `data`."""
+    data: Path | None = None
+    """Held-out conversations, as `data` of the run, in place of a fraction; those whose prompt is trained on are left out."""
+    every: int = Field(default=50, ge=1)
+    """Updates between validations; the last update always validates."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "SftValidationConfig":
+        if self.data is None and self.fraction == 0:
+            raise ValueError(
+                "nothing is held out; set validation.fraction, a share of `data` above 0, or the file validation.data"
+            )
+        if self.data is not None and self.fraction > 0:
+            raise ValueError(
+                f"fraction = {self.fraction:g} with data = '{self.data}': both say what is held out; leave one of them out"
+            )
+        return self
+
+
 class RlRun(Config):
     """A reinforcement-learning run."""
 
@@ -217,12 +241,19 @@ class SftRun(Config):
     num_epochs: int = Field(default=3, ge=1)
     """Passes over the conversations."""
     max_seconds: float | None = Field(default=None, gt=0)
-    """Training time after which the run stops, even before the last epoch; the schedule follows the time. None: no limit."""
+    """Seconds of updates and validations after which the run stops, even before the last epoch; the schedule follows the time.
+    A resumed run counts those before, too. None: no limit."""
     batch_tokens: int = Field(default=4096, ge=64)
-    """Tokens per optimizer update, untrained ones included."""
+    """Most tokens of one optimizer update, untrained ones included; at least the longest conversation."""
     max_tokens: int = Field(default=4096, ge=8)
     """Longest conversation; longer ones are filtered and counted."""
+    batching: BatchingConfig = BatchingConfig()
+    """Tokens of one forward and backward pass; an update of more tokens has several. Does not change a gradient."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=7e-6, schedule="cosine")
     """Updates of the weights."""
+    validation: SftValidationConfig | None = None
+    """Validation during training; None: none, and the last checkpoint counts as the best."""
+    checkpoint: CheckpointConfig = CheckpointConfig(every=50, keep=1)
+    """Resumption; a step is an update."""
     tracking: TrackingConfig = TrackingConfig()
     """Destinations of metrics besides metrics.jsonl."""

@@ -1,7 +1,6 @@
 """Reinforcement learning: the collector samples and scores trees, the learner learns from them, the engine gets the weights."""
 
 import asyncio
-import errno
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,6 @@ import torch
 from arpo.config import dump_config
 from arpo.data.stored_tasks import StoredTasks, open_tasks
 from arpo.data.tasks import count_questions, report_bad_rows
-from arpo.errors import RunError
 from arpo.inference.build import PolicySource, build_engine
 from arpo.models.device import require_device
 from arpo.models.weights import ModelWeights
@@ -24,7 +22,7 @@ from arpo.rollout.runner import RolloutRunner
 from arpo.tools.base import Tool
 from arpo.tracking import Tracker, read_metrics
 from arpo.tracking.progress import Progress, SilentProgress
-from arpo.tracking.run_directory import RunDirectory
+from arpo.tracking.run_directory import RunDirectory, name_full_disk
 from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.collector import Collector
 from arpo.training.config import RlRun
@@ -70,21 +68,17 @@ def train_rl(
         torch.set_num_threads(config.num_threads)
     require_device(config.model.device)
     trainer_parts = (progress or SilentProgress(), reward_fn or build_reward(config.reward), dict(tools or {}))
-    try:
-        with RunDirectory.open(config.out) if resume else RunDirectory.create(config.out) as run, asyncio.Runner() as loop:
-            trainer = RLTrainer(config, run, *trainer_parts)
-            parts = config.algorithm, config.rollout, config.advantage, config.loss
-            for line in [] if resume else inert_terms(*parts, config.has_moving_ratio):
-                trainer_parts[0].line(line)
-            run.write_text("config.toml", dump_config(config))  # again on resume: it may have got more steps
-            return loop.run(trainer.train())
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise RunError(
-            f"{config.out}: no space left on the device; finished files stay whole. "
-            f"Free some space, then go on with `arpo train --resume {config.out}`"
-        ) from error
+    with (
+        name_full_disk(config.out),
+        RunDirectory.open(config.out, "train") if resume else RunDirectory.create(config.out) as run,
+        asyncio.Runner() as loop,
+    ):
+        trainer = RLTrainer(config, run, *trainer_parts)
+        parts = config.algorithm, config.rollout, config.advantage, config.loss
+        for line in [] if resume else inert_terms(*parts, config.has_moving_ratio):
+            trainer_parts[0].line(line)
+        run.write_text("config.toml", dump_config(config))  # again on resume: it may have got more steps
+        return loop.run(trainer.train())
 
 
 class RLTrainer:

@@ -1,112 +1,189 @@
 """Supervised training on conversations, the cold start. The loss mask excludes prompts and tool results."""
 
 import time
-from collections.abc import Iterator, Sequence
-from random import Random
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from arpo.batching.packing import PackNode, pack_trees, split_by_tokens
+from arpo.batching.packing import PackNode, pack_trees
 from arpo.config import dump_config
-from arpo.data.conversations import scan_encoded
-from arpo.data.tasks import report_bad_rows
-from arpo.errors import DataError
-from arpo.files.sources import BadRow, no_rows, open_source
 from arpo.models.device import require_device
 from arpo.models.loading import load_trained_policy
 from arpo.models.policy import PolicyModel
-from arpo.protocols.build import build_protocol
 from arpo.protocols.encoding import PolicyTokenizer
-from arpo.seeds import derive_seed
-from arpo.tools.build import tool_schemas
-from arpo.tracking import Tracker
-from arpo.tracking.progress import Progress, SilentProgress
-from arpo.tracking.run_directory import RunDirectory
+from arpo.tracking import Tracker, read_metrics
+from arpo.tracking.progress import Phase, Progress, SilentProgress
+from arpo.tracking.run_directory import RunDirectory, how_to_go_on, name_full_disk
 from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.config import SftRun
+from arpo.training.interruption import delayed_interrupt
 from arpo.training.optimizer import SkippedUpdates, build_optimizer, optimizer_step, scheduled_rate
+from arpo.training.sft_data import epochs, read_sft_data, require_same_data, split
 
 
-def train_sft(config: SftRun, progress: Progress | None = None) -> dict[str, Any]:
+def train_sft(config: SftRun, progress: Progress | None = None, resume: bool = False) -> dict[str, Any]:
     """Train on the conversations; return the summary, as in `<out>/summary.json`. The model is `<out>/final`.
 
+    Args:
+        config: The run; with `resume`, that of the run directory.
+        progress: Receives the phases; None reports nothing.
+        resume: Go on from the newest checkpoint in `config.out`, or from the start when there is none yet. On a CPU the result
+            is bit-identical to a run that was never stopped, unless `max_seconds` ended it.
+
     Raises:
-        DataError: the file cannot be read, or has no usable conversation of at most `max_tokens`.
-        ConfigError, ModelError, RunError, CheckpointError: as their messages say.
+        ConfigError: `batch_tokens` or `batching.max_tokens` is below the longest conversation; or the device is not here.
+        DataError: a file cannot be read, or leaves no conversation to train on or to hold out.
+        RunError: the run directory is in use, or holds a run and `resume` is False; or the disk is full.
+        TrainingError: ten updates in a row had a gradient that is not finite.
+        ModelError, CheckpointError: as their messages say.
+        KeyboardInterrupt: Ctrl-C; the update was finished and a checkpoint written.
     """
     progress = progress or SilentProgress()
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     require_device(config.model.device)
-    with RunDirectory.create(config.out) as run:
+    with (
+        name_full_disk(config.out),
+        RunDirectory.open(config.out, "sft") if resume else RunDirectory.create(config.out) as run,
+    ):
+        trainer = SftTrainer(config, run, progress)
+        run.write_text("config.toml", dump_config(config))  # again on resume: it may have got more epochs
+        return trainer.train()
+
+
+class SftTrainer:
+    """One supervised run: its conversations, policy, optimizer and checkpoints; a step is an update."""
+
+    def __init__(self, config: SftRun, run: RunDirectory, progress: Progress):
+        self.state = TrainerState()
+        self._config = config
+        self._run = run
+        self._progress = progress
         tokenizer = PolicyTokenizer.load(config.model.path)
-        conversations, num_unused = _encode_all(config, tokenizer, progress)
-        policy = PolicyModel(load_trained_policy(config.model, config.seed))
-        optimizer = build_optimizer(policy, config.optimizer)
-        skipped = SkippedUpdates()
-        run.write_text("config.toml", dump_config(config))
-        batches = list(_epochs(conversations, config))
-        state, started, num_tokens, loss = TrainerState(), time.perf_counter(), 0, 0.0
+        self._data = read_sft_data(config, tokenizer, progress)  # before the model: its faults are found sooner
+        self._batches = list(epochs(self._data.training, config))
+        network = load_trained_policy(config.model, config.seed)
+        self._policy = PolicyModel(network, needs_layout=config.batching.packing == "tree")
+        self._optimizer = build_optimizer(self._policy, config.optimizer)
+        self._checkpoints = Checkpoints(run.path, config.model.path, config.checkpoint.keep)
+        self._resume()
+        self._skipped = SkippedUpdates(self.state.skipped_updates)
+        self._tracker = Tracker(run.path, config.tracking, config.model_dump(mode="json"))
+
+    def _resume(self) -> None:
+        """Go to the newest checkpoint of the run directory, if it holds one."""
+        newest = self._checkpoints.newest()
+        if newest is None:
+            self.state.conversations_digest = self._data.digest()
+            return
+        self.state = self._checkpoints.load(newest, self._policy.network, self._optimizer)
+        require_same_data(self._data, self.state.conversations_digest, newest)
+        self._point_links()
+        self._checkpoints.prune(self.state)
+        left = f"resuming after update {self.state.step} of {len(self._batches)}"
+        if self._is_finished:
+            left = (
+                f"update {self.state.step} is the last: nothing is left to do; `arpo sft --resume RUN` trains longer with "
+                f"--num_epochs=N or --max_seconds=S"
+            )
+        self._progress.line(left)
+
+    def train(self) -> dict[str, Any]:
+        """Make the updates that are left; return the summary."""
+        config, total = self._config, len(self._batches)
+        left_s = None if config.max_seconds is None else config.max_seconds - self.state.seconds
         with (
-            Tracker(run.path, config.tracking, config.model_dump(mode="json")) as tracker,
-            progress.phase("sft", len(batches), "update") as phase,
+            self._tracker,
+            self._progress.phase("sft", total, "update", self.state.step, max_seconds=left_s) as phase,
+            delayed_interrupt() as interruption,
         ):
-            for index, batch in enumerate(batches):
-                seconds = time.perf_counter() - started
-                if config.max_seconds is not None and seconds >= config.max_seconds:
-                    break
-                rate = _rate(config, index, len(batches), seconds)
-                metrics = _train_batch(policy, optimizer, batch, rate, config.optimizer.max_grad_norm, skipped)
-                num_tokens += sum(len(c.token_ids) for c in batch)
-                loss = metrics["sft/loss"]
-                state.step = state.update = index + 1
-                metrics["sft/epoch"] = (index + 1) / len(batches) * config.num_epochs
-                metrics["sft/tokens_per_s"] = num_tokens / (time.perf_counter() - started)
-                tracker.log(state.step, metrics)
-                phase.advance(1, loss=round(loss, 4), accuracy=round(metrics["sft/token_accuracy"], 4))
-        checkpoints = Checkpoints(run.path, config.model.path, keep=1)
-        checkpoints.save(policy.network, optimizer, state)
-        checkpoints.link("final", state.step)
-        total = time.perf_counter() - started
-        summary = {
-            "num_conversations": len(conversations),
-            "num_left_out": num_unused,
+            self._tracker.truncate_after(self.state.step)
+            while not self._is_finished:
+                self._step(phase)
+                must_stop = interruption.is_wanted and not self._is_finished
+                self._checkpoint(must_stop)
+                if must_stop:
+                    raise KeyboardInterrupt(how_to_go_on(self._run.path))
+        summary = self._summarize()
+        self._run.write_json("summary.json", summary)
+        return summary
+
+    @property
+    def _is_finished(self) -> bool:
+        """Whether the last update was made, or the time is over."""
+        limit = self._config.max_seconds
+        return self.state.step >= len(self._batches) or (limit is not None and self.state.seconds >= limit)
+
+    def _step(self, phase: Phase) -> None:
+        """The next update, and a validation where it is due."""
+        config, state, started = self._config, self.state, time.perf_counter()
+        batch = self._batches[state.step]
+        rate = _rate(config, state.step, len(self._batches), state.seconds)
+        metrics = _update(self._policy, self._optimizer, batch, rate, config, self._skipped)
+        state.step = state.update = state.step + 1
+        state.skipped_updates = self._skipped.num_in_a_row
+        seconds = time.perf_counter() - started
+        state.seconds += seconds
+        metrics["sft/epoch"] = state.step / len(self._batches) * config.num_epochs
+        metrics["sft/tokens_per_s"] = sum(len(c.token_ids) for c in batch) / seconds
+        metrics["time/step_s"] = seconds
+        metrics |= self._validate_if_due()
+        self._tracker.log(state.step, metrics)
+        fields = {"loss": metrics["sft/loss"], "accuracy": metrics["sft/token_accuracy"]}
+        fields |= {"valid": metrics["valid/loss"]} if "valid/loss" in metrics else {}
+        phase.advance(1, **{name: round(value, 4) for name, value in fields.items()})
+
+    def _validate_if_due(self) -> dict[str, float]:
+        """The `valid/` metrics where a validation is due, else none; updates the best step and the time in the state."""
+        config, state = self._config.validation, self.state
+        if config is None or not (state.step % config.every == 0 or self._is_finished):
+            return {}
+        started = time.perf_counter()
+        loss, accuracy = _measure(self._policy, self._data.validation, self._config.batching.max_tokens)
+        if state.best_loss is None or loss < state.best_loss:
+            state.best_step, state.best_loss = state.step, loss
+        seconds = time.perf_counter() - started
+        state.seconds += seconds
+        return {"valid/loss": loss, "valid/token_accuracy": accuracy, "time/validate_s": seconds}
+
+    def _checkpoint(self, must_write: bool) -> None:
+        """Write a checkpoint when one is due, after the last update, after the best validation, and when it must be."""
+        state = self.state
+        is_due = state.step % self._config.checkpoint.every == 0 or self._is_finished or state.best_step == state.step
+        if is_due or must_write:
+            is_linked = self._is_finished or state.step == self._best_step
+            self._checkpoints.save(self._policy.network, self._optimizer, state, as_model=is_linked)
+            self._point_links()
+
+    def _point_links(self) -> None:
+        """Point `best` and `final` at their checkpoints; again on resumption, as a kill may have come between."""
+        if self._best_step is not None:
+            self._checkpoints.link("best", self._best_step)
+        if self._is_finished:
+            self._checkpoints.link("final", self.state.step)
+
+    @property
+    def _best_step(self) -> int | None:
+        """The newest checkpoint counts as the best where nothing is validated."""
+        return self.state.best_step if self._config.validation is not None else self.state.step
+
+    def _summarize(self) -> dict[str, Any]:
+        """The content of `summary.json`, from state and metrics, so a resumed run counts as one."""
+        state, rows = self.state, read_metrics(self._run.path)
+        validate_s = sum(row.get("time/validate_s", 0.0) for row in rows)
+        return {
+            "num_conversations": len(self._data.training),
+            "num_validation": len(self._data.validation),
+            "num_left_out": self._data.num_left_out,
             "num_updates": state.update,
-            "num_tokens": num_tokens,
-            "epochs": state.update / len(batches) * config.num_epochs,
-            "loss": loss,
-            "seconds": {"sft": total, "total": total},
+            "num_tokens": sum(len(c.token_ids) for batch in self._batches[: state.step] for c in batch),
+            "epochs": state.update / len(self._batches) * self._config.num_epochs,
+            "loss": rows[-1]["sft/loss"],
+            "best_step": self._best_step or state.step,
+            "best_loss": state.best_loss,
+            "seconds": {"sft": state.seconds - validate_s, "validate": validate_s, "total": state.seconds},
         }
-        run.write_json("summary.json", summary)
-    return summary
-
-
-def _encode_all(config: SftRun, tokenizer: PolicyTokenizer, progress: Progress) -> tuple[list[PackNode], int]:
-    """The conversations to train on, and the number of dropped and filtered ones, which are reported."""
-    protocol = build_protocol(config.protocol, tokenizer, tool_schemas(config.tools))
-    bad_rows: list[BadRow] = []
-    rows = scan_encoded(open_source(config.data), protocol, tokenizer, bad_rows.append)
-    encoded = [PackNode(None, row.value.token_ids, row.value.loss_mask) for row in rows]
-    report_bad_rows(bad_rows, progress)
-    if not encoded:
-        raise no_rows(config.data, "usable conversation", bad_rows)
-    short_enough = [node for node in encoded if len(node.token_ids) <= config.max_tokens]
-    num_too_long = len(encoded) - len(short_enough)
-    if num_too_long:
-        progress.line(f"filtered: {num_too_long} conversations of more than max_tokens = {config.max_tokens} tokens")
-    if not short_enough:
-        raise DataError(f"{config.data}: no conversation has at most max_tokens = {config.max_tokens} tokens; raise it")
-    return short_enough, len(bad_rows) + num_too_long
-
-
-def _epochs(conversations: Sequence[PackNode], config: SftRun) -> Iterator[list[PackNode]]:
-    """Batches of every epoch; each epoch has its own order."""
-    for epoch in range(config.num_epochs):
-        order = list(conversations)
-        Random(derive_seed(config.seed, "sft", epoch)).shuffle(order)
-        for indices in split_by_tokens([len(c.token_ids) for c in order], config.batch_tokens):
-            yield [order[i] for i in indices]
 
 
 def _rate(config: SftRun, update: int, num_updates: int, seconds: float) -> float:
@@ -116,25 +193,59 @@ def _rate(config: SftRun, update: int, num_updates: int, seconds: float) -> floa
     return scheduled_rate(config.optimizer, update, num_updates)
 
 
-def _train_batch(
+def _update(
     policy: PolicyModel,
     optimizer: torch.optim.Optimizer,
     batch: Sequence[PackNode],
     rate: float,
-    max_grad_norm: float,
+    config: SftRun,
     skipped: SkippedUpdates,
 ) -> dict[str, float]:
-    packed = pack_trees([[conversation] for conversation in batch]).to(policy.device)
-    logprobs, _ = policy(packed)
-    loss = -logprobs.mean()
-    loss.backward()
-    norm = optimizer_step(optimizer, rate, max_grad_norm)
+    """One optimizer update; return its metrics."""
+    loss, accuracy = accumulate_gradients(policy, batch, config.batching.max_tokens)
+    norm = optimizer_step(optimizer, rate, config.optimizer.max_grad_norm)
     skipped.count(norm)
     return {
-        "sft/loss": float(loss.detach()),
+        "sft/loss": loss,
         "sft/grad_norm": norm or 0.0,
         "sft/skipped_updates": float(norm is None),
         "sft/learning_rate": rate,
-        "sft/tokens": len(packed.targets),
-        "sft/token_accuracy": float((logprobs.detach().exp() > 0.5).float().mean()),
+        "sft/tokens": _num_trained(batch),
+        "sft/token_accuracy": accuracy,
     }
+
+
+def accumulate_gradients(policy: PolicyModel, batch: Sequence[PackNode], max_tokens: int) -> tuple[float, float]:
+    """Add the gradient of a batch's loss to the parameters; return the loss and the token accuracy before the update.
+
+    The loss is the mean of -ln p over the trained tokens of the whole batch, in as many passes as `max_tokens` per pass needs:
+    every pass divides by the batch's number of trained tokens, so that the cut changes no gradient (the mean over passes of
+    each pass's mean, as gradient accumulation is often written, weighs the tokens of short passes more).
+    """
+    num_trained, loss, num_right = _num_trained(batch), 0.0, 0.0
+    for part in split(batch, max_tokens):
+        logprobs, _ = policy(pack_trees([[conversation] for conversation in part]).to(policy.device))
+        share = -logprobs.sum() / num_trained
+        share.backward()
+        loss += float(share.detach())
+        num_right += _num_right(logprobs.detach())
+    return loss, num_right / num_trained
+
+
+@torch.no_grad()
+def _measure(policy: PolicyModel, conversations: Sequence[PackNode], max_tokens: int) -> tuple[float, float]:
+    """Loss and token accuracy on conversations, as `accumulate_gradients`, without gradients."""
+    num_trained, total, num_right = _num_trained(conversations), 0.0, 0.0
+    for part in split(conversations, max_tokens):
+        logprobs, _ = policy(pack_trees([[conversation] for conversation in part]).to(policy.device))
+        total -= float(logprobs.double().sum())
+        num_right += _num_right(logprobs)
+    return total / num_trained, num_right / num_trained
+
+
+def _num_trained(conversations: Sequence[PackNode]) -> int:
+    return sum(sum(conversation.loss_mask) for conversation in conversations)
+
+
+def _num_right(logprobs: torch.Tensor) -> float:
+    return float((logprobs.exp() > 0.5).sum())

@@ -80,8 +80,13 @@ HEALTH_CHARTS = (
     MetricChart("Groups of mixed outcomes", {"rollout/mixed_group_rate": "share of groups"}, "share", "%", from_zero=True),
 )  # fmt: skip
 SFT_CHARTS = (
-    MetricChart("Cold start: loss", {"sft/loss": "loss"}, "loss", "nats", from_zero=True),
-    MetricChart("Cold start: token accuracy", {"sft/token_accuracy": "most likely token"}, "accuracy", "%"),
+    MetricChart("Cold start: loss", {"sft/loss": "training", "valid/loss": "held out"}, "loss", "nats", from_zero=True),
+    MetricChart(
+        "Cold start: token accuracy",
+        {"sft/token_accuracy": "training", "valid/token_accuracy": "held out"},
+        "accuracy",
+        "%",
+    ),
 )
 
 

@@ -31,7 +31,7 @@ def find_decoder(run: Path, tokenizer_dir: Path | None = None) -> Decoder | None
 
 def _run_tokenizer(run: Path) -> Path | None:
     """The tokenizer of a checkpoint, else of the model the run was configured with."""
-    tokenizer = next(run.glob("checkpoints/**/tokenizer.json"), None)
+    tokenizer = next(run.glob("checkpoints/*/model/tokenizer.json"), None)
     config = run / "config.toml"
     if tokenizer is not None or not config.is_file():
         return tokenizer

@@ -1,9 +1,11 @@
 import io
+from threading import RLock
 
 import pytest
 from rich.console import Console
+from rich.progress import ProgressSample, Task, TaskID
 
-from arpo.cli.progress import BarProgress, PlainProgress, make_progress
+from arpo.cli.progress import BarProgress, PlainProgress, TimeLeftColumn, make_progress
 from arpo.tracking.progress import Progress, SilentProgress
 
 
@@ -87,3 +89,27 @@ def test_a_bar_starts_where_the_work_goes_on():
     with BarProgress(console).phase("eval", 100, "task", 98):
         pass
     assert "98/100" in file.getvalue()
+
+
+def test_a_limit_of_time_bounds_the_time_left(monkeypatch: pytest.MonkeyPatch):
+    """10 of 100 in 10 s leave 90 s by the speed; the limit of 30 s leaves 20."""
+    console, file = _console(is_terminal=False)
+    with monkeypatch.context() as patch:
+        clock = iter([0.0, *[10.0] * 9])
+        patch.setattr("arpo.cli.progress.time.monotonic", lambda: next(clock))
+        with PlainProgress(console).phase("sft", 100, "update", max_seconds=30) as phase:
+            phase.advance(10)
+    assert "eta 20 s" in file.getvalue()
+
+
+@pytest.mark.parametrize(("max_seconds", "shown"), [(None, "0:01:30"), (30.0, "0:00:20"), (5.0, "0:00:00"), (500.0, "0:01:30")])
+def test_a_bar_shows_the_lesser_time(max_seconds: float | None, shown: str):
+    """The same on a terminal: by the speed 90 s are left."""
+    now = [0.0]
+    task = Task(
+        TaskID(0), "sft", 100, 0, _get_time=lambda: now[0], _lock=RLock(), fields={"max_seconds": max_seconds},
+    )  # fmt: skip
+    task.start_time = 0.0
+    task._progress.extend([ProgressSample(0.0, 0.0), ProgressSample(10.0, 10.0)])
+    task.completed, now[0] = 10, 10.0
+    assert TimeLeftColumn().render(task).plain == shown

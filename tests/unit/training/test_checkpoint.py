@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from arpo.errors import CheckpointError
 from arpo.models.config import LoraConfig, TrainedModelConfig
-from arpo.models.loading import load_policy, load_trained_policy
+from arpo.models.loading import load_policy, load_trained_policy, save_policy
 from arpo.models.lora import adapter_off
 from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.config import OptimizerConfig
@@ -27,6 +27,15 @@ def train_a_step(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> No
     for parameter in model.parameters():
         parameter.grad = torch.randn(parameter.shape, generator=generator)
     optimizer.step()
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(p.relative_to(folder) for p in folder.rglob("*"))
+
+
+def save(model: PreTrainedModel, tokenizer_source: Path, folder: Path) -> Path:
+    save_policy(model, tokenizer_source, folder)
+    return folder
 
 
 def weights(model: PreTrainedModel) -> dict[str, Tensor]:
@@ -55,30 +64,31 @@ def test_a_checkpoint_in_shards_is_read(model: PreTrainedModel, policy: Path, tm
     checkpoints = Checkpoints(tmp_path, policy, keep=1)
     optimizer = build_optimizer(model, OptimizerConfig())
     folder = checkpoints.save(model, optimizer, TrainerState(step=1))
-    (folder / "model.safetensors").unlink()
-    model.save_pretrained(folder, max_shard_size="10KB")
-    assert len(list(folder.glob("model-*.safetensors"))) > 1
+    (folder / "model" / "model.safetensors").unlink()
+    model.save_pretrained(folder / "model", max_shard_size="10KB")
+    assert len(list(folder.glob("model/model-*.safetensors"))) > 1
     other = load_policy(policy)
     with torch.no_grad():
         next(other.parameters()).zero_()
     checkpoints.load(folder, other, build_optimizer(other, OptimizerConfig()))
     expected = weights(model)
     assert all(torch.equal(value, expected[name]) for name, value in weights(other).items())
-    next(folder.glob("model-00002*.safetensors")).unlink()
+    next(folder.glob("model/model-00002*.safetensors")).unlink()
     before = weights(other)
     with pytest.raises(CheckpointError, match=r"1 of its \d+ weight files are missing, model-00002-of"):
         checkpoints.load(folder, other, build_optimizer(other, OptimizerConfig()))
     assert all(torch.equal(value, before[name]) for name, value in weights(other).items()), "nothing was half loaded"
 
 
-def test_a_checkpoint_is_a_model_directory(model: PreTrainedModel, policy: Path, tmp_path: Path):
+def test_a_link_is_a_model_directory_and_nothing_else(model: PreTrainedModel, policy: Path, tmp_path: Path):
     checkpoints = Checkpoints(tmp_path, policy, keep=1)
     checkpoints.save(model, build_optimizer(model, OptimizerConfig()), TrainerState(step=1))
     checkpoints.link("final", 1)
-    assert os.readlink(tmp_path / "final") == "checkpoints/step_000001", "a moved run keeps its links"
+    assert os.readlink(tmp_path / "final") == "checkpoints/step_000001/model", "a moved run keeps its links"
     expected = weights(model)
     assert all(torch.equal(value, expected[name]) for name, value in weights(load_policy(tmp_path / "final")).items())
     assert (tmp_path / "final" / "tokenizer.json").read_bytes() == (policy / "tokenizer.json").read_bytes()
+    assert files(tmp_path / "final") == files(save(model, policy, tmp_path / "alone"))
 
 
 def test_the_newest_and_the_best_are_kept(model: PreTrainedModel, policy: Path, tmp_path: Path):
@@ -96,7 +106,7 @@ def test_what_a_kill_left_is_no_checkpoint_and_goes_with_the_next(model: PreTrai
     whole = checkpoints.save(model, optimizer, TrainerState(step=1))
     shutil.copytree(whole, whole.with_name("step_000002.partial"))
     shutil.copytree(whole, whole.with_name("step_000003"))
-    (whole.with_name("step_000003") / "trainer_state.json").unlink()
+    (whole.with_name("step_000003") / "trainer" / "trainer_state.json").unlink()
     (tmp_path / "checkpoints" / "notes.txt").write_text("mine")
     assert checkpoints.newest() == whole
     checkpoints.save(model, optimizer, TrainerState(step=4))
@@ -127,11 +137,11 @@ def test_a_link_is_replaced_and_survives_an_interrupted_one(tmp_path: Path, poli
     checkpoints.link("best", 1)
     (tmp_path / "best.partial").symlink_to("nowhere")
     checkpoints.link("best", 2)
-    assert os.readlink(tmp_path / "best") == "checkpoints/step_000002"
+    assert os.readlink(tmp_path / "best") == "checkpoints/step_000002/model"
     assert not (tmp_path / "best.partial").is_symlink()
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
+@pytest.mark.parametrize("name", ["model/model.safetensors", "trainer/optimizer.pt", "trainer/trainer_state.json"])
 def test_a_damaged_checkpoint_is_named(model: PreTrainedModel, policy: Path, tmp_path: Path, name: str):
     checkpoints, optimizer = Checkpoints(tmp_path, policy, keep=1), build_optimizer(model, OptimizerConfig())
     folder = checkpoints.save(model, optimizer, TrainerState(step=1))
@@ -145,9 +155,9 @@ def test_weights_of_another_model(model: PreTrainedModel, policy: Path, tmp_path
 
     checkpoints, optimizer = Checkpoints(tmp_path, policy, keep=1), build_optimizer(model, OptimizerConfig())
     folder = checkpoints.save(model, optimizer, TrainerState(step=1))
-    tensors = load_file(folder / "model.safetensors")
+    tensors = load_file(folder / "model" / "model.safetensors")
     tensors.pop("model.norm.weight")
-    save_file(tensors, folder / "model.safetensors")
+    save_file(tensors, folder / "model" / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"the weights do not fit the model: 'model.norm.weight' has shape None in"):
         checkpoints.load(folder, model, optimizer)
 
@@ -175,7 +185,7 @@ def test_an_adapter_goes_on_exactly_where_it_was_saved(adapted: PreTrainedModel,
     optimizer = build_optimizer(adapted, OptimizerConfig(learning_rate=1e-2))
     train_the_adapter(adapted, optimizer)
     folder = checkpoints.save(adapted, optimizer, TrainerState(step=1), as_model=False)
-    assert sorted(p.name for p in folder.iterdir()) == ["adapter", "optimizer.pt", "trainer_state.json"]
+    assert sorted(p.name for p in folder.iterdir()) == ["adapter", "trainer"]
     train_the_adapter(adapted, optimizer)
 
     other = load_trained_policy(TrainedModelConfig(path=policy, lora=LoraConfig(rank=2)), seed=1)
@@ -198,7 +208,8 @@ def test_the_checkpoint_of_an_adapter_is_a_model_directory_where_it_is_asked_for
     assert torch.allclose(logits(merged), logits(adapted), atol=1e-4)
     with adapter_off(adapted):
         assert not torch.allclose(logits(merged), logits(adapted), atol=1e-2)
-    assert (tmp_path / "final" / "adapter" / "adapter_config.json").is_file()
+    assert files(tmp_path / "final") == files(save(adapted, policy, tmp_path / "alone")), "the merged model and nothing else"
+    assert (tmp_path / "checkpoints" / "step_000001" / "adapter" / "adapter_config.json").is_file()
 
 
 def test_an_adapter_of_another_rank_is_refused(adapted: PreTrainedModel, policy: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -9,17 +10,20 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
+from arpo.batching.packing import PackNode
 from arpo.config import parse_config
 from arpo.data.conversations import encode_conversation, read_conversations
-from arpo.errors import DataError
+from arpo.errors import ConfigError, DataError
 from arpo.models.loading import load_policy
+from arpo.models.policy import PolicyModel
 from arpo.protocols.config import TagProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.tags import TagProtocol
 from arpo.tracking import read_metrics
 from arpo.tracking.progress import Progress, SilentProgress
 from arpo.training.config import SftRun
-from arpo.training.sft import train_sft
+from arpo.training.sft import accumulate_gradients, train_sft
+from arpo.training.sft_data import read_sft_data
 
 
 @pytest.fixture
@@ -108,3 +112,133 @@ def test_a_time_limit_ends_it_with_a_model(settings: dict[str, Any], tmp_path: P
     summary = train(settings, tmp_path / "sft", num_epochs=2000, max_seconds=0.3)
     assert 0 < summary["num_updates"] < 2000
     assert (tmp_path / "sft" / "final" / "model.safetensors").is_file()
+
+
+def nodes_of(settings: dict[str, Any]) -> list[PackNode]:
+    return [PackNode(None, token_ids, mask) for token_ids, mask in encode(settings)]
+
+
+def gradient(policy: Path, batch: list[PackNode], max_tokens: int) -> tuple[torch.Tensor, tuple[float, float]]:
+    model = PolicyModel(load_policy(policy, "float64"))
+    measured = accumulate_gradients(model, batch, max_tokens)
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]), measured
+
+
+def test_the_cut_into_passes_changes_no_gradient(settings: dict[str, Any], policy: Path):
+    """In float64, one pass against one per conversation: every pass divides by the trained tokens of the whole update."""
+    batch = nodes_of(settings)
+    assert len({sum(node.loss_mask) for node in batch}) == 3, "passes of different weight"
+    whole, measured = gradient(policy, batch, 10_000)
+    cut, measured_cut = gradient(policy, batch, max(len(node.token_ids) for node in batch))
+    assert float((whole - cut).abs().max()) < 1e-10 < float(whole.abs().max())
+    assert measured_cut == pytest.approx(measured, abs=1e-6)
+    of_means = sum(gradient(policy, [node], 10_000)[0] for node in batch) / len(batch)
+    assert float((whole - of_means).abs().max()) > 1e-6, "the mean of the passes' means is another gradient"
+
+
+def test_an_update_in_several_passes_is_that_update(settings: dict[str, Any], tmp_path: Path):
+    longest = max(len(token_ids) for token_ids, _ in encode(settings))
+    for name, limit in (("one", 8192), ("three", longest)):
+        train(settings, tmp_path / name, batching={"max_tokens": limit})
+    one, three = (read_metrics(tmp_path / name) for name in ("one", "three"))
+    assert len(one) == len(three) == 1
+    assert three[0]["sft/loss"] == pytest.approx(one[0]["sft/loss"], abs=1e-6)
+    assert three[0]["sft/grad_norm"] == pytest.approx(one[0]["sft/grad_norm"], rel=1e-5)
+    assert three[0]["sft/tokens"] == one[0]["sft/tokens"]
+
+
+def write_questions(path: Path, questions: list[str]) -> Path:
+    rows = [
+        [{"role": "user", "content": q}, {"role": "assistant", "content": f"<answer>{i}</answer>"}]
+        for i, q in enumerate(questions)
+    ]
+    path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    return path
+
+
+def parts(settings: dict[str, Any], path: Path, seed: int = 0, **validation: Any) -> tuple[set[tuple[int, ...]], ...]:
+    config = parse_config(SftRun, settings | {"out": "x", "data": path, "seed": seed, "validation": validation or None}, "test")
+    data = read_sft_data(config, PolicyTokenizer.load(config.model.path), SilentProgress())
+    return tuple({tuple(node.token_ids) for node in part} for part in (data.training, data.validation))
+
+
+def test_a_fraction_is_held_out_by_prompts(settings: dict[str, Any], tmp_path: Path):
+    """20 prompts with 3 answers each; 0.1 of 60 conversations is 6: two prompts, whole, whatever seed or order of rows."""
+    questions = [f"{n}+{n}" for n in range(20)] * 3
+    path = write_questions(tmp_path / "a.jsonl", questions)
+    training, validation = parts(settings, path, fraction=0.1)
+    assert (len(training), len(validation)) == (54, 6)
+    assert not training & validation
+    everything, nothing = parts(settings, path)
+    assert training | validation == everything
+    assert not nothing
+    assert parts(settings, path, seed=7, fraction=0.1) == (training, validation)
+    rows = path.read_text().splitlines(keepends=True)
+    shuffled = tmp_path / "b.jsonl"
+    shuffled.write_text("".join(Random(0).sample(rows, len(rows))))
+    assert parts(settings, shuffled, fraction=0.1) == (training, validation)
+    one_prompt = [[row for row in rows if f'"{q}"' in row] for q in set(questions)]
+    path.write_text("".join(one_prompt[0] + one_prompt[1]))
+    assert [len(part) for part in parts(settings, path, fraction=0.01)] == [3, 3], "at least one prompt"
+    path.write_text("".join(one_prompt[0]))
+    with pytest.raises(
+        DataError, match=r"validation\.fraction = 0\.01 of 3 conversations with 1 different prompts leaves none"
+    ):
+        parts(settings, path, fraction=0.01)
+
+
+def test_a_held_out_file_has_no_prompt_of_the_training(settings: dict[str, Any], tmp_path: Path):
+    path = write_questions(tmp_path / "a.jsonl", ["1", "2", "3"])
+    held_out = write_questions(tmp_path / "b.jsonl", ["5", "2", "6", "2"])
+    training, validation = parts(settings, path, data=held_out)
+    assert training == parts(settings, path)[0], "the training keeps its rows"
+    assert len(validation) == 2
+    with pytest.raises(DataError, match="each of its 1 conversations is in `data`"):
+        parts(settings, path, data=write_questions(tmp_path / "c.jsonl", ["2"]))
+
+
+def test_the_validation_is_the_loss_on_what_is_held_out_and_marks_the_best(settings: dict[str, Any], tmp_path: Path):
+    """Against the model as transformers runs it, after the last update."""
+    path = write_questions(tmp_path / "a.jsonl", ["1", "2", "3", "4"])
+    held_out = write_questions(tmp_path / "b.jsonl", ["5", "6+6"])
+    changes = {"data": path, "validation": {"data": held_out, "every": 2}, "optimizer": {"learning_rate": 3e-2}}
+    summary = train(settings | changes, tmp_path / "sft", num_epochs=7, batching={"max_tokens": 40}, checkpoint={"every": 3})
+    rows = read_metrics(tmp_path / "sft")
+    losses = {row["step"]: row["valid/loss"] for row in rows if "valid/loss" in row}
+    assert list(losses) == [2, 4, 6, 7]
+    best = min(losses, key=lambda step: losses[step])
+    assert (summary["best_step"], summary["best_loss"]) == (best, losses[best])
+    assert (summary["num_conversations"], summary["num_validation"]) == (4, 2)
+    assert (tmp_path / "sft" / "best").readlink() == Path(f"checkpoints/step_{best:06d}/model")
+    model = load_policy(tmp_path / "sft" / "final")
+    each = []
+    with torch.no_grad():
+        for token_ids, mask in encode(settings | {"data": held_out}):
+            logits = model(torch.tensor([token_ids])).logits[0, :-1]
+            loss = cross_entropy(logits, torch.tensor(token_ids[1:]), reduction="none")
+            each.append(loss[torch.tensor(mask[1:])])
+    assert losses[7] == pytest.approx(float(torch.cat(each).mean()), abs=1e-5)
+
+
+def test_time_used_before_a_resumption_counts(settings: dict[str, Any], tmp_path: Path):
+    """The state keeps the seconds: a run that used them up makes no update more, one with more of them goes on."""
+    first = train(settings, tmp_path / "sft", num_epochs=2000, max_seconds=0.3)
+    assert first["seconds"]["total"] >= 0.3
+    config = parse_config(SftRun, settings | {"out": tmp_path / "sft", "num_epochs": 2000, "max_seconds": 0.3}, "test")
+    again = train_sft(config, resume=True)
+    assert again == first
+    more = train_sft(config.model_copy(update={"max_seconds": 0.5}), resume=True)
+    assert more["num_updates"] > first["num_updates"]
+    assert more["seconds"]["total"] >= 0.5
+    rows = read_metrics(tmp_path / "sft")
+    assert [row["step"] for row in rows] == list(range(1, more["num_updates"] + 1))
+    assert sum(row["time/step_s"] for row in rows) == pytest.approx(more["seconds"]["total"])
+    assert (tmp_path / "sft" / "final").readlink() == Path(f"checkpoints/step_{more['num_updates']:06d}/model")
+
+
+@pytest.mark.parametrize(("key", "value"), [("batch_tokens", 64), ("batching", {"max_tokens": 64})])
+def test_a_conversation_that_fits_no_update_or_pass(settings: dict[str, Any], tmp_path: Path, key: str, value: object):
+    path = write_questions(tmp_path / "a.jsonl", ["1", "2" * 100])
+    with pytest.raises(ConfigError, match=rf"{key}.* = 64 is below the longest conversation, \d+ tokens.*max_tokens to 64"):
+        train(settings | {"data": path, key: value}, tmp_path / "sft")
+    assert train(settings | {"data": path, key: value}, tmp_path / "sft", max_tokens=64)["num_left_out"] == 1

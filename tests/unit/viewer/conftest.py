@@ -28,7 +28,7 @@ def run_dir(tmp_path_factory) -> Path:
 
 def make_run(path: Path, num_steps: int = 40) -> Path:
     rng = random.Random(3)
-    tokenizer = make_tokenizer(path / "checkpoints" / "step_000040")
+    tokenizer = make_tokenizer(path / "checkpoints" / "step_000040" / "model")
     with Tracker(path, TrackingConfig()) as tracker:
         for step in range(1, num_steps + 1):
             tracker.log(step, step_metrics(rng, step, num_steps))

@@ -24,7 +24,7 @@ from arpo.world.config import WorldConfig
 _RIGHT_PER_QUESTION = 2
 """Right answers of one question that rejection sampling keeps."""
 _SAMPLES_PER_QUESTION = 8
-_RESUMABLE = ("train", "eval", "rollout")
+_RESUMABLE = ("sft", "train", "eval", "rollout")
 """Commands that take `--resume`."""
 
 
@@ -126,7 +126,7 @@ class JobActions:
             return [(0, where / "final")]
         reached = self.finished.budgets(arm, run).values()
         steps = {self._study.num_steps, *(checkpoint.step for checkpoint in reached if checkpoint is not None)}
-        return [(step, where / "checkpoints" / f"step_{step:06d}") for step in sorted(steps)]
+        return [(step, where / "checkpoints" / f"step_{step:06d}" / "model") for step in sorted(steps)]
 
     def _imitate(self, arm: str, run: Run) -> None:
         """A control: imitation from the cold start, of the demonstrations or of what the cold start itself gets right."""
