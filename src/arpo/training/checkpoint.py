@@ -75,7 +75,8 @@ class TrainerState:
         if self.tasks_digest not in ("", digest):
             raise CheckpointError(
                 f"{checkpoint}: was trained on other tasks than those of `tasks` now, so its position among them "
-                f"({self.position}) is wrong; restore the former file, or start a new run from {checkpoint / _MODEL} as model.path"
+                f"({self.position}) is wrong; restore the former file, or start a new run from {checkpoint / _MODEL} as "
+                f"model.path"
             )
 
 
