@@ -240,4 +240,4 @@ def test_a_run_goes_on_in_the_number_format_it_began_with(policy: Path, tmp_path
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(optimizer.masters, other_optimizer.masters, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
     assert next(other.parameters()).dtype == torch.bfloat16
-    assert '"dtype": "bfloat16"' in (folder / "config.json").read_text(), "the directory is in model.dtype"
+    assert '"dtype": "bfloat16"' in (folder / "model" / "config.json").read_text(), "the directory is in model.dtype"
