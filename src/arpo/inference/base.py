@@ -143,6 +143,13 @@ class InferenceEngine(Protocol[P]):
         """
         ...
 
+    async def weight_digests(self) -> dict[str, str] | None:
+        """Digests (`models.weights.weight_digests`) of the tensors that forward passes read, by name in the ordinary model.
+
+        None: the engine holds its weights in another form, so that updates must be proved by their effect.
+        """
+        return None
+
     def participate(self) -> AbstractContextManager[None]:
         """Join the batch barrier, so that the caller's timing does not shape the batches.
 

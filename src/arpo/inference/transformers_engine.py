@@ -27,7 +27,7 @@ from arpo.inference.request import Request
 from arpo.inference.sampling import draw, stream_uniforms
 from arpo.inference.stopping import StopFinder
 from arpo.models.attention import forward_hidden, head_logits, use_layout_attention
-from arpo.models.weights import ModelWeights, copy_weights
+from arpo.models.weights import ModelWeights, copy_weights, weight_digests
 from arpo.types import Completion, SamplingParams
 
 _PASS_TOKENS = {"cpu": 4096}
@@ -144,6 +144,10 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
             except ModelError as error:
                 raise EngineError(f"update_weights: {error}") from error
         self.version = version
+
+    async def weight_digests(self) -> dict[str, str]:
+        """As `InferenceEngine.weight_digests`; an adapter, if any, is merged in."""
+        return weight_digests(ModelWeights(self._model))
 
     @contextmanager
     def participate(self) -> Iterator[None]:
