@@ -111,5 +111,9 @@ def _forward(model: PreTrainedModel, token_ids: Tensor, positions: Tensor, **opt
 
 def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Logits [tokens, vocab] of hidden states, in float32 at least; rows without a token are masked."""
-    logits: Tensor = cast(torch.nn.Module, model.get_output_embeddings())(hidden)
+    return finished_logits(model, cast(torch.nn.Module, model.get_output_embeddings())(hidden))
+
+
+def finished_logits(model: PreTrainedModel, logits: Tensor) -> Tensor:
+    """What the model's head gives for some tokens, in float32 at least and masked; a float32 input is changed in place."""
     return mask_logits(logits.to(torch.promote_types(logits.dtype, torch.float32)), masked_rows(model))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from arpo.models import logprobs as logprobs_module
 from arpo.models.attention import head_logits
 from arpo.models.logprobs import hidden_to_logprobs, logprobs_and_entropy
 
@@ -118,12 +119,53 @@ def test_no_matrix_of_tokens_and_vocabulary_is_held(with_gradient: bool, largest
 
 
 def test_chunks_shrink_as_the_vocabulary_grows(largest_tensor) -> None:
-    """A vocabulary of 32,768 leaves 64 tokens of the default 600: 2 M numbers, not 20 M."""
-    config = Qwen3Config(vocab_size=32768, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, head_dim=4)
+    """A vocabulary of 4,096 leaves 512 tokens of 1,200: 2 M numbers, not 5 M."""
+    config = Qwen3Config(vocab_size=4096, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, head_dim=4)
     model = Qwen3ForCausalLM(config)
     with torch.no_grad(), largest_tensor() as seen:
-        hidden_to_logprobs(model, torch.zeros(600, 4), torch.zeros(600, dtype=torch.long))
-    assert seen.numel == 64 * 32768
+        hidden_to_logprobs(model, torch.zeros(1200, 4), torch.zeros(1200, dtype=torch.long))
+    assert seen.numel == 512 * 4096
+
+
+@pytest.mark.parametrize(("num_kept", "num_passes"), [(0, 6), (1, 5), (2, 4), (3, 3)])
+def test_kept_logits_are_not_computed_again(num_kept: int, num_passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """11 tokens in chunks of 4, 4 and 3: three passes through the head, and one more for each chunk that is not kept."""
+    monkeypatch.setitem(logprobs_module._KEPT_BYTES, "cpu", num_kept * 4 * 50 * 8)
+    model = tiny_head().double()
+    passes: list[int] = []
+    model.lm_head.register_forward_hook(lambda *_: passes.append(1))
+    start = torch.randn(11, 16, generator=torch.Generator().manual_seed(1), dtype=F64)
+    targets, weights = torch.arange(11), torch.arange(1.0, 12.0, dtype=F64)
+    results = []
+    for chunk_tokens in (11, 4):
+        model.zero_grad()
+        hidden = start.clone().requires_grad_()
+        passes.clear()
+        (hidden_to_logprobs(model, hidden, targets, 0.7, chunk_tokens)[0] * weights).sum().backward()
+        results.append((hidden.grad, model.lm_head.weight.grad.clone()))
+    assert len(passes) == num_passes
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_a_second_backward_pass_gives_the_same_gradient() -> None:
+    """The first takes the memory of the kept logits for their gradient; the second computes them again."""
+    model = tiny_head().double()
+    hidden = torch.randn(5, 16, generator=torch.Generator().manual_seed(1), dtype=F64, requires_grad=True)
+    logprobs, _ = hidden_to_logprobs(model, hidden, torch.arange(5), 1.0, 2)
+    first = torch.autograd.grad(logprobs.sum(), [hidden, model.lm_head.weight], retain_graph=True)
+    second = torch.autograd.grad(logprobs.sum(), [hidden, model.lm_head.weight])
+    for one, other in zip(first, second, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-14)
+
+
+def test_float32_is_exact_to_a_millionth_over_a_large_vocabulary() -> None:
+    """Sums of 50,000 terms one after the other in float32 lose five digits; entropies of 6.5 nats would be off by 1e-5."""
+    logits = torch.randn(8, 50_000, generator=torch.Generator().manual_seed(0)) * 3
+    targets = torch.arange(8)
+    exact = logprobs_and_entropy(logits.double(), targets)
+    for found, expected in zip(logprobs_and_entropy(logits, targets), exact, strict=True):
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=4e-6)
 
 
 def test_logits_are_float32_at_least() -> None:
