@@ -158,12 +158,13 @@ def encode_conversation(
 ) -> tuple[list[int], list[bool]]:
     """Token ids and loss mask, as in a rollout: True on the assistant's text and calls, False on all else and masked turns.
 
-    Blanks after the stop string of an assistant turn are removed, as nothing is sampled there. Where the protocol ends turns
-    with a control token, turns without it get it, and it trains.
+    A turn of the assistant ends as in a rollout: with a stop string, else with the protocol's `turn_end`, which trains and
+    replaces an end-of-sequence token in its text. Blanks after these are removed, as nothing is sampled there.
 
     Raises:
-        DataError: an assistant turn goes on after a stop string, which a rollout cannot; or several results follow a turn with
-            another number of calls; or the protocol cannot write a call, a thought or the tools of the row.
+        DataError: an assistant turn goes on after a stop string or an end-of-sequence token, which a rollout cannot; or several
+            results follow a turn with another number of calls; or the protocol cannot write a call, a thought or the tools of
+            the row.
 
     Example:
         A prompt of 5 tokens, an assistant turn of 3, a result of 4 and a turn of 2 give 14 ids and a mask with 5 True.
@@ -179,8 +180,8 @@ def encode_conversation(
         if is_policy:
             turn = as_assistant(messages[0])
             is_trained = turn.is_trained
-            completion = _until_stop(_write(turn, protocol), protocol.stop_strings).removesuffix(protocol.turn_end)
-            ids = tokenizer.encode_markup(completion + protocol.turn_end)
+            completion, end = _split_end(_write(turn, protocol), protocol, tokenizer.eos_tokens)
+            ids = tokenizer.encode_markup(completion + end)
         else:
             num_results = sum(turn.role == "tool" for turn in messages)
             if num_results > 1 and num_results != len(calls := protocol.parse(completion).calls):
@@ -336,8 +337,12 @@ def _split_results(entry: RowMessage, key: str) -> list[RowMessage]:
     return [RowMessage(turn) for turn in (turns[:-1] if len(turns) > 1 and not turns[-1].content.strip() else turns)]
 
 
-def _until_stop(text: str, stop_strings: Iterable[str]) -> str:
-    completion, rest = split_at_stop(text, stop_strings)
-    if rest.strip():
+def _split_end(text: str, protocol: WritingProtocol, eos_tokens: Sequence[str]) -> tuple[str, str]:
+    """A turn's text up to where sampling stops, and the token that ends it; empty: a stop string does."""
+    completion, rest = split_at_stop(text, (*protocol.stop_strings, *eos_tokens))
+    if rest.strip() not in ("", *eos_tokens):
         raise DataError(f"conversation: a turn of the assistant goes on after {completion[-12:]!r}, where sampling stops")
-    return completion
+    if completion.endswith(protocol.stop_strings):
+        return completion, ""
+    written = next((token for token in eos_tokens if completion.endswith(token)), "")
+    return completion.removesuffix(written), protocol.turn_end

@@ -15,6 +15,16 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def eos_tokens(self) -> tuple[str, ...]:
+        """Texts of the added tokens among `eos_ids`, longest first."""
+        ...
+
+    @property
+    def turn_end(self) -> str:
+        """The one of `eos_tokens` that ends a turn in the model's template, else its end of sequence; empty: there is none."""
+        ...
+
+    @property
     def vocab_size(self) -> int:
         """One more than the largest id."""
         ...
@@ -60,7 +70,7 @@ class ToolProtocol(Protocol):
     stop_strings: tuple[str, ...]
     """Strings of which any ends sampling."""
     turn_end: str
-    """Control token that ends each turn of a training conversation; empty when turns end with a stop string."""
+    """Token that ends those turns of a training conversation that no stop string ends; empty: none does."""
 
     def encode_prompt(self, task: Task) -> list[int]:
         """Token ids of the prompt, up to the policy's turn."""

@@ -58,6 +58,12 @@ class PolicyTokenizer:
         """The chat templates; false when the model has none."""
         self.eos_ids = frozenset(eos_ids)
         """Ids of which any ends a completion."""
+        texts = {text for text, index in _control_tokens(tokenizer).items() if index in self.eos_ids}
+        self.eos_tokens: tuple[str, ...] = tuple(sorted(texts, key=lambda text: (-len(text), text)))
+        """Texts of the added tokens among `eos_ids`, longest first."""
+        own = [self.templates.turn_end(texts), self.templates.special_tokens.get("eos_token", "")]
+        self.turn_end: str = next((text for text in own if text in texts), next(iter(self.eos_tokens), ""))
+        """The one of `eos_tokens` that ends a turn in the template, else `eos_token`, else the longest; empty: none."""
         self.vocab_size: int = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         """One more than the largest id; a model needs at least as many embeddings."""
 
@@ -256,14 +262,24 @@ def _control_tokens(tokenizer: FastTokenizer) -> dict[str, int]:
 
 def _find_eos_ids(directory: Path, tokenizer: FastTokenizer, settings: dict[str, Any]) -> set[int]:
     text = _token_text(settings.get("eos_token"))
-    ids = _as_ids(tokenizer.token_to_id(text) if text else None)
-    ids |= _as_ids(read_json(directory / "generation_config.json").get("eos_token_id"))
-    return ids or _as_ids(read_json(directory / "config.json").get("eos_token_id"))
+    index = tokenizer.token_to_id(text) if text else None
+    ids = set() if index is None else {index}
+    ids |= _read_ids(directory / "generation_config.json", tokenizer)
+    return ids or _read_ids(directory / "config.json", tokenizer)
 
 
-def _token_text(token: str | dict[str, Any] | None) -> str:
-    return str(token["content"]) if isinstance(token, dict) else token or ""
+def _read_ids(file: Path, tokenizer: FastTokenizer) -> set[int]:
+    """The ids under `eos_token_id`, one or a list; empty without any."""
+    value = read_json(file).get("eos_token_id")
+    ids = cast(list[Any], value if isinstance(value, list) else [] if value is None else [value])
+    for index in ids:
+        if type(index) is not int or index < 0 or tokenizer.id_to_token(index) is None:
+            raise ModelError(
+                f"{file}: eos_token_id = {value!r:.80} names {index!r:.40}, which is no id of tokenizer.json; correct it"
+            )
+    return set(ids)
 
 
-def _as_ids(value: int | list[int] | None) -> set[int]:
-    return set() if value is None else {value} if isinstance(value, int) else set(value)
+def _token_text(token: Any) -> str:
+    text = cast(dict[str, Any], token).get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else ""

@@ -57,8 +57,6 @@ class TagProtocol:
         # -> ToolCall(name="search", arguments={"query": "Ada Moor born"})
     """
 
-    turn_end = ""
-
     def __init__(
         self,
         tokenizer: Tokenizer,
@@ -88,6 +86,8 @@ class TagProtocol:
         self._tag_or_user = re.compile(f"</?(?:{names}|user)>")
         self.stop_strings: tuple[str, ...] = tuple(f"</{name}>" for name in (*config.tools, "answer"))
         """Closing tags of the calls and the answer, which end a completion."""
+        self.turn_end = tokenizer.turn_end
+        """Ends a turn without a call and without an answer, as the policy would."""
         tokenizer.check_round_trip((*config.tags, RESULT_OPENING, RESULT_CLOSING))
         self._system_prompt = self._explain(config)
         self._check_prompt()

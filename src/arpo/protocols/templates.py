@@ -1,6 +1,6 @@
 """The chat templates of a model directory: found by name, chosen by use and rendered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -104,15 +104,22 @@ class ChatTemplates:
         for source in self.sources.values():
             if _END_OF_CALLS in source and _END_OF_CALLS in added_tokens:
                 ends.add(added_tokens[_END_OF_CALLS])
-            chat = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer0"}]
-            try:
-                text = self._render(source, chat, (), {}, add_generation_prompt=False)
-            except ModelError:
-                continue  # a template for other conversations
-            after = text.partition("Answer0")[2].lstrip()
-            end = max((token for token in added_tokens if after.startswith(token)), key=len, default=None)
-            ends |= {added_tokens[end]} if end is not None else set()
+            end = self._end_in(source, added_tokens)
+            ends |= {added_tokens[end]} if end else set()
         return ends
+
+    def turn_end(self, tokens: Iterable[str]) -> str:
+        """The one of `tokens` that ends a turn of the assistant in the template without tools; empty: none does."""
+        return self._end_in(self.sources["default"], tokens) if "default" in self.sources else ""
+
+    def _end_in(self, source: str, tokens: Iterable[str]) -> str:
+        chat = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer0"}]
+        try:
+            text = self._render(source, chat, (), {}, add_generation_prompt=False)
+        except ModelError:
+            return ""  # a template for other conversations
+        after = text.partition("Answer0")[2].lstrip()
+        return max((token for token in tokens if after.startswith(token)), key=len, default="")
 
     def _render(
         self,

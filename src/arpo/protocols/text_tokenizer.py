@@ -25,6 +25,10 @@ class TextTokenizer:
 
     eos_ids: frozenset[int] = frozenset()
     """Empty: the server tells when a reply has ended."""
+    eos_tokens: tuple[str, ...] = ()
+    """Empty."""
+    turn_end = ""
+    """Empty."""
     vocab_size = 2 << 8 * BYTES_PER_TOKEN
     """One more than the largest id, which is a one before four bytes."""
 

@@ -52,12 +52,12 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
 
 
 def trained(path: Path, protocol: TagProtocol, tokenizer: PolicyTokenizer) -> str:
-    """The text that the only conversation of a file trains."""
+    """The text that the only conversation of a file trains, without the token that ends a plain answer."""
     file = read_conversations(path)
     assert not file.bad_rows
     (conversation,) = file.conversations
     ids, mask = encode_conversation(conversation, protocol, tokenizer)
-    return tokenizer.decode([i for i, m in zip(ids, mask, strict=True) if m])
+    return tokenizer.decode([i for i, m in zip(ids, mask, strict=True) if m]).removesuffix("<|im_end|>")
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
