@@ -49,14 +49,14 @@ def check_directory(directory: Path, name: str | None = None, *, needs_weights: 
         _check_model(directory, name)
     if not (directory / "tokenizer.json").is_file():
         raise ModelError(
-            f"{name}: no tokenizer (tokenizer.json) in {directory}; arpo needs a fast tokenizer "
+            f"{name}: no tokenizer (tokenizer.json) in {directory}; {_model_below(directory)}arpo needs a fast tokenizer "
             f"(AutoTokenizer.from_pretrained(...).save_pretrained(directory) writes one)"
         )
 
 
 def _check_model(directory: Path, name: str) -> None:
     if not (directory / "config.json").is_file():
-        raise ModelError(f"{name}: no configuration (config.json) in {directory}; {_WHAT_IS_NEEDED}")
+        raise ModelError(f"{name}: no configuration (config.json) in {directory}; {_model_below(directory)}{_WHAT_IS_NEEDED}")
     config = read_config(directory)
     if "auto_map" in config and not _is_known(str(config.get("model_type"))):
         raise ModelError(
@@ -80,6 +80,13 @@ def _check_model(directory: Path, name: str) -> None:
 
 
 _WHAT_IS_NEEDED = f"a model directory holds config.json, {SINGLE_FILE} (or several and their index) and tokenizer.json"
+
+
+def _model_below(directory: Path) -> str:
+    """A hint where the folder is a run or a checkpoint of one, else nothing."""
+    below = (directory / name for name in ("best", "final", "model") if (directory / name / "config.json").is_file())
+    found = next(below, None)
+    return "" if found is None else f"did you mean {found}? "
 
 
 def _adapter_refusal(directory: Path, name: str) -> str:

@@ -166,9 +166,13 @@ METRICS: dict[str, Metric] = {
     "valid/loss": Metric(
         "nats", "Mean negative log-likelihood per trained token of the held-out conversations, in SFT; its `best` goes by it."
     ),
-    "valid/token_accuracy": Metric("1", "As `sft/token_accuracy`, of the held-out conversations."),
+    "valid/confident_rate": Metric("1", "As `sft/confident_rate`, of the held-out conversations."),
     "sft/loss": Metric("nats", "Mean negative log-likelihood over the trained tokens of the update, before it."),
-    "sft/token_accuracy": Metric("1", "Share of trained tokens given more than half of the probability."),
+    "sft/confident_rate": Metric(
+        "1",
+        "Share of the trained tokens that get more than half of the probability. Greedy decoding gets at least these right, so "
+        "it bounds from below what others call token accuracy, the share of the likeliest token.",
+    ),
     "sft/learning_rate": Metric("1", "Learning rate of the step."),
     "sft/grad_norm": Metric("1", "Global gradient norm before clipping."),
     "sft/skipped_updates": Metric("count", "1 where the update was skipped because its gradient was not finite."),

@@ -130,7 +130,7 @@ class SftTrainer:
         metrics["time/step_s"] = seconds
         metrics |= self._validate_if_due()
         self._tracker.log(state.step, metrics)
-        fields = {"loss": metrics["sft/loss"], "accuracy": metrics["sft/token_accuracy"]}
+        fields = {"loss": metrics["sft/loss"], "confident": metrics["sft/confident_rate"]}
         fields |= {"valid": metrics["valid/loss"]} if "valid/loss" in metrics else {}
         phase.advance(1, **{name: round(value, 4) for name, value in fields.items()})
 
@@ -140,12 +140,12 @@ class SftTrainer:
         if config is None or not (state.step % config.every == 0 or self._is_finished):
             return {}
         started = time.perf_counter()
-        loss, accuracy = _measure(self._policy, self._data.validation, self._config.batching.max_tokens)
+        loss, rate = _measure(self._policy, self._data.validation, self._config.batching.max_tokens)
         if state.best_loss is None or loss < state.best_loss:
             state.best_step, state.best_loss = state.step, loss
         seconds = time.perf_counter() - started
         state.seconds += seconds
-        return {"valid/loss": loss, "valid/token_accuracy": accuracy, "time/validate_s": seconds}
+        return {"valid/loss": loss, "valid/confident_rate": rate, "time/validate_s": seconds}
 
     def _checkpoint(self, must_write: bool) -> None:
         """Write a checkpoint when one is due, after the last update, after the best validation, and when it must be."""
@@ -202,7 +202,7 @@ def _update(
     skipped: SkippedUpdates,
 ) -> dict[str, float]:
     """One optimizer update; return its metrics."""
-    loss, accuracy = accumulate_gradients(policy, batch, config.batching.max_tokens)
+    loss, confident_rate = accumulate_gradients(policy, batch, config.batching.max_tokens)
     norm = optimizer_step(optimizer, rate, config.optimizer.max_grad_norm)
     skipped.count(norm)
     return {
@@ -211,41 +211,42 @@ def _update(
         "sft/skipped_updates": float(norm is None),
         "sft/learning_rate": rate,
         "sft/tokens": _num_trained(batch),
-        "sft/token_accuracy": accuracy,
+        "sft/confident_rate": confident_rate,
     }
 
 
 def accumulate_gradients(policy: PolicyModel, batch: Sequence[PackNode], max_tokens: int) -> tuple[float, float]:
-    """Add the gradient of a batch's loss to the parameters; return the loss and the token accuracy before the update.
+    """Add the gradient of a batch's loss to the parameters; return the loss and the confident rate before the update.
 
     The loss is the mean of -ln p over the trained tokens of the whole batch, in as many passes as `max_tokens` per pass needs:
     every pass divides by the batch's number of trained tokens, so that the cut changes no gradient (the mean over passes of
     each pass's mean, as gradient accumulation is often written, weighs the tokens of short passes more).
     """
-    num_trained, loss, num_right = _num_trained(batch), 0.0, 0.0
+    num_trained, loss, num_confident = _num_trained(batch), 0.0, 0.0
     for part in split(batch, max_tokens):
         logprobs, _ = policy(pack_trees([[conversation] for conversation in part]).to(policy.device))
         share = -logprobs.sum() / num_trained
         share.backward()
         loss += float(share.detach())
-        num_right += _num_right(logprobs.detach())
-    return loss, num_right / num_trained
+        num_confident += _num_confident(logprobs.detach())
+    return loss, num_confident / num_trained
 
 
 @torch.no_grad()
 def _measure(policy: PolicyModel, conversations: Sequence[PackNode], max_tokens: int) -> tuple[float, float]:
-    """Loss and token accuracy on conversations, as `accumulate_gradients`, without gradients."""
-    num_trained, total, num_right = _num_trained(conversations), 0.0, 0.0
+    """Loss and confident rate on conversations, as `accumulate_gradients`, without gradients."""
+    num_trained, total, num_confident = _num_trained(conversations), 0.0, 0.0
     for part in split(conversations, max_tokens):
         logprobs, _ = policy(pack_trees([[conversation] for conversation in part]).to(policy.device))
         total -= float(logprobs.double().sum())
-        num_right += _num_right(logprobs)
-    return total / num_trained, num_right / num_trained
+        num_confident += _num_confident(logprobs)
+    return total / num_trained, num_confident / num_trained
 
 
 def _num_trained(conversations: Sequence[PackNode]) -> int:
     return sum(sum(conversation.loss_mask) for conversation in conversations)
 
 
-def _num_right(logprobs: torch.Tensor) -> float:
+def _num_confident(logprobs: torch.Tensor) -> float:
+    """Tokens given more than half of the probability."""
     return float((logprobs.exp() > 0.5).sum())

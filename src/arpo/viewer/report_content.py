@@ -82,9 +82,9 @@ HEALTH_CHARTS = (
 SFT_CHARTS = (
     MetricChart("Cold start: loss", {"sft/loss": "training", "valid/loss": "held out"}, "loss", "nats", from_zero=True),
     MetricChart(
-        "Cold start: token accuracy",
-        {"sft/token_accuracy": "training", "valid/token_accuracy": "held out"},
-        "accuracy",
+        "Cold start: tokens given more than half of the probability",
+        {"sft/confident_rate": "training", "valid/confident_rate": "held out"},
+        "share",
         "%",
     ),
 )

@@ -258,3 +258,14 @@ def test_weights_of_another_shape_change_nothing(directory: Path):
     with pytest.raises(ModelError, match=r"'model\.norm\.weight' has shape \(3,\) in the files and \(16,\) in the model"):
         load_weights(model, directory)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("needs_weights", [True, False])
+def test_a_run_or_a_checkpoint_names_the_model_below_it(directory: Path, tmp_path: Path, needs_weights: bool):
+    checkpoint = tmp_path / "run" / "checkpoints" / "step_000004"
+    checkpoint.mkdir(parents=True)
+    directory.rename(checkpoint / "model")
+    (tmp_path / "run" / "final").symlink_to(checkpoint / "model")
+    for folder, meant in ((checkpoint, checkpoint / "model"), (tmp_path / "run", tmp_path / "run" / "final")):
+        with pytest.raises(ModelError, match=f"did you mean {meant}"):
+            check_directory(folder, needs_weights=needs_weights)

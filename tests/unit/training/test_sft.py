@@ -1,6 +1,8 @@
 """The cold start: what is trained, in which order, and what is left out."""
 
 import json
+import math
+import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -9,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
+from transformers import MistralConfig, MistralForCausalLM
 
 from arpo.batching.packing import PackNode
 from arpo.config import parse_config
 from arpo.data.conversations import encode_conversation, read_conversations
-from arpo.errors import ConfigError, DataError
+from arpo.errors import ConfigError, DataError, ModelError
 from arpo.models.loading import load_policy
 from arpo.models.policy import PolicyModel
 from arpo.protocols.config import TagProtocolConfig
@@ -201,11 +204,11 @@ def test_the_validation_is_the_loss_on_what_is_held_out_and_marks_the_best(setti
     """Against the model as transformers runs it, after the last update."""
     path = write_questions(tmp_path / "a.jsonl", ["1", "2", "3", "4"])
     held_out = write_questions(tmp_path / "b.jsonl", ["5", "6+6"])
-    changes = {"data": path, "validation": {"data": held_out, "every": 2}, "optimizer": {"learning_rate": 3e-2}}
-    summary = train(settings | changes, tmp_path / "sft", num_epochs=7, batching={"max_tokens": 40}, checkpoint={"every": 3})
+    changes = {"data": path, "validation": {"data": held_out, "every": 10}, "optimizer": {"learning_rate": 3e-2}}
+    summary = train(settings | changes, tmp_path / "sft", num_epochs=31, batching={"max_tokens": 40}, checkpoint={"every": 3})
     rows = read_metrics(tmp_path / "sft")
     losses = {row["step"]: row["valid/loss"] for row in rows if "valid/loss" in row}
-    assert list(losses) == [2, 4, 6, 7]
+    assert list(losses) == [10, 20, 30, 31]
     best = min(losses, key=lambda step: losses[step])
     assert (summary["best_step"], summary["best_loss"]) == (best, losses[best])
     assert (summary["num_conversations"], summary["num_validation"]) == (4, 2)
@@ -217,7 +220,8 @@ def test_the_validation_is_the_loss_on_what_is_held_out_and_marks_the_best(setti
             logits = model(torch.tensor([token_ids])).logits[0, :-1]
             loss = cross_entropy(logits, torch.tensor(token_ids[1:]), reduction="none")
             each.append(loss[torch.tensor(mask[1:])])
-    assert losses[7] == pytest.approx(float(torch.cat(each).mean()), abs=1e-5)
+    assert losses[31] == pytest.approx(float(torch.cat(each).mean()), abs=1e-5)
+    assert rows[-1]["valid/confident_rate"] == float((torch.cat(each) < math.log(2)).double().mean()) > 0
 
 
 def test_time_used_before_a_resumption_counts(settings: dict[str, Any], tmp_path: Path):
@@ -242,3 +246,31 @@ def test_a_conversation_that_fits_no_update_or_pass(settings: dict[str, Any], tm
     with pytest.raises(ConfigError, match=rf"{key}.* = 64 is below the longest conversation, \d+ tokens.*max_tokens to 64"):
         train(settings | {"data": path, key: value}, tmp_path / "sft")
     assert train(settings | {"data": path, key: value}, tmp_path / "sft", max_tokens=64)["num_left_out"] == 1
+
+
+def test_a_sliding_window_trains_flat(settings: dict[str, Any], policy: Path, tmp_path: Path):
+    """Packed it is refused with the key to set; flat, loss and gradient are those of transformers, whatever a pass holds."""
+    windowed = tmp_path / "windowed"
+    shutil.copytree(policy, windowed)
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=load_policy(policy).config.vocab_size, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=256, sliding_window=4,
+    )  # fmt: skip
+    for file in windowed.glob("model*"):
+        file.unlink()
+    MistralForCausalLM(config).save_pretrained(windowed)
+    changes = settings | {"model": {"path": windowed}}
+    with pytest.raises(ModelError, match=r'sliding window.*batching\.packing = "flat"'):
+        train(changes, tmp_path / "tree")
+    train(changes, tmp_path / "flat", batching={"packing": "flat"})
+    model, losses = load_policy(windowed), []
+    for token_ids, mask in encode(settings):
+        each = cross_entropy(model(torch.tensor([token_ids])).logits[0, :-1], torch.tensor(token_ids[1:]), reduction="none")
+        losses.append(each[torch.tensor(mask[1:])])
+    loss = torch.cat(losses).mean()
+    loss.backward()
+    (row,) = read_metrics(tmp_path / "flat")
+    assert row["sft/loss"] == pytest.approx(float(loss.detach()), abs=1e-5)
+    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    assert row["sft/grad_norm"] == pytest.approx(float(norm), rel=1e-4)
