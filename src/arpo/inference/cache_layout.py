@@ -13,8 +13,8 @@ from arpo.inference.kv_cache import ForkableKVCache
 
 _CALL_BYTES = {"cpu": 1 << 19, "cuda": 1 << 24}
 """Bytes of keys and values a device reads in the time one more attention call takes, roughly."""
-_SCORES_AT_ONCE = 1 << 21
-"""Scores of one attention call on a CPU."""
+_SCORES_AT_ONCE, _KEY_BYTES_AT_ONCE = 1 << 21, 1 << 22
+"""Scores and copied keys of one attention call on a CPU, so that they stay in its cache."""
 
 
 class Segment(NamedTuple):
@@ -171,9 +171,13 @@ def grouped_attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor 
 
 
 def _two_products(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Attention by two batched products, a few rows at a time so that their scores stay in the processor's cache."""
+    """Attention by two batched products; in 16 bits, which need a copy of the keys, a few rows at a time."""
     (rows, kv_heads, num_queries, _), positions = query.shape, keys.shape[2]
-    at_once = max(1, _SCORES_AT_ONCE // (kv_heads * num_queries * positions))
+    at_once = rows
+    if query.element_size() == 2:
+        scores, key_bytes = kv_heads * num_queries * positions, keys[0].numel() * keys.element_size()
+        num_parts = max(rows * scores // _SCORES_AT_ONCE, rows * key_bytes // _KEY_BYTES_AT_ONCE) + 1
+        at_once = -(-rows // num_parts)
     attended = []
     for first in range(0, rows, at_once):
         part = slice(first, first + at_once)

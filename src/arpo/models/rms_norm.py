@@ -26,7 +26,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """The norm of states [..., size]."""
-        return cast(Any, _RmsNorm).apply(states, self.weight, self.variance_epsilon)
+        if torch.is_grad_enabled():
+            return cast(Any, _RmsNorm).apply(states, self.weight, self.variance_epsilon)
+        return _norm_and_scale(states, self.weight, self.variance_epsilon)[0]
 
 
 def fuse_norms(model: PreTrainedModel) -> PreTrainedModel:
@@ -37,15 +39,21 @@ def fuse_norms(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
+def _norm_and_scale(states: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """The norm of the states, and 1 / sqrt(mean(x^2) + eps) [..., 1]."""
+    exact = states.to(torch.promote_types(states.dtype, torch.float32))
+    norms = torch.linalg.vector_norm(exact, dim=-1, keepdim=True)
+    scale = norms.square_().div_(states.shape[-1]).add_(epsilon).rsqrt_()
+    unit = exact * scale
+    return unit.mul_(weight) if unit.dtype == states.dtype == weight.dtype else unit.to(states.dtype) * weight, scale
+
+
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        exact = states.to(torch.promote_types(states.dtype, torch.float32))
-        norms = torch.linalg.vector_norm(exact, dim=-1, keepdim=True)
-        scale = norms.square_().div_(states.shape[-1]).add_(epsilon).rsqrt_()
+        result, scale = _norm_and_scale(states, weight, epsilon)
         ctx.save_for_backward(states, weight, scale)
-        unit = exact * scale
-        return unit.mul_(weight) if unit.dtype == states.dtype == weight.dtype else unit.to(states.dtype) * weight
+        return result
 
     @staticmethod
     @once_differentiable
