@@ -20,6 +20,8 @@ _ROLLOUT_EXAMPLES = """\
   arpo bench rollout --json runs/bench/rollout.json --curve
   arpo bench rollout --from runs/bench/rollout.json --markdown docs/results/rollout_speed.md
   arpo bench rollout --trl-python .venv-trl/bin/python
+  arpo bench rollout --model DIR --dtype bfloat16 --trajectories 64 --width 64 --turn-tokens 50 --result-tokens 120 --only ours
+  arpo bench rollout --model DIR --decoding 64 --decoding 16 --decoding 4 --repeats 1
 """
 _TRAIN_EXAMPLES = """\
   arpo bench train --model tiny
@@ -69,7 +71,20 @@ def _add_rollout(programs: Any) -> None:
     parser = add_command(programs, "rollout", "sampling trajectories with tools", _ROLLOUT_EXAMPLES)
     parser.add_argument("--trajectories", type=int, help="trajectories of the one size to measure, a multiple of 16")
     parser.add_argument("--width", type=int, help="slots of that size, a multiple of 16 (default: a quarter of them)")
-    parser.add_argument("--model", action="append", choices=["tiny", "20m"], help="repeatable (default: both)")
+    parser.add_argument("--model", action="append", help="tiny, 20m or a model directory, repeatable (default: tiny and 20m)")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the weights (default: float32)")
+    parser.add_argument("--turns", type=int, default=3, help="turns per trajectory (default: 3)")
+    parser.add_argument("--prompt-tokens", type=int, default=32, help="of each task (default: 32)")
+    parser.add_argument("--turn-tokens", type=int, default=32, help="sampled in each turn (default: 32)")
+    parser.add_argument("--result-tokens", type=int, default=96, help="of each tool result (default: 96)")
+    parser.add_argument(
+        "--decoding", action="append", type=int, metavar="BATCH",
+        help="compare ours and the limit on one turn of BATCH trajectories at once instead, repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--only", action="append", choices=["ours", "limit", "naive", "one_turn"], help="contenders, repeatable (default: all)"
+    )
+    parser.add_argument("--limit-width", type=int, help="of the limit's batches (default: the fastest of some)")
     parser.add_argument("--latency", action="append", choices=["0", "long_tailed"], help="repeatable (default: both)")
     parser.add_argument(
         "--curve", action="store_true", help="also measure ours alone, without latency, from 64 to 4096 trajectories"
@@ -177,20 +192,39 @@ def show_results(args: argparse.Namespace, report: "Report", results: Iterable[d
 
 
 def _measure_rollout(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
-    from arpo.lab.bench.rollout import BenchOptions, make_cases, run
+    from arpo.lab.bench.rollout import CONTENDERS, BenchOptions, Shape, make_cases, make_decoding_cases, run
 
     _prepare(args)
+    counts = {"--turns": args.turns, "--prompt-tokens": args.prompt_tokens, "--turn-tokens": args.turn_tokens}
+    for option, number in {**counts, "--result-tokens": args.result_tokens, "--limit-width": args.limit_width or 1}.items():
+        _require(option, number, 1)
     sizes = _SIZES
     if args.trajectories:
         sizes = ((args.trajectories, args.width or max(16, args.trajectories // 64 * 16)),)
-    models = args.model or ["tiny", "20m"]
+    shape = Shape(
+        num_turns=args.turns,
+        prompt_tokens=args.prompt_tokens,
+        turn_tokens=args.turn_tokens,
+        observation_tokens=args.result_tokens,
+    )
+    models = [_rollout_model(name) for name in args.model or ["tiny", "20m"]]
     options = BenchOptions(
-        cases=make_cases(models, sizes, args.latency or ["0", "long_tailed"]),
-        curve=make_cases(models[:1], _CURVE, ["0"]) if args.curve else (),
+        cases=() if args.decoding else make_cases(models, sizes, args.latency or ["0", "long_tailed"], shape),
+        curve=make_cases(models[:1], _CURVE, ["0"], shape) if args.curve else (),
+        decoding=make_decoding_cases(models, args.decoding or (), shape),
         trl_python=args.trl_python,
         repeats=args.repeats,
+        dtype=args.dtype,
+        only=args.only or CONTENDERS,
+        limit_width=args.limit_width,
     )
     return run(options, progress())
+
+
+def _rollout_model(name: str) -> str:
+    if name not in ("tiny", "20m") and not Path(name).is_dir():
+        raise ConfigError(f"--model {name}: is neither tiny, 20m nor a model directory on this machine; correct the name")
+    return name
 
 
 def _measure_train(args: argparse.Namespace) -> Iterable[dict[str, Any]]:

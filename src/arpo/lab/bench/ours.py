@@ -54,7 +54,7 @@ class Ours:
     def _agent(self, workload: Workload) -> Agent:
         executor = ToolExecutor(
             {TOOL_NAME: waiting_tool(workload)},
-            ExecutorConfig(max_calls=workload.num_calls, max_concurrency=workload.num_trajectories, timeout_s=3600),
+            ExecutorConfig(max_calls=max(1, workload.num_calls), max_concurrency=workload.num_trajectories, timeout_s=3600),
             self._tokenizer.cut,
         )
         return Agent(

@@ -13,6 +13,8 @@ TOOL_NAME = "wait"
 class FixedTurns:
     """A `ToolProtocol` that reads a tool call in every completion and answers each with the workload's observation.
 
+    With a single turn it reads none.
+
     A random model does not write the stop string, so that the engine looks for it and never finds it.
     """
 
@@ -20,6 +22,7 @@ class FixedTurns:
     turn_end = ""
 
     def __init__(self, workload: Workload):
+        self._calls = (ToolCall(name=TOOL_NAME, arguments={}),) if workload.num_calls else ()
         self._prompts = workload.prompts.tolist()
         self._observation = workload.observation.tolist()
 
@@ -29,7 +32,7 @@ class FixedTurns:
 
     def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
         """As `ToolProtocol.parse`."""
-        return Parse(calls=(ToolCall(name=TOOL_NAME, arguments={}),))
+        return Parse(calls=self._calls)
 
     def encode_observation(self, *observations: Observation) -> list[int]:
         """As `ToolProtocol.encode_observation`."""

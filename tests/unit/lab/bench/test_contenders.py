@@ -12,12 +12,13 @@ from arpo.lab.bench.limit import BareModel, StaticLayout, candidate_widths, stat
 from arpo.lab.bench.naive import naive_seconds
 from arpo.lab.bench.ours import Ours
 from arpo.lab.bench.policies import write_policy
-from arpo.lab.bench.rollout import BenchOptions, compare
+from arpo.lab.bench.rollout import BenchOptions, Case, Shape, compare, run
 from arpo.lab.bench.rollout_report import ROLLOUT_REPORT
 from arpo.lab.bench.workload import Workload
 from arpo.models.attention import forward_hidden, use_layout_attention
 from arpo.models.loading import load_policy
 from arpo.protocols.encoding import PolicyTokenizer
+from arpo.tracking.progress import SilentProgress
 
 SMALL = Workload(
     num_tasks=3, group_size=4, width=4, latency=ToolLatency("short", median=1e-3, p99=4e-3), prompt_tokens=7, turn_tokens=5,
@@ -45,10 +46,10 @@ def test_ours_prefills_each_prompt_and_observation_once(policy: Path) -> None:
     model = load_policy(policy)
     counter = CountTokens(model)
     ours = Ours(model, PolicyTokenizer.load(policy), SMALL.width)
-    for run in (1, 2):
+    for num_runs in (1, 2):
         assert ours.run(SMALL).prefill_tokens == SMALL.prefill_minimum == 3 * 7 + 12 * 2 * 3
         # and each draw but a trajectory's last
-        assert counter.num_tokens == run * (SMALL.prefill_minimum + 12 * (3 * 5 - 1))
+        assert counter.num_tokens == num_runs * (SMALL.prefill_minimum + 12 * (3 * 5 - 1))
 
 
 @pytest.mark.parametrize("width", [4, 8, 12])
@@ -91,9 +92,34 @@ def test_widths_the_limit_chooses_from() -> None:
 def test_a_row_fills_every_column_and_leaves_out_a_peer_that_did_not_run(policy: Path) -> None:
     row = compare(replace(SMALL, latency=NO_LATENCY), policy, BenchOptions(cases=(), repeats=1))
     assert {key for key, value in row.items() if value is None} == {key for key in row if "trl" in key}
-    assert ROLLOUT_REPORT.columns["cases"].keys() - row.keys() == {"model", "trajectories", "width", "tool_latency"}
+    assert ROLLOUT_REPORT.columns["cases"].keys() - row.keys() == {"model", "trajectories", "width", "shape", "tool_latency"}
     assert row["prefill_tokens"] == row["prefill_tokens_minimum"]
     assert 0 < row["limit_seconds"] <= row["bound_seconds"]
     # ratios above 1 say that the other took longer
     for ratio, seconds in (("ratio_to_limit", "limit_seconds"), ("speedup_vs_naive", "naive_seconds")):
         assert (row[ratio] > 1) == (row[seconds] > row["ours_seconds"])
+
+
+def test_only_what_is_asked_for_is_measured(policy: Path) -> None:
+    row = compare(replace(SMALL, latency=NO_LATENCY), policy, BenchOptions(cases=(), repeats=1, only=("ours",)))
+    assert row["ours_tokens_per_s"] == pytest.approx(12 * 3 * 5 / row["ours_seconds"])
+    others = {"limit_seconds", "bound_seconds", "naive_seconds", "one_turn_limit_seconds", "ratio_to_limit", "speedup_vs_naive"}
+    assert {row[key] for key in others} == {None}
+
+
+def test_any_model_directory_in_any_format_at_any_batch_size(policy: Path) -> None:
+    """A trajectory of 6 + 2 x 4 + 1 x 5 = 19 tokens: decoding starts after 9."""
+    shape = Shape(num_turns=2, prompt_tokens=6, turn_tokens=4, observation_tokens=5)
+    cases = [Case(model=str(policy), trajectories=n, width=n, shape=shape) for n in (4, 32)]
+    assert [(c.decoding().num_tasks, c.decoding().group_size, c.decoding().prompt_tokens) for c in cases] == [
+        (1, 4, 9),
+        (2, 16, 9),
+    ]
+    options = BenchOptions(cases=cases[1:], decoding=cases, repeats=1, dtype="bfloat16", limit_width=16)
+    *_, result = run(options, SilentProgress())
+    assert result["machine"]["dtype"] == "bfloat16"
+    assert [row["trajectories"] for row in result["decoding"]] == [4, 32]
+    assert result["cases"][0]["limit_width"] == 16
+    cases_table, decoding_table = ROLLOUT_REPORT.tables(result)
+    assert cases_table[1][:5] == ["tiny", "32", "32", "6 + 2 x 4 + 1 x 5", "0"]
+    assert [len(line) for line in decoding_table] == [5, 5, 5]

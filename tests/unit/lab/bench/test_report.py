@@ -6,7 +6,7 @@ import pytest
 
 from arpo.errors import ConfigError, DataError
 from arpo.lab.bench.report import write_json
-from arpo.lab.bench.rollout import make_cases
+from arpo.lab.bench.rollout import make_cases, make_decoding_cases
 from arpo.lab.bench.rollout_report import ROLLOUT_REPORT
 from arpo.lab.bench.training_report import TRAINING_REPORT
 
@@ -18,6 +18,7 @@ RESULT = {
         | {"model": "tiny", "trajectories": 256, "trl_seconds": None, "width": 64}
     ],
     "curve": [],
+    "decoding": [],
 }
 
 
@@ -50,3 +51,12 @@ def test_cases() -> None:
     for size in ((100, 16), (64, 0), (0, 16), (64, 20)):
         with pytest.raises(ConfigError, match="multiple of 16"):
             make_cases(["tiny"], [size], ["0"])
+
+
+def test_batch_sizes() -> None:
+    assert [(c.model, c.trajectories) for c in make_decoding_cases(["a", "b"], [1, 16, 48])] == [
+        ("a", 1), ("a", 16), ("a", 48), ("b", 1), ("b", 16), ("b", 48),
+    ]  # fmt: skip
+    for batch in (0, 17, 40):
+        with pytest.raises(ConfigError, match=f"--decoding {batch}: must be 1 to 16, or a multiple of 16"):
+            make_decoding_cases(["a"], [batch])
