@@ -263,7 +263,7 @@ def _control_tokens(tokenizer: FastTokenizer) -> dict[str, int]:
 def _find_eos_ids(directory: Path, tokenizer: FastTokenizer, settings: dict[str, Any]) -> set[int]:
     text = _token_text(settings.get("eos_token"))
     index = tokenizer.token_to_id(text) if text else None
-    ids = set() if index is None else {index}
+    ids: set[int] = set() if index is None else {index}
     ids |= _read_ids(directory / "generation_config.json", tokenizer)
     return ids or _read_ids(directory / "config.json", tokenizer)
 
