@@ -260,9 +260,31 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     assert final[0] == final[1]
 
 
-def test_a_disk_full_from_the_start(arpo, domain, write_toml, small_disk: Callable[[int], Path], tmp_path: Path):
+def test_a_full_disk_leaves_the_last_checkpoint_of_sft(
+    arpo, domain, write_toml, small_disk: Callable[[int], Path], tmp_path: Path
+):
+    """As above; once there is room again, the run goes on to the weights of one that always had room."""
+    changes: dict[str, Any] = {"num_epochs": 2, "checkpoint": {"every": 2, "keep": 1}}
+    arpo.succeed("sft", write_toml(tmp_path / "roomy.toml", domain.sft(tmp_path / "roomy", **changes)))
+    last = (tmp_path / "roomy" / "final").resolve().parent
+    size = sum(f.stat().st_size for f in last.rglob("*")) // 1024
+    run = small_disk(int(size * 1.5) + 40) / "run"
+    result = arpo("sft", write_toml(tmp_path / "sft.toml", domain.sft(run, **changes)))
+    assert result.code == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert f"arpo sft --resume {run}" in result.stderr
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["step_000002"], "nothing half written takes up space"
+    small_disk(20 * size)
+    arpo.succeed("sft", "--resume", run)
+    final = [(r / "final" / "model.safetensors").read_bytes() for r in (run, tmp_path / "roomy")]
+    assert final[0] == final[1]
+
+
+@pytest.mark.parametrize("command", ["train", "sft"])
+def test_a_disk_full_from_the_start(arpo, domain, write_toml, small_disk: Callable[[int], Path], tmp_path: Path, command: str):
     run = small_disk(8) / "run"
-    result = arpo("train", write_toml(tmp_path / "rl.toml", domain.rl(run)))
+    config = domain.rl(run) if command == "train" else domain.sft(run, checkpoint={"every": 1})
+    result = arpo(command, write_toml(tmp_path / "run.toml", config))
     assert result.code == 2, result.stderr
     assert "Traceback" not in result.stderr
     assert "no space left" in result.stderr.lower()

@@ -71,6 +71,7 @@ def assert_same(run: Path, reference: Path) -> None:
         assert states[0]["param_groups"] == states[1]["param_groups"]
         for index, state in states[1]["state"].items():
             assert all(torch.equal(value, states[0]["state"][index][key]) for key, value in state.items())
+        assert all(map(torch.equal, states[0]["masters"], states[1]["masters"]))
     summaries = [json.loads((r / "summary.json").read_text()) for r in (run, reference)]
     assert all(summary.pop("seconds") for summary in summaries)
     assert summaries[0] == summaries[1]
@@ -166,16 +167,18 @@ def test_interrupted_and_resumed_is_never_stopped(arpo, domain, write_toml, wait
 
 
 @pytest.mark.slow
-def test_an_adapter_goes_on(arpo, domain, write_toml, tmp_path: Path):
-    pytest.importorskip("peft")
-    changes = CHANGES | {"model": {"path": str(domain.path / "policy"), "lora": {"rank": 4, "alpha": 8}}}
+@pytest.mark.parametrize("model", [{"lora": {"rank": 4, "alpha": 8}}, {"dtype": "bfloat16"}], ids=["adapter", "masters"])
+def test_adapters_and_masters_go_on(arpo, domain, write_toml, tmp_path: Path, model: dict[str, Any]):
+    if "lora" in model:
+        pytest.importorskip("peft")
+    changes = CHANGES | {"model": {"path": str(domain.path / "policy")} | model}
     configs = [write_toml(tmp_path / f"{name}.toml", domain.sft(tmp_path / name, **changes)) for name in ("run", "reference")]
     arpo.succeed("sft", configs[1])
     assert arpo("sft", configs[0], die_at=("arpo.training.sft:optimizer_step", 6, "after")).code == -signal.SIGKILL
     arpo.succeed("sft", "--resume", tmp_path / "run")
     assert_same(tmp_path / "run", tmp_path / "reference")
     final = (tmp_path / "run" / "final").resolve()
-    assert (final.parent / "adapter" / "adapter_config.json").is_file()
+    assert (final.parent / "adapter" / "adapter_config.json").is_file() == ("lora" in model)
     assert not (final / "adapter").exists()
 
 
