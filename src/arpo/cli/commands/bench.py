@@ -29,6 +29,7 @@ _TRAIN_EXAMPLES = """\
   arpo bench train --case synthetic --leaf-length 1024 --leaf-length 4096 --sharing 2
   arpo bench train --from runs/bench/train.json --markdown docs/results/training_speed.md
   arpo bench train --trl-python .venv-trl/bin/python
+  arpo bench train --model MODEL_DIR --dtype bfloat16 --case agent --groups 1 --no-memory
   arpo bench train --device cuda --model 0.6b --leaf-length 16384 --peak-tflops 989
 """
 _SANDBOX_EXAMPLES = """\
@@ -96,12 +97,20 @@ def _add_rollout(programs: Any) -> None:
 def _add_train(programs: Any) -> None:
     parser = add_command(programs, "train", "one step's forward and backward passes over trees", _TRAIN_EXAMPLES)
     parser.add_argument(
-        "--model", action="append", choices=["tiny", "20m", "0.6b", "1.7b"], help="repeatable (default: tiny and 20m)"
-    )
-    parser.add_argument(
-        "--case", action="append", choices=["quickstart", "synthetic"],
-        help="trees of a quickstart step, or one tree of 16 leaves; repeatable (default: both)",
+        "--model", action="append", metavar="NAME|DIR",
+        help="tiny, 20m, 0.6b or 1.7b with random weights, or a model directory; repeatable (default: tiny and 20m)",
     )  # fmt: skip
+    parser.add_argument(
+        "--case", action="append", choices=["quickstart", "synthetic", "agent"],
+        help="trees of a quickstart step, one tree of 16 leaves, or groups of 16 with a real model's lengths; repeatable "
+        "(default: quickstart and synthetic)",
+    )  # fmt: skip
+    parser.add_argument("--groups", type=int, help="groups of 16 of --case agent (default: 4)")
+    parser.add_argument(
+        "--contender", action="append", choices=["tree", "flat", "padded", "limit"], help="repeatable (default: all)"
+    )
+    parser.add_argument("--batch-tokens", type=int, metavar="N", help="tokens per pass (default: what suits each contender)")
+    parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory, in two more processes per case")
     parser.add_argument(
         "--trees", type=Path, metavar="FILE",
         help="a quickstart run's rollouts/step_*.jsonl.zst (default: made-up trees of the same shape)",
@@ -236,11 +245,25 @@ def _measure_train(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
     cases = args.case or ["quickstart", "synthetic"]
     if args.trees and "quickstart" not in cases:
         raise ConfigError(f"--trees {args.trees} has no effect with --case synthetic; add --case quickstart or leave it out")
-    if (args.leaf_length or args.sharing) and "synthetic" not in cases:
-        raise ConfigError("--leaf-length and --sharing have no effect with --case quickstart; add --case synthetic")
+    if args.leaf_length and "synthetic" not in cases:
+        raise ConfigError("--leaf-length has no effect without --case synthetic; add it or leave it out")
+    if args.sharing and not {"synthetic", "agent"} & set(cases):
+        raise ConfigError("--sharing has no effect with --case quickstart; add --case synthetic or --case agent")
+    if args.groups is not None and "agent" not in cases:
+        raise ConfigError(f"--groups {args.groups} has no effect without --case agent; add it or leave it out")
+    for option, number in (("--groups", args.groups), ("--batch-tokens", args.batch_tokens)):
+        _require(option, 1 if number is None else number, 1)
+    contenders = args.contender or ["tree", "flat", "padded", "limit"]
+    if not args.no_memory and not {"tree", "flat"} <= set(contenders):
+        raise ConfigError("--contender: peak memory is that of tree and flat; name both, or add --no-memory")
     models, lengths = args.model or ["tiny", "20m"], args.leaf_length or [256]
+    sharings = args.sharing or ([1.5, 2] if "agent" in cases else [1, 1.5, 2, 4])
     options = TrainingBenchOptions(
-        cases=make_training_cases(models, cases, lengths, args.sharing or [1, 1.5, 2, 4], has_trees=args.trees is not None),
+        cases=make_training_cases(models, cases, lengths, sharings, has_trees=args.trees is not None),
+        contenders=contenders,
+        batch_tokens=args.batch_tokens,
+        groups=args.groups or 4,
+        memory=not args.no_memory,
         trees=args.trees,
         trl_python=args.trl_python,
         repeats=args.repeats,

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from math import inf, isfinite, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,12 +15,20 @@ from transformers import PreTrainedModel
 
 from arpo.algorithms.aggregation import total_denominator
 from arpo.batching.config import Packing
-from arpo.batching.rows import leaf_rows
+from arpo.batching.rows import LeafRow, leaf_rows
 from arpo.errors import ConfigError, DataError
 from arpo.lab.bench.machine import machine
-from arpo.lab.bench.training_data import TreeCounts, count_trees, draw_rewards, quickstart_like_trees, synthetic_tree
+from arpo.lab.bench.training_data import (
+    AGENT_FORKS,
+    TreeCounts,
+    agent_trees,
+    count_trees,
+    draw_rewards,
+    quickstart_like_trees,
+    synthetic_tree,
+)
 from arpo.lab.bench.training_memory import MemoryRequest, peak_memory_mb
-from arpo.lab.bench.training_models import make_model, model_config, training_flops, write_model
+from arpo.lab.bench.training_models import load_or_make, read_config, training_flops, write_model
 from arpo.lab.bench.training_peer import TrlTraining
 from arpo.lab.bench.training_steps import RUN, Contender, InProcess, LossContender, limit, packed, padded
 from arpo.models.logprobs import hidden_to_logprobs
@@ -45,11 +53,12 @@ class TrainingCase:
 
     model: str
     trees: str
-    """`quickstart`: of a real run; `quickstart_shape`: made up in its shape; `synthetic`: 16 leaves."""
+    """`quickstart`: of a real run; `quickstart_shape`: made up in its shape; `synthetic`: 16 leaves; `agent`: a group of 16
+    with a real model's lengths."""
     leaf_length: int = 0
     """Tokens of a synthetic tree's leaves."""
     sharing: float = 0.0
-    """Total over unique tokens of a synthetic tree."""
+    """Total over unique tokens of a synthetic tree or an agent's group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +72,14 @@ class TrainingBenchOptions:
     """Interpreter of the environment TRL is installed in; None leaves TRL out."""
     repeats: int = 5
     """Runs of each contender, in turn; the fastest counts."""
+    contenders: Sequence[str] = ("tree", "flat", "padded", "limit")
+    """Those to measure, beside TRL; the tree is compared with the padded batch or, without it, with flat packing."""
+    batch_tokens: int | None = None
+    """Tokens per pass of all contenders; None: what suits each."""
+    groups: int = 1
+    """Groups of the cases `agent`."""
+    memory: bool = True
+    """Whether to measure the peak memory of both packings."""
     device: str = "cpu"
     """As torch names it."""
     dtype: str = "float32"
@@ -82,6 +99,9 @@ def make_training_cases(
     for length in lengths:
         if length < 64:
             raise ConfigError(f"--leaf-length {length}: must be at least 64 tokens")
+    for sharing in sharings if "agent" in kinds else ():
+        if sharing not in AGENT_FORKS:
+            raise ConfigError(f"--sharing {sharing:g}: the agent's groups of --case agent share 1.5 or 2")
     for sharing in sharings:
         if not 1 <= sharing <= 4:
             raise ConfigError(
@@ -97,6 +117,8 @@ def make_training_cases(
                 for length in lengths
                 for sharing in sharings
             ]
+        if "agent" in kinds:
+            cases += [TrainingCase(model=model, trees="agent", sharing=sharing) for sharing in sharings]
     return cases
 
 
@@ -115,36 +137,40 @@ def compare(case: TrainingCase, options: TrainingBenchOptions) -> dict[str, Any]
     """Seconds of every contender on a case, and ratios."""
     trees = make_trees(case, options)
     num_ids = 1 + max(token for tree in trees for node in tree.nodes for token in node.token_ids)
-    config = model_config(case.model, num_ids)
-    stock, ours = (make_model(config, options.dtype, options.device) for _ in range(2))
+    config = read_config(case.model, num_ids)
+    stock, ours = (load_or_make(case.model, num_ids, options.dtype, options.device) for _ in range(2))
     draw_rewards(trees)
     draw_old_logprobs(stock, trees)
     counts = count_trees(trees)
     credits = assign_credit(trees, RUN.advantage, RUN.loss)
     policy = PolicyModel(ours)
-    packings = {name: packed(policy, trees, credits, name, counts) for name in PACKINGS}
+    packings = {name: packed(policy, trees, credits, name, counts) for name in PACKINGS if name in options.contenders}
     rows = [row for tree, credit in zip(trees, credits, strict=True) for row in leaf_rows(tree, credit)]
     denominator = total_denominator(credit.denominator for credit in credits)
-    reference = padded(stock, rows, denominator)
+    contenders: dict[str, Contender] = dict(packings)
+    if "padded" in options.contenders:
+        contenders["padded"] = padded(stock, rows, denominator)
+    if "limit" in options.contenders:
+        contenders["limit"] = limit(stock, counts)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        trl = None
         if options.trl_python:
             where = write_model(stock, folder / "model")
-            trl = TrlTraining(options.trl_python, where, rows, options.dtype, options.device)
-            stack.callback(trl.close)
-        # stock norms compute in float32 whatever the model's format; with ours, nothing but the packing differs
-        fused = padded(fuse_norms(deepcopy(stock)), rows, denominator)
-        agreement = check_agreement(packings, fused, _TOLERANCE[options.dtype])
-        del fused
-        if trl:
-            agreement |= check_agreement({"trl": trl}, reference, _TOLERANCE[options.dtype])
-        contenders: dict[str, Contender] = {**packings, "padded": reference, "limit": limit(stock, counts)}
-        timed = fastest(contenders | ({"trl": trl} if trl else {}), options.repeats)
-        budget = max(timed[name].budget for name in PACKINGS)
-        memory = _memory(case, options, num_ids, trees, budget, folder)
+            contenders["trl"] = TrlTraining(options.trl_python, where, rows, options.dtype, options.device)
+            stack.callback(contenders["trl"].close)
+        if options.batch_tokens:
+            for contender in contenders.values():
+                contender.budgets = [options.batch_tokens]
+        agreement = _agreement(packings, contenders, stock, rows, denominator, _TOLERANCE[options.dtype])
+        timed = fastest(contenders, options.repeats)
+        memory: dict[str, Any] = dict.fromkeys(f"peak_memory_mb_{name}" for name in PACKINGS)
+        if options.memory:
+            budget = max(timed[name].budget for name in packings)
+            memory = _memory(case, options, num_ids, trees, budget, folder)
     tflop = training_flops(config, counts) / 1e12
-    utilisation = {f"mfu_{name}": tflop / timed[name].seconds / (options.peak_tflops or nan) for name in ("tree", "limit")}
+    utilisation: dict[str, float | None] = dict.fromkeys(("mfu_tree", "mfu_limit"))
+    if options.peak_tflops:
+        utilisation |= {f"mfu_{n}": tflop / timed[n].seconds / options.peak_tflops for n in ("tree", "limit") if n in timed}
     return {
         **case_row(counts, {name: best.seconds for name, best in timed.items()}),
         **memory,
@@ -152,10 +178,45 @@ def compare(case: TrainingCase, options: TrainingBenchOptions) -> dict[str, Any]
         "num_leaves": counts.num_leaves,
         "sampled_tokens": counts.sampled_tokens,
         "model_tflop": tflop,
-        **{name: value if options.peak_tflops else None for name, value in utilisation.items()},
+        **utilisation,
         **agreement,
-        "trl_version": trl and trl.version,
+        "trl_version": getattr(contenders.get("trl"), "version", None),
     }
+
+
+def _agreement(
+    packings: Mapping[str, InProcess],
+    contenders: Mapping[str, Contender],
+    stock: PreTrainedModel,
+    rows: Sequence[LeafRow],
+    denominator: float,
+    tolerance: float,
+) -> dict[str, float]:
+    """Differences from the padded batch or, where that is not measured, of the tree from flat packing."""
+    if "padded" not in contenders:
+        return _tree_against_flat(packings, stock, tolerance) if len(packings) == len(PACKINGS) else {}
+    # stock norms compute in float32 whatever the model's format; with ours, nothing but the packing differs
+    fused = padded(fuse_norms(deepcopy(stock)), rows, denominator)
+    agreement = check_agreement(packings, fused, tolerance)
+    if "trl" in contenders:
+        reference = cast(InProcess, contenders["padded"])
+        agreement |= check_agreement({"trl": cast(LossContender, contenders["trl"])}, reference, tolerance)
+    return agreement
+
+
+def _tree_against_flat(packings: Mapping[str, InProcess], stock: PreTrainedModel, tolerance: float) -> dict[str, float]:
+    """The packings share a model, so `stock` holds flat packing's gradient meanwhile; both steps count as warm-ups."""
+    tree, flat = packings["tree"], packings["flat"]
+    flat.measure(flat.budgets[-1])
+    for holder, parameter in zip(stock.parameters(), flat.model.parameters(), strict=True):
+        holder.grad, parameter.grad = parameter.grad, None
+    tree.measure(tree.budgets[-1])
+    differences = {
+        "loss_difference_tree": _difference(tree.loss, flat.loss),
+        "gradient_difference_tree": tree.gradient_difference(stock),
+    }
+    stock.zero_grad(set_to_none=True)
+    return _require_agreement(differences, tolerance)
 
 
 def case_row(counts: TreeCounts, seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -193,9 +254,11 @@ def make_trees(case: TrainingCase, options: TrainingBenchOptions) -> list[Rollou
     Raises:
         DataError: the file holds no tree, or a leaf without a sampled token.
     """
-    num_ids = model_config(case.model).vocab_size
+    num_ids = read_config(case.model).get_text_config().vocab_size
     if case.trees == "synthetic":
         return [synthetic_tree(case.leaf_length, case.sharing, num_ids)]
+    if case.trees == "agent":
+        return agent_trees(case.sharing, num_ids, options.groups)
     if options.trees is None:
         return quickstart_like_trees(num_ids)
     trees = list(read_trees(options.trees))
@@ -245,7 +308,10 @@ def check_agreement(contenders: Mapping[str, LossContender], reference: InProces
         contender.measure(contender.budgets[0])
         losses[f"loss_difference_{name}"] = _difference(contender.loss, reference.loss)
         gradients[f"gradient_difference_{name}"] = contender.gradient_difference(reference.model)
-    differences = losses | gradients
+    return _require_agreement(losses | gradients, tolerance)
+
+
+def _require_agreement(differences: dict[str, float], tolerance: float) -> dict[str, float]:
     if not max(differences.values()) <= tolerance:
         raise AssertionError(f"contenders disagree by more than {tolerance:g}: {differences}")
     return differences
@@ -269,8 +335,10 @@ def fastest(contenders: Mapping[str, Contender], repeats: int) -> dict[str, Time
     """Each contender at its best budget: the fastest of `repeats` steps, contenders in turn."""
     best: dict[str, Timed] = {}
     for name, contender in contenders.items():
-        contender.measure(contender.budgets[-1])  # warms up
-        seconds, budget = min((contender.measure(budget), budget) for budget in contender.budgets)
+        if not contender.is_warm:
+            contender.measure(contender.budgets[-1])
+        several = contender.budgets if len(contender.budgets) > 1 else ()
+        seconds, budget = min(((contender.measure(b), b) for b in several), default=(inf, contender.budgets[0]))
         best[name] = Timed(budget, seconds)
     for _ in range(repeats):
         for name, contender in contenders.items():

@@ -116,6 +116,39 @@ def quickstart_like_trees(num_ids: int, num_trees: int = 8, seed: int = 0) -> li
     return trees
 
 
+AGENT_FORKS = {1.5: 1, 2.0: 2}
+"""Sharing of `agent_trees` -> the result after which every initial trajectory forks."""
+
+
+def agent_trees(sharing: float, num_ids: int, num_trees: int = 1, seed: int = 0) -> list[RolloutTree]:
+    """Groups of 16 with a real model's lengths: a prompt of 75 tokens, three turns of 50 sampled tokens, results of 120.
+
+    Eight initial trajectories fork once, after the first result for a sharing of 1.5 and after the second for 2.
+
+    Example: each trajectory has 75 + 3 * 50 + 2 * 120 = 465 tokens, a group 7,440. Unique are 75 + 8 (170 + 2 * 220) = 4,955,
+    sharing 1.502, or 75 + 8 (340 + 2 * 50) = 3,595, sharing 2.07.
+
+    Raises:
+        KeyError: a sharing not in `AGENT_FORKS`.
+    """
+    rng = np.random.default_rng(seed)
+    fork_after = AGENT_FORKS[sharing]
+    trees: list[RolloutTree] = []
+    for _ in range(num_trees):
+        tree = _prompt_tree(_draw(rng, 75, num_ids))
+        for _ in range(NUM_LEAVES // 2):
+            fork = tree.root
+            for _ in range(fork_after):
+                fork = _add_call(tree, fork, 50, 120, rng, num_ids)
+            for _ in range(2):
+                end = fork
+                for _ in range(2 - fork_after):
+                    end = _add_call(tree, end, 50, 120, rng, num_ids)
+                tree.append(end, NodeKind.COMPLETION, _draw(rng, 50, num_ids))
+        trees.append(tree)
+    return trees
+
+
 def draw_rewards(trees: Sequence[RolloutTree], seed: int = 0) -> None:
     """Give half of each tree's leaves reward 1 and the others 0, so that no contender skips a group."""
     rng = np.random.default_rng(seed)

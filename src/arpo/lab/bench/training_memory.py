@@ -12,7 +12,7 @@ from arpo.batching.config import Packing
 from arpo.lab.bench.machine import process_mb
 from arpo.lab.bench.programs import run_json
 from arpo.lab.bench.training_data import count_trees
-from arpo.lab.bench.training_models import make_model, model_config
+from arpo.lab.bench.training_models import load_or_make
 from arpo.lab.bench.training_steps import RUN, packed
 from arpo.models.policy import PolicyModel
 from arpo.training.credit import assign_credit
@@ -46,8 +46,7 @@ def peak_memory_mb(request: MemoryRequest) -> float:
 
 def _measure(request: MemoryRequest) -> float:
     torch.set_num_threads(request.num_threads)
-    config = model_config(request.model, request.num_ids)
-    policy = PolicyModel(make_model(config, request.dtype, request.device))
+    policy = PolicyModel(load_or_make(request.model, request.num_ids, request.dtype, request.device))
     trees = list(read_trees(Path(request.trees)))
     credits = assign_credit(trees, RUN.advantage, RUN.loss)
     packed(policy, trees, credits, request.packing, count_trees(trees)).measure(request.budget)

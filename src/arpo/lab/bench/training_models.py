@@ -1,17 +1,46 @@
-"""The random policies that `arpo bench train` trains; every call makes the same weights."""
+"""The policies that `arpo bench train` trains: model directories, and random ones whose weights are the same on every call."""
 
 from copy import deepcopy
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
+from arpo.errors import ModelError
 from arpo.lab.bench.policies import POLICIES
 from arpo.lab.bench.training_data import TreeCounts
+from arpo.models.loading import load_policy
 from arpo.world.tiny_policy import make_tokenizer
 
 _QWEN3 = {"0.6b": (1024, 3072), "1.7b": (2048, 6144)}
 """Width and MLP width of the two small Qwen3 models, which differ in nothing else."""
+MODELS = (*POLICIES, *_QWEN3)
+"""Models by name."""
+
+
+def is_directory(name: str) -> bool:
+    """Whether a model is named by its directory, not by its size."""
+    return name not in _QWEN3 and name not in POLICIES
+
+
+def read_config(name: str, num_ids: int = 0) -> PreTrainedConfig:
+    """The configuration of a model directory, or that of `model_config`.
+
+    Raises:
+        ModelError: no such directory, or no configuration in it.
+    """
+    if not is_directory(name):
+        return model_config(name, num_ids)
+    if not (Path(name) / "config.json").is_file():
+        raise ModelError(f"--model {name}: no config.json there; name one of {', '.join(MODELS)}, or a model directory")
+    return AutoConfig.from_pretrained(name, local_files_only=True)
+
+
+def load_or_make(name: str, num_ids: int, dtype: str, device: str) -> PreTrainedModel:
+    """The model of a directory, or `make_model` of `model_config`; with transformers' own attention."""
+    if is_directory(name):
+        return load_policy(Path(name), dtype, device)
+    return make_model(model_config(name, num_ids), dtype, device)
 
 
 def model_config(name: str, num_ids: int = 0) -> Qwen3Config:
@@ -47,14 +76,15 @@ def write_model(model: PreTrainedModel, folder: Path) -> Path:
     return folder
 
 
-def training_flops(config: Qwen3Config, counts: TreeCounts) -> float:
+def training_flops(config: PreTrainedConfig, counts: TreeCounts) -> float:
     """Floating-point operations of forward and backward with every shared token once, matrix products only.
 
     Formula: 6 per weight and token in the layers, 6 per weight of the head and sampled token, and in each layer and head
     12 * head_dim per query and key it sees (PaLM, arXiv:2204.02311, appendix B, where causality is not taken into account).
     """
-    heads, head_dim = config.num_attention_heads, config.head_dim
-    attention = config.hidden_size * head_dim * 2 * (heads + (config.num_key_value_heads or heads))
+    heads = config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    attention = config.hidden_size * head_dim * 2 * (heads + (getattr(config, "num_key_value_heads", None) or heads))
     layer = attention + 3 * config.hidden_size * config.intermediate_size
     layers = 6 * layer * counts.unique_tokens + 12 * heads * head_dim * counts.visible_pairs
     return config.num_hidden_layers * layers + 6 * config.hidden_size * config.vocab_size * counts.sampled_tokens

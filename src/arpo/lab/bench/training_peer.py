@@ -29,6 +29,7 @@ class TrlTraining:
         longest = max(len(row.token_ids) for row in rows)
         self.budgets: Sequence[int] = budgets(len(rows) * longest, longest)
         self.loss: float | None = None
+        self.is_warm = False
         self.gradient_norm: float | None = None
         self._python = python
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the program
@@ -49,6 +50,7 @@ class TrlTraining:
     def measure(self, budget: int) -> float:
         """As `Contender.measure`."""
         answer = self._ask(str(budget))
+        self.is_warm = True
         self.loss, self.gradient_norm = answer["loss"], answer["gradient_norm"]
         return answer["seconds"]
 

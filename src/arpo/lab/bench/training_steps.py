@@ -36,6 +36,8 @@ class Contender(Protocol):
     """Possible tokens per forward pass, padding included."""
     loss: float | None
     """Of the last step; None where there is no loss."""
+    is_warm: bool
+    """Whether it has taken a step."""
 
     def measure(self, budget: int) -> float:
         """Seconds of batch construction, forward and backward over all trajectories, without the optimizer.
@@ -69,11 +71,13 @@ class InProcess:
         self.model = model
         self.budgets = budgets
         self.loss: float | None = None
+        self.is_warm = False
         self._step = step
 
     def measure(self, budget: int) -> float:
         """As `Contender.measure`."""
         self.model.zero_grad(set_to_none=True)
+        self.is_warm = True
         start = self._now()
         try:
             self.loss = self._step(budget)

@@ -12,6 +12,7 @@ from arpo.algorithms.aggregation import total_denominator
 from arpo.batching.rows import leaf_rows
 from arpo.cli.main import main
 from arpo.errors import ConfigError
+from arpo.lab.bench.policies import write_policy
 from arpo.lab.bench.train import (
     case_row,
     check_agreement,
@@ -117,6 +118,7 @@ def test_the_fastest_budget_counts() -> None:
     class Scripted:
         budgets = (1, 2, 3)
         loss = None
+        is_warm = False
 
         def measure(self, budget: int) -> float:
             return abs(budget - 2) + 0.5
@@ -160,8 +162,31 @@ def test_cases() -> None:
     assert make_training_cases(["tiny"], ["quickstart"], [], [], has_trees=True)[0].trees == "quickstart"
     with pytest.raises(ConfigError, match="--leaf-length 10: must be at least 64"):
         make_training_cases(["tiny"], ["synthetic"], [10], [1.0], has_trees=False)
+    cases = make_training_cases(["dir"], ["agent"], [], [1.5, 2.0], has_trees=False)
+    assert [(c.model, c.trees, c.sharing) for c in cases] == [("dir", "agent", 1.5), ("dir", "agent", 2.0)]
+    with pytest.raises(ConfigError, match=r"--sharing 3: the agent's groups of --case agent share 1\.5 or 2"):
+        make_training_cases(["tiny"], ["agent"], [], [3.0], has_trees=False)
     with pytest.raises(ConfigError, match="--sharing 5: must be from 1 to 4"):
         make_training_cases(["tiny"], ["synthetic"], [256], [5.0], has_trees=False)
+
+
+def test_a_model_directory_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A group of 16 has 7,440 tokens; in one pass of 8,192 each packing computes its tokens, and they agree."""
+    write_policy("tiny", tmp_path / "model")
+    file = tmp_path / "train.json"
+    case = ["--model", str(tmp_path / "model"), "--case", "agent", "--sharing", "2", "--groups", "1", "--batch-tokens", "8192"]
+    chosen = [f"--contender={name}" for name in ("tree", "flat", "limit")]
+    assert main(["bench", "train", *case, *chosen, "--no-memory", "--repeats", "1", "--json", str(file)]) == 0
+    (row,) = json.loads(file.read_text())["cases"]
+    assert (row["total_tokens"], row["unique_tokens"], row["num_leaves"]) == (7440, 3595, 16)
+    assert row["seconds_padded"] is None
+    assert row["fraction_of_ideal"] > 0
+    assert row["ratio_to_limit"] > 0
+    assert row["gradient_difference_tree"] < 1e-4
+    assert main(["bench", "train", "--model", str(tmp_path / "nothing")]) == 2
+    assert "nothing: no config.json there; name one of tiny, 20m, 0.6b, 1.7b, or a model directory" in capsys.readouterr().err
+    assert main(["bench", "train", "--groups", "2"]) == 2
+    assert "--groups 2 has no effect without --case agent" in capsys.readouterr().err
 
 
 @pytest.mark.slow  # processes of their own that measure memory

@@ -2,7 +2,7 @@
 
 import pytest
 
-from arpo.lab.bench.training_data import count_trees, draw_rewards, quickstart_like_trees, synthetic_tree
+from arpo.lab.bench.training_data import agent_trees, count_trees, draw_rewards, quickstart_like_trees, synthetic_tree
 from arpo.tree import NodeKind, RolloutTree
 from arpo.types import Message, Task
 
@@ -56,6 +56,15 @@ def test_the_quickstarts_shape() -> None:
     assert counts.num_leaves == 32
     assert counts.unique_tokens == 2 * (12 + 8 * (9 + 38 + 2 * (9 + 31 + 13)))
     assert counts.total_tokens == 32 * (12 + 9 + 38 + 9 + 31 + 13)
+
+
+def test_an_agents_groups() -> None:
+    # 75 of the prompt, three turns of 50 and two results of 120; forks after the first or the second result
+    for sharing, unique in ((1.5, 75 + 8 * (170 + 2 * 220)), (2.0, 75 + 8 * (340 + 2 * 50))):
+        counts = count_trees(agent_trees(sharing, num_ids=500, num_trees=2))
+        assert (counts.num_leaves, counts.total_tokens, counts.leaf_length) == (32, 2 * 16 * 465, 465)
+        assert counts.unique_tokens == 2 * unique
+        assert counts.sharing == pytest.approx(sharing, rel=0.04)
 
 
 def test_every_group_has_signal() -> None:
