@@ -1,4 +1,6 @@
-"""Checks that a device is on this machine."""
+"""The devices of this machine, and what its processor computes in bfloat16."""
+
+from pathlib import Path
 
 import torch
 
@@ -27,3 +29,20 @@ def require_device(name: str, key: str = "model.device") -> None:
     if torch.device(name).index is not None and torch.device(name).index >= count:
         present = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
         raise ConfigError(f"{key} = {name!r}: this machine has {present}; set {key} to a device that it has, or to 'cpu'")
+
+
+_BFLOAT16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "bf16": "Arm BF16"}
+"""Flag in /proc/cpuinfo -> name, the fastest first."""
+
+
+def bfloat16_unit(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    """The processor's unit for matrix products in bfloat16; None: it has none, or the system does not say.
+
+    Without one, bfloat16 halves memory and saves no time on the CPU.
+    """
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return None
+    flags = {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}
+    return next((name for flag, name in _BFLOAT16_UNITS.items() if flag in flags), None)

@@ -1,12 +1,14 @@
 """Devices: which names there are, and what a machine without the device says."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from pydantic import ValidationError
 
 from arpo.errors import ConfigError
 from arpo.models.config import ModelConfig
-from arpo.models.device import require_device
+from arpo.models.device import bfloat16_unit, require_device
 
 
 @pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:0", "cuda:15"])
@@ -44,3 +46,23 @@ def test_a_device_that_the_machine_does_not_have(monkeypatch: pytest.MonkeyPatch
     require_device("cuda:7")
     with pytest.raises(ConfigError, match=r"model.device = 'cuda:8': this machine has cuda:0 to cuda:7"):
         require_device("cuda:8")
+
+
+@pytest.mark.parametrize(
+    ("line", "unit"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 amx_bf16 amx_tile amx_int8", "AMX"),
+        ("flags\t\t: fpu avx512f avx512_bf16", "AVX512-BF16"),
+        ("Features\t: fp asimd i8mm bf16", "Arm BF16"),
+        ("flags\t\t: fpu avx512f avx2", None),
+        ("model name\t: amx_bf16", None),
+    ],
+)
+def test_the_unit_for_bfloat16_is_read_from_the_flags(line: str, unit: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor\t: 0\n{line}\n")
+    assert bfloat16_unit(file) == unit
+
+
+def test_a_system_without_cpuinfo_names_no_unit(tmp_path: Path) -> None:
+    assert bfloat16_unit(tmp_path / "none") is None

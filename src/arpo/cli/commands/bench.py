@@ -14,6 +14,7 @@ from arpo.files.whole import write_text
 
 if TYPE_CHECKING:
     from arpo.lab.bench.report import Report
+    from arpo.lab.bench.rollout import Shape
 
 _ROLLOUT_EXAMPLES = """\
   arpo bench rollout --trajectories 256 --width 64 --model tiny
@@ -31,6 +32,9 @@ _TRAIN_EXAMPLES = """\
   arpo bench train --trl-python .venv-trl/bin/python
   arpo bench train --model MODEL_DIR --dtype bfloat16 --case agent --groups 1 --no-memory
   arpo bench train --device cuda --model 0.6b --leaf-length 16384 --peak-tflops 989
+"""
+_STEP_EXAMPLES = """\
+  arpo bench step --model DIR --dtype float32 --dtype bfloat16 --trajectories 32 --json runs/bench/step.json
 """
 _SANDBOX_EXAMPLES = """\
   arpo bench sandbox --json runs/bench/sandbox.json
@@ -58,11 +62,12 @@ def add_parser(subparsers: Any) -> None:
         subparsers,
         "bench",
         "measure speed against the bare model and against peers",
-        _ROLLOUT_EXAMPLES + _TRAIN_EXAMPLES + _SANDBOX_EXAMPLES + _SEARCH_EXAMPLES + _GRADE_EXAMPLES,
+        _ROLLOUT_EXAMPLES + _TRAIN_EXAMPLES + _STEP_EXAMPLES + _SANDBOX_EXAMPLES + _SEARCH_EXAMPLES + _GRADE_EXAMPLES,
     )
     programs = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     _add_rollout(programs)
     _add_train(programs)
+    _add_step(programs)
     _add_sandbox(programs)
     _add_search(programs)
     _add_grade(programs)
@@ -74,10 +79,7 @@ def _add_rollout(programs: Any) -> None:
     parser.add_argument("--width", type=int, help="slots of that size, a multiple of 16 (default: a quarter of them)")
     parser.add_argument("--model", action="append", help="tiny, 20m or a model directory, repeatable (default: tiny and 20m)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the weights (default: float32)")
-    parser.add_argument("--turns", type=int, default=3, help="turns per trajectory (default: 3)")
-    parser.add_argument("--prompt-tokens", type=int, default=32, help="of each task (default: 32)")
-    parser.add_argument("--turn-tokens", type=int, default=32, help="sampled in each turn (default: 32)")
-    parser.add_argument("--result-tokens", type=int, default=96, help="of each tool result (default: 96)")
+    _add_shape(parser)
     parser.add_argument(
         "--decoding", action="append", type=int, metavar="BATCH",
         help="compare ours and the limit on one turn of BATCH trajectories at once instead, repeatable",
@@ -92,6 +94,26 @@ def _add_rollout(programs: Any) -> None:
     )
     _add_common(parser, repeats=3)
     _add_files(parser, _measure_rollout, "rollout_report:ROLLOUT_REPORT")
+
+
+def _add_shape(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--turns", type=int, default=3, help="turns per trajectory (default: 3)")
+    parser.add_argument("--prompt-tokens", type=int, default=32, help="of each task (default: 32)")
+    parser.add_argument("--turn-tokens", type=int, default=32, help="sampled in each turn (default: 32)")
+    parser.add_argument("--result-tokens", type=int, default=96, help="of each tool result (default: 96)")
+
+
+def _add_step(programs: Any) -> None:
+    parser = add_command(programs, "step", "a whole step of RL: rollout and training", _STEP_EXAMPLES)
+    parser.add_argument("--model", default="tiny", help="tiny, 20m or a model directory (default: tiny)")
+    parser.add_argument(
+        "--dtype", action="append", choices=["float32", "bfloat16"], help="of the weights, repeatable (default: float32)"
+    )
+    parser.add_argument("--trajectories", type=int, default=64, help="a multiple of 16, all sampled at once (default: 64)")
+    _add_shape(parser)
+    parser.add_argument("--max-tokens", type=int, default=2048, help="of one forward pass of training (default: 2048)")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
+    _add_files(parser, _measure_step, "step_report:STEP_REPORT")
 
 
 def _add_train(programs: Any) -> None:
@@ -201,21 +223,13 @@ def show_results(args: argparse.Namespace, report: "Report", results: Iterable[d
 
 
 def _measure_rollout(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
-    from arpo.lab.bench.rollout import CONTENDERS, BenchOptions, Shape, make_cases, make_decoding_cases, run
+    from arpo.lab.bench.rollout import CONTENDERS, BenchOptions, make_cases, make_decoding_cases, run
 
     _prepare(args)
-    counts = {"--turns": args.turns, "--prompt-tokens": args.prompt_tokens, "--turn-tokens": args.turn_tokens}
-    for option, number in {**counts, "--result-tokens": args.result_tokens, "--limit-width": args.limit_width or 1}.items():
-        _require(option, number, 1)
-    sizes = _SIZES
+    _require("--limit-width", args.limit_width or 1, 1)
+    sizes, shape = _SIZES, _shape(args)
     if args.trajectories:
         sizes = ((args.trajectories, args.width or max(16, args.trajectories // 64 * 16)),)
-    shape = Shape(
-        num_turns=args.turns,
-        prompt_tokens=args.prompt_tokens,
-        turn_tokens=args.turn_tokens,
-        observation_tokens=args.result_tokens,
-    )
     models = [_rollout_model(name) for name in args.model or ["tiny", "20m"]]
     options = BenchOptions(
         cases=() if args.decoding else make_cases(models, sizes, args.latency or ["0", "long_tailed"], shape),
@@ -228,6 +242,30 @@ def _measure_rollout(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
         limit_width=args.limit_width,
     )
     return run(options, progress())
+
+
+def _shape(args: argparse.Namespace) -> "Shape":
+    from arpo.lab.bench.rollout import Shape
+
+    for option in ("turns", "prompt_tokens", "turn_tokens", "result_tokens"):
+        _require(f"--{option.replace('_', '-')}", getattr(args, option), 1)
+    return Shape(
+        num_turns=args.turns,
+        prompt_tokens=args.prompt_tokens,
+        turn_tokens=args.turn_tokens,
+        observation_tokens=args.result_tokens,
+    )
+
+
+def _measure_step(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
+    from arpo.lab.bench.rollout import make_cases
+    from arpo.lab.bench.step import StepBenchOptions, run
+
+    _set_threads(args)
+    size = (args.trajectories, args.trajectories)
+    (case,) = make_cases([_rollout_model(args.model)], [size], ["0"], _shape(args))
+    _require("--max-tokens", args.max_tokens, case.workload().trajectory_tokens)
+    return run(StepBenchOptions(case=case, dtypes=args.dtype or ["float32"], max_tokens=args.max_tokens), progress())
 
 
 def _rollout_model(name: str) -> str:
@@ -307,9 +345,13 @@ def _measure_grade(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
 
 
 def _prepare(args: argparse.Namespace) -> None:
+    _require("--repeats", args.repeats, 1)
+    _set_threads(args)
+
+
+def _set_threads(args: argparse.Namespace) -> None:
     import torch
 
-    _require("--repeats", args.repeats, 1)
     if args.threads:
         torch.set_num_threads(args.threads)
 

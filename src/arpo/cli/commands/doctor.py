@@ -79,6 +79,15 @@ def _check_machine() -> Finding:
     return Finding(status="ok", detail=f"{len(os.sched_getaffinity(0))} CPU cores, {gib:.0f} GiB memory", advice=advice)
 
 
+def _check_bfloat16() -> Finding:
+    from arpo.models.device import bfloat16_unit
+
+    unit = bfloat16_unit()
+    if unit is None:
+        return Finding(status="absent", detail="none: bfloat16 halves memory and saves no time on this CPU")
+    return Finding(status="ok", detail=unit)
+
+
 def _check_torch() -> Finding:
     import torch
 
@@ -149,6 +158,7 @@ def _check_gpu() -> Finding:
 CHECKS: dict[str, Callable[[], Finding]] = {
     "python": _check_python,
     "machine": _check_machine,
+    "bfloat16 matrix unit": _check_bfloat16,
     "torch": _check_torch,
     "transformers": _check_transformers,
     "sandbox": _check_sandbox,

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from arpo.models.device import bfloat16_unit
+
 
 def machine() -> dict[str, Any]:
     """The machine, for the results."""
@@ -14,6 +16,7 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "bfloat16_unit": bfloat16_unit() or "none",
         "torch": torch.__version__,
         "load_average": os.getloadavg()[0],
     }

@@ -15,7 +15,7 @@ from arpo.rollout.config import LimitsConfig, NoBranchingConfig, RolloutConfig
 from arpo.rollout.runner import RolloutRunner
 from arpo.tools.config import ExecutorConfig
 from arpo.tools.executor import ToolExecutor
-from arpo.tree import NodeKind
+from arpo.tree import NodeKind, RolloutTree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class OursMeasured:
     """One run of the workload."""
 
     seconds: float
+    trees: list[RolloutTree]
     prefill_tokens: int
     """Given tokens that the model computed; recomputed sampled tokens would count too."""
 
@@ -42,14 +43,15 @@ class Ours:
         )
         computed_before = self._engine.num_computed_tokens
         start = time.perf_counter()
-        sampled = asyncio.run(_sample(runner, workload))
+        trees = asyncio.run(_sample(runner, workload))
         seconds = time.perf_counter() - start
+        sampled = sum(len(node.token_ids) for tree in trees for node in tree.nodes if node.kind is NodeKind.COMPLETION)
         if sampled != workload.sampled_tokens:
             raise AssertionError(f"{sampled} tokens were sampled, the workload has {workload.sampled_tokens}")
         # the last token of a trajectory is never computed: nothing follows it
         computed_draws = workload.sampled_tokens - workload.num_trajectories
         computed = self._engine.num_computed_tokens - computed_before
-        return OursMeasured(seconds=seconds, prefill_tokens=computed - computed_draws)
+        return OursMeasured(seconds=seconds, trees=trees, prefill_tokens=computed - computed_draws)
 
     def _agent(self, workload: Workload) -> Agent:
         executor = ToolExecutor(
@@ -63,9 +65,5 @@ class Ours:
         )  # fmt: skip
 
 
-async def _sample(runner: RolloutRunner, workload: Workload) -> int:
-    """Sample all trees; return the number of sampled tokens."""
-    sampled = 0
-    async for tree in runner.sample(tasks(workload), seed=workload.seed):
-        sampled += sum(len(node.token_ids) for node in tree.nodes if node.kind is NodeKind.COMPLETION)
-    return sampled
+async def _sample(runner: RolloutRunner, workload: Workload) -> list[RolloutTree]:
+    return [tree async for tree in runner.sample(tasks(workload), seed=workload.seed)]

@@ -155,14 +155,15 @@ def run(options: BenchOptions, progress: Progress) -> Iterator[dict[str, Any]]:
 
 def measure_ours(workload: Workload, policy: Path, options: BenchOptions) -> dict[str, Any]:
     """Seconds of ours alone."""
-    engine, _ = _warm_engine(policy, options.dtype, workload)
+    engine = warm_engine(use_layout_attention(load_policy(policy, options.dtype)), policy, workload)
     seconds = min(engine.run(workload).seconds for _ in range(options.repeats))
     return {"ours_seconds": seconds, "ours_tokens_per_s": workload.sampled_tokens / seconds}
 
 
 def compare_decoding(workload: Workload, policy: Path, options: BenchOptions) -> dict[str, Any]:
     """Tokens per second of ours and of the limit at one batch size."""
-    engine, model = _warm_engine(policy, options.dtype, workload)
+    model = use_layout_attention(load_policy(policy, options.dtype))
+    engine = warm_engine(model, policy, workload)
     bare = BareModel(model, workload, workload.width)
     ours, limits = zip(*((engine.run(workload).seconds, timed(bare)) for _ in range(options.repeats)), strict=True)
     return {
@@ -176,7 +177,8 @@ def compare(workload: Workload, policy: Path, options: BenchOptions) -> dict[str
     """Seconds of the chosen contenders on a workload, and ratios; None for what was not measured."""
     ours, limit, limit_width, bound = None, None, None, None
     if "ours" in options.only or "limit" in options.only:
-        engine, model = _warm_engine(policy, options.dtype, workload)
+        model = use_layout_attention(load_policy(policy, options.dtype))
+        engine = warm_engine(model, policy, workload)
         ours, limit, limit_width = _in_turn(engine, model, workload, options)
         bound = limit and max(limit, longest_trajectory_seconds(model, workload))
     peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -240,16 +242,15 @@ def _one_turn(policy: Path, workload: Workload, options: BenchOptions) -> dict[s
     return {"one_turn_limit_seconds": limit, "one_turn_generate_seconds": generate}
 
 
-def _warm_engine(policy: Path, dtype: str, workload: Workload) -> tuple[Ours, PreTrainedModel]:
-    """Our engine and its model, after an untimed run of one turn with prompts almost as long as the trajectories.
+def warm_engine(model: PreTrainedModel, policy: Path, workload: Workload) -> Ours:
+    """Our engine on the model that `policy` holds, after an untimed run of one turn on prompts as long as trajectories.
 
     So its cache is allocated, as the limit's is and as in training.
     """
-    model = use_layout_attention(load_policy(policy, dtype))
     engine = Ours(model, PolicyTokenizer.load(policy), workload.width)
     long_prompts = {"num_turns": 1, "turn_tokens": 2, "prompt_tokens": workload.trajectory_tokens - 2}
     engine.run(replace(workload, latency=NO_LATENCY, **long_prompts))
-    return engine, model
+    return engine
 
 
 def find_policy(name: str, folder: Path) -> Path:
