@@ -220,7 +220,8 @@ def _in_turn(
         if "limit" in options.only:
             fixed = min(limits)[1] if limits else options.limit_width
             limits.append(limit_seconds(model, workload, [fixed] if fixed else candidate_widths(workload)))
-    return min(ours, key=lambda run: run.seconds, default=None), *min(limits, default=(None, None))
+    limit, width = min(limits) if limits else (None, None)
+    return min(ours, key=lambda run: run.seconds, default=None), limit, width
 
 
 def longest_trajectory_seconds(model: PreTrainedModel, workload: Workload) -> float:
