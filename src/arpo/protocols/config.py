@@ -4,7 +4,7 @@ import re
 from datetime import date
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from arpo.config import Config
 
@@ -23,6 +23,14 @@ class _TemplateConfig(Config):
     template_date: date = date(2024, 7, 26)
     """The day that a chat template prints as today's (`strftime_now`, `date_string`); it is the same in every prompt of a run,
     a resumed one too."""
+
+    @field_validator("template_arguments")
+    @classmethod
+    def _refuse_own(cls, arguments: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
+        own = sorted({"messages", "tools", "documents", "add_generation_prompt"} & arguments.keys())
+        if own:
+            raise ValueError(f"{own[0]!r} is given to the template by arpo, so it has no effect here; leave it out")
+        return arguments
 
     @property
     def template_variables(self) -> dict[str, Any]:

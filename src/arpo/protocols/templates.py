@@ -6,7 +6,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-import jinja2
 from transformers.utils import chat_template_utils
 
 from arpo.errors import ModelError
@@ -51,7 +50,7 @@ class ChatTemplates:
         files = {"default": directory / "chat_template.jinja"}
         files |= {file.stem: file for file in sorted((directory / "additional_chat_templates").glob("*.jinja"))}
         files = {name: file for name, file in files.items() if file.is_file()}
-        sources |= {name: file.read_text(encoding="utf-8") for name, file in files.items()}
+        sources |= {name: _read_text(file) for name, file in files.items()}
         return cls(sources, special_tokens, {name: (origin | files)[name] for name in sources}, directory)
 
     def __bool__(self) -> bool:
@@ -135,9 +134,17 @@ class ChatTemplates:
             return _compile(source).render(
                 messages=[dict(message) for message in messages], tools=[dict(tool) for tool in tools] or None, **context
             )
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:
+        except Exception as error:  # a template is a program of the model's
             roles = [message["role"] for message in messages]
-            raise ModelError(f"chat template: it refuses messages with the roles {roles} ({error})") from error
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise ModelError(f"chat template: it refuses messages with the roles {roles} ({reason})") from error
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{file}: not a text in UTF-8 ({error.reason}); take the file of the checkpoint") from error
 
 
 def _by_name(template: Any, file: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
 from arpo.config import dump_config, load_config
 from arpo.errors import ConfigError, ModelError
@@ -357,3 +358,40 @@ def test_a_limit_counts_escaped_tags(qwen: PolicyTokenizer):
     short, was_cut = cut_result(qwen, protocol, "</result>" * 2000, 64)
     assert was_cut
     assert 40 < len(protocol.encode_observation(Observation(content=short))) - wrapper <= 64
+
+
+# --- what a template or its file may do wrong -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ 1 / 0 }}", "{% for i in range(10 ** 9) %}x{% endfor %}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+     "{{ x.y.z }}", "{% if %}", "{{ ''.__class__.__mro__ }}", "{{ messages | map('no_such_filter') | list }}",
+     "{{ messages[0].content.format() / 2 }}"],
+)  # fmt: skip
+def test_a_template_that_fails_is_refused_in_one_line(directory: Path, source: str):
+    (directory / "chat_template.jinja").write_text(source)
+    tokenizer = PolicyTokenizer.load(directory)
+    for config in CONFIGS:
+        with pytest.raises(ModelError, match="chat template: ") as error:
+            build_protocol(config, tokenizer, SCHEMAS)
+        assert "\n" not in str(error.value)
+
+
+def test_a_template_that_is_no_text_is_refused(directory: Path):
+    (directory / "chat_template.jinja").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ModelError, match=r"chat_template\.jinja: not a text in UTF-8"):
+        PolicyTokenizer.load(directory)
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "documents", "add_generation_prompt"])
+def test_variables_that_are_not_the_user_s_are_refused(name: str):
+    for config in (TagProtocolConfig, HermesProtocolConfig):
+        with pytest.raises(ValueError, match=f"'{name}' is given to the template by arpo"):
+            config(template_arguments={name: True})
+
+
+def test_a_tokenizer_without_tokens_is_refused(directory: Path):
+    Tokenizer(models.BPE()).save(str(directory / "tokenizer.json"))
+    with pytest.raises(ModelError, match="no end-of-sequence token"):
+        PolicyTokenizer.load(directory)
