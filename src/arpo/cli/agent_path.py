@@ -74,10 +74,14 @@ class AgentPath:
             title=title,
             command=(command, self.recipe, *(f"--{key}={value}" for key, value in overrides.items())),
             out=out,
-            recipe=find_recipe(self.recipe, kind),
+            recipe=self.recipe_file(kind),
             resume=(command, "--resume", str(out)) if kind in _RESUMABLE else None,
             seconds=self.seconds[name],
         )
+
+    def recipe_file(self, kind: str) -> Path:
+        """The recipe's file of a kind."""
+        return find_recipe(self.recipe, kind)
 
     def _index(self, name: str, title: str, corpus: str) -> Step:
         command = ("index", "build", str(self.out / "world" / corpus), "--out", str(self.out / name))

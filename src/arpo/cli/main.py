@@ -12,8 +12,8 @@ from arpo.cli.overrides import join_values
 from arpo.errors import ArpoError
 
 COMMANDS = (
-    "quickstart", "world", "data", "index", "demos", "sft", "train", "rollout", "evaluate", "compare", "study", "bias", "bench",
-    "view", "tool", "cache", "doctor", "algorithms", "benchmarks", "config",
+    "quickstart", "smollm2", "world", "data", "index", "demos", "sft", "train", "rollout", "evaluate", "compare", "study",
+    "bias", "bench", "view", "tool", "cache", "doctor", "algorithms", "benchmarks", "config",
 )  # fmt: skip
 """Modules of `arpo.cli.commands`, in the order of the help."""
 
@@ -22,6 +22,7 @@ _EPILOG = """\
 start here:
   arpo doctor               what works on this machine, and what to do about what does not
   arpo quickstart           the whole path on a CPU: world, index, demonstrations, SFT, RL, evaluation, report
+  arpo smollm2              the same path for a real language model of 135 M parameters, in an hour and a half
   arpo COMMAND --help       each command, with examples
 """
 

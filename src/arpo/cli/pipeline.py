@@ -84,7 +84,7 @@ class Pipeline:
         self._refuse_other_run(steps)
         for number, step in enumerate(steps):
             left = _describe_time(remaining_seconds(steps[number:], steps, self.state))
-            heading = f"step {number + 1}/{len(steps)}  {step.title}  ({left} left)"
+            heading = f"step {number + 1}/{len(steps)}, {left} left: {step.title}"
             result_console().print(Rule(heading, align="left", style="dim"))
             code = self._run_step(step)
             if code:
@@ -135,14 +135,18 @@ class Pipeline:
         return code
 
 
+_USUAL_SECONDS = 60
+"""Counted as gone by in the usual time, so that steps of seconds say little of this machine's speed."""
+
+
 def remaining_seconds(left: Sequence[Step], steps: Sequence[Step], state: dict[str, dict[str, Any]]) -> float:
     """Usual seconds of the steps left that are not done, times how much longer than usual the finished ones took together.
 
-    Example: a step of usually 60 s took 90; another of usually 100 s is left: 150.
+    Example: a step of usually 60 s took 90; another of usually 100 s is left: 100 * (60 + 90) / (60 + 60) = 125.
     """
     done = [step for step in steps if step.name in state]
     usual, taken = sum(step.seconds for step in done), sum(state[step.name]["seconds"] for step in done)
-    factor = taken / usual if usual else 1.0
+    factor = (_USUAL_SECONDS + taken) / (_USUAL_SECONDS + usual)
     return factor * sum(step.seconds for step in left if step.name not in state)
 
 
