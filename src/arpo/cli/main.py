@@ -13,7 +13,7 @@ from arpo.errors import ArpoError
 
 COMMANDS = (
     "quickstart", "smollm2", "world", "data", "index", "demos", "sft", "train", "rollout", "evaluate", "compare", "study",
-    "bias", "bench", "view", "tool", "cache", "doctor", "algorithms", "benchmarks", "config",
+    "bias", "bench", "model", "export", "view", "tool", "cache", "doctor", "algorithms", "benchmarks", "config",
 )  # fmt: skip
 """Modules of `arpo.cli.commands`, in the order of the help."""
 

@@ -115,7 +115,11 @@ class EvalRun(PolicyRun):
             )
         if not self.engine.takes_text and self.model is None:
             raise ValueError("model is missing: name the policy's directory as model.path")
-        if self.model is not None and not self.engine.loads_model and self.model != ModelConfig(path=self.model.path):
+        if (
+            self.model is not None
+            and not self.engine.loads_model
+            and self.model != ModelConfig(path=self.model.path, revision=self.model.revision)
+        ):
             raise ValueError(
                 f"model.dtype and model.device have no effect with engine.type = {self.engine.type!r}; leave them out"
             )

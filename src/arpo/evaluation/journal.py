@@ -7,6 +7,7 @@ from arpo.config import dump_config
 from arpo.errors import EngineError, RunError
 from arpo.evaluation.config import EvalRun
 from arpo.evaluation.records import AnswerTime, Failure, Mode, Record, tree_records, tree_times
+from arpo.models.config import ModelConfig
 from arpo.tracking.run_directory import RunDirectory
 from arpo.tree import RolloutTree, append_tree, drop_torn_tree, read_trees
 from arpo.types import Task
@@ -47,10 +48,10 @@ class Journal:
         """Modes in which each task is answered."""
         return [*(["greedy"] if self._config.greedy else []), *(["sampled"] if self._config.num_samples else [])]
 
-    def start(self) -> None:
-        """Write the configuration, once policy and tools work; from then on the run can be resumed."""
+    def start(self, model: ModelConfig | None) -> None:
+        """Write the configuration, once policy and tools work; from then on the run can be resumed, with the same `model`."""
         if not self._run.config_path.is_file():
-            self._run.write_text("config.toml", dump_config(self._config))
+            self._run.write_text("config.toml", dump_config(self._config.model_copy(update={"model": model})))
 
     def add(self, tree: RolloutTree, mode: Mode) -> list[Record]:
         """Append a scored tree to its file; return its records."""

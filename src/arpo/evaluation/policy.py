@@ -6,11 +6,24 @@ from contextlib import asynccontextmanager
 from arpo.inference.build import PolicySource, build_engine
 from arpo.inference.config import EngineConfig
 from arpo.models.config import ModelConfig
+from arpo.models.source import find_run_model
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.protocols.text_tokenizer import TextTokenizer
 from arpo.rollout.agent import Agent
 from arpo.rollout.build import Surroundings
 from arpo.rollout.config import AgentConfig
+from arpo.tracking.progress import Progress
+
+
+def find_policy(
+    model: ModelConfig | None, engine: EngineConfig, progress: Progress
+) -> tuple[ModelConfig | None, ModelConfig | None]:
+    """The model of a run as its records name it, and as a directory of this machine; None stays None.
+
+    Raises:
+        ConfigError, ModelError: as `find_run_model`.
+    """
+    return (None, None) if model is None else find_run_model(model, progress, needs_weights=engine.loads_model)
 
 
 @asynccontextmanager

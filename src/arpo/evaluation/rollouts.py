@@ -12,7 +12,8 @@ from arpo.config import dump_config
 from arpo.data.tasks import read_tasks, report_bad_rows
 from arpo.errors import EngineError
 from arpo.evaluation.config import RolloutRun
-from arpo.evaluation.policy import open_agent
+from arpo.evaluation.policy import find_policy, open_agent
+from arpo.models.config import ModelConfig
 from arpo.models.device import require_device
 from arpo.rewards.answer_text import extract_boxed, normalize
 from arpo.rewards.build import build_scorer
@@ -89,10 +90,10 @@ class _Record:
             for tree in read_trees(part):
                 self._count(tree)
 
-    def start(self) -> None:
-        """Write the configuration, once policy and tools work."""
+    def start(self, model: ModelConfig | None) -> None:
+        """Write the configuration, once policy and tools work; with the same `model` the run is resumed."""
         if not self._run.config_path.is_file():
-            self._run.write_text("config.toml", dump_config(self._config))
+            self._run.write_text("config.toml", dump_config(self._config.model_copy(update={"model": model})))
 
     def add(self, tree: RolloutTree) -> None:
         """Add a finished tree."""
@@ -145,8 +146,9 @@ async def _sample(
         if failure.is_dropped:
             dropped.append(failure)
 
-    async with open_agent(config.model, config.engine, config.agent) as agent:
-        record.start()
+    recorded, local = find_policy(config.model, config.engine, progress)
+    async with open_agent(local, config.engine, config.agent) as agent:
+        record.start(recorded)
         live = max(1, config.max_live_trajectories // config.rollout.group_size)
         runner = RolloutRunner(agent, config.rollout, max_live_groups=live)
         try:

@@ -15,7 +15,7 @@ from arpo.data.tasks import read_tasks, report_bad_rows
 from arpo.evaluation.config import EvalRun
 from arpo.evaluation.journal import Journal
 from arpo.evaluation.metrics import mean_score, questions_of
-from arpo.evaluation.policy import open_agent
+from arpo.evaluation.policy import find_policy, open_agent
 from arpo.evaluation.records import FAILURES_FILE, RECORDS_FILE, TIMES_FILE, Mode, write_lines
 from arpo.evaluation.report import write_reports
 from arpo.evaluation.results import RESULTS_FILE, make_results, make_summary
@@ -74,7 +74,7 @@ def evaluate(config: EvalRun, progress: Progress | None = None, resume: bool = F
 
 
 def _with_fixed_policy(config: EvalRun) -> EvalRun:
-    """The run with `model.path` resolved: `best` may be another checkpoint by the time the run is resumed."""
+    """The run with the links in `model.path` resolved: `best` may be another checkpoint by the time the run is resumed."""
     if config.model is None or not config.model.path.exists():
         return config
     path = config.model.path
@@ -83,8 +83,9 @@ def _with_fixed_policy(config: EvalRun) -> EvalRun:
 
 async def _answer_all(config: EvalRun, journal: Journal, progress: Progress) -> dict[str, Any]:
     """Answer the missing questions; return the counts of a served model, as `server`, and of a judge, as `judge`."""
-    async with open_agent(config.model, config.engine, config.agent) as agent:
-        journal.start()
+    recorded, local = find_policy(config.model, config.engine, progress)
+    async with open_agent(local, config.engine, config.agent) as agent:
+        journal.start(recorded)
         grader = config.headline_grader
         measures = {grader: find_grader(grader, config.headline_grading)} if grader is not None else None
         scorer = build_scorer(config.reward, measures=measures)

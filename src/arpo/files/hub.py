@@ -29,14 +29,14 @@ def fetch_dataset(name: Path) -> Path:
         )
     except Exception as error:  # errors of the hub, its HTTP client and the file system have no common base
         raise DataError(
-            f"{_spell(name)}: cannot be fetched ({type(error).__name__}: {shorten(error)}); check {', '.join(_suspects())}, "
+            f"{_spell(name)}: cannot be fetched ({type(error).__name__}: {shorten(error)}); check {', '.join(suspects())}, "
             f"or fetch it elsewhere (`hf download {owner}/{repository} --repo-type dataset --local-dir FOLDER`) and name "
             f"the folder"
         ) from error
     return Path(folder) / path
 
 
-def _suspects() -> list[str]:
+def suspects() -> list[str]:
     """What may be wrong when nothing can be fetched, the variables of proxies and certificates that are set among it."""
     variables = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
     return ["the name", "the network", *(name for name in os.environ if name.upper() in variables)]

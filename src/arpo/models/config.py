@@ -25,10 +25,13 @@ DeviceName = Annotated[str, AfterValidator(check_device_name)]
 
 
 class ModelConfig(Config):
-    """A Hugging Face model directory, and the number format and device of its weights."""
+    """A model, and the number format and device of its weights."""
 
     path: Path
-    """Directory with config.json, weights (safetensors) and tokenizer.json; nothing is downloaded."""
+    """A Hugging Face directory (config.json, safetensors, tokenizer.json), a model of the hub by its name OWNER/NAME, or a GGUF
+    file; see docs/models.md. A directory or file here wins over a hub name of the same spelling."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model; None: its main branch. A run's records name the commit."""
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     """Number format of the weights: float32 on a CPU, bfloat16 where the processor has it, float64 for checks; float16 does not
     train. A policy trained in full in bfloat16 has float32 masters and moments beside."""

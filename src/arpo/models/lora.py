@@ -1,10 +1,11 @@
 """Low-rank adapters: small trained matrices beside frozen weights (LoRA, arXiv:2106.09685); needs the extra `peft`."""
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -96,6 +97,33 @@ def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
             with torch.no_grad():
                 weight = (weight + layers[layer].get_delta_weight(_NAME)).to(weight.dtype)
         yield layer + rest, weight
+
+
+def merge_adapter(model: PreTrainedModel, directory: Path) -> PreTrainedModel:
+    """The model with the adapter in `directory`, of arpo or any that peft writes, merged into its weights; changed in place.
+
+    Raises:
+        ConfigError: peft is not installed.
+        ModelError: the adapter is pickled, or does not fit the model.
+    """
+    try:
+        from peft import PeftModel
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{directory}: to merge an adapter, the package {error.name!r} is missing: pip install 'arpo[peft]'"
+        ) from error
+    if not (directory / _WEIGHTS_FILE).is_file():
+        raise ModelError(f"{directory}: no {_WEIGHTS_FILE}; arpo loads no pickled adapter, so save it with safetensors")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            merged = PeftModel.from_pretrained(cast(Any, model), str(directory), local_files_only=True).merge_and_unload()
+    except Exception as error:  # peft reads an adapter's files without checks
+        reason = str(error).strip().split("\n", 1)[0]
+        raise ModelError(
+            f"{directory}: this adapter does not fit its base ({reason}); name the model it was trained on"
+        ) from error
+    return cast(PreTrainedModel, merged)
 
 
 def save_adapter(model: PreTrainedModel, directory: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from arpo.conditions import above, only_with
+from arpo.conditions import IS_SET, above, only_with
 from arpo.config import Config
 
 
@@ -156,7 +156,9 @@ class KlConfig(Config):
     reward, TRL's token_level_kl). Default in a run: `token` with advantage.baseline none or advantage.scale batch_std, unless
     loss.type is gspo; else `sequence`."""
     reference: Annotated[Path | None, only_with(coefficient=above(0))] = None
-    """Model directory of the reference; None: the policy the run starts from."""
+    """The reference, named as `model.path` names a model; None: the policy the run starts from."""
+    reference_revision: Annotated[str | None, only_with(reference=IS_SET)] = None
+    """Branch, tag or commit of a reference that is a hub model; None: its main branch."""
 
     @property
     def is_in_reward(self) -> bool:

@@ -25,8 +25,8 @@ from arpo.models.shards import load_weights
 from arpo.tracking.run_directory import how_to_go_on
 from arpo.training.optimizer import MasterAdamW
 
-_MODEL = "model"
-_ADAPTER = "adapter"
+MODEL_FOLDER = "model"
+ADAPTER_FOLDER = "adapter"
 _STATE_FILE = "trainer/trainer_state.json"
 _OPTIMIZER_FILE = "trainer/optimizer.pt"
 
@@ -75,7 +75,7 @@ class TrainerState:
         if self.tasks_digest not in ("", digest):
             raise CheckpointError(
                 f"{checkpoint}: was trained on other tasks than those of `tasks` now, so its position among them "
-                f"({self.position}) is wrong; restore the former file, or start a new run from {checkpoint / _MODEL} as "
+                f"({self.position}) is wrong; restore the former file, or start a new run from {checkpoint / MODEL_FOLDER} as "
                 f"model.path"
             )
 
@@ -108,9 +108,9 @@ class Checkpoints:
         try:
             with whole(target) as partial:
                 if as_model or not has_adapter(model):
-                    write_policy(model, self._tokenizer_source, partial / _MODEL)
+                    write_policy(model, self._tokenizer_source, partial / MODEL_FOLDER)
                 if has_adapter(model):
-                    save_adapter(model, partial / _ADAPTER)
+                    save_adapter(model, partial / ADAPTER_FOLDER)
                 (partial / _STATE_FILE).parent.mkdir(parents=True)
                 torch.save(optimizer.state_dict(), partial / _OPTIMIZER_FILE)
                 (partial / _STATE_FILE).write_text(json.dumps(asdict(state)), encoding="utf-8")
@@ -136,9 +136,9 @@ class Checkpoints:
         try:
             state = TrainerState(**json.loads((folder / _STATE_FILE).read_text(encoding="utf-8")))
             if has_adapter(model):
-                load_adapter(model, folder / _ADAPTER)
+                load_adapter(model, folder / ADAPTER_FOLDER)
             else:
-                load_weights(model, folder / _MODEL)
+                load_weights(model, folder / MODEL_FOLDER)
             optimizer_state = torch.load(folder / _OPTIMIZER_FILE, map_location="cpu", weights_only=True)
             _require_masters(folder, len(optimizer_state.get("masters", ())), len(optimizer.masters), model.dtype)
             optimizer.load_state_dict(optimizer_state)
@@ -153,7 +153,7 @@ class Checkpoints:
     def link(self, name: str, step: int) -> None:
         """Point `<run>/<name>` at the model of the checkpoint of `step`, atomically."""
         with whole(self._run / name) as partial:
-            partial.symlink_to(Path("checkpoints") / f"step_{step:06d}" / _MODEL)
+            partial.symlink_to(Path("checkpoints") / f"step_{step:06d}" / MODEL_FOLDER)
 
     def _whole(self) -> list[Path]:
         return sorted(p.parents[1] for p in self._folder.glob(f"step_*[0-9]/{_STATE_FILE}"))
@@ -172,5 +172,5 @@ def _require_masters(folder: Path, num_saved: int, num_needed: int, dtype: torch
         raise CheckpointError(
             f"{folder}: was trained in full in {saved} of its weights, but model.dtype = {str(dtype).removeprefix('torch.')!r} "
             f"now; a run goes on in the number format it began with, so set model.dtype as it was, or start a new run from "
-            f"{folder / _MODEL} as model.path"
+            f"{folder / MODEL_FOLDER} as model.path"
         )

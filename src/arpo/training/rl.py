@@ -29,6 +29,7 @@ from arpo.training.config import RlRun
 from arpo.training.inert_options import inert_terms
 from arpo.training.learner import Learner
 from arpo.training.probe import check_agreement
+from arpo.training.run_models import find_models
 from arpo.training.step_metrics import measure_rollout
 from arpo.training.summary import broken_tools, live_line, summarize_run
 from arpo.training.task_filter import TaskFilter
@@ -73,11 +74,12 @@ def train_rl(
         RunDirectory.open(config.out, "train") if resume else RunDirectory.create(config.out) as run,
         asyncio.Runner() as loop,
     ):
+        recorded, config = find_models(config, trainer_parts[0])
         trainer = RLTrainer(config, run, *trainer_parts)
         parts = config.algorithm, config.rollout, config.advantage, config.loss
         for line in [] if resume else inert_terms(*parts, config.has_moving_ratio):
             trainer_parts[0].line(line)
-        run.write_text("config.toml", dump_config(config))  # again on resume: it may have got more steps
+        run.write_text("config.toml", dump_config(recorded))  # again on resume: it may have got more steps
         return loop.run(trainer.train())
 
 

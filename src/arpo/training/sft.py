@@ -11,6 +11,7 @@ from arpo.config import dump_config
 from arpo.models.device import require_device
 from arpo.models.loading import load_trained_policy
 from arpo.models.policy import PolicyModel
+from arpo.models.source import find_run_model
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.tracking import Tracker, read_metrics
 from arpo.tracking.progress import Phase, Progress, SilentProgress
@@ -47,8 +48,11 @@ def train_sft(config: SftRun, progress: Progress | None = None, resume: bool = F
         name_full_disk(config.out),
         RunDirectory.open(config.out, "sft") if resume else RunDirectory.create(config.out) as run,
     ):
-        trainer = SftTrainer(config, run, progress)
-        run.write_text("config.toml", dump_config(config))  # again on resume: it may have got more epochs
+        recorded, local = find_run_model(config.model, progress)
+        trainer = SftTrainer(config.model_copy(update={"model": local}), run, progress)
+        run.write_text(
+            "config.toml", dump_config(config.model_copy(update={"model": recorded}))
+        )  # again on resume: it may have got more epochs
         return trainer.train()
 
 

@@ -100,7 +100,7 @@ class DemosRun(Config):
     num_tasks: int = Field(default=300, ge=1)
     """Number of tasks, from the first on."""
     model: Path
-    """Model directory with the tokenizer of the agent loop; its weights are not read."""
+    """The model whose tokenizer the agent loop has, named as `model.path` names one; its weights are not read."""
     out: Path
     """Folder to write: `conversations.jsonl` and `summary.json`."""
     seed: int = 0

@@ -10,6 +10,7 @@ from arpo.data.conversations import trajectory_to_conversation, write_conversati
 from arpo.data.tasks import read_tasks, report_bad_rows
 from arpo.errors import ConfigError
 from arpo.inference.scripted import ScriptedEngine
+from arpo.models.source import find_model
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.composite import CompositeReward
 from arpo.rewards.config import RewardConfig
@@ -54,7 +55,8 @@ def write_demos(config: DemosRun, progress: Progress | None = None) -> dict[str,
 
 
 async def _demonstrate(config: DemosRun, tasks: list[Task], progress: Progress) -> list[RolloutTree]:
-    tokenizer = PolicyTokenizer.load(config.model)
+    directory = find_model(config.model, label=f"model = {str(config.model)!r}", progress=progress, needs_weights=False)
+    tokenizer = PolicyTokenizer.load(directory)
     if config.agent.protocol.type != "tags":
         raise ConfigError(
             f"agent.protocol.type = {config.agent.protocol.type!r}: the demonstrator writes tags; set it to 'tags'"

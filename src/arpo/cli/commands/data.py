@@ -40,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
         "--against", type=Path, nargs="+", metavar="FILE",
         help="evaluation files whose questions must not be in FILE (default: those of the public release found beside it)",
     )  # fmt: skip
-    check.add_argument("--tokenizer", type=Path, metavar="DIR", help="model directory: lengths in its tokens, not characters")
+    check.add_argument("--tokenizer", type=Path, metavar="DIR", help="model: lengths in its tokens, not characters")
     check.add_argument(
         "--config", metavar="RECIPE",
         help="sft recipe or TOML file: check conversations as that run reads them (default: tags with search and python)",
@@ -100,9 +100,11 @@ def run_convert(args: argparse.Namespace) -> int:
 def _token_counter(directory: Path | None) -> Callable[[str], int] | None:
     if directory is None:
         return None
+    from arpo.models.source import find_model
     from arpo.protocols.encoding import PolicyTokenizer
 
-    tokenizer = PolicyTokenizer.load(directory)
+    label = f"--tokenizer {directory}"
+    tokenizer = PolicyTokenizer.load(find_model(directory, label=label, progress=progress(), needs_weights=False))
     return lambda text: len(tokenizer.encode_untrusted(text))
 
 
@@ -110,6 +112,7 @@ def _encoder(recipe: str) -> "Encoder":
     """The protocol and tokenizer of a supervised run."""
     from arpo.config import load_config
     from arpo.data.check import Encoder
+    from arpo.models.source import find_run_model
     from arpo.protocols.build import build_protocol
     from arpo.protocols.encoding import PolicyTokenizer
     from arpo.recipes import find_recipe
@@ -117,7 +120,8 @@ def _encoder(recipe: str) -> "Encoder":
     from arpo.training.config import SftRun
 
     config = load_config(SftRun, find_recipe(recipe, "sft"))
-    tokenizer = PolicyTokenizer.load(config.model.path)
+    _, local = find_run_model(config.model, progress(), needs_weights=False)
+    tokenizer = PolicyTokenizer.load(local.path)
     return Encoder(build_protocol(config.protocol, tokenizer, tool_schemas(config.tools)), tokenizer)
 
 
