@@ -36,7 +36,8 @@ class Commands:
 
     def __init__(self, folder: Path):
         environment = os.environ | {
-            "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRACKIO_DIR": str(folder / "trackio"),
+            "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "TRACKIO_DIR": str(folder / "trackio"),
         }  # fmt: skip
         self._server = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("command_server.py"))],
