@@ -1,7 +1,6 @@
 """Writes a model directory from another one, a hub name or a GGUF file, in a chosen number format, whole or not at all."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -91,7 +90,7 @@ def copy_model(source: Path, directory: Path, dtype: str | None = None, max_shar
     if dtype is None and max_shard_bytes is None:
         for file in [*weight_files(source), source / INDEX_FILE]:
             if file.is_file():
-                _link_or_copy(file, directory / file.name)
+                shutil.copyfile(file, directory / file.name)
         return
     copy_weights_as(source, directory, DTYPES.get(dtype or ""), max_shard_bytes or MAX_SHARD_BYTES)
     if dtype is not None:
@@ -125,11 +124,3 @@ def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
     changed = {key: _with_dtype(value, dtype) if key.endswith("_config") and isinstance(value, dict) else value
                for key, value in config.items() if key != "torch_dtype"}  # fmt: skip
     return changed | {"dtype": dtype} if "dtype" in config or "torch_dtype" in config or "model_type" in config else changed
-
-
-def _link_or_copy(file: Path, target: Path) -> None:
-    """A second name of the same file where the disk allows it, else a copy; weights are never changed in place."""
-    try:
-        os.link(file.resolve(), target)
-    except OSError:
-        shutil.copyfile(file, target)

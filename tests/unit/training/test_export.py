@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import tomli_w
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from arpo.cli.main import main
 from arpo.models.config import LoraConfig, TrainedModelConfig
 from arpo.models.loading import load_policy, load_trained_policy
+from arpo.protocols.encoding import PolicyTokenizer
 from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.config import OptimizerConfig
 from arpo.training.optimizer import build_optimizer
@@ -223,3 +224,31 @@ def test_an_adapter_alone_without_its_base(base: Path, tmp_path: Path, capsys: p
     assert "model.path = 'moved_away'" in refusal(capsys, tmp_path / "run", "--out", tmp_path / "new")
     export(tmp_path / "run", "--base", base, "--out", tmp_path / "new")
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (tmp_path / "new" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)], ids=["full", "lora"])
+def test_vllm_gives_the_same_greedy_tokens(
+    make_tokenizer_directory: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: LoraConfig | None
+):
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    vllm = pytest.importorskip("vllm")
+    if lora is not None:
+        pytest.importorskip("peft")
+    base = make_tokenizer_directory(tmp_path / "base", "qwen3")
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=PolicyTokenizer.load(base).vocab_size, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=32, max_position_embeddings=128, initializer_range=0.1,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    Qwen3ForCausalLM(config).save_pretrained(base)
+    model = make_run(tmp_path / "run", base, lora, as_model=False)
+    export(tmp_path / "run", "--out", tmp_path / "out")
+    engine = vllm.LLM(
+        model=str(tmp_path / "out"), dtype="float32", enforce_eager=True, max_model_len=128, gpu_memory_utilization=0.1
+    )
+    sampling = vllm.SamplingParams(temperature=0, max_tokens=LENGTH, ignore_eos=True, detokenize=False)
+    (answer,) = engine.generate({"prompt_token_ids": PROMPT}, sampling, use_tqdm=False)
+    assert [*PROMPT, *answer.outputs[0].token_ids] == greedy(model)

@@ -77,7 +77,7 @@ def _add_rollout(programs: Any) -> None:
     parser = add_command(programs, "rollout", "sampling trajectories with tools", _ROLLOUT_EXAMPLES)
     parser.add_argument("--trajectories", type=int, help="trajectories of the one size to measure, a multiple of 16")
     parser.add_argument("--width", type=int, help="slots of that size, a multiple of 16 (default: a quarter of them)")
-    parser.add_argument("--model", action="append", help="tiny, 20m or a model directory, repeatable (default: tiny and 20m)")
+    parser.add_argument("--model", action="append", help="tiny, 20m, or as model.path; repeatable (default: tiny and 20m)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the weights (default: float32)")
     _add_shape(parser)
     parser.add_argument(
@@ -269,9 +269,11 @@ def _measure_step(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
 
 
 def _rollout_model(name: str) -> str:
-    if name not in ("tiny", "20m") and not Path(name).is_dir():
-        raise ConfigError(f"--model {name}: is neither tiny, 20m nor a model directory on this machine; correct the name")
-    return name
+    from arpo.models.source import find_model
+
+    if name in ("tiny", "20m"):
+        return name
+    return str(find_model(Path(name), label=f"--model {name} (or tiny, 20m)", progress=progress()))
 
 
 def _measure_train(args: argparse.Namespace) -> Iterable[dict[str, Any]]:

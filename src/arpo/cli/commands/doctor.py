@@ -164,7 +164,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "sandbox": _check_sandbox,
     "python tool": _check_python_call,
     "search index": _check_index,
-    **{extra: partial(_check_extra, extra) for extra in ("peft", "tensorboard", "wandb", "trackio", "mcp")},
+    **{extra: partial(_check_extra, extra) for extra in ("peft", "gguf", "tensorboard", "wandb", "trackio", "mcp")},
     "serve": partial(_check_extra, "serve", "starlette", "uvicorn"),
     "dense": partial(_check_extra, "dense", "sentence-transformers"),
     "web": partial(_check_extra, "web", "trafilatura", "lxml-html-clean", "pypdf"),
