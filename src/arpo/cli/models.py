@@ -2,13 +2,15 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from arpo.errors import ArpoError
-from arpo.models.description import ModelDescription, describe_model
 from arpo.protocols.build import build_protocol
 from arpo.protocols.config import ProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
+
+if TYPE_CHECKING:
+    from arpo.models.description import ModelDescription
 
 _SEARCH = {
     "type": "function",
@@ -25,6 +27,8 @@ def describe(directory: Path, *, has_weights: bool = True) -> dict[str, Any]:
     Raises:
         ModelError: the configuration or the tokenizer cannot be read.
     """
+    from arpo.models.description import describe_model
+
     model = describe_model(directory, has_weights=has_weights)
     tokenizer = PolicyTokenizer.load(directory)
     protocols = protocol_faults(tokenizer)
@@ -52,7 +56,7 @@ def _fault(kind: Any, tokenizer: PolicyTokenizer) -> str:
     return ""
 
 
-def _abilities(model: ModelDescription, protocols: dict[str, str]) -> dict[str, str]:
+def _abilities(model: "ModelDescription", protocols: dict[str, str]) -> dict[str, str]:
     """What arpo does -> `yes`, or why not."""
     plain = f"no: its weights are quantised ({model.quantisation})" if model.quantisation else "yes"
     packed = plain if model.obstacle is None else f"no: it has {model.obstacle}"
