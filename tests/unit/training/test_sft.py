@@ -240,6 +240,28 @@ def test_time_used_before_a_resumption_counts(settings: dict[str, Any], tmp_path
     assert (tmp_path / "sft" / "final").readlink() == Path(f"checkpoints/step_{more['num_updates']:06d}/model")
 
 
+def test_a_resumed_run_in_bfloat16_goes_on_from_its_masters(settings: dict[str, Any], tmp_path: Path):
+    """Three epochs, and one that is made longer: the same masters, moments and weights, at a rate that bfloat16 rounds away."""
+    changes: dict[str, Any] = {
+        "model": settings["model"] | {"dtype": "bfloat16"}, "optimizer": {"learning_rate": 1e-6, "schedule": "constant"},
+        "checkpoint": {"every": 1},
+    }  # fmt: skip
+    train(settings, tmp_path / "unbroken", **changes, num_epochs=3)
+    train(settings, tmp_path / "resumed", **changes, num_epochs=1)
+    longer = parse_config(SftRun, settings | changes | {"out": tmp_path / "resumed", "num_epochs": 3}, "test")
+    train_sft(longer, resume=True)
+    folders = [max((tmp_path / name / "checkpoints").iterdir()) for name in ("unbroken", "resumed")]
+    states = [torch.load(folder / "trainer" / "optimizer.pt", weights_only=True) for folder in folders]
+    assert folders[0].name == folders[1].name == "step_000003"
+    assert len(states[0]["masters"]) > 20
+    assert all(torch.equal(*masters) for masters in zip(*(state["masters"] for state in states), strict=True))
+    for of_unbroken, of_resumed in zip(*(state["state"].values() for state in states), strict=True):
+        assert all(torch.equal(value, of_resumed[key]) for key, value in of_unbroken.items())
+    weights = [load_file(tmp_path / name / "final" / "model.safetensors") for name in ("unbroken", "resumed")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert {value.dtype for value in weights[0].values()} == {torch.bfloat16}
+
+
 @pytest.mark.parametrize(("key", "value"), [("batch_tokens", 64), ("batching", {"max_tokens": 64})])
 def test_a_conversation_that_fits_no_update_or_pass(settings: dict[str, Any], tmp_path: Path, key: str, value: object):
     path = write_questions(tmp_path / "a.jsonl", ["1", "2" * 100])
