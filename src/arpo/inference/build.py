@@ -43,7 +43,9 @@ def build_engine(config: EngineConfig, source: PolicySource) -> InferenceEngine[
 def _build_transformers(_: TransformersEngineConfig, source: PolicySource) -> InferenceEngine[Any]:
     config = _model_config(source)
     model = source.model or load_policy(config.path, config.dtype, config.device)
-    return TransformersEngine(model, decode=source.tokenizer.decode, eos_ids=source.tokenizer.eos_ids)
+    return TransformersEngine(
+        model, decode=source.tokenizer.decode, eos_ids=source.tokenizer.eos_ids, max_tokens=source.max_tokens
+    )
 
 
 def _build_vllm(config: VllmEngineConfig, source: PolicySource) -> InferenceEngine[Any]:

@@ -8,6 +8,7 @@ A slot keeps its number; its row of memory may change, so that sequences compute
 """
 
 import heapq
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,11 +19,28 @@ from arpo.errors import EngineError
 
 
 class ForkableKVCache:
-    """Slots of keys and values with reference counts; grows as needed."""
+    """Slots of keys and values with reference counts; grows as needed, and holds no memory while no prefix is held."""
 
-    def __init__(self, *, num_layers: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device):
+    def __init__(
+        self,
+        *,
+        num_layers: int,
+        num_kv_heads: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        most_positions: int | None = None,
+    ):
+        """An empty cache; memory per slot doubles when it is full, up to `most_positions`, the longest sequence expected."""
+        self._most_positions = most_positions or sys.maxsize
         self._shape = (num_layers, 2, 0, num_kv_heads, 0, head_dim)
         self._storage = torch.empty(self._shape, dtype=dtype, device=device)
+        self.num_copied_tokens = 0
+        """Positions that forks have copied since the start."""
+        self._clear()
+
+    def _clear(self) -> None:
+        self._storage = self._storage.new_empty(self._shape)
         self._references: list[int] = []
         self._free: list[int] = []
         self._writing: set[int] = set()
@@ -32,8 +50,6 @@ class ForkableKVCache:
         """Positions written per slot."""
         self.num_positions = 0
         """Positions of memory per slot."""
-        self.num_copied_tokens = 0
-        """Positions that forks have copied since the start."""
 
     @property
     def num_slots(self) -> int:
@@ -128,14 +144,14 @@ class ForkableKVCache:
         Raises:
             EngineError: released more often than retained.
         """
-        if self._references[slot] < 1:
+        if slot >= len(self._references) or self._references[slot] < 1:
             raise EngineError(f"cache slot {slot} was released twice; release each prefix handle once")
         self._references[slot] -= 1
         if self._references[slot] == 0:
             self._writing.discard(slot)
             heapq.heappush(self._free, slot)
-            if not self.num_used_slots:  # an empty cache equals a new one, so that later requests do not depend on earlier ones
-                self._rows, self._slot_in = list(range(len(self._rows))), list(range(len(self._slot_in)))
+            if not self.num_used_slots:  # an empty cache is a new one: later requests do not depend on earlier ones,
+                self._clear()  # and an update has its memory
 
     def claim(self, slot: int, length: int) -> int:
         """A slot that holds the first `length` positions of `slot` and may be extended until `end_writing`.
@@ -186,7 +202,8 @@ class ForkableKVCache:
         if slots <= old_slots and positions <= old_positions:
             return
         new_slots = max(slots, 2 * old_slots, 8) if slots > old_slots else old_slots
-        new_positions = max(positions, 2 * old_positions, 64) if positions > old_positions else max(old_positions, 64)
+        doubled = min(2 * max(old_positions, 32), self._most_positions)
+        new_positions = max(positions, doubled) if positions > old_positions else max(old_positions, min(64, doubled))
         # zeros, as positions never written are read too, masked
         grown = self._storage.new_zeros((layers, pair, new_slots, heads, new_positions, dim))
         used = min(max(self.lengths, default=0), old_positions)

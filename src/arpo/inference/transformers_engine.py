@@ -32,6 +32,13 @@ from arpo.types import Completion, SamplingParams
 
 _PASS_TOKENS = {"cpu": 4096}
 """Tokens of one forward pass whose activations a device's cache holds best; none: as many as there are."""
+_BATCH_TOKENS = 16_384
+"""Most tokens computed before the next draw, by default."""
+
+
+def most_pass_tokens(device_type: str) -> int:
+    """Most tokens of one forward pass on a device, unless a single request has more."""
+    return min(_BATCH_TOKENS, _PASS_TOKENS.get(device_type, _BATCH_TOKENS))
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -73,8 +80,9 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
         *,
         decode: Callable[[Sequence[int]], str],
         eos_ids: frozenset[int],
-        max_batch_tokens: int = 16384,
+        max_batch_tokens: int = _BATCH_TOKENS,
         max_width: int | None = None,
+        max_tokens: int | None = None,
     ):
         """An engine over a model.
 
@@ -85,6 +93,7 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
             max_batch_tokens: Most tokens of one forward pass, unless a single request needs more.
             max_width: Most requests computed at once; further ones wait in order of arrival, after those that follow a prefill
                 or a pause. None: no bound.
+            max_tokens: Longest sequence, for which the cache need not grow further; None: unknown.
         """
         config = use_layout_attention(model).config
         self._model = model
@@ -98,6 +107,7 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
             head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
             dtype=model.dtype,
             device=model.device,
+            most_positions=max_tokens,
         )
         self.version = 0
         self.num_computed_tokens = 0

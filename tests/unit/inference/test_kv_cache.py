@@ -87,11 +87,39 @@ def test_releasing_twice_is_an_error_and_harmless(cache: ForkableKVCache) -> Non
 
 
 def test_integrity_notices_a_lost_slot(cache: ForkableKVCache) -> None:
-    slot = cache.allocate()
+    slot, _ = cache.allocate(), cache.allocate()
     cache.release(slot)
     cache._free.clear()
     with pytest.raises(EngineError, match="integrity"):
         cache.check_integrity()
+
+
+def test_a_cache_without_prefixes_holds_no_memory(cache: ForkableKVCache) -> None:
+    """Its memory is the update's; a slot released again after that is still an error."""
+    first, second = cache.allocate(), cache.allocate()
+    write(cache, first, [1] * 100)
+    cache.release(first)
+    assert cache.num_slots >= 2
+    cache.release(second)
+    assert (cache.num_slots, cache.num_positions) == (0, 0)
+    with pytest.raises(EngineError, match="released twice"):
+        cache.release(second)
+    assert cache.allocate() == 0
+
+
+@pytest.mark.parametrize(
+    ("most", "positions"), [(None, [64, 128, 256]), (150, [64, 128, 150]), (130, [64, 128, 130]), (100, [64, 120, 129])]
+)
+def test_memory_grows_to_the_longest_sequence_expected(most: int | None, positions: list[int]) -> None:
+    """A new slot, then 120 and 129 positions: doubled, or as the longest sequence has; a longer one gets its own."""
+    shape = {"num_layers": 1, "num_kv_heads": 1, "head_dim": 2, "dtype": torch.float32, "device": torch.device("cpu")}
+    cache = ForkableKVCache(**shape, most_positions=most)  # pyright: ignore[reportArgumentType]
+    slot = cache.allocate()
+    found = [cache.num_positions]
+    for num_tokens in (120, 9):
+        cache.extend(slot, num_tokens)
+        found.append(cache.num_positions)
+    assert found == positions
 
 
 def test_growing_in_both_directions_keeps_what_is_there(cache: ForkableKVCache) -> None:
