@@ -28,6 +28,7 @@ from arpo.training.collector import Collector
 from arpo.training.config import RlRun
 from arpo.training.inert_options import inert_terms
 from arpo.training.learner import Learner
+from arpo.training.memory_check import require_memory
 from arpo.training.probe import check_agreement
 from arpo.training.run_models import find_models
 from arpo.training.step_metrics import measure_rollout
@@ -68,6 +69,7 @@ def train_rl(
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     require_device(config.model.device)
+    require_memory(config, (progress or SilentProgress()).line)
     trainer_parts = (progress or SilentProgress(), reward_fn or build_reward(config.reward), dict(tools or {}))
     with (
         name_full_disk(config.out),

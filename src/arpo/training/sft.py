@@ -19,6 +19,7 @@ from arpo.tracking.run_directory import RunDirectory, how_to_go_on, name_full_di
 from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.config import SftRun
 from arpo.training.interruption import delayed_interrupt
+from arpo.training.memory_check import require_memory
 from arpo.training.optimizer import SkippedUpdates, build_optimizer, optimizer_step, scheduled_rate
 from arpo.training.sft_data import epochs, read_sft_data, require_same_data, split
 
@@ -33,7 +34,8 @@ def train_sft(config: SftRun, progress: Progress | None = None, resume: bool = F
             is bit-identical to a run that was never stopped, unless `max_seconds` ended it.
 
     Raises:
-        ConfigError: `batch_tokens` or `batching.max_tokens` is below the longest conversation; or the device is not here.
+        ConfigError: `batch_tokens` or `batching.max_tokens` is below the longest conversation; or the device is not here, or
+            has less memory than training the model takes.
         DataError: a file cannot be read, or leaves no conversation to train on or to hold out.
         RunError: the run directory is in use, or holds a run and `resume` is False; or the disk is full.
         TrainingError: ten updates in a row had a gradient that is not finite.
@@ -44,6 +46,7 @@ def train_sft(config: SftRun, progress: Progress | None = None, resume: bool = F
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     require_device(config.model.device)
+    require_memory(config, progress.line)
     with (
         name_full_disk(config.out),
         RunDirectory.open(config.out, "sft") if resume else RunDirectory.create(config.out) as run,

@@ -51,6 +51,11 @@ _GRADE_EXAMPLES = """\
   arpo bench grade --answers 2000 --no-hostile
   arpo bench grade --from runs/bench/grade.json --markdown docs/results/graders.md
 """
+_MEMORY_EXAMPLES = """\
+  arpo bench memory --model 20m --model models/smollm2
+  arpo bench memory --model models/smollm2 --dtype bfloat16 --variant full --phase update --json runs/bench/memory.json
+  arpo bench memory --from runs/bench/memory.json --markdown docs/results/memory.md
+"""
 _Measure = Callable[[argparse.Namespace], Iterable[dict[str, Any]]]
 _SIZES = ((64, 16), (256, 64), (1024, 256))
 _CURVE = tuple((n, 64) for n in (64, 128, 256, 512, 1024, 2048, 4096))
@@ -62,7 +67,13 @@ def add_parser(subparsers: Any) -> None:
         subparsers,
         "bench",
         "measure speed against the bare model and against peers",
-        _ROLLOUT_EXAMPLES + _TRAIN_EXAMPLES + _STEP_EXAMPLES + _SANDBOX_EXAMPLES + _SEARCH_EXAMPLES + _GRADE_EXAMPLES,
+        _ROLLOUT_EXAMPLES
+        + _TRAIN_EXAMPLES
+        + _STEP_EXAMPLES
+        + _SANDBOX_EXAMPLES
+        + _SEARCH_EXAMPLES
+        + _GRADE_EXAMPLES
+        + _MEMORY_EXAMPLES,
     )
     programs = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     _add_rollout(programs)
@@ -71,6 +82,7 @@ def add_parser(subparsers: Any) -> None:
     _add_sandbox(programs)
     _add_search(programs)
     _add_grade(programs)
+    _add_memory(programs)
 
 
 def _add_rollout(programs: Any) -> None:
@@ -175,6 +187,20 @@ def _add_grade(programs: Any) -> None:
     parser.add_argument("--references", type=int, metavar="N", help="references to rewrite and change (default: all)")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="the release's data, for its references")
     _add_files(parser, _measure_grade, "grade:GRADE_REPORT")
+
+
+def _add_memory(programs: Any) -> None:
+    parser = add_command(programs, "memory", "peak memory of training by phase, beside what doctor predicts", _MEMORY_EXAMPLES)
+    parser.add_argument("--model", action="append", help="20m, tiny or a model directory, repeatable (default: 20m)")
+    parser.add_argument("--dtype", action="append", choices=["float32", "bfloat16"], help="repeatable (default: both)")
+    variants = ["full", "full, checkpointing", "LoRA", "LoRA, checkpointing"]
+    parser.add_argument("--variant", action="append", choices=variants, help="repeatable (default: all)")
+    phases = ["sampling", "log-probs", "update"]
+    parser.add_argument("--phase", action="append", choices=phases, help="repeatable (default: all)")
+    parser.add_argument("--tokens", type=int, default=1024, help="packed tokens of a pass (default: 1024)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs, the largest counts (default: 3)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
+    _add_files(parser, _measure_memory, "memory:MEMORY_REPORT")
 
 
 def _add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
@@ -344,6 +370,24 @@ def _measure_grade(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
         num_answers=args.answers, has_hostile=not args.no_hostile, num_references=args.references, data=args.data
     )
     return [run(options, progress())]
+
+
+def _measure_memory(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
+    from arpo.lab.bench.memory import PHASES, VARIANTS, MemoryBenchOptions, run
+
+    _require("--tokens", args.tokens, 256)
+    _require("--repeats", args.repeats, 1)
+    _require("--threads", args.threads, 1)
+    options = MemoryBenchOptions(
+        models=args.model or ["20m"],
+        dtypes=args.dtype or ["float32", "bfloat16"],
+        variants=args.variant or tuple(VARIANTS),
+        phases=args.phase or PHASES,
+        max_tokens=args.tokens,
+        repeats=args.repeats,
+        num_threads=args.threads,
+    )
+    return run(options, progress())
 
 
 def _prepare(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`arpo doctor`: checks what works on this machine, and says how to mend the rest."""
+"""`arpo doctor`: checks what works on this machine, or tells the memory of a run before it starts."""
 
 import argparse
 import asyncio
@@ -15,12 +15,23 @@ from typing import Any, Literal
 from rich.markup import escape
 from rich.table import Table
 
+from arpo.cli.memory import show_memory
 from arpo.cli.output import add_command, result_console
+from arpo.cli.overrides import to_overrides
+from arpo.errors import ConfigError
 from arpo.types import ToolResult
 
 _EXAMPLES = """\
   arpo doctor                                              exit code 0 when everything required works
+  arpo doctor --config my_rl.toml                          the memory of `arpo train my_rl.toml`, by phase
+  arpo doctor --config my_sft.toml --model models/qwen     of another model; its config.json is enough
+  arpo doctor --config my_rl.toml --memory 80 --model.device=cuda --model.dtype=bfloat16 --model.lora.rank=16
+                                                           what an 80 GB GPU would need, from a machine without one
 """
+_MEMORY_HELP = """\
+With --config: weights, masters, gradients, optimizer, activations, cache and the rest, by phase of a step, from the run's
+configuration and the model's config.json alone; nothing is loaded. Exit code 2 where the largest phase exceeds the device.
+Sizes are of tensors, in GB of 10^9 bytes: the program itself takes about 0.4 GB more (docs/memory.md)."""
 
 Status = Literal["ok", "absent", "broken"]
 _STYLES = {"ok": "green", "absent": "yellow", "broken": "bold red"}
@@ -39,12 +50,35 @@ class Finding:
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
-    parser = add_command(subparsers, "doctor", "check what works on this machine", _EXAMPLES)
-    parser.set_defaults(run=run)
+    parser = add_command(subparsers, "doctor", "check what works on this machine, or what memory a run takes", _EXAMPLES)
+    parser.usage = (
+        f"{parser.prog}\n       {parser.prog} --config FILE [--model DIR] [--memory GB] [--json] [--section.key=VALUE ...]"
+    )
+    memory = parser.add_argument_group("memory of a run", _MEMORY_HELP)
+    memory.add_argument("--config", metavar="FILE", help="TOML file of `arpo train` or `arpo sft`, or a recipe of `arpo train`")
+    memory.add_argument("--model", metavar="DIR", help="directory with the model's config.json (default: model.path of FILE)")
+    memory.add_argument("--memory", type=float, metavar="GB", help="what the device has (default: what this machine's has)")
+    memory.add_argument("--json", action="store_true", help="print one JSON object, sizes in bytes")
+    parser.set_defaults(run=run, takes_overrides=True)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run every check and print the table."""
+    """Tell the memory of a run, or run every check and print the table.
+
+    Raises:
+        ConfigError: an option of the memory without --config, or as `show_memory`.
+    """
+    overrides = to_overrides(args.rest)
+    if args.config is not None:
+        return show_memory(args.config, args.model, args.memory, overrides, as_json=args.json)
+    given = {"--model": args.model, "--memory": args.memory, "--json": args.json or None}
+    without = [*(name for name, value in given.items() if value is not None), *(f"--{o.partition('=')[0]}" for o in overrides)]
+    if without:
+        raise ConfigError(f"arpo doctor {without[0]}: needs --config FILE, the configuration of the run whose memory is told")
+    return _check_machine_parts()
+
+
+def _check_machine_parts() -> int:
     console = result_console()
     table = Table("", "status", "found", "what to do")
     findings = {name: _examine(check) for name, check in CHECKS.items()}

@@ -1,0 +1,116 @@
+"""A model on paper: its parameters and what they take, from config.json alone."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from arpo.errors import ModelError
+from arpo.models.config import ModelConfig, TrainedModelConfig
+from arpo.models.lora import add_adapter
+from arpo.models.recomputation import recompute_blocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSize:
+    """Parameters of a model, tied ones once, and the bytes that training holds for them from step to step.
+
+    Formulas: AdamW has two moments per trained parameter (arXiv:1412.6980, algorithm 1). A parameter of less than 32 bits gets
+    a float32 master, and its gradient and moments are float32 (mixed precision, arXiv:1710.03740, section 3.1): 2 + 4 + 4 + 8 =
+    18 bytes. One of float32 is its own master: 4 + 4 + 8 = 16 bytes. A frozen one has its weight alone.
+
+    Example: 100 bfloat16 parameters, all trained: weights 200, masters 400, gradients 400, moments 800 bytes.
+    """
+
+    parameters: int
+    """All parameters."""
+    trained: int
+    """Those that train."""
+    weights: int
+    """Bytes of the weights."""
+    masters: int
+    """Bytes of the float32 copies of trained weights of less than 32 bits."""
+    gradients: int
+    """Bytes of the gradients of the trained parameters."""
+    largest: int
+    """Bytes of the largest gradient."""
+
+    @property
+    def moments(self) -> int:
+        """Bytes of AdamW's moments."""
+        return 2 * self.gradients
+
+    @property
+    def states(self) -> int:
+        """Bytes that a step of training cannot do without: weights, masters, gradients and moments."""
+        return self.weights + self.masters + self.gradients + self.moments
+
+
+def model_size(model: PreTrainedModel) -> ModelSize:
+    """The size of a model, real or on paper."""
+    parameters = list(model.parameters())
+    trained = [p for p in parameters if p.requires_grad]
+    gradients = [p.numel() * max(4, p.element_size()) for p in trained]
+    return ModelSize(
+        parameters=sum(p.numel() for p in parameters),
+        trained=sum(p.numel() for p in trained),
+        weights=sum(p.numel() * p.element_size() for p in parameters),
+        masters=sum(4 * p.numel() for p in trained if p.element_size() < 4),
+        gradients=sum(gradients),
+        largest=max(gradients, default=0),
+    )
+
+
+def outline_policy(config: ModelConfig) -> PreTrainedModel:
+    """The policy of a configuration with shapes and without numbers, on torch's device `meta`.
+
+    As `loading.load_trained_policy`, from config.json alone: with its adapter, and its blocks computed again where that is set.
+
+    Raises:
+        ConfigError: as `load_trained_policy`.
+        ModelError: the directory has no readable config.json of an architecture that transformers knows.
+    """
+    try:
+        architecture = AutoConfig.from_pretrained(config.path, local_files_only=True)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(architecture, dtype=getattr(torch, config.dtype)).eval()
+    except Exception as error:  # transformers reads a directory's files without checks
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"model.path = '{config.path}': its memory cannot be told ({reason}); name a directory with the config.json of a "
+            f"causal language model, whose weights are not needed"
+        ) from error
+    if isinstance(config, TrainedModelConfig):
+        if config.lora is not None:
+            with torch.device("meta"):
+                add_adapter(model, config.lora, seed=0)
+        if config.gradient_checkpointing:
+            recompute_blocks(model)
+    return model
+
+
+def put_on_paper(outline: PreTrainedModel) -> PreTrainedModel:
+    """The outline as a model on a CPU that has a shape and no numbers, within `allocation.trace_allocations`."""
+    model = outline.to_empty(device="cpu")
+    model.tie_weights()
+    return model
+
+
+def cache_bytes_per_token(model: PreTrainedModel) -> int:
+    """Bytes of one token's keys and values in all layers, in the model's number format.
+
+    Formula: 2 * layers * key-value heads * head size * bytes per number (keys and values; grouped queries share them,
+    arXiv:2305.13245).
+
+    Example: Llama-3.1-8B in bfloat16, 32 layers, 8 key-value heads of 128: 2 * 32 * 8 * 128 * 2 = 131,072 bytes.
+    """
+    config = model.config.get_text_config()
+    heads, kv_heads, head_dim = cache_shape(config)
+    return 2 * config.num_hidden_layers * (kv_heads or heads) * head_dim * model.dtype.itemsize
+
+
+def cache_shape(config: object) -> tuple[int, int, int]:
+    """Query heads, key-value heads and head size of an architecture's configuration."""
+    heads: int = config.num_attention_heads  # pyright: ignore[reportAttributeAccessIssue]
+    hidden: int = config.hidden_size  # pyright: ignore[reportAttributeAccessIssue]
+    return heads, getattr(config, "num_key_value_heads", None) or heads, getattr(config, "head_dim", None) or hidden // heads
