@@ -77,6 +77,8 @@ def train_rl(
         asyncio.Runner() as loop,
     ):
         recorded, config = find_models(config, trainer_parts[0])
+        if not recorded.model.path.is_dir():  # it came from the hub or a GGUF file just now
+            require_memory(config, trainer_parts[0].line)
         trainer = RLTrainer(config, run, *trainer_parts)
         parts = config.algorithm, config.rollout, config.advantage, config.loss
         for line in [] if resume else inert_terms(*parts, config.has_moving_ratio):

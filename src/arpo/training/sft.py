@@ -52,7 +52,10 @@ def train_sft(config: SftRun, progress: Progress | None = None, resume: bool = F
         RunDirectory.open(config.out, "sft") if resume else RunDirectory.create(config.out) as run,
     ):
         recorded, local = find_run_model(config.model, progress)
-        trainer = SftTrainer(config.model_copy(update={"model": local}), run, progress)
+        local_run = config.model_copy(update={"model": local})
+        if not recorded.path.is_dir():  # it came from the hub or a GGUF file just now
+            require_memory(local_run, progress.line)
+        trainer = SftTrainer(local_run, run, progress)
         run.write_text(
             "config.toml", dump_config(config.model_copy(update={"model": recorded}))
         )  # again on resume: it may have got more epochs
