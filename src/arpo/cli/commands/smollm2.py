@@ -33,7 +33,7 @@ GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _OUT = Path("runs/smollm2")
 _QUICK_OUT = Path("runs/smollm2-quick")
 _SECONDS = {
-    "model": 10, "world": 8, "train_index": 1, "index": 1, "demos": 30, "sft": 850, "eval_before": 350, "train": 3300,
+    "model": 10, "world": 8, "train_index": 1, "index": 1, "demos": 45, "sft": 1400, "eval_before": 350, "train": 3100,
     "eval_after": 350, "report": 3, "more_sft": 3200, "eval_more_sft": 350, "eval_no_search": 60,
 }  # fmt: skip
 """As measured in docs/results/smollm2.md."""
