@@ -47,15 +47,11 @@ def run(options: StepBenchOptions, progress: Progress) -> Iterator[dict[str, Any
 
 
 def measure_step(workload: Workload, policy: Path, dtype: str, max_tokens: int) -> dict[str, Any]:
-    """Seconds of a step's two parts and of their limits, and ratios.
-
-    The learner takes one step to warm up, as its first one allocates the optimizer's moments.
-    """
+    """Seconds of a step's two parts and of their limits, each once, and ratios; the rollout's cache is allocated before."""
     learner = Learner(_configuration(workload, policy, dtype, max_tokens))
     engine = warm_engine(learner.policy.network, policy, workload)
     rolled_out = engine.run(workload)
     draw_rewards(rolled_out.trees)
-    learner.learn(rolled_out.trees[:1])
     training = _learning_seconds(learner, rolled_out.trees)
     del learner, engine
     decoding_limit, _ = limit_seconds(use_layout_attention(load_policy(policy, dtype)), workload, [workload.width])
@@ -91,6 +87,4 @@ def _learning_seconds(learner: Learner, trees: Sequence[RolloutTree]) -> float:
 
 
 def _training_limit_seconds(policy: Path, dtype: str, trees: Sequence[RolloutTree], max_tokens: int) -> float:
-    contender = limit(load_policy(policy, dtype), count_trees(trees))
-    contender.measure(max_tokens)
-    return contender.measure(max_tokens)
+    return limit(load_policy(policy, dtype), count_trees(trees)).measure(max_tokens)
