@@ -106,7 +106,8 @@ def estimate_memory(config: RlRun | SftRun, available: int | None = None) -> Mem
 def _estimate_sft(config: SftRun, available: int | None) -> MemoryEstimate:
     tokens = min(config.batch_tokens, config.batching.max_tokens)
     longest = min(config.max_tokens, tokens)
-    packed, outline = sequences(tokens, longest, config.model.dtype), outline_policy(config.model)
+    outline = outline_policy(config.model)
+    packed = sequences(tokens, longest, config.model.dtype, _num_targets(outline))
     with trace_allocations() as trace:
         paper = _Paper(outline, config.optimizer, trace)
         passes = paper.passes(packed, longest, entropies=False)
@@ -125,7 +126,8 @@ def _estimate_rl(config: RlRun, available: int | None) -> MemoryEstimate:
     if config.validation is not None:
         num_slots = max(num_slots, min(config.validation.num_tasks, _LIVE_GROUPS))
     has_cache = config.engine.shares_model
-    packed, outline = sequences(tokens, longest, config.model.dtype), outline_policy(config.model)
+    outline = outline_policy(config.model)
+    packed = sequences(tokens, longest, config.model.dtype, _num_targets(outline))
     with trace_allocations() as trace:
         paper = _Paper(outline, config.optimizer, trace)
         passes = paper.passes(packed, longest, entropies=config.loss.entropy_coefficient > 0)
@@ -245,7 +247,9 @@ class _Paper:
             loss.backward()
             del loss
             peak = self.trace.peak - before
-        return _Passes(forward=forward, kept=kept, working=peak - kept)
+        others = (len(packed.token_ids) - len(packed.targets)) * self.policy.network.dtype.itemsize
+        of_others = others * self.policy.network.config.get_text_config().hidden_size
+        return _Passes(forward=forward + of_others, kept=kept + of_others, working=peak - kept + of_others)
 
     def _logprobs(self, packed: PackedTokens, longest: int) -> tuple[Tensor, Tensor]:
         network = self.policy.network
@@ -253,8 +257,7 @@ class _Paper:
             return self.policy(packed)
         rows = packed.token_ids.unsqueeze(0).split(longest, dim=1)  # its own attention: one sequence after the other
         parts = [network.base_model(input_ids=row, use_cache=False).last_hidden_state[0] for row in rows]
-        hidden = torch.cat(parts)[:-1]
-        return hidden_to_logprobs(network, hidden, packed.token_ids[: len(hidden)])
+        return hidden_to_logprobs(network, torch.cat(parts)[packed.predictors], packed.targets)
 
     def merged(self) -> int:
         """Bytes of the merged weights that a checkpoint of an adapter writes; 0 without one."""
@@ -294,13 +297,23 @@ class _Paper:
         return _Sampling(cache=held, working=self.trace.peak - before - held)
 
 
-def sequences(tokens: int, longest: int, dtype: str) -> PackedTokens:
-    """Sequences of `longest` tokens, the last one shorter, that fill a pass; every token but the first is a target.
+def _num_targets(outline: PreTrainedModel) -> int:
+    """Targets of a counted pass: enough for all the logits that the head keeps at once, 2^27 numbers, and no more.
+
+    The head computes the rest in the same memory, chunk by chunk; only their hidden states and these gradients are added.
+    """
+    return max(64, (1 << 27) // outline.config.get_text_config().vocab_size)
+
+
+def sequences(tokens: int, longest: int, dtype: str, num_targets: int) -> PackedTokens:
+    """Sequences of `longest` tokens, the last one shorter, that fill a pass; the first `num_targets` are targets.
 
     The plan of their attention needs numbers, so it is made here, where tensors have some.
     """
     lengths = [longest] * (tokens // longest) + ([tokens % longest] if tokens % longest else [])
-    packed = pack_trees([[PackNode(None, [0] * n, [False] + [True] * (n - 1))] for n in lengths])
+    starts = [longest * i for i in range(len(lengths))]
+    masks = [[i > 0 and start + i <= num_targets for i in range(n)] for start, n in zip(starts, lengths, strict=True)]
+    packed = pack_trees([[PackNode(None, [0] * len(mask), mask)] for mask in masks])
     states = torch.zeros(tokens, 1, 1, dtype=getattr(torch, dtype))
     packed.layout.attend(0, states, states, states, scale=1.0)
     return packed

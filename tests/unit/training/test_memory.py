@@ -43,7 +43,7 @@ def really_kept(config: RlRun) -> tuple[int, int]:
     """Bytes that a real pass of the same tokens keeps when its forward ends, and its further bytes at its peak."""
     policy = PolicyModel(load_trained_policy(config.model, 0))
     build_optimizer(policy, config.optimizer)
-    packed = sequences(config.batching.max_tokens, 64, config.model.dtype)
+    packed = sequences(config.batching.max_tokens, 64, config.model.dtype, 10**6)
     with AllocationTrace() as trace:
         kept = peak = 0
         for _ in range(2):  # the second adds to the gradients of the first
@@ -71,7 +71,7 @@ def test_what_a_real_pass_keeps_is_what_was_told(model: dict[str, Any], make_run
     update = rows(estimate_memory(config), "update")
     kept, working = really_kept(config)
     assert update["activations"] == pytest.approx(kept, rel=0.01)
-    assert update["rest of the pass"] == pytest.approx(working, rel=0.01, abs=4096)
+    assert update["rest of the pass"] == pytest.approx(working, rel=0.01, abs=8192)
 
 
 def test_activations_grow_with_the_tokens_and_shrink_with_checkpointing(make_run) -> None:
