@@ -7,8 +7,12 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -60,3 +64,38 @@ def test_sft_train_eval(arpo, domain, write_toml, make_tokenizer_directory, tmp_
     trained = AutoModelForCausalLM.from_pretrained(tmp_path / "rl" / "final")
     assert type(trained) is make_model
     assert trained.config.vocab_size == tokenizer.vocab_size + 5
+
+
+WINDOWS = {
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, {"layer_types": ["sliding_attention", "full_attention"]}),
+    "mistral": (MistralConfig, MistralForCausalLM, {}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", WINDOWS)
+def test_windows_train_flat_and_sample_in_process(
+    arpo, domain, write_toml, make_tokenizer_directory, tmp_path: Path, family: str
+):
+    """Two steps of RL and an evaluation of a model whose layers see 16 tokens; its log-probs agree, and trees are refused."""
+    policy = make_tokenizer_directory(tmp_path / "policy", "llama3")
+    make_config, make_model, settings = WINDOWS[family]
+    torch.manual_seed(0)
+    config = make_config(
+        vocab_size=PolicyTokenizer.load(policy).vocab_size, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=512, sliding_window=16, **settings,
+    )  # fmt: skip
+    make_model(config).save_pretrained(policy)
+    agent = domain.agent | {"limits": {"max_turn_tokens": 24, "max_trajectory_tokens": 200}}
+    rl = domain.rl(tmp_path / "rl", model={"path": str(policy)}, agent=agent, num_steps=2, batching={"packing": "flat"})
+    rl |= {"loss": {"entropy_coefficient": 0.01}}  # so that groups of equal rewards train too
+    trained = arpo.succeed("train", write_toml(tmp_path / "rl.toml", rl))
+    assert trained.stderr.count("so that its sequences are computed one by one") == 1
+    rows = [json.loads(line) for line in (tmp_path / "rl" / "metrics.jsonl").read_text().splitlines()]
+    assert max(row["train/mismatch_kl"] for row in rows) < 1e-6
+    evaluation = domain.evaluation(tmp_path / "eval", model={"path": str(tmp_path / "rl" / "best")}, agent=agent, num_tasks=2)
+    arpo.succeed("eval", write_toml(tmp_path / "eval.toml", evaluation))
+    tree = domain.rl(tmp_path / "tree", model={"path": str(policy)}, agent=agent, num_steps=2)
+    refused = arpo("train", write_toml(tmp_path / "tree.toml", tree))
+    assert refused.code == 2
+    assert 'set batching.packing = "flat"' in refused.stderr

@@ -148,6 +148,8 @@ async def _sample(
 
     recorded, local = find_policy(config.model, config.engine, progress)
     async with open_agent(local, config.engine, config.agent) as agent:
+        if agent.engine.notice:
+            progress.line(agent.engine.notice)
         record.start(recorded)
         live = max(1, config.max_live_trajectories // config.rollout.group_size)
         runner = RolloutRunner(agent, config.rollout, max_live_groups=live)

@@ -85,6 +85,8 @@ async def _answer_all(config: EvalRun, journal: Journal, progress: Progress) -> 
     """Answer the missing questions; return the counts of a served model, as `server`, and of a judge, as `judge`."""
     recorded, local = find_policy(config.model, config.engine, progress)
     async with open_agent(local, config.engine, config.agent) as agent:
+        if agent.engine.notice:
+            progress.line(agent.engine.notice)
         journal.start(recorded)
         grader = config.headline_grader
         measures = {grader: find_grader(grader, config.headline_grading)} if grader is not None else None

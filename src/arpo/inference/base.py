@@ -102,6 +102,8 @@ class InferenceEngine(Protocol[P]):
     entropy_estimators: tuple[str, ...]
     """Estimators of `Completion.entropies`, the default first: `exact` (full vocabulary), `top_k` (`entropy_top_k` tokens).
     Empty: the engine reports neither entropies nor log-probs, never pauses within a completion, and is for evaluation only."""
+    notice: str | None = None
+    """What the user should know of it when a run starts; None: nothing."""
     usage: ServerUsage | None = None
     """Requests to a server so far; None: the engine has no server."""
 

@@ -10,7 +10,9 @@ from arpo.errors import ConfigError
 from arpo.inference.base import InferenceEngine
 from arpo.inference.config import EngineConfig, OpenAIEngineConfig, TransformersEngineConfig, VllmEngineConfig
 from arpo.inference.openai_engine import OpenAIEngine
+from arpo.inference.sequence_engine import SequenceEngine
 from arpo.inference.transformers_engine import TransformersEngine
+from arpo.models.attention import layout_obstacle
 from arpo.models.config import ModelConfig
 from arpo.models.loading import load_policy
 from arpo.protocols.base import Tokenizer
@@ -43,6 +45,8 @@ def build_engine(config: EngineConfig, source: PolicySource) -> InferenceEngine[
 def _build_transformers(_: TransformersEngineConfig, source: PolicySource) -> InferenceEngine[Any]:
     config = _model_config(source)
     model = source.model or load_policy(config.path, config.dtype, config.device)
+    if layout_obstacle(model) is not None:
+        return SequenceEngine(model, decode=source.tokenizer.decode, eos_ids=source.tokenizer.eos_ids)
     return TransformersEngine(
         model, decode=source.tokenizer.decode, eos_ids=source.tokenizer.eos_ids, max_tokens=source.max_tokens
     )

@@ -51,6 +51,10 @@ _CHANGES = ("softcap", "s_aux", "sliding_window", "position_bias")
 """Arguments with which some architectures change their scores or their mask."""
 
 
+_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier")
+"""Keys with which some architectures (Gemma 2, Cohere, Granite, Falcon-H1) cap or scale the logits of their head."""
+
+
 def layout_obstacle(model: PreTrainedModel) -> str | None:
     """The feature that keeps the model from taking its attention from a layout; None if there is none."""
     config = model.config.get_text_config()
@@ -61,6 +65,8 @@ def layout_obstacle(model: PreTrainedModel) -> str | None:
         return f"layers of type {', '.join(sorted(kinds))}"
     if getattr(config, "layer_types", None) is None and getattr(config, "sliding_window", None) is not None:
         return f"a sliding window of {config.sliding_window} tokens"
+    if getattr(config, "attn_logit_softcapping", None) is not None:
+        return f"a cap on its attention scores of {config.attn_logit_softcapping}"
     return None
 
 
@@ -68,20 +74,35 @@ def use_layout_attention(model: PreTrainedModel) -> PreTrainedModel:
     """The same model, taking its attention from a layout, with its norms fused.
 
     Raises:
-        ModelError: the model's attention is not plain causal attention over all earlier tokens, so no layout describes it.
+        ModelError: the model's attention is not plain causal attention over all earlier tokens, so no layout describes it; or
+            as `require_plain_head`.
     """
     obstacle = layout_obstacle(model)
     if obstacle is not None:
         raise ModelError(_refusal(model.config.model_type, obstacle))
+    require_plain_head(model)
     model.set_attn_implementation(ATTENTION_NAME)
     return fuse_norms(model)
 
 
+def require_plain_head(model: PreTrainedModel) -> None:
+    """Refuse a model that caps or scales the logits of its head.
+
+    Raises:
+        ModelError: it does, so that log-probs from its head alone would be of another distribution.
+    """
+    config = model.config.get_text_config()
+    changes = {name: getattr(config, name, None) for name in _LOGIT_CHANGES}
+    for name, value in changes.items():
+        if value not in (None, 1):
+            raise ModelError(
+                f"{config.model_type}: its configuration has {name} = {value}, which changes the logits of its head; arpo does "
+                f"not compute that, so use a model without it"
+            )
+
+
 def _refusal(name: str, obstacle: str) -> str:
-    return (
-        f"{name}: has {obstacle}, which packed trees and the in-process engine do not support; to train it, set "
-        f'batching.packing = "flat" and engine.type = "vllm"'
-    )
+    return f'{name}: has {obstacle}, which packed trees do not support; to train it, set batching.packing = "flat"'
 
 
 def forward_hidden(model: PreTrainedModel, token_ids: Tensor, positions: Tensor, layout: AttentionLayout) -> Tensor:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from arpo.models.attention import AttentionLayout, forward_hidden, layout_obstacle, use_layout_attention
+from arpo.models.attention import AttentionLayout, forward_hidden, layout_obstacle, require_plain_head, use_layout_attention
 from arpo.models.logprobs import hidden_to_logprobs
 
 
@@ -62,6 +62,7 @@ class PolicyModel(nn.Module):
         super().__init__()
         if needs_layout or layout_obstacle(network) is None:
             use_layout_attention(network)
+        require_plain_head(network)
         self.network = network
         self.temperature = temperature
 

@@ -107,6 +107,8 @@ class RLTrainer:
         network = self.learner.policy.network
         policy = PolicySource(config=config.model, tokenizer=tokenizer, max_tokens=longest, model=network)
         self._engine = build_engine(config.engine, policy)
+        if self._engine.notice:
+            progress.line(self._engine.notice)
         self._agent = surroundings.agent(self._engine)
         self._scorer = build_scorer(config.reward, reward_fn)
         runner = RolloutRunner(self._agent, config.rollout)

@@ -36,6 +36,10 @@ def sliding(**changes: object) -> Qwen3ForCausalLM:
 REFUSED = {
     "sliding layers": (lambda: sliding(use_sliding_window=True, sliding_window=8, max_window_layers=1), "sliding_attention"),
     "a window on every layer": (lambda: MistralForCausalLM(MistralConfig(**SIZES, sliding_window=8)), "sliding window of 8"),
+    "caps on scores": (
+        lambda: Gemma2ForCausalLM(Gemma2Config(**SIZES, layer_types=["full_attention"] * 2, attn_logit_softcapping=30.0)),
+        r"a cap on its attention scores of 30\.0",
+    ),
     "soft caps and windows": (lambda: Gemma2ForCausalLM(Gemma2Config(**SIZES)), "sliding_attention"),
     "biases by distance": (
         lambda: BloomForCausalLM(BloomConfig(vocab_size=50, hidden_size=16, n_layer=1, n_head=2)),
@@ -56,7 +60,9 @@ def test_models_whose_mask_no_layout_describes_are_refused(name: str) -> None:
 
 def test_what_an_architecture_adds_to_its_scores_is_refused_when_it_comes() -> None:
     """A cap on the scores shows in no general setting: a Gemma 2 whose layers are all full."""
-    model = Gemma2ForCausalLM(Gemma2Config(**SIZES, layer_types=["full_attention"] * 2, attn_logit_softcapping=30.0)).eval()
+    config = Gemma2Config(**SIZES, layer_types=["full_attention"] * 2, final_logit_softcapping=None)
+    model = Gemma2ForCausalLM(config).eval()
+    model.config.attn_logit_softcapping = None
     use_layout_attention(model)
     ids = torch.arange(4)
     with pytest.raises(ModelError, match="Gemma2Attention: has softcap"):
