@@ -29,7 +29,7 @@ class Learner:
         network = load_trained_policy(config.model, config.seed)
         self.config = config
         self.policy = PolicyModel(network, config.rollout.temperature, needs_layout=config.batching.packing == "tree")
-        self.optimizer = build_optimizer(self.policy, config.optimizer)
+        self.optimizer = build_optimizer(self.policy, config.optimizer, config.model.path)
         self.reference = Reference(config, self.policy) if config.loss.kl.coefficient else None
         self.num_updates = 0
         """Finished optimizer updates, empty and skipped ones included; the learning rate schedule depends on it."""

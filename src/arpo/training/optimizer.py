@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from arpo.errors import TrainingError
+from arpo.models.shards import iter_tensors, stored_tensors
 from arpo.training.config import OptimizerConfig
 
 _MASTER = "arpo_master"
@@ -84,14 +86,36 @@ def _move_gradient(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> MasterAdamW:
-    """AdamW over the model's trainable parameters, tied ones once; matrices are decayed, vectors are not."""
+def build_optimizer(model: nn.Module, config: OptimizerConfig, source: Path | None = None) -> MasterAdamW:
+    """AdamW over the model's trainable parameters, tied ones once; matrices are decayed, vectors are not.
+
+    Args:
+        model: Its trainable parameters get masters where they are of lower precision.
+        config: Rate and decays.
+        source: The model directory that the weights were read from: masters start from its values, which are finer than the
+            network's where it stores float32. Masters on the network's own grid would move no weight until the steps add up to
+            half a spacing, all of them late. None: they start from the network's values.
+    """
     trainable = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
     ]
-    return MasterAdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas)
+    optimizer = MasterAdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas)
+    if source is not None and optimizer.masters:
+        _refine_masters(optimizer, model, source)
+    return optimizer
+
+
+@torch.no_grad()
+def _refine_masters(optimizer: MasterAdamW, model: nn.Module, source: Path) -> None:
+    """Give each master the value in the file that was rounded to its parameter's; others stay, as names may differ."""
+    masters = dict(optimizer.masters)
+    named = {name.removeprefix("network."): p for name, p in model.named_parameters(remove_duplicate=False) if p in masters}
+    finer = {name for name, tensor in stored_tensors(source).items() if tensor.dtype in ("F32", "F64")} & named.keys()
+    for name, value in iter_tensors(source) if finer else ():
+        if name in finer and torch.equal(value.to(named[name].dtype), named[name].cpu()):
+            masters[named[name]].copy_(value)
 
 
 def scheduled_rate(config: OptimizerConfig, update: int, num_updates: int) -> float:

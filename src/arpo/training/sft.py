@@ -75,7 +75,7 @@ class SftTrainer:
         self._batches = list(epochs(self._data.training, config))
         network = load_trained_policy(config.model, config.seed)
         self._policy = PolicyModel(network, needs_layout=config.batching.packing == "tree")
-        self._optimizer = build_optimizer(self._policy, config.optimizer)
+        self._optimizer = build_optimizer(self._policy, config.optimizer, config.model.path)
         self._checkpoints = Checkpoints(run.path, config.model.path, config.checkpoint.keep)
         self._resume()
         self._skipped = SkippedUpdates(self.state.skipped_updates)

@@ -80,6 +80,7 @@ def test_what_cannot_be_shown(
     folder = write(tmp_path / "m", make_tokenizer_directory)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | change))
+    capsys.readouterr()  # what saving it printed
     assert main(["model", "show", str(folder)]) == 2
     message = capsys.readouterr().err.strip()
     assert len(message.splitlines()) == 1

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -171,3 +172,39 @@ def test_gradients_go_to_the_latest_optimizer():
     assert former.masters[0][1].grad is None
     assert latest.masters[0][1].grad is not None
     assert float(latest.masters[0][1].grad) == 1.0
+
+
+def test_masters_start_from_the_finer_values_of_the_file(tmp_path: Path):
+    """A weight of 0.02 has a spacing of 1.2e-4 in bfloat16; one step of 3e-6 moves a fortieth of the copies.
+
+    From the network's own value, in the middle between two roundings, one such step moves none but the smallest weights.
+    """
+    exact = make_network(torch.float32)
+    exact.save_pretrained(tmp_path / "float32")
+    make_network(torch.bfloat16).save_pretrained(tmp_path / "bfloat16")
+    moved: dict[str, float] = {}
+    for name in ("float32", "bfloat16"):
+        network = make_network(torch.bfloat16)
+        before = [p.detach().clone() for p in network.parameters()]
+        optimizer = build_optimizer(PolicyModel(network), OptimizerConfig(), tmp_path / name)
+        assert all(torch.equal(p, b) for p, b in zip(network.parameters(), before, strict=True))
+        values = dict(exact.named_parameters()) if name == "float32" else {n: p.float() for n, p in network.named_parameters()}
+        masters = dict(optimizer.masters)
+        assert [n for n, p in network.named_parameters() if not torch.equal(masters[p], values[n])] == []
+        for master in masters.values():
+            master.grad = torch.ones_like(master)
+        optimizer_step(optimizer, 3e-6, 1e9)
+        moved[name] = share_moved(before, list(network.parameters()))
+    assert moved["float32"] > 0.02
+    assert moved["bfloat16"] < moved["float32"] / 2
+
+
+def test_a_file_of_other_values_changes_no_master(tmp_path: Path):
+    other = make_network(torch.float32)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.5)
+    other.save_pretrained(tmp_path)
+    network = make_network(torch.bfloat16)
+    optimizer = build_optimizer(network, OptimizerConfig(), tmp_path)
+    assert all(torch.equal(master, parameter.float()) for parameter, master in optimizer.masters)
