@@ -7,6 +7,7 @@ import torch
 
 from arpo.batching.packing import PackNode, pack_trees
 from arpo.models.attention import forward_hidden, use_layout_attention
+from arpo.models.policy import PolicyModel
 
 pytestmark = [
     pytest.mark.gpu,
@@ -68,6 +69,71 @@ def test_a_training_step_gives_the_cpu_s_gradients(make_model) -> None:
         found.append([p.grad.cpu() for p in model.parameters() if p.grad is not None])
     for on_cpu, on_gpu in zip(*found, strict=True):
         assert float((on_cpu - on_gpu).norm()) <= 5e-3 * max(float(on_cpu.norm()), 1e-6)
+
+
+FAMILIES = ("embed_tokens", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "norm")
+"""Parts of weights' names; every weight of the model has one."""
+
+
+def test_tree_and_flat_gradients_in_bfloat16_are_as_far_from_the_exact_one(make_model) -> None:
+    """Per family of weights: neither packing's error in bfloat16 is much above the other's."""
+    tree = tree_of_leaves()
+    leaves = [path_of(tree, leaf) for leaf in range(len(tree)) if all(node.parent != leaf for node in tree)]
+    # a token that d leaves share counts d times in flat packing, and so d times in the tree's sum
+    packs = {"tree": pack_trees([tree]), "flat": pack_trees([[node] for node in leaves])}
+    exact = family_gradients(make_model(dtype="float64"), packs["flat"], torch.device("cpu"), torch.float64, None)
+    counts = leaf_counts(tree)
+    errors: dict[str, dict[str, float]] = {}
+    for name, pack in packs.items():
+        weights = counts if name == "tree" else None
+        found = family_gradients(make_model(dtype="float64"), pack, torch.device("cuda"), torch.bfloat16, weights)
+        errors[name] = {f: float((found[f] - exact[f]).norm() / exact[f].norm()) for f in exact}
+    for family in exact:
+        assert errors["tree"][family] <= 1.5 * errors["flat"][family] + 1e-3, (family, errors)
+
+
+def tree_of_leaves() -> list[PackNode]:
+    """A prompt of 150 tokens with three children of 100, each with two leaves of 80."""
+    random = Random(0)
+
+    def node(parent: int | None, length: int) -> PackNode:
+        return PackNode(parent, [random.randrange(97) for _ in range(length)], [parent is not None] * length)
+
+    nodes = [node(None, 150)]
+    for _ in range(3):
+        nodes.append(node(0, 100))
+        middle = len(nodes) - 1
+        nodes += [node(middle, 80), node(middle, 80)]
+    return nodes
+
+
+def path_of(tree: list[PackNode], leaf: int) -> PackNode:
+    """The path from the root to a leaf as one node."""
+    path: list[PackNode] = []
+    index: int | None = leaf
+    while index is not None:
+        path.insert(0, tree[index])
+        index = tree[index].parent
+    return PackNode(None, [t for node in path for t in node.token_ids], [m for node in path for m in node.loss_mask])
+
+
+def leaf_counts(tree: list[PackNode]) -> torch.Tensor:
+    """Per target of the packed tree, the leaves that share it: 2 for a child's, 1 for a leaf's."""
+    return torch.cat([torch.full((sum(n.loss_mask),), 2.0 if n.parent == 0 else 1.0) for n in tree if n.parent is not None])
+
+
+def family_gradients(
+    model, pack, device: torch.device, dtype: torch.dtype, weights: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
+    """The gradient of the weighted sum of log-probs, of all weights of a family as one vector."""
+    policy = PolicyModel(model).to(device, dtype)
+    logprobs, _ = policy(pack.to(device))
+    (logprobs if weights is None else logprobs * weights.to(device)).sum().backward()
+    found: dict[str, list[torch.Tensor]] = {}
+    for name, parameter in policy.named_parameters():
+        (family,) = [f for f in FAMILIES if f in name.split(".")[-2]][:1] or ["lm_head"]
+        found.setdefault(family, []).append(parameter.grad.double().cpu().flatten())
+    return {family: torch.cat(parts) for family, parts in found.items()}
 
 
 def test_packs_move_whole() -> None:

@@ -57,4 +57,4 @@ def _counts_and_indices(is_set: Tensor) -> tuple[Tensor, Tensor]:
 
 @cache
 def _compiled() -> Any:
-    return cast(Any, torch).compile(flex_attention)
+    return cast(Any, torch).compile(flex_attention, dynamic=True)  # packs differ in length; each would be compiled anew

@@ -6,7 +6,8 @@ from random import Random
 import pytest
 import torch
 
-from arpo.batching.flex_attention import BLOCK_SIZE, TreeMask, flex_tree_attention
+from arpo.batching import flex_attention as flex_module
+from arpo.batching.flex_attention import BLOCK_SIZE, TreeMask, _compiled, flex_tree_attention
 from arpo.batching.packing import PackNode, pack_trees
 
 
@@ -89,6 +90,23 @@ def test_forward_equals_the_cpu_s_own_path(kv_heads: int) -> None:
         found = flex_tree_attention(query, key, value, TreeMask(pack.layout.ends), 0.25)
         expected = pack.layout.attend(0, query, key, value, 0.25)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow  # compiles with the system's C++ compiler
+def test_packs_of_many_lengths_are_compiled_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten packs of ten lengths, in tiles of 3 and more: one kernel serves every length."""
+    monkeypatch.setattr(flex_module, "flex_attention", _compiled())
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    for seed in range(10):
+        pack = random_pack(seed, 12 + 5 * seed)
+        query, key, value = torch.randn(3, len(pack.token_ids), 2, 16, generator=torch.Generator().manual_seed(seed))
+        mask = TreeMask(pack.layout.ends)
+        with torch.no_grad():
+            found = flex_tree_attention(query, key, value, mask, 0.25)
+            expected = pack.layout.attend(0, query, key, value, 0.25)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
 def test_packs_of_whole_tiles_need_no_padding() -> None:
