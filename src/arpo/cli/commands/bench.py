@@ -28,7 +28,7 @@ _TRAIN_EXAMPLES = """\
   arpo bench train --model tiny
   arpo bench train --trees runs/quickstart/rl/rollouts/step_000005.jsonl.zst --json runs/bench/train.json
   arpo bench train --case synthetic --leaf-length 1024 --leaf-length 4096 --sharing 2
-  arpo bench train --from runs/bench/train.json --markdown docs/results/training_speed.md
+  arpo bench train --from runs/bench/train.json --markdown runs/bench/training_speed.md
   arpo bench train --trl-python .venv-trl/bin/python
   arpo bench train --model MODEL_DIR --dtype bfloat16 --case agent --groups 1 --no-memory
   arpo bench train --device cuda --model 0.6b --leaf-length 16384 --peak-tflops 989
