@@ -64,7 +64,7 @@ async def train(
     tokenizer = PolicyTokenizer.load(model)
     policy = PolicyModel(load_policy(model))
     engine = TransformersEngine(policy.network, decode=tokenizer.decode, eos_ids=tokenizer.eos_ids)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=learning_rate, weight_decay=0.0, fused=True)
 
     # the environment: a tool, how the model calls it, and what a trajectory may spend
     limits = LimitsConfig(max_turn_tokens=64, max_trajectory_tokens=512)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 NO_TOOLS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -33,7 +35,7 @@ def refuse(arpo, domain, write_toml, tmp_path: Path):
     def run(command: str, template: str | None, protocol: str, **changes: Any) -> str:
         model = tmp_path / "model"
         shutil.copytree(domain.path / "policy", model)
-        (model / "model.safetensors").write_bytes(b"no weights")  # whose fault would be found later
+        save_file({"other": torch.zeros(1)}, model / "model.safetensors")  # weights whose fault would be found later
         if template is None:
             settings = json.loads((model / "tokenizer_config.json").read_text())
             settings.pop("chat_template")

@@ -38,7 +38,7 @@ def test_every_sink_holds_what_metrics_jsonl_holds(arpo, domain, write_toml, tmp
 
 def test_a_run_can_be_looked_at(arpo, domain, never_stopped: Path, tmp_path: Path):
     """The times of a summary are a table by phase, which the viewer draws; the phases are parts of the total."""
-    for run, phases in ((never_stopped, {"rollout", "update", "validate"}), (domain.path / "cold", {"sft"})):
+    for run, phases in ((never_stopped, {"rollout", "update", "validate"}), (domain.path / "cold", {"sft", "validate"})):
         seconds = json.loads((run / "summary.json").read_text())["seconds"]
         assert seconds.keys() == phases | {"total"}
         assert 0.5 * seconds["total"] < sum(seconds[phase] for phase in phases) <= seconds["total"] + 1e-9
