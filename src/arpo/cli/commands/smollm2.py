@@ -36,7 +36,7 @@ _SECONDS = {
     "model": 10, "world": 8, "train_index": 1, "index": 1, "demos": 45, "sft": 1400, "eval_before": 350, "train": 3100,
     "eval_after": 350, "report": 3, "more_sft": 3200, "eval_more_sft": 350, "eval_no_search": 60,
 }  # fmt: skip
-"""As measured in docs/results/smollm2.md."""
+"""Expected on two quiet cores with AVX512-BF16, from single steps of such runs; the remaining time is told from them."""
 _QUICK_SECONDS = dict.fromkeys(_SECONDS, 20) | {"train_index": 1, "index": 1, "demos": 3, "report": 3, "sft": 60, "train": 90}
 _QUICK_KEYS: dict[str, Keys] = {
     "demos": {"num_tasks": 24},
