@@ -33,8 +33,8 @@ GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _OUT = Path("runs/smollm2")
 _QUICK_OUT = Path("runs/smollm2-quick")
 _SECONDS = {
-    "model": 10, "world": 8, "train_index": 1, "index": 1, "demos": 45, "sft": 1400, "eval_before": 350, "train": 3100,
-    "eval_after": 350, "report": 3, "more_sft": 3200, "eval_more_sft": 350, "eval_no_search": 60,
+    "model": 10, "world": 3, "train_index": 1, "index": 1, "demos": 25, "sft": 830, "eval_before": 420, "train": 3600,
+    "eval_after": 480, "report": 3, "more_sft": 3600, "eval_more_sft": 420, "eval_no_search": 60,
 }  # fmt: skip
 """Expected on two quiet cores with AVX512-BF16, from single steps of such runs; the remaining time is told from them."""
 _QUICK_SECONDS = dict.fromkeys(_SECONDS, 20) | {"train_index": 1, "index": 1, "demos": 3, "report": 3, "sft": 60, "train": 90}
