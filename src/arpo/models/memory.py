@@ -71,9 +71,13 @@ def outline_policy(config: ModelConfig) -> PreTrainedModel:
         ModelError: the directory has no readable config.json of an architecture that transformers knows.
     """
     try:
-        architecture = AutoConfig.from_pretrained(config.path, local_files_only=True)
+        architecture = AutoConfig.from_pretrained(
+            config.path, revision=config.revision or "main", local_files_only=True, trust_remote_code=False
+        )
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(architecture, dtype=getattr(torch, config.dtype)).eval()
+            model = AutoModelForCausalLM.from_config(
+                architecture, dtype=getattr(torch, config.dtype), trust_remote_code=False
+            ).eval()
     except Exception as error:  # transformers reads a directory's files without checks
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(

@@ -88,3 +88,15 @@ def test_a_directory_without_a_readable_configuration_is_refused_in_one_line(con
     with pytest.raises(ModelError, match=r"model\.path = .*its memory cannot be told.*config\.json") as raised:
         outline_policy(ModelConfig(path=tmp_path))
     assert "\n" not in str(raised.value)
+
+
+def test_code_of_a_model_is_not_run_even_if_somebody_says_yes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """transformers asks on standard input before it runs a model's own code, unless it is told never to."""
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "of_my_own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}})
+    )
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')\nclass Own: ...\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(ModelError, match="its memory cannot be told"):
+        outline_policy(ModelConfig(path=tmp_path))
+    assert not (tmp_path / "was_run").exists()

@@ -33,7 +33,7 @@ def read_config(name: str, num_ids: int = 0) -> PreTrainedConfig:
         return model_config(name, num_ids)
     if not (Path(name) / "config.json").is_file():
         raise ModelError(f"--model {name}: no config.json there; name one of {', '.join(MODELS)}, or a model directory")
-    return AutoConfig.from_pretrained(name, local_files_only=True)
+    return AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
 
 
 def load_or_make(name: str, num_ids: int, dtype: str, device: str) -> PreTrainedModel:
