@@ -28,7 +28,7 @@ help: ## List the targets
 quickstart: $(VENV)/.installed ## Train a tool-using agent offline on the CPU, from nothing to a report
 	$(BIN)/arpo quickstart
 
-smollm2: $(VENV)/.installed-smollm2 ## Train a real language model on the CPU, from its weights to a report, in an hour and a half
+smollm2: $(VENV)/.installed-smollm2 ## Train a real language model on the CPU, from its weights to a report
 	$(BIN)/arpo smollm2
 
 smollm2-controls: $(VENV)/.installed-smollm2 ## Afterwards: more imitation for the time RL took, and the policy without search

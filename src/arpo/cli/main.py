@@ -22,7 +22,7 @@ _EPILOG = """\
 start here:
   arpo doctor               what works on this machine, and what to do about what does not
   arpo quickstart           the whole path on a CPU: world, index, demonstrations, SFT, RL, evaluation, report
-  arpo smollm2              the same path for a real language model of 135 M parameters, in an hour and a half
+  arpo smollm2              the same path for a real language model of 135 M parameters, in hours
   arpo COMMAND --help       each command, with examples
 """
 

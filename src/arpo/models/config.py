@@ -57,8 +57,8 @@ class TrainedModelConfig(ModelConfig):
     lora: LoraConfig | None = None
     """Train an adapter and freeze the model's weights; None: train every weight."""
     gradient_checkpointing: bool = False
-    """True: the backward pass computes each block again instead of keeping its activations. Much less memory per token, about a
-    third more time in an update; gradients do not change."""
+    """True: the backward pass computes each block again instead of keeping its activations. Less memory per token and
+    more time in an update, which computes the blocks twice; gradients do not change."""
 
     @model_validator(mode="after")
     def _refuse_float16(self) -> Self:

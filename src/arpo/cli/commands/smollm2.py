@@ -12,9 +12,9 @@ from arpo.errors import ConfigError
 from arpo.recipes import read_recipe_in
 
 _EXAMPLES = """\
-  arpo smollm2                       about an hour and a half on two quiet cores; 8 GB of disk
+  arpo smollm2                       expected: an hour and a half on two quiet cores; 8 GB of disk
   arpo smollm2 --quick               the same steps in some five minutes, too short to learn anything
-  arpo smollm2 --controls            afterwards, another hour: more imitation for RL's time, and the policy without search
+  arpo smollm2 --controls            afterwards: more imitation for RL's time, and the policy without search
   arpo smollm2 --model DIR           from a model directory of your own with SmolLM2's shape
   arpo train smollm2 --dry-run       the values of a step
 
