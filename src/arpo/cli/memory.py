@@ -32,13 +32,14 @@ def show_memory(source: str, model: str | None, memory_gb: float | None, overrid
         ConfigError: the file configures no training, or the run does not fit its device.
         ModelError: config.json cannot be read.
     """
+    from arpo.models.hub import is_hub_name
     from arpo.models.source import find_run_model
     from arpo.training.memory import estimate_memory
     from arpo.training.memory_check import shortage
 
     overrides = [*overrides, *([f"model.path={model}"] if model else [])]
     config: Any = _load(find_recipe(source, "rl"), overrides)
-    if not config.model.path.is_dir() and _is_named(config.model.path):
+    if config.model.path.is_file() or (not config.model.path.exists() and is_hub_name(config.model.path)):
         config = config.model_copy(update={"model": find_run_model(config.model, progress(), needs_weights=False)[1]})
     estimate = estimate_memory(config, None if memory_gb is None else round(memory_gb * 1e9))
     if as_json:
@@ -48,11 +49,6 @@ def show_memory(source: str, model: str | None, memory_gb: float | None, overrid
     if estimate.fits is False:
         raise ConfigError(f"{source}: {shortage(config, estimate)}")
     return 0
-
-
-def _is_named(path: Path) -> bool:
-    """Whether a path is a GGUF file or has the form of a name on the hub, `owner/name`."""
-    return path.is_file() or (not path.is_absolute() and len(path.parts) == 2)
 
 
 def to_json(estimate: "MemoryEstimate") -> dict[str, Any]:

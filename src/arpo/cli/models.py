@@ -58,12 +58,16 @@ def _fault(kind: Any, tokenizer: PolicyTokenizer) -> str:
 
 def _abilities(model: "ModelDescription", protocols: dict[str, str]) -> dict[str, str]:
     """What arpo does -> `yes`, or why not."""
-    plain = f"no: its weights are quantised ({model.quantisation})" if model.quantisation else "yes"
+    plain, one_by_one = "yes", "yes, its sequences one by one"
+    if model.head_obstacle is not None:
+        plain = one_by_one = f"no: it changes its logits ({model.head_obstacle})"
+    if model.quantisation is not None:
+        plain = one_by_one = f"no: its weights are quantised ({model.quantisation})"
     packed = plain if model.obstacle is None else f"no: it has {model.obstacle}"
     fitting = [name for name, fault in protocols.items() if not fault]
     return {
         "tree training": packed,
-        "in-process engine": packed,
+        "in-process engine": plain if model.obstacle is None else one_by_one,
         "flat training": plain,
         "protocols": ", ".join(fitting) or "no: none fits its template",
     }

@@ -27,6 +27,7 @@ from arpo.inference.request import Request
 from arpo.inference.sampling import draw, stream_uniforms
 from arpo.inference.stopping import StopFinder
 from arpo.models.attention import forward_hidden, head_logits, use_layout_attention
+from arpo.models.memory import cache_shape
 from arpo.models.weights import ModelWeights, copy_weights, weight_digests
 from arpo.types import Completion, SamplingParams
 
@@ -100,11 +101,11 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
         self._stops = StopFinder(decode, eos_ids)
         self._max_batch_tokens = max_batch_tokens
         self._max_width = max_width or sys.maxsize
-        heads = config.num_attention_heads
+        num_kv_heads, head_dim = cache_shape(config)
         self.cache = ForkableKVCache(
             num_layers=config.num_hidden_layers,
-            num_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
             dtype=model.dtype,
             device=model.device,
             most_positions=max_tokens,

@@ -85,20 +85,25 @@ def use_layout_attention(model: PreTrainedModel) -> PreTrainedModel:
     return fuse_norms(model)
 
 
+def head_obstacle(model: PreTrainedModel) -> str | None:
+    """How the model caps or scales the logits of its head, so that log-probs from the head are wrong; None: not at all."""
+    config = model.config.get_text_config()
+    changes = {name: getattr(config, name, None) for name in _LOGIT_CHANGES}
+    return next((f"{name} = {value}" for name, value in changes.items() if value not in (None, 1)), None)
+
+
 def require_plain_head(model: PreTrainedModel) -> None:
     """Refuse a model that caps or scales the logits of its head.
 
     Raises:
-        ModelError: it does, so that log-probs from its head alone would be of another distribution.
+        ModelError: it does.
     """
-    config = model.config.get_text_config()
-    changes = {name: getattr(config, name, None) for name in _LOGIT_CHANGES}
-    for name, value in changes.items():
-        if value not in (None, 1):
-            raise ModelError(
-                f"{config.model_type}: its configuration has {name} = {value}, which changes the logits of its head; arpo does "
-                f"not compute that, so use a model without it"
-            )
+    obstacle = head_obstacle(model)
+    if obstacle is not None:
+        raise ModelError(
+            f"{model.config.get_text_config().model_type}: its configuration has {obstacle}, which changes the logits of its "
+            f"head; arpo does not compute that, so use a model without it"
+        )
 
 
 def _refusal(name: str, obstacle: str) -> str:

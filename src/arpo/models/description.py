@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from arpo.errors import ModelError
-from arpo.models.attention import layout_obstacle
+from arpo.models.attention import head_obstacle, layout_obstacle
 from arpo.models.directory import read_config
 from arpo.models.shards import stored_tensors
 from arpo.models.vocabulary import rows_without_token
@@ -41,7 +41,9 @@ class ModelDescription:
     is_tied: bool
     """Whether the output matrix is the embeddings."""
     obstacle: str | None
-    """Why packed trees and the in-process engine cannot run it; None: they can."""
+    """Why it cannot run packed trees, and samples its sequences one by one in process; None: neither holds."""
+    head_obstacle: str | None
+    """How it caps or scales its logits, which arpo does not compute; None: not at all."""
     quantisation: str | None
     """Method of quantised weights, which arpo does not load; None: they are plain."""
 
@@ -82,5 +84,6 @@ def describe_model(directory: Path, *, has_weights: bool = True) -> ModelDescrip
         rows_without_token=len(rows_without_token(directory, rows)),
         is_tied=bool(text.tie_word_embeddings),
         obstacle=layout_obstacle(model),
+        head_obstacle=head_obstacle(model),
         quantisation=str(quantisation.get("quant_method", "unknown")) if quantisation else None,
     )

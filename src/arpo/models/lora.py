@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from arpo.errors import ConfigError, ModelError
 from arpo.models.config import LoraConfig
+from arpo.models.shards import first_misfit
 
 _NAME = "default"
 """peft's name for an adapter without a name."""
@@ -144,13 +145,12 @@ def load_adapter(model: PreTrainedModel, directory: Path) -> None:
     """
     tensors = load_file(directory / _WEIGHTS_FILE)
     parameters = {_name_in_file(name): parameter for name, parameter in adapter_parameters(model).items()}
-    for name in sorted(parameters.keys() | tensors.keys()):
-        saved, expected = (tuple(side[name].shape) if name in side else None for side in (tensors, parameters))
-        if saved != expected:
-            raise ModelError(
-                f"{directory}: the adapter has another shape than model.lora: {name!r} is {saved}, not {expected}; set "
-                f"model.lora as it was when the adapter was saved"
-            )
+    if (misfit := first_misfit(tensors, parameters)) is not None:
+        name, saved, expected = misfit
+        raise ModelError(
+            f"{directory}: the adapter has another shape than model.lora: {name!r} is {saved}, not {expected}; set "
+            f"model.lora as it was when the adapter was saved"
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])

@@ -109,12 +109,12 @@ def cache_bytes_per_token(model: PreTrainedModel) -> int:
     Example: Llama-3.1-8B in bfloat16, 32 layers, 8 key-value heads of 128: 2 * 32 * 8 * 128 * 2 = 131,072 bytes.
     """
     config = model.config.get_text_config()
-    heads, kv_heads, head_dim = cache_shape(config)
-    return 2 * config.num_hidden_layers * (kv_heads or heads) * head_dim * model.dtype.itemsize
+    kv_heads, head_dim = cache_shape(config)
+    return 2 * config.num_hidden_layers * kv_heads * head_dim * model.dtype.itemsize
 
 
-def cache_shape(config: object) -> tuple[int, int, int]:
-    """Query heads, key-value heads and head size of an architecture's configuration."""
+def cache_shape(config: object) -> tuple[int, int]:
+    """Key-value heads and head size of an architecture's configuration."""
     heads: int = config.num_attention_heads  # pyright: ignore[reportAttributeAccessIssue]
     hidden: int = config.hidden_size  # pyright: ignore[reportAttributeAccessIssue]
-    return heads, getattr(config, "num_key_value_heads", None) or heads, getattr(config, "head_dim", None) or hidden // heads
+    return getattr(config, "num_key_value_heads", None) or heads, getattr(config, "head_dim", None) or hidden // heads

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -209,6 +209,17 @@ def _cast(name: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:
     return cast_value
 
 
+def first_misfit(
+    found: Mapping[str, Tensor | StoredTensor], expected: Mapping[str, Tensor]
+) -> tuple[str, tuple[int, ...] | None, tuple[int, ...] | None] | None:
+    """The first name, in order, whose shapes differ, with both shapes, None where the side lacks it; None: all are equal."""
+    for name in sorted(found.keys() | expected.keys()):
+        shapes = [tuple(side[name].shape) if name in side else None for side in (found, expected)]
+        if shapes[0] != shapes[1]:
+            return name, shapes[0], shapes[1]
+    return None
+
+
 def load_weights(model: torch.nn.Module, directory: Path) -> None:
     """Copy the weights of a directory into a model of the same architecture, tensor by tensor; number formats stay the model's.
 
@@ -218,13 +229,13 @@ def load_weights(model: torch.nn.Module, directory: Path) -> None:
     state = cast(dict[str, Tensor], model.state_dict())
     tied = set(getattr(model, "all_tied_weights_keys", {}))
     stored = stored_tensors(directory)
-    for name in sorted((state.keys() - tied) | stored.keys()):
-        found, expected = (tuple(side[name].shape) if name in side else None for side in (stored, state))
-        if found != expected:
-            raise ModelError(
-                f"{directory}: the weights do not fit the model: {name!r} has shape {found} in the files and {expected} in the "
-                f"model (None: no such weight)"
-            )
+    needed = {name: value for name, value in state.items() if name not in tied or name in stored}
+    if (misfit := first_misfit(stored, needed)) is not None:
+        name, found, expected = misfit
+        raise ModelError(
+            f"{directory}: the weights do not fit the model: {name!r} has shape {found} in the files and {expected} in the "
+            f"model (None: no such weight)"
+        )
     with torch.no_grad():
         for name, value in iter_tensors(directory):
             state[name].copy_(value)

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from arpo.errors import ModelError
 from arpo.models.loading import load_policy
 from arpo.models.lora import merged_weights
+from arpo.models.shards import first_misfit
 
 
 class ModelWeights:
@@ -55,13 +56,12 @@ def copy_weights(source: Path | Iterable[tuple[str, Tensor]], model: PreTrainedM
     if isinstance(source, Path):
         source = ModelWeights(load_policy(source, str(model.dtype).removeprefix("torch."), str(model.device)))
     tensors, parameters = dict(source), dict(model.named_parameters())
-    for name in sorted(tensors.keys() | parameters.keys()):
-        given, expected = (tuple(side[name].shape) if name in side else None for side in (tensors, parameters))
-        if given != expected:
-            raise ModelError(
-                f"weights of another model: {name!r} has shape {given} in the source and {expected} in the model (None: "
-                f"no such weight); pass every weight of the same architecture"
-            )
+    if (misfit := first_misfit(tensors, parameters)) is not None:
+        name, given, expected = misfit
+        raise ModelError(
+            f"weights of another model: {name!r} has shape {given} in the source and {expected} in the model (None: "
+            f"no such weight); pass every weight of the same architecture"
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])

@@ -92,7 +92,7 @@ def copy_model(source: Path, directory: Path, dtype: str | None = None, max_shar
             if file.is_file():
                 shutil.copyfile(file, directory / file.name)
         return
-    copy_weights_as(source, directory, DTYPES.get(dtype or ""), max_shard_bytes or MAX_SHARD_BYTES)
+    copy_weights_as(source, directory, DTYPES[dtype] if dtype else None, max_shard_bytes or MAX_SHARD_BYTES)
     if dtype is not None:
         config = _with_dtype(read_config(directory), dtype)
         (directory / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -34,10 +34,14 @@ class TreeFailure:
         return f"tree of task {self.task.id!r}: {outcome}: {self.error}"
 
 
+MAX_LIVE_GROUPS = 64
+"""Trees sampled at once, unless the caller says otherwise."""
+
+
 class RolloutRunner:
     """The agent loop over groups of tasks. It knows no rewards: the consumer scores finished trees while others are sampled."""
 
-    def __init__(self, agent: Agent, config: RolloutConfig, *, max_live_groups: int = 64):
+    def __init__(self, agent: Agent, config: RolloutConfig, *, max_live_groups: int = MAX_LIVE_GROUPS):
         """A runner that samples up to `max_live_groups` trees at once; the next starts when one is finished."""
         self._agent = agent
         self._config = config

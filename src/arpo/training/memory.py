@@ -30,11 +30,10 @@ from arpo.models.logprobs import hidden_to_logprobs
 from arpo.models.lora import has_adapter, merged_weights
 from arpo.models.memory import ModelSize, cache_bytes_per_token, cache_shape, model_size, outline_policy, put_on_paper
 from arpo.models.policy import PolicyModel
+from arpo.rollout.runner import MAX_LIVE_GROUPS
 from arpo.training.config import OptimizerConfig, RlRun, SftRun
 from arpo.training.optimizer import build_optimizer
 
-_LIVE_GROUPS = 64
-"""Trees sampled at once (`rollout.runner.RolloutRunner`)."""
 _GPU_LOGITS = (1 << 27) * 4 * 4
 """Bytes of a chunk of logits on a GPU: 2^27 float32 numbers (`models.logprobs`), four matrices of them at once backward."""
 
@@ -122,9 +121,9 @@ def _estimate_sft(config: SftRun, available: int | None) -> MemoryEstimate:
 
 def _estimate_rl(config: RlRun, available: int | None) -> MemoryEstimate:
     tokens, longest = config.batching.max_tokens, config.agent.limits.max_trajectory_tokens
-    num_slots = min(config.tasks_per_step, _LIVE_GROUPS) * config.rollout.group_size
+    num_slots = min(config.tasks_per_step, MAX_LIVE_GROUPS) * config.rollout.group_size
     if config.validation is not None:
-        num_slots = max(num_slots, min(config.validation.num_tasks, _LIVE_GROUPS))
+        num_slots = max(num_slots, min(config.validation.num_tasks, MAX_LIVE_GROUPS))
     has_cache = config.engine.shares_model
     outline = outline_policy(config.model)
     packed = sequences(tokens, longest, config.model.dtype, _num_targets(outline))
@@ -274,7 +273,7 @@ class _Paper:
         network, before = self.policy.network, self.trace.restart()
         if network.config._attn_implementation != ATTENTION_NAME:
             return _Sampling(cache=num_slots * longest * self.cache_per_token)
-        layers, (_, kv_heads, head_dim) = network.config.num_hidden_layers, cache_shape(network.config)
+        layers, (kv_heads, head_dim) = network.config.num_hidden_layers, cache_shape(network.config)
         cache = ForkableKVCache(
             num_layers=layers,
             num_kv_heads=kv_heads,

@@ -56,6 +56,13 @@ def test_layers_that_slide(tmp_path: Path, make_tokenizer_directory, capsys: pyt
     assert found["num_sliding_layers"] == 1
     assert "sliding_attention" in found["abilities"]["tree training"]
     assert found["abilities"]["flat training"] == "yes"
+    assert found["abilities"]["in-process engine"] == "yes, its sequences one by one"
+
+
+def test_logits_that_change_are_said_to_be(tmp_path: Path, make_tokenizer_directory, capsys: pytest.CaptureFixture[str]):
+    found = show(capsys, write(tmp_path / "m", make_tokenizer_directory, final_logit_softcapping=30.0))
+    abilities = {name: found["abilities"][name] for name in ("tree training", "in-process engine", "flat training")}
+    assert set(abilities.values()) == {"no: it changes its logits (final_logit_softcapping = 30.0)"}
 
 
 def test_quantised_weights_are_said_to_be(tmp_path: Path, make_tokenizer_directory, capsys: pytest.CaptureFixture[str]):
