@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from contextlib import redirect_stderr
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,8 @@ from arpo.models.shards import MAX_SHARD_BYTES
 
 SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
+_PACKAGES = ("gguf", "accelerate")
+"""Of the extra `gguf`: transformers reads GGUF files through accelerate."""
 _CARD = "README.md"
 SOURCE_CARD = "README.source.md"
 """Name under which a file's own model card goes along, as `README.md` is ours."""
@@ -69,13 +72,14 @@ def read_gguf(path: Path, label: str) -> GgufFile:
     """
     if is_lfs_pointer(path):
         raise ModelError(f"{label}: a Git LFS pointer, not the file it stands for; run `git lfs pull` in {path.parent}")
-    try:
-        from gguf import GGUFReader
-    except ModuleNotFoundError as error:
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
         raise ConfigError(
-            f"{label}: to read a GGUF file, the package {error.name!r} is missing: pip install 'arpo[gguf]', or name a Hugging "
+            f"{label}: to read a GGUF file, the package {missing[0]!r} is missing: pip install 'arpo[gguf]', or name a Hugging "
             f"Face model directory"
-        ) from error
+        )
+    from gguf import GGUFReader
+
     with path.open("rb") as stream:
         if stream.read(len(_MAGIC)) != _MAGIC:
             raise ModelError(f"{label}: {path.name} is no GGUF file (it does not begin with {_MAGIC.decode()}); fetch it again")
