@@ -1,5 +1,6 @@
 """What a reward is: a pure function of a trajectory."""
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from arpo.rewards.grading import Grade, Grader
@@ -10,8 +11,11 @@ from arpo.types import Reward
 class RewardFn(Protocol):
     """Scores one finished trajectory from its task's references and its nodes' parses."""
 
-    def __call__(self, trajectory: Trajectory, /) -> Reward | float | None:
-        """The reward: a number, or a Reward, which `rewards.measure.complete_reward` completes; None: ungraded."""
+    def __call__(self, trajectory: Trajectory, /) -> Reward | float | Mapping[str, float] | None:
+        """The reward, which `rewards.measure.complete_reward` completes; None: ungraded.
+
+        It is a number, a Reward, or components by name, whose sum is the reward.
+        """
         ...
 
 

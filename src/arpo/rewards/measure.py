@@ -2,8 +2,9 @@
 
 import importlib
 import math
+import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,20 +73,25 @@ def complete_reward(given: object, trajectory: Trajectory, *, source: object, gr
     """The result of a reward function, with missing parts added: the components of `measure`, and `is_correct`.
 
     Args:
-        given: Result of the function: a number (of numpy or torch too) or a Reward.
+        given: Result of the function: a number (of numpy or torch too), a Reward, or components by name, whose sum is the
+            reward.
         trajectory: The scored one.
         source: The reward function, named in the error.
         grade: The judge's; it decides whether the answer is right. None: exact match decides, where there are references.
 
     Raises:
-        ConfigError: `given` is neither a finite number nor a Reward of finite numbers.
+        ConfigError: `given` is neither a finite number nor a Reward or components of finite numbers.
     """
     try:
         reward = _as_reward(given)
+    except _NameError as error:
+        raise ConfigError(
+            f"the reward function {_name(source)} returned {given!r} for task {trajectory.task.id}: {error}"
+        ) from error
     except (TypeError, ValueError, RuntimeError, OverflowError, AttributeError) as error:
         raise ConfigError(
-            f"the reward function {_name(source)} returned {given!r} for task {trajectory.task.id}; "
-            "it must return a finite number, a Reward of finite numbers, or None (ungraded)"
+            f"the reward function {_name(source)} returned {given!r} for task {trajectory.task.id}; it must return a finite "
+            f"number, a Reward of finite numbers, components by name (their sum is the reward), or None (ungraded)"
         ) from error
     if not {"exact_match", "f1", "format"} <= reward.components.keys():
         reward = replace(reward, components={**measure(trajectory), **reward.components})
@@ -95,15 +101,39 @@ def complete_reward(given: object, trajectory: Trajectory, *, source: object, gr
     return reward
 
 
+_TOTALS = ("reward", "score", "total", "value")
+"""Names of a component that is the whole reward, not a part of it: a sum would count it twice."""
+_COMPONENT = re.compile(r"[^\W\d][\w.-]*")
+
+
+class _NameError(ValueError):
+    """A component's name is no name."""
+
+
 def _as_reward(given: Any) -> Reward:
+    if isinstance(given, Mapping):
+        total = next((name for name in _TOTALS if name in given), None)
+        if total is not None or not given:
+            what = f"{total!r} looks like the whole reward" if total else "it has no component"
+            raise _NameError(f"the reward is the sum of the components, but {what}; return Reward(value=..., components=...)")
+        components = _components(given)
+        return Reward(value=math.fsum(components.values()), components=components)
     if not isinstance(given, Reward):
         return Reward(value=_as_number(given))
     return replace(
         given,
         value=_as_number(given.value),
         is_correct=None if given.is_correct is None else bool(given.is_correct),
-        components={name: _as_number(value) for name, value in given.components.items()},
+        components=_components(given.components),
     )
+
+
+def _components(given: Mapping[Any, Any]) -> dict[str, float]:
+    """The components as numbers; their names become names of metrics."""
+    for name in given:
+        if not isinstance(name, str) or not _COMPONENT.fullmatch(name):
+            raise _NameError(f"{name!r} cannot name a component; use a letter, then letters, digits, _, - and .")
+    return {name: _as_number(value) for name, value in given.items()}
 
 
 def _as_number(value: Any) -> float:

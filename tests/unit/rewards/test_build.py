@@ -12,7 +12,7 @@ from arpo.rewards.composite import CompositeReward
 from arpo.rewards.config import CompositeConfig, RewardConfig
 from arpo.rewards.released import ReleasedReward
 from arpo.rewards.scoring import score_tree
-from arpo.tree import Trajectory
+from arpo.tree import Trajectory, tree_from_dict, tree_to_dict
 from arpo.types import Reward
 
 GOOD = "<think> so </think> <answer> \\boxed{Kelford} </answer>"
@@ -52,6 +52,11 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def leaves(trajectory):\n"
         "    raise SystemExit(3)\n"
         "def infinite(trajectory): return float('inf')\n"
+        "def parts(trajectory): return {'right': np.float32(1), 'length': -0.25, 'f1': 0.5}\n"
+        "def total(trajectory): return {'score': 1.0, 'right': 1.0}\n"
+        "def no_part(trajectory): return {}\n"
+        "def odd_name(trajectory): return {'a/b': 1.0}\n"
+        "def odd_part(trajectory): return Reward(value=1.0, components={3: 1.0})\n"
         "number = 3\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -118,6 +123,28 @@ async def test_scalars_inside_a_reward_are_numbers(make_trajectory, user_module)
     scored = await by_name(make_trajectory(GOOD), f"{user_module}:scalars")
     assert (type(scored.value), type(scored.is_correct), type(scored.components["a"])) == (float, bool, float)
     assert (scored.value, scored.is_correct, scored.components["a"]) == (1.0, True, 2.0)
+
+
+@pytest.mark.parametrize("score", [by_name, as_argument])
+async def test_the_sum_of_components_is_the_reward(make_trajectory, user_module, score):
+    """1 - 0.25 + 0.5 = 1.25; what the function does not name is measured; the file of trees has them all."""
+    trajectory = make_trajectory(GOOD)
+    scored = await score(trajectory, f"{user_module}:parts")
+    components = {"right": 1.0, "length": -0.25, "f1": 0.5, "exact_match": 1.0, "format": 1.0}
+    assert scored == Reward(value=1.25, is_correct=True, components=components)
+    (read,) = [leaf.reward for leaf in tree_from_dict(tree_to_dict(trajectory.tree)).leaves()]
+    assert read == scored
+
+
+@pytest.mark.parametrize("score", [by_name, as_argument])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("total", "'score' looks like the whole reward"), ("no_part", "no component"), ("odd_name", "'a/b' cannot name"),
+     ("odd_part", "3 cannot name a component")],
+)  # fmt: skip
+async def test_components_that_are_none_are_refused(make_trajectory, user_module, name, words, score):
+    with pytest.raises(ConfigError, match=f"{user_module}:{name} returned .* for task t-1: .*{words}"):
+        await score(make_trajectory(GOOD), f"{user_module}:{name}")
 
 
 @pytest.mark.parametrize("score", [by_name, as_argument])
