@@ -1,10 +1,8 @@
 """Commands made of commands: a pipeline runs its steps in order, skips finished ones and goes on with an unfinished one."""
 
-import ctypes
 import gc
 import hashlib
 import json
-import resource
 import shlex
 import shutil
 import time
@@ -18,6 +16,7 @@ from rich.rule import Rule
 from arpo.cli.output import result_console
 from arpo.errors import RunError
 from arpo.files.whole import write_json
+from arpo.models.process_memory import peak_memory_mb, release_free_pages
 
 Main = Callable[[Sequence[str]], int]
 """Runs a command line; returns its exit code."""
@@ -125,10 +124,11 @@ class Pipeline:
         console.print(f"$ arpo {shlex.join(command)}", style="bold", markup=False, soft_wrap=True)
         start = time.monotonic()
         code = self._main(command)
-        _free_memory()
+        gc.collect()  # models and caches sit in reference cycles
+        release_free_pages()
         if code == 0:
             seconds = round(time.monotonic() - start, 1)
-            memory = round(_peak_memory_mb())
+            memory = round(peak_memory_mb())
             self.state[step.name] = {"fingerprint": step.fingerprint, "seconds": seconds, "peak_memory_mb": memory}
             write_json(self._path, self.state)
             console.print(f"  {seconds:.1f} s", style="dim")
@@ -152,20 +152,3 @@ def remaining_seconds(left: Sequence[Step], steps: Sequence[Step], state: dict[s
 
 def _describe_time(seconds: float) -> str:
     return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else f"about {seconds:.0f} s"
-
-
-def _free_memory() -> None:
-    """Free a finished step's memory: models and caches sit in reference cycles, and glibc keeps pages."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
-    if trim is not None:
-        trim(0)
-
-
-def _peak_memory_mb() -> float:
-    """Largest resident size of this process so far.
-
-    The sandbox's processes, some 20 MB, are left out: the system's value for a child starts with its parent's size at the fork,
-    which would count this process twice.
-    """
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

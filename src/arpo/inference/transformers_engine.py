@@ -228,6 +228,8 @@ class TransformersEngine(InferenceEngine[CachedPrefix]):
                 drawing[request.drawing_kind()].append(request)
         for kind in sorted(drawing):
             self._draw(drawing[kind])
+        if not self._running:
+            self._last_pass = None  # its layout serves no later request, and an update has its memory
 
     def _admit(self) -> None:
         arrived = sorted(self._arrived, key=_Request.order)

@@ -13,6 +13,7 @@ from arpo.data.stored_tasks import StoredTasks, open_tasks
 from arpo.data.tasks import count_questions, report_bad_rows
 from arpo.inference.build import PolicySource, build_engine
 from arpo.models.device import require_device
+from arpo.models.process_memory import release_free_pages
 from arpo.models.weights import ModelWeights
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.base import RewardFn
@@ -196,6 +197,7 @@ class RLTrainer:
         metrics |= self._filter.observe(rollouts.trees, rollouts.without_signal) | self._scorer.drain_judge_metrics()
         metrics |= self._outcomes.observe(rollouts.trees)
         metrics |= self.learner.learn(rollouts.trained)
+        release_free_pages()
         update_s = time.perf_counter() - started - rollout_s
         await self._update_engine()
         state.step, state.position, state.tasks_digest = state.step + 1, rollouts.position, self._tasks.digest
