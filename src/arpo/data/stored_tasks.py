@@ -1,7 +1,7 @@
 """Tasks that stay on disk: for files larger than memory."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import overload
@@ -11,18 +11,27 @@ from arpo.files.sources import BadRow, ParsedRow, Source, open_source
 from arpo.types import Task
 
 
-def open_tasks(path: Path) -> "StoredTasks":
+def open_tasks(path: Path, on_task: Callable[[Task], object] = lambda task: None) -> "StoredTasks":
     """As `read_tasks`, but a task is read from disk when it is indexed.
 
     Every row is read once here, so bad rows are known before the first task is used. Memory holds 36 bytes per task and the
     latest row groups of a parquet file. `arpo data convert` writes small row groups, so that any order is cheap to read.
+
+    Args:
+        path: As of `read_tasks`.
+        on_task: Gets every task once, in order.
 
     Raises:
         DataError: as `read_tasks`.
     """
     source = open_source(path)
     tasks = StoredTasks(source)
-    tasks.bad_rows = collect_tasks(path, source, tasks.add)
+
+    def add(row: ParsedRow[ReadTask]) -> None:
+        tasks.add(row)
+        on_task(row.value.task)
+
+    tasks.bad_rows = collect_tasks(path, source, add)
     return tasks
 
 

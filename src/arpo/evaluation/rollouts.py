@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from arpo.config import dump_config
+from arpo.data.prompts import check_prompts
 from arpo.data.tasks import read_tasks, report_bad_rows
 from arpo.errors import EngineError
 from arpo.evaluation.config import RolloutRun
@@ -61,6 +62,7 @@ def sample_rollouts(
     file = read_tasks(config.tasks)
     report_bad_rows(file.bad_rows, progress)
     tasks = list(file.tasks)[: config.num_tasks]
+    check_prompts(tasks, config.agent.protocol, progress)
     with RunDirectory.open(config.out, "rollout") if resume else RunDirectory.create(config.out) as run:
         record = _Record(config, run)
         missing = [task for task in tasks if task.id not in record.task_ids]

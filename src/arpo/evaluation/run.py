@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from arpo.data.benchmarks import read_benchmark
+from arpo.data.prompts import check_prompts
 from arpo.data.tasks import read_tasks, report_bad_rows
 from arpo.evaluation.config import EvalRun
 from arpo.evaluation.journal import Journal
@@ -60,6 +61,7 @@ def evaluate(config: EvalRun, progress: Progress | None = None, resume: bool = F
     file = read_tasks(config.tasks) if config.benchmark is None else read_benchmark(config.benchmark, config.tasks)
     report_bad_rows(file.bad_rows, progress)
     tasks = list(file.tasks)[: config.num_tasks]
+    check_prompts(tasks, config.agent.protocol, progress)
     with RunDirectory.open(config.out, "eval") if resume else RunDirectory.create(config.out) as run:
         journal = Journal(config, run, tasks)
         started = time.perf_counter()

@@ -1,7 +1,7 @@
 """The interfaces of a tokenizer and of a protocol, which encodes prompts and observations and parses completions."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from arpo.types import Message, Observation, Parse, Task, ToolCall
 
@@ -113,9 +113,17 @@ class WritingProtocol(ToolProtocol, Protocol):
         ...
 
 
-def with_system_message(messages: Sequence[Message], system_prompt: str) -> Sequence[Message]:
-    """The messages, after the system prompt when they bring no system message; a blank one counts as none."""
-    rest = [message for message in messages if message.role != "system" or message.content.strip()]
-    if system_prompt and rest[0].role != "system":
-        rest.insert(0, Message(role="system", content=system_prompt))
-    return rest
+def with_system_message(
+    messages: Sequence[Message], system_prompt: str, task_system_prompt: Literal["keep", "replace", "drop"] = "keep"
+) -> Sequence[Message]:
+    """The messages of a prompt with the system message it is to have; a blank one counts as none.
+
+    Args:
+        messages: Of a task or conversation.
+        system_prompt: The configured text; empty: none.
+        task_system_prompt: What becomes of the messages' own, as the key of that name.
+    """
+    keeps = task_system_prompt == "keep"
+    rest = [message for message in messages if message.role != "system" or (keeps and message.content.strip())]
+    is_due = task_system_prompt != "drop" and bool(system_prompt)
+    return [Message(role="system", content=system_prompt), *rest] if is_due and rest[0].role != "system" else rest

@@ -31,8 +31,10 @@ def build_protocol(config: ProtocolConfig, tokenizer: Tokenizer, schemas: Mappin
         )
     if not tokenizer.templates:
         _refuse_template_keys(config)
+    is_tags = isinstance(config, TagProtocolConfig)
     try:
-        is_tags = isinstance(config, TagProtocolConfig)
+        if tokenizer.templates:
+            _refuse_unread_variables(config, tokenizer.templates.variables(with_tools=bool(config.tools) and not is_tags))
         return TagProtocol(tokenizer, config, schemas) if is_tags else ChatProtocol(tokenizer, config, schemas)
     except ModelError as error:
         files = sorted({str(file) for file in tokenizer.templates.files.values()}) or [str(tokenizer.templates.directory)]
@@ -41,10 +43,35 @@ def build_protocol(config: ProtocolConfig, tokenizer: Tokenizer, schemas: Mappin
         ) from error
 
 
+_DATES = {"strftime_now", "date_string"}
+_GIVEN = {"messages", "tools", "documents", "add_generation_prompt", "raise_exception"}
+"""Variables of a template that no user sets."""
+
+
+def _refuse_unread_variables(config: ProtocolConfig, read: frozenset[str]) -> None:
+    unread = sorted(config.chat_template_kwargs.keys() - read)
+    if unread:
+        free = ", ".join(sorted(read - _GIVEN - _DATES - {f"{name}_token" for name in ("bos", "eos", "unk", "pad")}))
+        raise ConfigError(
+            f"agent.protocol.chat_template_kwargs: {unread[0]!r} has no effect, as the model's chat template does not read it; "
+            f"it reads {free or 'no variable of yours'}"
+        )
+    if _is_set(config, "template_date") and not _DATES & read:
+        raise ConfigError(
+            f"agent.protocol.template_date = {config.template_date} has no effect: the model's chat template prints no date; "
+            "leave it out"
+        )
+
+
 def _refuse_template_keys(config: ProtocolConfig) -> None:
-    for key in ("template_arguments", "template_date"):
-        if getattr(config, key) != type(config).model_fields[key].get_default(call_default_factory=True):
+    for key in ("chat_template_kwargs", "template_date"):
+        if _is_set(config, key):
             raise ConfigError(
                 f"agent.protocol.{key} = {getattr(config, key)} has no effect: the model directory has no chat template, or a "
                 "server applies its own; leave it out"
             )
+
+
+def _is_set(config: ProtocolConfig, key: str) -> bool:
+    """Whether a key has another value than its default."""
+    return getattr(config, key) != type(config).model_fields[key].get_default(call_default_factory=True)

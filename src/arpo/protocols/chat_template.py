@@ -86,8 +86,8 @@ class ChatProtocol:
         self.turn_end = self._turns.end
 
     def encode_prompt(self, task: Task) -> list[int]:
-        """Token ids of the chat, up to the policy's turn; a task's system message replaces the configured one."""
-        messages = with_system_message(task.messages, self._system_prompt)
+        """Token ids of the chat, up to the policy's turn; `task_system_prompt` says whose system message it has."""
+        messages = with_system_message(task.messages, self._system_prompt, self._config.task_system_prompt)
         return self._tokenizer.encode_chat(messages, self._tools, self._config.template_variables, self._format.markers)
 
     def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from arpo.conditions import only_with
 from arpo.config import Config
 
 RESERVED_TAGS = ("think", "answer", "result")
@@ -15,31 +16,44 @@ PROMPTS = ("paper", "react", "search_o1", "direct")
 """Packaged system messages of the tag protocol."""
 
 
-class _TemplateConfig(Config):
-    """Keys of the chat template, which writes the prompt under every protocol."""
+class _PromptConfig(Config):
+    """Keys of the prompt, which the chat template writes under every protocol."""
 
-    template_arguments: dict[str, bool | int | str] = Field(default_factory=dict)
-    """Variables of the model's chat template, e.g. `{enable_thinking = false}`."""
+    task_system_prompt: Literal["keep", "replace", "drop"] = "keep"
+    """What becomes of the system message of a task or conversation: `keep`: it stands, and `system_prompt` is for prompts
+    without one; `replace`: `system_prompt` stands in its place; `drop`: no prompt has one, but what the chat template writes
+    by itself."""
+    chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Variables of the model's chat template, e.g. `{enable_thinking = false}`; one that the template does not read is an
+    error."""
     template_date: date = date(2024, 7, 26)
     """The day that a chat template prints as today's (`strftime_now`, `date_string`); it is the same in every prompt of a run,
     a resumed one too."""
 
-    @field_validator("template_arguments")
+    @field_validator("chat_template_kwargs")
     @classmethod
-    def _refuse_own(cls, arguments: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
+    def _refuse_own(cls, arguments: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
         own = sorted({"messages", "tools", "documents", "add_generation_prompt"} & arguments.keys())
         if own:
             raise ValueError(f"{own[0]!r} is given to the template by arpo, so it has no effect here; leave it out")
         return arguments
 
+    @model_validator(mode="after")
+    def _require_a_replacement(self) -> Self:
+        if self.task_system_prompt == "replace" and not getattr(self, "system_prompt", ""):
+            raise ValueError(
+                "task_system_prompt = 'replace' with an empty system_prompt; write the text there, or choose 'drop'"
+            )
+        return self
+
     @property
     def template_variables(self) -> dict[str, Any]:
         """All variables of the chat template."""
         day = self.template_date
-        return {"strftime_now": day.strftime, "date_string": day.strftime("%d %b %Y"), **self.template_arguments}
+        return {"strftime_now": day.strftime, "date_string": day.strftime("%d %b %Y"), **self.chat_template_kwargs}
 
 
-class TagProtocolConfig(_TemplateConfig):
+class TagProtocolConfig(_PromptConfig):
     """Tools as tags: `<search> query </search>`, answered by `<result> ... </result>`."""
 
     type: Literal["tags"] = "tags"
@@ -50,9 +64,10 @@ class TagProtocolConfig(_TemplateConfig):
     """Argument that the text inside a tool's tag fills, by tool. The default is `query` for `search`, `code` for `python`, and
     the only argument or the only required one for any other tool; a tool that requires several takes a JSON object of
     arguments inside its tag."""
-    system_prompt: str = "paper"
-    """System message of tasks without one: the name of a packaged text that explains the tags and their tools (`paper`,
-    `react`, `search_o1`; `direct` without tools); empty: no system message; anything else is the text itself."""
+    system_prompt: Annotated[str, only_with(task_system_prompt=("keep", "replace"))] = "paper"
+    """System message, of prompts without one or of all (`task_system_prompt`): the name of a packaged text that explains the
+    tags and their tools (`paper`, `react`, `search_o1`; `direct` without tools); empty: no system message; anything else is
+    the text itself."""
 
     @model_validator(mode="after")
     def _check_tools(self) -> Self:
@@ -74,14 +89,14 @@ class TagProtocolConfig(_TemplateConfig):
         return tuple(tag for name in (*RESERVED_TAGS, *self.tools) for tag in (f"<{name}>", f"</{name}>"))
 
 
-class ChatProtocolConfig(_TemplateConfig):
+class ChatProtocolConfig(_PromptConfig):
     """Common keys of the protocols that use the model's chat template."""
 
     tools: tuple[str, ...] = DEFAULT_TOOLS
     """Names of the tools whose schemas the prompt shows. Empty: the model reasons and answers without tools."""
-    system_prompt: str = "default"
-    """System message of tasks without one: `default`: the packaged text; empty: the template decides; anything else is the
-    text itself."""
+    system_prompt: Annotated[str, only_with(task_system_prompt=("keep", "replace"))] = "default"
+    """System message, of prompts without one or of all (`task_system_prompt`): `default`: the packaged text; empty: the
+    template decides; anything else is the text itself."""
 
     @model_validator(mode="after")
     def _check_tools(self) -> Self:

@@ -93,8 +93,8 @@ class TagProtocol:
         self._check_prompt()
 
     def encode_prompt(self, task: Task) -> list[int]:
-        """Token ids of the chat, up to the policy's turn; a task's system message replaces the configured one."""
-        messages = with_system_message(task.messages, self._system_prompt)
+        """Token ids of the chat, up to the policy's turn; `task_system_prompt` says whose system message it has."""
+        messages = with_system_message(task.messages, self._system_prompt, self._config.task_system_prompt)
         return self._tokenizer.encode_chat(messages, (), self._config.template_variables, self._config.tags)
 
     def parse(self, completion: str, *, is_truncated: bool = False) -> Parse:
@@ -161,7 +161,7 @@ class TagProtocol:
     def _explain(self, config: TagProtocolConfig) -> str:
         """The configured system message; in a packaged one, a line per configured tool."""
         prompt = config.system_prompt
-        if prompt not in PROMPTS:
+        if prompt not in PROMPTS or config.task_system_prompt == "drop":
             return prompt
         text = resources.files("arpo.protocols").joinpath(f"prompts/{prompt}.txt").read_text(encoding="utf-8")
         lines = text.strip().splitlines()

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
+from jinja2 import meta, nodes
 from transformers.utils import chat_template_utils
 
 from arpo.errors import ModelError
@@ -75,6 +76,23 @@ class ChatTemplates:
             f"conversation {'with' if with_tools else 'without'} tools in the template ({'tool_use or ' * with_tools}default); "
             "save the one to use as chat_template.jinja in the model's directory"
         )
+
+    def variables(self, *, with_tools: bool) -> frozenset[str]:
+        """Names of the variables that the template for a conversation reads: `messages`, `enable_thinking`, ...
+
+        A variable that the template always sets itself first is none of them.
+
+        Raises:
+            ModelError: there is no such template, or it is no Jinja.
+        """
+        source = self.source(with_tools=with_tools)
+        try:
+            environment = _compile(source).environment
+            tree = environment.parse(source)
+        except Exception as error:  # a template is a program of the model's
+            raise ModelError(f"chat template: it is no Jinja template ({str(error).partition(chr(10))[0]})") from error
+        dates = {name.name for name in tree.find_all(nodes.Name) if name.name == "strftime_now"}  # transformers defines it
+        return frozenset(meta.find_undeclared_variables(tree) | dates)
 
     def render(
         self,

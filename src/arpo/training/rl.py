@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from arpo.config import dump_config
+from arpo.data.prompts import PromptCheck
 from arpo.data.stored_tasks import StoredTasks, open_tasks
 from arpo.data.tasks import count_questions, report_bad_rows
 from arpo.inference.build import PolicySource, build_engine
 from arpo.models.device import require_device
 from arpo.models.process_memory import release_free_pages
 from arpo.models.weights import ModelWeights
+from arpo.protocols.config import ProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.base import RewardFn
 from arpo.rewards.build import build_reward, build_scorer
@@ -96,7 +98,7 @@ class RLTrainer:
         self._config = config
         self._run = run
         self._progress = progress
-        self._tasks = _open_tasks(config.tasks, progress)
+        self._tasks = _open_tasks(config.tasks, config.agent.protocol, progress)
         order = TaskOrder(self._tasks, config.tasks_per_step, config.seed)
         if repeated := count_questions(len(order), order.num_questions):
             progress.line(f"tasks: {repeated}")
@@ -134,7 +136,7 @@ class RLTrainer:
         if config.tools is not None:
             offered = self._config.agent.protocol.tools
             executor = build_executor(config.tools, offered, self._agent, extra_tools=tools)
-        tasks = _open_tasks(config.tasks, self._progress)[: config.num_tasks]
+        tasks = _open_tasks(config.tasks, self._config.agent.protocol, self._progress)[: config.num_tasks]
         deterministic = self._config.rollout.deterministic
         return Validation(
             self._agent, tasks, self._scorer, environment=executor, deterministic=deterministic, every=config.every
@@ -237,7 +239,9 @@ class RLTrainer:
             write_trees(self._run.rollouts_path(self.state.step), trees)
 
 
-def _open_tasks(path: Path, progress: Progress) -> StoredTasks:
-    tasks = open_tasks(path)
+def _open_tasks(path: Path, protocol: ProtocolConfig, progress: Progress) -> StoredTasks:
+    prompts = PromptCheck(protocol)
+    tasks = open_tasks(path, prompts.add)
     report_bad_rows(tasks.bad_rows, progress)
+    prompts.report(progress)
     return tasks

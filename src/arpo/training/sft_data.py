@@ -11,6 +11,7 @@ import numpy as np
 
 from arpo.batching.packing import PackNode, split_by_tokens
 from arpo.data.conversations import Conversation, scan_encoded
+from arpo.data.prompts import PromptCheck
 from arpo.data.tasks import question_key, report_bad_rows
 from arpo.errors import CheckpointError, ConfigError, DataError
 from arpo.files.sources import BadRow, no_rows, open_source
@@ -109,11 +110,14 @@ def _encode(path: Path, config: SftRun, tokenizer: PolicyTokenizer, progress: Pr
     """The usable conversations of a source, and the number of dropped and filtered ones, which are reported."""
     protocol = build_protocol(config.protocol, tokenizer, tool_schemas(config.tools))
     bad_rows: list[BadRow] = []
-    rows = scan_encoded(open_source(path), protocol, tokenizer, bad_rows.append)
-    encoded = [
-        _Encoded(_prompt_key(row.value.conversation), PackNode(None, row.value.token_ids, row.value.loss_mask)) for row in rows
-    ]
+    prompts = PromptCheck(config.protocol)
+    encoded: list[_Encoded] = []
+    for row in scan_encoded(open_source(path), protocol, tokenizer, bad_rows.append):
+        prompts.add_prompt(row.value.conversation.task_messages)
+        node = PackNode(None, row.value.token_ids, row.value.loss_mask)
+        encoded.append(_Encoded(_prompt_key(row.value.conversation), node))
     report_bad_rows(bad_rows, progress)
+    prompts.report(progress)
     if not encoded:
         raise no_rows(path, "usable conversation", bad_rows)
     short_enough = [e for e in encoded if len(e.node.token_ids) <= config.max_tokens]

@@ -12,8 +12,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from arpo.config import load_config, parse_config
 from arpo.errors import ConfigError, ModelError, RunError
-from arpo.evaluation.config import EvalRun
+from arpo.evaluation.config import EvalRun, RolloutRun
 from arpo.evaluation.records import read_records, read_times
+from arpo.evaluation.rollouts import sample_rollouts
 from arpo.evaluation.run import evaluate
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.graders import GRADERS
@@ -257,3 +258,24 @@ def test_an_error_amid_the_answers_ends_the_run(settings: dict[str, Any], tmp_pa
             evaluate(parse_config(EvalRun, settings | {"out": tmp_path / "eval"}, "test"))
     finally:
         signal.alarm(0)
+
+
+def test_prompts_that_contradict_the_protocol_are_told_at_the_start(settings: dict[str, Any], tmp_path: Path):
+    """By `arpo eval` and `arpo rollout`; `direct` has no tools, and the task teaches one."""
+
+    class Listener(SilentProgress):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def line(self, text: str) -> None:
+            self.lines.append(text)
+
+    prompt = [{"role": "system", "content": "Call <search> w </search>."}, {"role": "user", "content": "who ?"}]
+    settings["tasks"].write_text(json.dumps({"prompt": prompt, "reward_model": {"ground_truth": "2"}}) + "\n")
+    eval_lines, rollout_lines = Listener(), Listener()
+    evaluate(parse_config(EvalRun, settings | {"num_samples": 1, "out": tmp_path / "eval"}, "test"), eval_lines)
+    settings.pop("num_samples")
+    rollout = {"group_size": 1, "rule": {"type": "none"}}
+    sample_rollouts(parse_config(RolloutRun, settings | {"rollout": rollout, "out": tmp_path / "roll"}, "test"), rollout_lines)
+    for told in (eval_lines, rollout_lines):
+        assert any("in 1 of 1 the system message teaches <search>, which protocol.tools = []" in line for line in told.lines)

@@ -264,7 +264,7 @@ def test_the_wrong_format_and_no_template_are_refused(
 def test_a_reasoning_block_that_the_template_opens_or_fills_is_part_of_every_turn(
     qwen: PolicyTokenizer, load_with_template: Callable[..., PolicyTokenizer]
 ):
-    quiet = ChatProtocol(qwen, HermesProtocolConfig(template_arguments={"enable_thinking": False}), SCHEMAS)
+    quiet = ChatProtocol(qwen, HermesProtocolConfig(chat_template_kwargs={"enable_thinking": False}), SCHEMAS)
     empty = "<|im_start|>assistant\n<think>\n\n</think>\n\n"
     assert qwen.decode(quiet.encode_prompt(TASK)).endswith(empty)
     assert qwen.decode(quiet.encode_observation(Observation(content="r"))).endswith(empty)

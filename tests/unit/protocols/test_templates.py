@@ -172,7 +172,7 @@ def test_the_date_is_that_of_the_configuration_under_every_protocol(
 
 @pytest.mark.parametrize("config", [TagProtocolConfig, HermesProtocolConfig, Llama3ProtocolConfig])
 def test_the_date_is_written_with_the_configuration_and_read_again(config: type[TagProtocolConfig], tmp_path: Path):
-    for written in (config(), config(template_date=date(2031, 2, 3), template_arguments={"a": True})):
+    for written in (config(), config(template_date=date(2031, 2, 3), chat_template_kwargs={"a": True})):
         (tmp_path / "c.toml").write_text(dump_config(written))
         assert "template_date" in dump_config(written)
         assert load_config(config, tmp_path / "c.toml") == written
@@ -181,16 +181,50 @@ def test_the_date_is_written_with_the_configuration_and_read_again(config: type[
 
 def test_variables_reach_the_template_of_the_tag_protocol(directory: Path):
     (directory / "chat_template.jinja").write_text(PLAIN + "{% if enable_thinking is false %}quiet{% endif %}")
-    assert prompt(directory, TagProtocolConfig(template_arguments={"enable_thinking": False})).endswith("assistant\nquiet")
+    assert prompt(directory, TagProtocolConfig(chat_template_kwargs={"enable_thinking": False})).endswith("assistant\nquiet")
     assert prompt(directory, TagProtocolConfig()).endswith("assistant\n")
 
 
-@pytest.mark.parametrize("keys", [{"template_arguments": {"a": 1}}, {"template_date": date(2031, 2, 3)}])
+@pytest.mark.parametrize("keys", [{"chat_template_kwargs": {"a": 1}}, {"template_date": date(2031, 2, 3)}])
 def test_variables_without_a_template_are_refused(directory: Path, keys: dict[str, Any]):
     for tokenizer in (TextTokenizer(), PolicyTokenizer.load(directory)):
         with pytest.raises(ConfigError, match=rf"agent\.protocol\.{next(iter(keys))} = .* has no effect"):
             build_protocol(TagProtocolConfig(**keys), tokenizer, SCHEMAS)
         build_protocol(TagProtocolConfig(), tokenizer, SCHEMAS)
+
+
+@pytest.mark.parametrize("config", [TagProtocolConfig, HermesProtocolConfig])
+def test_variables_that_the_template_does_not_read_are_refused(config: type[TagProtocolConfig], directory: Path):
+    """QWEN reads `enable_thinking`; a template that sets a variable itself before reading it does not read the user's."""
+    (directory / "chat_template.jinja").write_text("{% set own = 1 %}" + QWEN + "{{ own if false }}")
+    tokenizer = PolicyTokenizer.load(directory)
+    build_protocol(config(chat_template_kwargs={"enable_thinking": False}), tokenizer, SCHEMAS)
+    for name in ("enable_thinkin", "own", "reasoning_effort"):
+        with pytest.raises(ConfigError, match=rf"chat_template_kwargs: '{name}' has no effect.*; it reads enable_thinking$"):
+            build_protocol(config(chat_template_kwargs={"enable_thinking": False, name: 1}), tokenizer, SCHEMAS)
+    with pytest.raises(ConfigError, match=r"template_date = 2031-02-03 has no effect.* prints no date"):
+        build_protocol(config(template_date=date(2031, 2, 3)), tokenizer, SCHEMAS)
+
+
+def test_a_variable_counts_for_the_template_that_is_taken(directory: Path):
+    """With tools the template `tool_use` is taken; the tag protocol and prompts without tools take `default`."""
+    as_folder(directory, default=PLAIN + "{{ brief }}", tool_use=QWEN)
+    tokenizer = PolicyTokenizer.load(directory)
+    build_protocol(TagProtocolConfig(chat_template_kwargs={"brief": "x"}), tokenizer, SCHEMAS)
+    build_protocol(HermesProtocolConfig(chat_template_kwargs={"enable_thinking": True}), tokenizer, SCHEMAS)
+    for refused in (
+        TagProtocolConfig(chat_template_kwargs={"enable_thinking": True}),
+        HermesProtocolConfig(chat_template_kwargs={"brief": "x"}),
+    ):
+        with pytest.raises(ConfigError, match="has no effect"):
+            build_protocol(refused, tokenizer, SCHEMAS)
+
+
+def test_a_template_with_a_default_of_its_own_reads_the_variable(directory: Path):
+    default = "{% if not depth is defined %}{% set depth = 'none' %}{% endif %}"
+    (directory / "chat_template.jinja").write_text(default + PLAIN + "{{ depth }}")
+    assert prompt(directory, TagProtocolConfig()).endswith("none")
+    assert prompt(directory, TagProtocolConfig(chat_template_kwargs={"depth": "deep"})).endswith("deep")
 
 
 # --- what ends a turn ------------------------------------------------------------------------------------------------
@@ -388,7 +422,7 @@ def test_a_template_that_is_no_text_is_refused(directory: Path):
 def test_variables_that_are_not_the_user_s_are_refused(name: str):
     for config in (TagProtocolConfig, HermesProtocolConfig):
         with pytest.raises(ValueError, match=f"'{name}' is given to the template by arpo"):
-            config(template_arguments={name: True})
+            config(chat_template_kwargs={name: True})
 
 
 def test_a_tokenizer_without_tokens_is_refused(directory: Path):

@@ -296,3 +296,27 @@ def test_a_sliding_window_trains_flat(settings: dict[str, Any], policy: Path, tm
     assert row["sft/loss"] == pytest.approx(float(loss.detach()), abs=1e-5)
     norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
     assert row["sft/grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+
+
+def test_a_system_message_that_contradicts_the_protocol_is_reported_at_the_start(settings: dict[str, Any], tmp_path: Path):
+    class Listener(SilentProgress):
+        lines: list[str] = []  # noqa: RUF012
+
+        def line(self, text: str) -> None:
+            self.lines.append(text)
+
+    rows = [json.loads(row)["messages"] for row in settings["data"].read_text().splitlines()]
+    rows[0].insert(0, {"role": "system", "content": "Call <search> words </search>, then write <answer> x </answer>."})
+    settings["data"].write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    tokenizer = PolicyTokenizer.load(settings["model"]["path"])
+    keys = {"out": tmp_path / "o", "protocol": {"tools": ["python"], "system_prompt": "Think."}}
+    read_sft_data(parse_config(SftRun, settings | keys, "test"), tokenizer, Listener())
+    taught, untold = Listener.lines
+    assert taught.startswith(
+        "prompts: in 1 of 3 the system message teaches <search>, which protocol.tools = ['python'] does not"
+    )
+    assert untold.startswith("prompts: in 1 of 3 the system message does not explain <python>; choose")
+    Listener.lines.clear()
+    keys["protocol"]["task_system_prompt"] = "replace"
+    read_sft_data(parse_config(SftRun, settings | keys, "test"), tokenizer, Listener())
+    assert Listener.lines == []
