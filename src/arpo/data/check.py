@@ -19,8 +19,9 @@ from arpo.data.tasks import scan_tasks
 from arpo.files.rows import shorten
 from arpo.files.sources import BadRow, ParsedRow, Source, open_source
 from arpo.protocols.base import Tokenizer, WritingProtocol
-from arpo.protocols.config import TagProtocolConfig
+from arpo.protocols.config import ProtocolConfig, TagProtocolConfig
 from arpo.protocols.tags import TagProtocol
+from arpo.protocols.teaching import prompt_faults
 from arpo.protocols.text_tokenizer import TextTokenizer
 from arpo.types import Message
 
@@ -33,6 +34,7 @@ FINDINGS = {
     "duplicate": "the prompt of an earlier row, character for character",
     "near_duplicate": "the question of an earlier row in normal form, other punctuation, case or blanks",
     "contradiction": "the question of an earlier row with other references",
+    "contradicts_protocol": "its prompt teaches the model to write what the protocol of --config does not read",
     "overlap": "a question of an evaluation set in normal form",
     "near_overlap": "most of a question of an evaluation set",
 }
@@ -43,6 +45,7 @@ _NO_ANSWERS = frozenset({
 })  # fmt: skip
 """References in normal form that are no answer."""
 Kind = Literal["tasks", "conversations"]
+"""What rows are."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
@@ -86,6 +89,8 @@ class CheckReport:
     groups: dict[str, int] = field(default_factory=dict[str, int])
     """`source / ability` of tasks, turns of conversations -> rows."""
     findings: list[Finding] = field(default_factory=list[Finding])
+    system_messages: dict[str, int] = field(default_factory=dict[str, int])
+    """Digest of a system message -> usable rows that bring it."""
     overlaps: dict[Path, dict[str, int]] = field(default_factory=dict[Path, dict[str, int]])
     """Evaluation file -> `overlap` or `near_overlap` -> rows with a question of it."""
     lengths: Lengths | None = None
@@ -98,10 +103,14 @@ class CheckReport:
 
 
 class Encoder(NamedTuple):
-    """A protocol and its tokenizer, which encode conversations."""
+    """A protocol and its tokenizer, which encode conversations and prompts."""
 
     protocol: WritingProtocol
     tokenizer: Tokenizer
+    config: ProtocolConfig | None = None
+    """The protocol's configuration, which prompts must not contradict; None: that of no run, so they may."""
+    kind: Kind | None = None
+    """How a run with this protocol reads rows that are a task as well as a conversation; None: as tasks."""
 
 
 def check_data(
@@ -118,17 +127,22 @@ def check_data(
         path: As `arpo.files.sources` takes it.
         evaluation: Questions that training must not have; None checks none.
         count_tokens: Tokens of a text; None measures characters.
-        encoder: A conversation that it cannot encode is a bad row, as in training; None: the tag protocol with its defaults.
+        encoder: A conversation that it cannot encode is a bad row, as in training, and a prompt that contradicts its protocol
+            a finding; None: the tag protocol with its defaults.
 
     Raises:
         DataError: the source cannot be read.
     """
     source = open_source(path)
-    kind: Kind = "conversations" if holds_conversations(source, or_both=encoder is not None) else "tasks"
-    check = _Check(CheckReport(path=path, kind=kind), evaluation, count_tokens or len)
+    kind: Kind = "conversations" if holds_conversations(source, or_both=_is_for_conversations(encoder)) else "tasks"
+    check = _Check(CheckReport(path=path, kind=kind), evaluation, count_tokens or len, encoder and encoder.config)
     check.read(source, encoder or Encoder(TagProtocol(text := TextTokenizer(), TagProtocolConfig()), text))
     check.report.lengths = measure_lengths(check.lengths, "characters" if count_tokens is None else "tokens")
     return check.report
+
+
+def _is_for_conversations(encoder: Encoder | None) -> bool:
+    return encoder is not None and encoder.kind == "conversations"
 
 
 def measure_lengths(lengths: Sequence[int], unit: Literal["tokens", "characters"]) -> Lengths | None:
@@ -157,8 +171,15 @@ _QUANTILES = {"min": 0.0, "median": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
 class _Check:
     """Checks row by row, against the rows before."""
 
-    def __init__(self, report: CheckReport, evaluation: OverlapIndex | None, measure: Callable[[str], int]):
+    def __init__(
+        self,
+        report: CheckReport,
+        evaluation: OverlapIndex | None,
+        measure: Callable[[str], int],
+        protocol: ProtocolConfig | None,
+    ):
         self.report = report
+        self._protocol = protocol
         self.lengths = array("q")
         self._evaluation = evaluation
         self._measure = measure
@@ -177,7 +198,7 @@ class _Check:
                     self._note("unanswerable", row, shorten(list(task.references)))
                 self._check(row, task.messages, (), task.references, group=f"{task.source} / {task.ability or '-'}")
         else:
-            for row in scan_encoded(source, *encoder, self._add_bad_row):
+            for row in scan_encoded(source, encoder.protocol, encoder.tokenizer, self._add_bad_row):
                 prompt, turns = row.value.conversation.task_messages, row.value.conversation.turns
                 num_results = sum(turn.role == "tool" for turn in turns)
                 self._check(row, prompt, turns, (), group=f"{num_results} result{'s' * (num_results != 1)}")
@@ -208,6 +229,7 @@ class _Check:
         texts = [text for message in (*prompt, *turns) for text in _texts(message)]
         self.lengths.append(sum(map(self._measure, texts)))
         self._check_characters(row, [*texts, *references])
+        self._check_protocol(row, prompt)
         self._check_duplicates(row, prompt, references)
         self._check_overlap(row, prompt[-1].content)
 
@@ -218,6 +240,14 @@ class _Check:
                 return self._note("control_character", row, detail)
             if "\ufffd" in text:
                 return self._note("replacement_character", row, f"at character {text.index(chr(0xFFFD)) + 1}")
+
+    def _check_protocol(self, row: ParsedRow[Any], prompt: Sequence[Message]) -> None:
+        own = [message.content for message in prompt if message.role == "system"]
+        if own:
+            key = _digest(*own).hex()
+            self.report.system_messages[key] = self.report.system_messages.get(key, 0) + 1
+        for fault in prompt_faults(prompt, self._protocol) if self._protocol is not None else ():
+            self._note("contradicts_protocol", row, fault)
 
     def _check_duplicates(self, row: ParsedRow[Any], prompt: Sequence[Message], references: Sequence[str]) -> None:
         exact = _digest(*(part for message in prompt for part in (message.role, message.content)))

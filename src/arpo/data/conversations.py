@@ -69,6 +69,15 @@ class ConversationFile:
     """Rows that were dropped, in order; the caller reports them."""
 
 
+class EncodedPart(NamedTuple):
+    """The prompt, a turn of the assistant, or the messages between two of them."""
+
+    speaker: str
+    """`prompt`, `assistant`, or the roles of the messages: `tool`, `user`, `tool, user`."""
+    token_ids: list[int]
+    is_trained: bool
+
+
 class EncodedConversation(NamedTuple):
     """A conversation as a protocol encodes it."""
 
@@ -169,27 +178,37 @@ def encode_conversation(
     Example:
         A prompt of 5 tokens, an assistant turn of 3, a result of 4 and a turn of 2 give 14 ids and a mask with 5 True.
     """
+    token_ids: list[int] = []
+    loss_mask: list[bool] = []
+    for part in encode_parts(conversation, protocol, tokenizer):
+        token_ids += part.token_ids
+        loss_mask += [part.is_trained] * len(part.token_ids)
+    return token_ids, loss_mask
+
+
+def encode_parts(conversation: Conversation, protocol: WritingProtocol, tokenizer: Tokenizer) -> Iterator[EncodedPart]:
+    """The parts of `encode_conversation`, in order: the prompt, then turns of the assistant and what stands between them.
+
+    Raises:
+        DataError: as `encode_conversation`.
+    """
     if conversation.tools:
         protocol = protocol.offering(conversation.tools)
     task = Task(id="conversation", messages=conversation.task_messages, references=(), source="")
-    token_ids = protocol.encode_prompt(task)
-    loss_mask = [False] * len(token_ids)
+    yield EncodedPart("prompt", protocol.encode_prompt(task), False)
     completion = ""
     for is_policy, turns in groupby(conversation.turns, key=lambda turn: turn.role == "assistant"):
         messages = list(turns)
         if is_policy:
             turn = as_assistant(messages[0])
-            is_trained = turn.is_trained
             completion, end = _split_end(_write(turn, protocol), protocol, tokenizer.eos_tokens)
-            ids = tokenizer.encode_markup(completion + end)
+            yield EncodedPart("assistant", tokenizer.encode_markup(completion + end), turn.is_trained)
         else:
             num_results = sum(turn.role == "tool" for turn in messages)
             if num_results > 1 and num_results != len(calls := protocol.parse(completion).calls):
                 raise DataError(f"conversation: {num_results} results follow a turn of the assistant with {len(calls)} calls")
-            ids, is_trained = protocol.encode_observation(*map(_as_observation, messages)), False
-        token_ids += ids
-        loss_mask += [is_trained] * len(ids)
-    return token_ids, loss_mask
+            speakers = ", ".join(dict.fromkeys(turn.role for turn in messages))
+            yield EncodedPart(speakers, protocol.encode_observation(*map(_as_observation, messages)), False)
 
 
 def _write(turn: AssistantMessage, protocol: WritingProtocol) -> str:

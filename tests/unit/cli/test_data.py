@@ -1,12 +1,17 @@
 """`arpo data`, through the command line."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from arpo.cli.main import main
+from arpo.data.conversations import encode_conversation, read_conversations
 from arpo.data.tasks import read_tasks
+from arpo.protocols.config import TagProtocolConfig
+from arpo.protocols.encoding import PolicyTokenizer
+from arpo.protocols.tags import TagProtocol
 
 QUESTION = "Who painted the old mill of Hallow?"
 
@@ -41,7 +46,7 @@ def test_check_prints_tables_and_never_a_question(
 
 
 def test_check_as_json(train: Path, tmp_path: Path, qwen_directory: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["data", "check", str(train), "--json", "--tokenizer", str(qwen_directory)]) == 0
+    assert main(["data", "check", str(train), "--json", "--model", str(qwen_directory)]) == 0
     found = json.loads(capsys.readouterr().out)
     (file,) = found["files"]
     assert (file["num_rows"], file["num_usable"], file["counts"]) == (3, 2, {"bad_row": 1, "overlap": 1})
@@ -76,8 +81,7 @@ def test_check_prints_reasons_and_fails_when_nothing_is_usable(tmp_path: Path, c
     (tmp_path / "c.jsonl").write_text(row * 8)
     assert main(["data", "check", str(tmp_path / "c.jsonl")]) == 1
     printed = capsys.readouterr().out
-    assert "c.jsonl, row 1: weight = 0.5 cannot be honoured" in printed
-    assert "and 2 more bad rows" in printed
+    assert "dropped: c.jsonl, 8 rows (1, 2, 3, 4, 5, 6, …): weight = 0.5" in printed
     assert main(["data", "check", str(tmp_path / "c.jsonl"), "--json"]) == 1
 
 
@@ -108,3 +112,111 @@ def test_check_says_how_often_each_question_is_asked(tmp_path: Path, capsys: pyt
     (tmp_path / "a.jsonl").write_text("".join(rows * 100))
     assert main(["data", "check", str(tmp_path / "a.jsonl")]) == 0
     assert "300 tasks ask 3 different questions, each about 100 times" in capsys.readouterr().out
+
+
+# --- rows after rendering ------------------------------------------------------------------------------------------
+
+CALLS = [
+    {"role": "user", "content": "2+3?"},
+    {"role": "assistant", "content": None, "tool_calls": [
+        {"id": "a", "type": "function", "function": {"name": "python", "arguments": '{"code": "print(2+3)"}'}}]},
+    {"role": "tool", "tool_call_id": "a", "content": "5\x1b[2J"},
+    {"role": "assistant", "content": "<answer> \\boxed{5} </answer>"},
+]  # fmt: skip
+MASKED = [
+    {"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0},
+    {"role": "user", "content": "q"}, {"role": "assistant", "content": "b"},
+]  # fmt: skip
+
+
+def write_rows(path: Path, *rows: object) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_show_prints_a_conversation_with_what_trains(
+    tmp_path: Path, qwen_directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Without colour the line above each part says it; the counts are those of training."""
+    data = write_rows(tmp_path / "c.jsonl", {"messages": [{"role": "user", "content": "q"}]}, {"messages": CALLS})
+    assert main(["data", "check", str(data), "--model", str(qwen_directory), "--show", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed, "neither colours in a pipe nor the data's own"
+    tokenizer = PolicyTokenizer.load(qwen_directory)
+    (conversation,) = read_conversations(data).conversations
+    ids, mask = encode_conversation(conversation, TagProtocol(tokenizer, TagProtocolConfig()), tokenizer)
+    assert f"c.jsonl, row 2: {len(ids)} tokens, {sum(mask)} of them train" in printed
+    turns = ["<python> print(2+3) </python>", "<answer> \\boxed{5} </answer>"]
+    for turn in turns:
+        number = len(tokenizer.encode_markup(turn))
+        assert re.search(rf"── assistant · {number} tokens · trains ─+\n{re.escape(turn)}\n", printed)
+    assert re.search(r"── tool · \d+ tokens · masked ─+\n <result>\n5\\x1b\[2J\n</result>\n", printed)
+    counts = [int(number) for number in re.findall(r"── .* · (\d+) tokens", printed)]
+    assert sum(counts) == len(ids)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    main(["data", "check", str(data), "--model", str(qwen_directory), "--show", "1"])
+    coloured = capsys.readouterr().out
+    assert "\x1b[32m<answer> \\boxed{5} </answer>\x1b[0m" in coloured, "green trains"
+    assert "\x1b[2m <result>" in coloured, "dim is masked"
+    monkeypatch.setenv("NO_COLOR", "1")
+    main(["data", "check", str(data), "--model", str(qwen_directory), "--show", "1"])
+    assert "\x1b[32m" not in capsys.readouterr().out
+
+
+def test_show_tells_masked_turns_of_the_assistant(tmp_path: Path, qwen_directory: Path, capsys: pytest.CaptureFixture[str]):
+    data = write_rows(tmp_path / "c.jsonl", {"messages": MASKED})
+    assert main(["data", "check", str(data), "--model", str(qwen_directory), "--show", "5", "--json"]) == 0
+    (file,) = json.loads(capsys.readouterr().out)["files"]
+    parts = [(part["speaker"], part["is_trained"]) for part in file["shown"][0]["parts"]]
+    assert parts == [("prompt", False), ("assistant", False), ("user", False), ("assistant", True)]
+
+
+def test_show_prints_the_prompt_of_a_task(tmp_path: Path, qwen_directory: Path, capsys: pytest.CaptureFixture[str]):
+    data = write_rows(tmp_path / "t.jsonl", {"question": "who ?", "answer": "Bo"}, {"question": "when ?", "answer": "1"})
+    run = f'[model]\npath = "{qwen_directory}"\n[agent.protocol]\ntools = []\nsystem_prompt = "Mine."\n'
+    (tmp_path / "rl.toml").write_text(run)
+    assert main(["data", "check", str(data), "--config", str(tmp_path / "rl.toml"), "--show", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "<|im_start|>system\nMine.<|im_end|>\n<|im_start|>user\nwho ?<|im_end|>\n<|im_start|>assistant↵\n" in printed
+    assert re.search(r"t\.jsonl, row 2: \d+ tokens\n── prompt · \d+ tokens ─", printed)
+
+
+def test_show_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    data = write_rows(tmp_path / "t.jsonl", {"question": "who ?", "answer": "Bo"})
+    assert main(["data", "check", str(data), "--show", "1"]) == 2
+    assert "give --config RECIPE" in capsys.readouterr().err
+    (tmp_path / "rl.toml").write_text("[agent.protocol]\ntools = []\n")
+    assert main(["data", "check", str(data), "--show", "1", "--config", str(tmp_path / "rl.toml")]) == 2
+    assert "it names no model; add --model DIR" in capsys.readouterr().err
+    assert main(["data", "check", str(data), "--show", "-1"]) == 2
+
+
+def test_a_system_message_that_contradicts_the_run_s_protocol_is_a_finding(
+    tmp_path: Path, qwen_directory: Path, capsys: pytest.CaptureFixture[str]
+):
+    """A run without tools; two of three rows teach one."""
+    system = {"role": "system", "content": "Call <search> w </search>, then <answer> x </answer>."}
+    prompts = [[system, {"role": "user", "content": f"{i}?"}][i % 2 :] for i in range(3)]
+    data = write_rows(tmp_path / "t.jsonl", *({"prompt": p, "reward_model": {"ground_truth": "2"}} for p in prompts))
+    keys = f'[model]\npath = "{qwen_directory}"\n[agent.protocol]\ntools = []\nsystem_prompt = "direct"\n'
+    (tmp_path / "rl.toml").write_text(keys)
+    assert main(["data", "check", str(data)]) == 0
+    printed = capsys.readouterr().out
+    assert "system message of their own: 2 of 3 rows; --config" in printed
+    assert "contradicts_protocol" not in printed, "no run, no protocol"
+    assert main(["data", "check", str(data), "--config", str(tmp_path / "rl.toml")]) == 0
+    printed = capsys.readouterr().out
+    assert "in 2 prompts the system message teaches <search>, which protocol.tools = [] does not have" in printed
+    (tmp_path / "rl.toml").write_text(keys + 'task_system_prompt = "replace"\n')
+    assert main(["data", "check", str(data), "--config", str(tmp_path / "rl.toml")]) == 0
+    assert "contradicts_protocol" not in capsys.readouterr().out
+
+
+def test_each_reason_for_dropped_rows_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    data = write_rows(
+        tmp_path / "t.jsonl", *[{"question": "?"}] * 3, {"question": "who ?", "answer": " "}, {"question": "a", "answer": 1}
+    )
+    assert main(["data", "check", str(data)]) == 0
+    printed = capsys.readouterr().out
+    assert "dropped: t.jsonl, 3 rows (1, 2, 3): neither a prompt nor a question with an answer" in printed
+    assert "dropped: t.jsonl, row 4: answer = ' ' is blank" in printed

@@ -257,4 +257,4 @@ def test_the_check_and_training_agree_about_every_row(tmp_path, protocol, tokeni
 def test_a_row_that_is_both_is_a_conversation_for_a_supervised_run(tmp_path, protocol, tokenizer):
     path = write(tmp_path / "c.jsonl", {"question": "a", "answer": "b", "messages": [USER, ANSWER]})
     assert check_data(path).kind == "tasks"
-    assert check_data(path, encoder=Encoder(protocol, tokenizer)).kind == "conversations"
+    assert check_data(path, encoder=Encoder(protocol, tokenizer, kind="conversations")).kind == "conversations"

@@ -3,22 +3,26 @@
 import argparse
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arpo.cli.output import add_command, make_table, print_summary, progress, result_console
+from arpo.cli.shown_rows import print_row
+from arpo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from arpo.data.check import CheckReport, Encoder, Lengths
+    from arpo.data.check import CheckReport, Encoder, Finding, Kind, Lengths
     from arpo.data.overlap import OverlapIndex
+    from arpo.data.rendering import RenderedRow
 
 _EXAMPLES = """\
   arpo data check train.parquet valid.parquet --against benchmarks/*.jsonl
-  arpo data check conversations.jsonl --tokenizer Qwen2.5-7B-Instruct --json
-  arpo data check conversations.jsonl --config my_sft.toml
+  arpo data check conversations.jsonl --model Qwen2.5-7B-Instruct --json
+  arpo data check conversations.jsonl --config my_sft.toml --show 1
   arpo data check hf://datasets/OWNER/NAME/data/train
   arpo data convert saved_to_disk/ train.parquet
   arpo data convert valid.parquet clean.parquet --without benchmarks/*.jsonl
@@ -40,10 +44,17 @@ def add_parser(subparsers: Any) -> None:
         "--against", type=Path, nargs="+", metavar="FILE",
         help="evaluation files whose questions must not be in FILE (default: those of the public release found beside it)",
     )  # fmt: skip
-    check.add_argument("--tokenizer", type=Path, metavar="DIR", help="model: lengths in its tokens, not characters")
     check.add_argument(
         "--config", metavar="RECIPE",
-        help="sft recipe or TOML file: check conversations as that run reads them (default: tags with search and python)",
+        help="recipe or TOML file of a run: check rows as that run reads them (default: tags with search and python)",
+    )  # fmt: skip
+    check.add_argument(
+        "--model", type=Path, metavar="DIR",
+        help="model: lengths in its tokens, not characters, and its chat template (default: the model of --config)",
+    )  # fmt: skip
+    check.add_argument(
+        "--show", type=int, default=0, metavar="N",
+        help="print the first N rows after rendering, coloured by which tokens train; needs --config or --model",
     )  # fmt: skip
     check.add_argument("--json", action="store_true", help="print one JSON object with every finding, by file and row")
     check.set_defaults(run=run_check)
@@ -59,24 +70,37 @@ def add_parser(subparsers: Any) -> None:
 
 def run_check(args: argparse.Namespace) -> int:
     """Check files; 1 when one of them holds nothing usable."""
+    from arpo.cli.encoders import Encoders
     from arpo.data.check import check_data
     from arpo.data.overlap import OverlapIndex, find_benchmarks
 
+    if args.show < 0:
+        raise ConfigError(f"--show {args.show}: a number of rows, 1 or more")
+    if args.show and args.config is None and args.model is None:
+        raise ConfigError(
+            "--show: rendering needs a protocol and a tokenizer; give --config RECIPE, for its protocol, tools and model, or "
+            "--model DIR, with the tag protocol and its search and python"
+        )
     against = args.against or sorted({benchmark for file in args.files for benchmark in find_benchmarks(file)})
-    count_tokens = _token_counter(args.tokenizer)
-    encoder = _encoder(args.config) if args.config else None
+    encoders = Encoders(args.config, args.model)
+    shown: dict[Path, list[RenderedRow]] = {}
     with progress().phase("check", total=len(against) + len(args.files), unit="files") as phase, _quiet():
         evaluation = OverlapIndex.of_files(against) if against else None
         phase.advance(len(against))
         reports: list[CheckReport] = []
         for file in args.files:
-            reports.append(check_data(file, evaluation, count_tokens, encoder))
+            encoder = encoders.of_file(file)
+            reports.append(check_data(file, evaluation, encoder and _token_counter(encoder), encoder))
+            if encoder is not None and args.show:
+                shown[file] = _render(file, encoder, args.show, reports[-1].kind)
             phase.advance()
     if args.json:
-        result_console().out(json.dumps(_to_json(reports, evaluation), ensure_ascii=False, indent=1))
+        result_console().out(json.dumps(_to_json(reports, evaluation, shown), ensure_ascii=False, indent=1))
     else:
         for report in reports:
-            _print_report(report)
+            _print_report(report, compares=args.config is not None)
+            for row in shown.get(report.path, ()):
+                print_row(report.path, row, is_task=report.kind == "tasks")
         _print_evaluation(reports, evaluation)
     return int(any(report.num_usable == 0 for report in reports))
 
@@ -97,32 +121,15 @@ def run_convert(args: argparse.Namespace) -> int:
     return 0
 
 
-def _token_counter(directory: Path | None) -> Callable[[str], int] | None:
-    if directory is None:
-        return None
-    from arpo.models.source import find_model
-    from arpo.protocols.encoding import PolicyTokenizer
-
-    label = f"--tokenizer {directory}"
-    tokenizer = PolicyTokenizer.load(find_model(directory, label=label, progress=progress(), needs_weights=False))
-    return lambda text: len(tokenizer.encode_untrusted(text))
+def _token_counter(encoder: "Encoder") -> Callable[[str], int]:
+    return lambda text: len(encoder.tokenizer.encode_untrusted(text))
 
 
-def _encoder(recipe: str) -> "Encoder":
-    """The protocol and tokenizer of a supervised run."""
-    from arpo.config import load_config
-    from arpo.data.check import Encoder
-    from arpo.models.source import find_run_model
-    from arpo.protocols.build import build_protocol
-    from arpo.protocols.encoding import PolicyTokenizer
-    from arpo.recipes import find_recipe
-    from arpo.tools.build import tool_schemas
-    from arpo.training.config import SftRun
+def _render(file: Path, encoder: "Encoder", number: int, kind: "Kind") -> "list[RenderedRow]":
+    from arpo.data.rendering import render_rows
+    from arpo.files.sources import open_source
 
-    config = load_config(SftRun, find_recipe(recipe, "sft"))
-    _, local = find_run_model(config.model, progress(), needs_weights=False)
-    tokenizer = PolicyTokenizer.load(local.path)
-    return Encoder(build_protocol(config.protocol, tokenizer, tool_schemas(config.tools)), tokenizer)
+    return render_rows(open_source(file), encoder.protocol, encoder.tokenizer, number, are_tasks=kind == "tasks")
 
 
 @contextmanager
@@ -133,7 +140,9 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _to_json(reports: "Iterable[CheckReport]", evaluation: "OverlapIndex | None") -> dict[str, Any]:
+def _to_json(
+    reports: "Iterable[CheckReport]", evaluation: "OverlapIndex | None", shown: "Mapping[Path, list[RenderedRow]]"
+) -> dict[str, Any]:
     files = [
         {
             "file": str(report.path), "kind": report.kind, "num_rows": report.num_rows, "num_usable": report.num_usable,
@@ -141,6 +150,7 @@ def _to_json(reports: "Iterable[CheckReport]", evaluation: "OverlapIndex | None"
             "schema": report.schema, "groups": report.groups, "counts": report.counts(),
             "overlaps": {str(path): counts for path, counts in report.overlaps.items()},
             "lengths": None if report.lengths is None else asdict(report.lengths),
+            **({"shown": list(map(asdict, shown[report.path]))} if report.path in shown else {}),
             "findings": [{**asdict(finding), "path": str(finding.path)} for finding in report.findings],
         }
         for report in reports
@@ -149,7 +159,7 @@ def _to_json(reports: "Iterable[CheckReport]", evaluation: "OverlapIndex | None"
     return {"files": files, "evaluation_questions": against}
 
 
-def _print_report(report: "CheckReport") -> None:
+def _print_report(report: "CheckReport", *, compares: bool) -> None:
     from arpo.data.check import FINDINGS
     from arpo.data.tasks import count_questions
 
@@ -159,6 +169,8 @@ def _print_report(report: "CheckReport") -> None:
     )
     if report.kind == "tasks" and (repeated := count_questions(report.num_usable, report.num_questions)):
         console.print(repeated, soft_wrap=True)
+    _print_bad_rows([finding for finding in report.findings if finding.kind == "bad_row"])
+    _print_system_messages(report, compares=compares)
     schema = make_table("key", "types")
     for key, types in report.schema.items():
         schema.add_row(key, ", ".join(types))
@@ -175,12 +187,37 @@ def _print_report(report: "CheckReport") -> None:
         first = ", ".join(rows[:_FIRST_ROWS]) + (", …" if len(rows) > _FIRST_ROWS else "")
         findings.add_row(kind, str(number), first, FINDINGS[kind])
     console.print(findings if findings.row_count else "no findings")
-    bad_rows = [finding for finding in report.findings if finding.kind == "bad_row"]
-    for bad in bad_rows[:_FIRST_ROWS]:
-        console.print(f"{bad.path.name}, row {bad.row}: {bad.detail}", markup=False, soft_wrap=True)
-    if len(bad_rows) > _FIRST_ROWS:
-        console.print(f"and {len(bad_rows) - _FIRST_ROWS} more bad rows; --json has them all", soft_wrap=True)
     console.print()
+
+
+def _print_bad_rows(bad_rows: "Sequence[Finding]") -> None:
+    """Print each reason for which rows are dropped, with the first rows."""
+    reasons: dict[tuple[Path, str], list[int]] = {}
+    for bad in bad_rows:
+        reasons.setdefault((bad.path, bad.detail), []).append(bad.row)
+    for (path, reason), rows in list(reasons.items())[:_FIRST_ROWS]:
+        result_console().print(f"dropped: {path.name}, {_rows(rows)}: {reason}", markup=False, soft_wrap=True)
+    if len(reasons) > _FIRST_ROWS:
+        rest = sum(map(len, list(reasons.values())[_FIRST_ROWS:]))
+        result_console().print(f"dropped: {rest} more rows for other reasons; --json has them all", soft_wrap=True)
+
+
+def _rows(rows: Sequence[int]) -> str:
+    """Numbers of rows, for a reader: `row 7`, `8 rows (1, 2, 3, 4, 5, 6, …)`."""
+    first = ", ".join(map(str, rows[:_FIRST_ROWS])) + (", …" if len(rows) > _FIRST_ROWS else "")
+    return f"row {first}" if len(rows) == 1 else f"{len(rows)} rows ({first})"
+
+
+def _print_system_messages(report: "CheckReport", *, compares: bool) -> None:
+    """Print how many rows bring a system message, and what in prompts contradicts the protocol."""
+    if number := sum(report.system_messages.values()):
+        different = f" ({len(report.system_messages)} different)" if len(report.system_messages) > 1 else ""
+        hint = "" if compares else "; --config RECIPE compares it with the protocol of a run"
+        text = f"system message of their own: {number} of {report.num_usable} rows{different}{hint}"
+        result_console().print(text, markup=False, soft_wrap=True)
+    faults = Counter(finding.detail for finding in report.findings if finding.kind == "contradicts_protocol")
+    for fault, number in faults.most_common(_FIRST_ROWS):
+        result_console().print(f"in {number} prompts {fault}", markup=False, soft_wrap=True)
 
 
 def _print_lengths(lengths: "Lengths") -> None:
