@@ -89,7 +89,20 @@ def only_with(**conditions: object) -> OnlyWith:
 
 
 def shown(value: object) -> str:
-    """A value as errors show it."""
-    if isinstance(value, tuple):
-        return repr(list(cast(tuple[object, ...], value)))
-    return repr(str(value) if isinstance(value, Path) else value)
+    """A value as errors show it: as TOML writes it, the end of a long one cut."""
+    text = _as_toml(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+_MOST_SHOWN = 200
+"""Characters of a value."""
+
+
+def _as_toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_as_toml, cast(list[object], value)))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {_as_toml(below)}' for key, below in cast(dict[str, object], value).items())}}}"
+    return repr(value) if value is None or isinstance(value, int | float) else repr(str(value))

@@ -14,6 +14,8 @@ CacheMode = Literal["normal", "record", "replay", "offline"]
 class CacheConfig(Config):
     """The cache's file, its limits, and whether tools run or answer from the cache."""
 
+    short_for = "path"
+
     path: Path | None = None
     """SQLite file, made when missing and shared by any number of processes and runs; None disables the cache."""
     mode: Annotated[CacheMode, only_with(path=IS_SET)] = "normal"

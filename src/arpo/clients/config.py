@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from arpo.config import SECRET_ERROR, Config
+from arpo.config import SECRET, SECRET_ERROR, Config
 
 
 def _check_variable(name: str) -> str:
@@ -30,9 +30,9 @@ def _check_url(url: str) -> str:
     return url.rstrip("/")
 
 
-KeyVariable = Annotated[str, AfterValidator(_check_variable)]
+KeyVariable = Annotated[str, AfterValidator(_check_variable), SECRET]
 """The name of the environment variable that holds a key."""
-ServiceUrl = Annotated[str, AfterValidator(_check_url)]
+ServiceUrl = Annotated[str, AfterValidator(_check_url), SECRET]
 """An http or https address without a secret; a trailing slash is removed."""
 
 
@@ -62,9 +62,9 @@ class ServedModelConfig(Config):
     sets: ClassVar[frozenset[str]] = frozenset({"model", "messages", "max_tokens", "temperature", "seed", "n", "stream"})
     """Fields of a request that have keys of their own, or must not be set."""
 
-    base_url: ServiceUrl
+    base_url: ServiceUrl = Field(examples=["http://localhost:8000/v1"])
     """Address up to and including the version, e.g. `http://localhost:8000/v1`."""
-    model: str
+    model: str = Field(examples=["Qwen/Qwen3-8B"])
     """The model's name on that server."""
     api_key_env: KeyVariable | None = None
     """Name of the environment variable that holds the key; None sends no key."""

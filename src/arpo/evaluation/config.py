@@ -19,19 +19,19 @@ from arpo.rollout.config import AgentConfig, RolloutConfig
 class PolicyRun(Config):
     """A policy on a file of tasks, without training."""
 
-    out: Path
+    out: Path = Field(examples=["runs/mine_eval"])
     """Folder to write."""
     seed: int = 0
     """Names the random streams."""
     num_threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; None leaves its choice."""
-    tasks: Path
+    tasks: Path = Field(examples=["my_tasks.jsonl"])
     """Tasks: a file, a folder or a data set of the hub, see docs/data.md."""
     num_tasks: int | None = Field(default=None, ge=1)
     """First tasks of the file; None: all."""
     max_live_trajectories: int = Field(default=128, ge=1)
     """Trajectories sampled at the same time, in whole tasks."""
-    agent: AgentConfig
+    agent: AgentConfig = Field(examples=[{"tools": {"python": {}}}])
     """Protocol, tools and limits: those of training."""
     engine: EngineConfig = TransformersEngineConfig()
     """Engine that samples the trajectories."""

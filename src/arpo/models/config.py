@@ -27,7 +27,9 @@ DeviceName = Annotated[str, AfterValidator(check_device_name)]
 class ModelConfig(Config):
     """A model, and the number format and device of its weights."""
 
-    path: Path
+    short_for = "path"
+
+    path: Path = Field(examples=["Qwen/Qwen3-0.6B"])
     """A Hugging Face directory (config.json, safetensors, tokenizer.json), a model of the hub by its name OWNER/NAME, or a GGUF
     file; see docs/models.md. A directory or file here wins over a hub name of the same spelling."""
     revision: str | None = None
@@ -42,6 +44,8 @@ class ModelConfig(Config):
 
 class LoraConfig(Config):
     """A low-rank adapter over a frozen model (LoRA, arXiv:2106.09685): `pip install 'arpo[peft]'`."""
+
+    short_for = "rank"
 
     rank: int = Field(default=16, ge=1)
     """Rank of the adapter's matrices."""

@@ -19,7 +19,9 @@ JUDGED_RULES = ("arpo", "composite")
 class CompositeConfig(Config):
     """The terms of the rule `composite`; 0 and false mean off."""
 
-    grader: str
+    short_for = "grader"
+
+    grader: str = Field(examples=["math"])
     """Grades the answer: `exact_match`, `f1`, `substring`, `numeric`, `multiple_choice`, `math`, or one of the reference's
     metrics, `released_em`, `released_acc`, `released_f1`, `released_math_equal`."""
     grading: Annotated[GradingPolicy, only_with(grader=POLICED)] = DEFAULT_POLICY
@@ -49,6 +51,8 @@ class CompositeConfig(Config):
 
 class RewardConfig(Config):
     """The reward of one finished trajectory."""
+
+    short_for = "rule"
 
     rule: str = "arpo"
     """`arpo`: the papers' rule, -1 for a format fault, else F1, plus a bonus for using several tools. `arpo_released`: the

@@ -348,7 +348,7 @@ class AppoRuleConfig(_RuleConfig):
         if 1 < most <= self.branches_per_trajectory:
             why = f"at {most} or more, as branches fill {most} leaves of the group"
             instead = "raise group_size or lower num_initial_trajectories"
-            same = tuple(range(most, max(default, self.branches_per_trajectory) + 1))
+            same = range(most, max(default, self.branches_per_trajectory) + 1)
             yield InertKey("rule.branches_per_trajectory", why, instead, max(most, default), same)
 
 

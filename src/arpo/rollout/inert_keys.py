@@ -5,6 +5,7 @@ A rule's configuration names its own in `inert_keys`; `RolloutConfig` refuses va
 they measure.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import copysign
 
@@ -21,7 +22,7 @@ class InertKey:
     """What gives it an effect, in words that follow "or"."""
     leave: object
     """Value to leave it at."""
-    same: tuple[object, ...] | None = None
+    same: Sequence[object] | None = None
     """Values that make the same decisions, where others do not; None: all (of the sign of `leave`, where that counts)."""
 
     def refuses(self, value: object) -> bool:

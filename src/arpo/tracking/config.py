@@ -11,6 +11,8 @@ SinkName = Literal["tensorboard", "wandb", "trackio"]
 class TrackingConfig(Config):
     """Optional metric sinks; `metrics.jsonl` in the run directory is always written."""
 
+    short_for = "sinks"
+
     sinks: tuple[SinkName, ...] = ()
     """Any of "tensorboard" (files in `<run>/tensorboard`), "wandb" (Weights & Biases), "trackio" (a local dashboard).
     Each needs its extra: `pip install arpo[wandb]`."""

@@ -144,6 +144,8 @@ AdvantageConfig = Annotated[
 class KlConfig(Config):
     """KL divergence from a reference policy."""
 
+    short_for = "coefficient"
+
     coefficient: float = Field(default=0.0, ge=0)
     """Weight of the KL, per nat; 0: none, and no reference model is loaded."""
     estimator: Annotated[Literal["k1", "k2", "k3"], only_with(coefficient=above(0))] = "k3"

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from arpo.batching.config import BatchingConfig
 from arpo.conditions import only_with
-from arpo.config import Config
+from arpo.config import Config, with_long_forms
 from arpo.inference.config import EngineConfig, TransformersEngineConfig, require_deterministic, require_sampled_tokens
 from arpo.models.config import TrainedModelConfig
 from arpo.protocols.config import ProtocolConfig, TagProtocolConfig
@@ -60,7 +60,9 @@ class CheckpointConfig(Config):
 class ValidationConfig(Config):
     """Greedy answers to held-out tasks during training; the best result marks the best checkpoint."""
 
-    tasks: Path
+    short_for = "tasks"
+
+    tasks: Path = Field(examples=["my_tasks.jsonl"])
     """Validation tasks, as `tasks`."""
     every: int = Field(default=10, ge=1)
     """Steps between validations; the last step always validates."""
@@ -99,7 +101,7 @@ class RlRun(Config):
 
     algorithm: str = "arpo"
     """Preset; keys of this configuration override it."""
-    out: Path
+    out: Path = Field(examples=["runs/mine"])
     """Run directory to write."""
     seed: int = 0
     """Names every random stream of the run."""
@@ -107,7 +109,7 @@ class RlRun(Config):
     """CPU threads of torch; None leaves its choice. Bit-identical runs need the same number."""
     model: TrainedModelConfig
     """The policy to start from."""
-    tasks: Path
+    tasks: Path = Field(examples=["my_tasks.jsonl"])
     """Training tasks: a file, a folder or a data set of the hub, see docs/data.md."""
     num_steps: int = Field(default=100, ge=1)
     """Steps; each samples `tasks_per_step` trees and updates the policy from them."""
@@ -119,7 +121,7 @@ class RlRun(Config):
     """Passes over a step's trees."""
     batching: BatchingConfig = BatchingConfig()
     """Tokens of one forward and backward pass; does not change a gradient."""
-    agent: AgentConfig
+    agent: AgentConfig = Field(examples=[{"tools": {"python": {}}}])
     """Protocol, tools and limits."""
     engine: EngineConfig = TransformersEngineConfig()
     """What samples completions."""
@@ -153,9 +155,9 @@ class RlRun(Config):
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, data: object) -> object:
-        if not isinstance(data, dict):
+        if not isinstance(data, dict) or not isinstance(data.get("algorithm", ""), str):
             return data
-        return {"mismatch": {}} | apply_preset(cast(dict[str, Any], data))
+        return {"mismatch": {}} | apply_preset(with_long_forms(cls, cast(dict[str, Any], data)))
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -223,7 +225,7 @@ class RlRun(Config):
 class SftRun(Config):
     """A supervised run on conversations; tool results are never trained."""
 
-    out: Path
+    out: Path = Field(examples=["runs/mine"])
     """Run directory to write; `final` in it is the trained model."""
     seed: int = 0
     """Seed of the order of the conversations."""
@@ -231,7 +233,7 @@ class SftRun(Config):
     """CPU threads of torch; None leaves its choice."""
     model: TrainedModelConfig
     """The model to start from."""
-    data: Path
+    data: Path = Field(examples=["my_conversations.jsonl"])
     """Conversations, OpenAI messages or ShareGPT: a file, a folder or a data set of the hub, see docs/data.md."""
     protocol: ProtocolConfig = TagProtocolConfig()
     """Protocol that encodes conversations: that of the later rollouts."""

@@ -71,7 +71,7 @@ class WorldConfig(Config):
     def _kinds_are_known(self) -> Self:
         unknown = sorted(set(self.kind_weights) - set(KINDS))
         if unknown:
-            raise ValueError(f"kind_weights: unknown kind {unknown[0]!r}; the kinds are {', '.join(KINDS)}")
+            raise ValueError(f"kind_weights: unknown kind {unknown[0]!r}; use {', '.join(KINDS)}")
         if any(weight < 0 for weight in self.kind_weights.values()) or not sum(self.kind_weights.values()) > 0:
             raise ValueError("kind_weights: weights must be >= 0 and at least one must be > 0")
         return self
@@ -95,17 +95,17 @@ class DemonstratorConfig(Config):
 class DemosRun(Config):
     """Runs the demonstrator in the agent loop with real tools and writes its conversations."""
 
-    tasks: Path
+    tasks: Path = Field(examples=["runs/world/train.parquet"])
     """Tasks to demonstrate, as `arpo world make` wrote them, e.g. `train.parquet`."""
     num_tasks: int = Field(default=300, ge=1)
     """Number of tasks, from the first on."""
-    model: Path
+    model: Path = Field(examples=["runs/world/policy"])
     """The model whose tokenizer the agent loop has, named as `model.path` names one; its weights are not read."""
-    out: Path
+    out: Path = Field(examples=["runs/demos"])
     """Folder to write: `conversations.jsonl` and `summary.json`."""
     seed: int = 0
     """Seed of the choices."""
     demonstrator: DemonstratorConfig = DemonstratorConfig()
     """How often the demonstrator chooses badly."""
-    agent: AgentConfig
+    agent: AgentConfig = Field(examples=[{"tools": {"python": {}}}])
     """Protocol, tools and limits; the tools are `search` and `python`."""

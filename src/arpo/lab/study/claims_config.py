@@ -13,11 +13,11 @@ from arpo.lab.study.measures import MEASURES, RUN_MEASURES, Point
 class ClaimConfig(Config):
     """A claim: a metric with a bound."""
 
-    about: str
+    about: str = Field(examples=["ARPO answers more questions than GRPO"])
     """The claim in words."""
-    of: str
+    of: str = Field(examples=["arpo"])
     """Arm."""
-    figure: str
+    figure: str = Field(examples=["accuracy"])
     """Metric: `accuracy`, `sampled_accuracy`, `pass_at_k`, or a metric of training (docs/study.md has the list)."""
     against: str | None = None
     """Arm to compare with, run by run with the same world and seed; None: the metric alone is reported."""

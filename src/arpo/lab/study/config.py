@@ -1,18 +1,29 @@
 """Configuration of a study: arms, cold starts, budgets and test questions. Torch-free."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from arpo.conditions import only_with
-from arpo.config import Config, dotted, parse_config, read_toml
+from arpo.config import Config, dotted, parse_config, read_toml, with_long_forms
 from arpo.errors import ConfigError
+from arpo.evaluation.config import EvalRun
 from arpo.lab.study.claims_config import ClaimConfig
 from arpo.lab.study.reserved_keys import reserved_key_in
+from arpo.training.config import RlRun, SftRun
+from arpo.world.config import DemosRun, WorldConfig
 
 Keys = dict[str, Any]
+
+
+def _written_out(cls: type[Config], keys: object) -> object:
+    return with_long_forms(cls, keys) if isinstance(keys, dict) else keys
+
+
+RlKeys = Annotated[Keys, BeforeValidator(partial(_written_out, RlRun))]
 Seed = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 
@@ -20,7 +31,7 @@ Rate = Annotated[float, Field(gt=0)]
 class ArmConfig(Config):
     """One arm: an algorithm, or a control without reinforcement learning."""
 
-    about: str
+    about: str = Field(examples=["GRPO at the papers' settings"])
     """What it is, in a few words."""
     kind: Literal["rl", "sft", "rejection"] = "rl"
     """`rl`: reinforcement learning. `sft`: more of the cold start's imitation, for as long as the budget arm trained.
@@ -35,29 +46,32 @@ class ArmConfig(Config):
     rates_of: Annotated[str | None, only_with(kind="rl")] = None
     """Arm whose measured branches per opportunity, by turn, become `rollout.rule.rate` of the run with the same world and seed;
     for `rollout.rule.type = "random"`."""
-    rl: Annotated[Keys, only_with(kind="rl")] = Field(default_factory=dict)
+    rl: Annotated[RlKeys, only_with(kind="rl")] = Field(default_factory=dict)
     """Keys of `arpo config docs rl` over the study's own, nested as in TOML."""
 
     @model_validator(mode="after")
     def _check(self) -> "ArmConfig":
         if (self.algorithm is None) == (self.kind == "rl"):
-            raise ValueError(f"algorithm = {self.algorithm!r} with kind = {self.kind!r}: an rl arm has one, the others none")
+            raise ValueError(
+                f"algorithm = {self.algorithm!r} with kind = {self.kind!r}: an rl arm has one, the others none; set it or "
+                f"leave it out"
+            )
         return self
 
 
 class StudyConfig(Config):
     """A study on the quickstart's domain and recipe: arms x runs, each from the cold start of its world."""
 
-    runs: tuple[tuple[Seed, Seed], ...] = Field(min_length=1)
+    runs: tuple[tuple[Seed, Seed], ...] = Field(min_length=1, examples=[[[0, 0], [1, 1]]])
     """(world, seed) of each run: `world` seeds documents, questions and cold start; `seed` every draw in training."""
-    num_steps: int = Field(ge=1)
+    num_steps: int = Field(ge=1, examples=[40])
     """Steps after which arms are compared; an arm may train longer to use up a budget, with `num_steps` in its `rl` keys."""
     checkpoint_every: int = Field(default=5, ge=1)
     """Steps between checkpoints; each budget tests one of them at most."""
     learning_rates: tuple[Rate, ...] = ()
     """Learning rates that every rl arm tries on the first run; it takes the one with the best validation. An arm's
     `learning_rates` replace these. Empty: none is tried."""
-    budget_arm: str
+    budget_arm: str = Field(examples=["grpo"])
     """Arm whose tool calls, sampled tokens and time over `num_steps` steps are the budgets of all."""
     num_test: int = Field(default=2000, ge=1)
     """Test questions per world; only the study's tests ask them."""
@@ -65,17 +79,17 @@ class StudyConfig(Config):
     """Sampled answers per test question, at equal steps."""
     timing_steps: int = Field(default=0, ge=0)
     """Steps that each rl arm trains alone on the machine, to time a step; 0: no timing and no budget of time."""
-    world: Keys = Field(default_factory=dict)
+    world: Annotated[Keys, BeforeValidator(partial(_written_out, WorldConfig))] = Field(default_factory=dict)
     """Keys of `arpo config docs world` over the defaults."""
-    demos: Keys = Field(default_factory=dict)
+    demos: Annotated[Keys, BeforeValidator(partial(_written_out, DemosRun))] = Field(default_factory=dict)
     """Keys of `arpo config docs demos` over the recipe's."""
-    sft: Keys = Field(default_factory=dict)
+    sft: Annotated[Keys, BeforeValidator(partial(_written_out, SftRun))] = Field(default_factory=dict)
     """Keys of `arpo config docs sft` over the recipe's, for cold starts and controls."""
-    rl: Keys = Field(default_factory=dict)
+    rl: RlKeys = Field(default_factory=dict)
     """Keys of `arpo config docs rl` over the recipe's, for every arm."""
-    test: Keys = Field(default_factory=dict)
+    test: Annotated[Keys, BeforeValidator(partial(_written_out, EvalRun))] = Field(default_factory=dict)
     """Keys of `arpo config docs eval` over the recipe's."""
-    arms: dict[str, ArmConfig] = Field(min_length=1)
+    arms: dict[str, ArmConfig] = Field(min_length=1, examples=[{"grpo": {"about": "GRPO", "algorithm": "grpo"}}])
     """Arms by name."""
     compare_with: tuple[str, ...] = ()
     """Arms that the report compares every arm with, besides the budget arm."""

@@ -6,19 +6,21 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from arpo.conditions import IS_SET, only_with
-from arpo.config import Config
+from arpo.config import SECRET, Config
 
 
 class McpServerConfig(Config):
     """One MCP server: a program to start, or a URL."""
 
+    short_for = "command"
+
     command: str | None = None
     """Program to start, which speaks MCP over its standard streams; None with a `url`."""
-    args: Annotated[tuple[str, ...], only_with(command=IS_SET)] = ()
+    args: Annotated[tuple[str, ...], only_with(command=IS_SET), SECRET] = ()
     """Arguments of the program."""
     cwd: Annotated[Path | None, only_with(command=IS_SET)] = None
     """Working folder of the program; None: the current folder."""
-    env: Annotated[dict[str, str], only_with(command=IS_SET)] = Field(default_factory=dict)
+    env: Annotated[dict[str, str], only_with(command=IS_SET), SECRET] = Field(default_factory=dict)
     """Environment variables of the program, besides HOME, PATH and the like. Put secrets in `env_names` instead."""
     env_names: Annotated[tuple[str, ...], only_with(command=IS_SET)] = ()
     """Names of environment variables to pass on to the program, for keys."""

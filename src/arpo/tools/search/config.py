@@ -29,7 +29,9 @@ class ResultConfig(Config):
 class RerankConfig(Config):
     """Re-ranking by meaning: an encoder orders the best BM25 hits. Needs the extra `dense`."""
 
-    encoder: Path
+    short_for = "encoder"
+
+    encoder: Path = Field(examples=["intfloat/e5-base-v2"])
     """Folder of a sentence-transformers model, or of a text encoder in the transformers format."""
     candidates: int = Field(default=50, ge=1, le=1000)
     """Number of BM25 hits to re-rank; at least `top_k` are taken."""
@@ -44,9 +46,11 @@ class RerankConfig(Config):
 class LocalSearchConfig(ResultConfig):
     """BM25 search over an index on this machine, made by `arpo index build`."""
 
+    short_for = "index"
+
     type: Literal["local"] = "local"
     """`local`: an index on this machine; needs no key and no network. The default of a section without a type."""
-    index: Path
+    index: Path = Field(examples=["runs/index"])
     """Folder of the index."""
     title_weight: float = Field(default=1.0, ge=0)
     """Factor of a title's BM25 score; 0 ignores titles."""
@@ -80,7 +84,7 @@ class HttpSearchConfig(ResultConfig):
 class WebSourceConfig(Config):
     """A web search service, whose key an environment variable holds."""
 
-    provider: Literal["searxng", "brave", "serper", "tavily", "brightdata"]
+    provider: Literal["searxng", "brave", "serper", "tavily", "brightdata"] = Field(examples=["brave"])
     """`searxng`: your own server, no key; `brave`, `serper`, `tavily`; `brightdata`: Bing through Bright Data, as in the
     papers."""
     url: ServiceUrl | None = None

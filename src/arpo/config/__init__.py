@@ -1,0 +1,25 @@
+"""The base of every configuration class, and the loader: TOML files plus dotted overrides.
+
+A configuration class is in the package that it configures; configurations of whole runs are composed at the top. The string
+under each field documents its key; `arpo config docs` prints it.
+"""
+
+from arpo.config.base import SECRET, SECRET_ERROR, Config, merge_keys, with_long_forms, without_other_types
+from arpo.config.keys import config_keys, dotted, value_at
+from arpo.config.load import dump_config, load_config, parse_config, read_toml
+
+__all__ = [
+    "SECRET",
+    "SECRET_ERROR",
+    "Config",
+    "config_keys",
+    "dotted",
+    "dump_config",
+    "load_config",
+    "merge_keys",
+    "parse_config",
+    "read_toml",
+    "value_at",
+    "with_long_forms",
+    "without_other_types",
+]
