@@ -42,7 +42,8 @@ QUICK = ("around an update",)
 
 
 def without_times(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in values.items() if not k.endswith("_s") and k != "seconds"}
+    """Without what depends on the machine: times, and the memory of the process."""
+    return {k: v for k, v in values.items() if not k.endswith("_s") and k != "seconds" and not k.startswith("memory/")}
 
 
 def trees_of(path: Path) -> list[dict[str, Any]]:

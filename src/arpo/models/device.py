@@ -31,6 +31,15 @@ def require_device(name: str, key: str = "model.device") -> None:
         raise ConfigError(f"{key} = {name!r}: this machine has {present}; set {key} to a device that it has, or to 'cpu'")
 
 
+def drain_device_peak_mb(device: torch.device) -> float | None:
+    """Most memory that torch has held on a GPU since the last call, MiB; None on a CPU, whose memory is the process's."""
+    if device.type != "cuda":
+        return None
+    peak = torch.cuda.max_memory_allocated(device) / 2**20
+    torch.cuda.reset_peak_memory_stats(device)
+    return peak
+
+
 _BFLOAT16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "bf16": "Arm BF16"}
 """Flag in /proc/cpuinfo -> name, the fastest first."""
 

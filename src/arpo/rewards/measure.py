@@ -20,9 +20,13 @@ from arpo.types import Reward
 
 def match_answer(trajectory: Trajectory) -> Match:
     """Match of the boxed answer that ends the trajectory with the task's references; zeros without one."""
-    answer = final_answer(trajectory)
-    boxed = boxed_answer(answer) if answer is not None else None
+    boxed = _final_box(trajectory)
     return match(boxed, trajectory.task.references) if boxed is not None else Match(exact_match=0.0, f1=0.0)
+
+
+def _final_box(trajectory: Trajectory) -> str | None:
+    answer = final_answer(trajectory)
+    return boxed_answer(answer) if answer is not None else None
 
 
 def measure(trajectory: Trajectory) -> dict[str, float]:
@@ -72,6 +76,9 @@ def describe_error(error: BaseException) -> str:
 def complete_reward(given: object, trajectory: Trajectory, *, source: object, grade: Grade | None = None) -> Reward:
     """The result of a reward function, with missing parts added: the components of `measure`, and `is_correct`.
 
+    Where neither function nor judge says whether the answer is right, and there is no box or no reference to compare, the
+    components `exact_match` and `f1` are left out: they would be 0 whatever the reward, and are not measured.
+
     Args:
         given: Result of the function: a number (of numpy or torch too), a Reward, or components by name, whose sum is the
             reward.
@@ -94,9 +101,13 @@ def complete_reward(given: object, trajectory: Trajectory, *, source: object, gr
             f"number, a Reward of finite numbers, components by name (their sum is the reward), or None (ungraded)"
         ) from error
     if not {"exact_match", "f1", "format"} <= reward.components.keys():
-        reward = replace(reward, components={**measure(trajectory), **reward.components})
+        measured = measure(trajectory)
+        is_judged = reward.is_correct is not None or grade is not None
+        if not is_judged and (_final_box(trajectory) is None or not trajectory.task.references):
+            del measured["exact_match"], measured["f1"]
+        reward = replace(reward, components={**measured, **reward.components})
     if reward.is_correct is None:
-        by_references = reward.components["exact_match"] == 1.0 if trajectory.task.references else None
+        by_references = reward.components.get("exact_match") == 1.0 if trajectory.task.references else None
         reward = replace(reward, is_correct=by_references if grade is None else grade.is_correct)
     return reward
 

@@ -146,24 +146,34 @@ def rewards_of(trees: Iterable[RolloutTree]) -> list[Reward]:
 
 
 def mean_scores(rewards: Sequence[Reward]) -> dict[str, float]:
-    """Means over rewards: `reward_mean`, `accuracy`, `exact_match`, `f1`, `format_valid_rate`.
+    """Means over rewards: `reward_mean`, `accuracy`, `exact_match`, `f1`, `format_valid_rate`; those not measured are absent.
 
     `accuracy` is the share of right answers (`Reward.is_correct`) among those somebody graded; `exact_match` the share of boxed
-    answers that equal a reference, whoever grades. A component that is missing counts as 0, and so does the mean of nothing.
+    answers that equal a reference, whoever grades. A component that some rewards have counts as 0 in the others. Accuracy is
+    not measured where no answer was graded, nor where exact match alone could grade and found nothing to compare: a reward of
+    your own that is a number, and no boxed answer.
+
+    Example: rewards of components {"f1": 1} and {}: `f1` is 0.5; without any `format`, no `format_valid_rate`.
     """
-    graded = [reward.is_correct for reward in rewards if reward.is_correct is not None]
-
-    def mean(name: str) -> float:
-        return _mean([reward.components.get(name, 0.0) for reward in rewards])
-
-    return {
-        "reward_mean": _mean([reward.value for reward in rewards]),
-        "accuracy": _mean(graded),
-        "exact_match": mean("exact_match"),
-        "f1": mean("f1"),
-        "format_valid_rate": mean("format"),
-    }
+    scores = {"reward_mean": [reward.value for reward in rewards]}
+    graded = [reward for reward in rewards if reward.is_correct is not None]
+    if any(reward.is_correct or "exact_match" in reward.components for reward in graded):
+        scores["accuracy"] = [float(bool(reward.is_correct)) for reward in graded]
+    for component, score in _SCORES.items():
+        if any(component in reward.components for reward in rewards):
+            scores[score] = [reward.components.get(component, 0.0) for reward in rewards]
+    return {name: fmean(values) for name, values in scores.items() if values}
 
 
-def _mean(values: Sequence[float]) -> float:
-    return fmean(values) if values else 0.0
+_SCORES = {"exact_match": "exact_match", "f1": "f1", "format": "format_valid_rate"}
+"""Component -> its score."""
+
+
+def mean_components(rewards: Sequence[Reward]) -> dict[str, float]:
+    """Mean of each component but those of `mean_scores`, by name, over the rewards that have it."""
+    values: dict[str, list[float]] = {}
+    for reward in rewards:
+        for name, value in reward.components.items():
+            if name not in _SCORES:
+                values.setdefault(name, []).append(value)
+    return {name: fmean(values[name]) for name in sorted(values)}

@@ -60,7 +60,7 @@ class ExecutorCounts(ToolCounts):
 
 
 def tool_metrics(counts: ExecutorCounts) -> dict[str, float]:
-    """The `rollout/` metrics of all calls, and the `tool/<name>/` metrics of each called tool.
+    """The `rollout/` metrics of all calls, and the `tool/<name>/` metrics of each called tool; rates without a call are absent.
 
     Example:
         {"rollout/tool_calls_issued": 8, ..., "tool/python/calls": 8, "tool/python/success_rate": 0.75, ...}
@@ -68,9 +68,10 @@ def tool_metrics(counts: ExecutorCounts) -> dict[str, float]:
     metrics: dict[str, float] = {
         "rollout/tool_calls_issued": counts.issued,
         "rollout/tool_calls_executed": counts.executed,
-        "rollout/tool_error_rate": (counts.errors + counts.timeouts) / max(1, counts.issued),
-        "rollout/refused_rate": counts.refused / max(1, counts.issued),
     }
+    if counts.issued:
+        metrics["rollout/tool_error_rate"] = (counts.errors + counts.timeouts) / counts.issued
+        metrics["rollout/refused_rate"] = counts.refused / counts.issued
     for name, tool_counts in sorted(counts.per_tool.items()):
         if name != UNKNOWN:
             metrics |= {f"tool/{name}/{metric}": value for metric, value in _metrics(tool_counts).items()}

@@ -19,11 +19,20 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "rollout/reward_mean": Metric("reward", "Mean reward over the step's leaves, each leaf counted once."),
     "rollout/reward_std": Metric("reward", "Standard deviation (n-1) of the reward over the step's leaves."),
-    "rollout/accuracy": Metric(
-        "1", "Share of the step's leaves whose answer is right: by the judge, else the grader, else exact match."
+    "rollout/reward_min": Metric("reward", "Least reward of the step's leaves."),
+    "rollout/reward_max": Metric("reward", "Largest reward of the step's leaves."),
+    "rollout/reward_zero_std_rate": Metric(
+        "1", "Share of the step's groups whose rewards are all equal (TRL: frac_reward_zero_std)."
     ),
-    "rollout/exact_match": Metric("1", "Share of the step's leaves whose boxed answer equals a reference, whoever grades."),
-    "rollout/f1": Metric("1", "Mean token F1 of the step's leaves against the best reference."),
+    "rollout/accuracy": Metric(
+        "1",
+        "Share of the graded leaves whose answer is right: by the judge, else the grader, else exact match; absent where nobody"
+        " grades.",
+    ),
+    "rollout/exact_match": Metric(
+        "1", "Share of the leaves whose boxed answer equals a reference, whoever grades; absent with nothing to compare."
+    ),
+    "rollout/f1": Metric("1", "Mean token F1 of the leaves against the best reference; absent as the exact match."),
     "rollout/format_valid_rate": Metric("1", "Share of leaves without a format fault on their path."),
     "rollout/entropy_after_tool": Metric(
         "nats",
@@ -33,7 +42,7 @@ METRICS: dict[str, Metric] = {
     "rollout/entropy_elsewhere": Metric("nats", "Mean entropy of all other sampled tokens, by their share."),
     "rollout/num_opportunities": Metric("count", "Tool results after which the branch rule was asked."),
     "rollout/num_branches": Metric("count", "Branches made: new children of forks, the originals excluded."),
-    "rollout/branch_rate": Metric("1", "Branches per opportunity; 0 when there was none."),
+    "rollout/branch_rate": Metric("1", "Branches per opportunity; absent when there was none."),
     "rollout/initial_entropy": Metric(
         "nats",
         "Mean entropy of the first k tokens of each trajectory sampled from the prompts; k: the branch window. Absent when the "
@@ -72,7 +81,18 @@ METRICS: dict[str, Metric] = {
     "rollout/known_task_rate": Metric(
         "1", "Share of the step's tasks with groups in earlier steps; 0: every budget is the prior's."
     ),
+    "rollout/num_trajectories": Metric("count", "Leaves of the step's trees."),
     "rollout/leaves_per_group": Metric("count", "Mean number of trajectories per task."),
+    "rollout/prompt_length_mean": Metric("tokens", "Mean tokens of the prompt, each group once."),
+    "rollout/response_length_mean": Metric(
+        "tokens",
+        "Mean tokens the policy sampled on the path from the prompt to a leaf; tool results do not count (TRL's "
+        "completions/mean_length counts the trained tokens too, verl's response_length/mean the results as well).",
+    ),
+    "rollout/response_length_min": Metric("tokens", "The same of the shortest trajectory."),
+    "rollout/response_length_max": Metric("tokens", "The same of the longest trajectory."),
+    "rollout/num_turns_mean": Metric("count", "Mean turns of the policy on the path to a leaf: results read, and one more."),
+    "rollout/num_turns_max": Metric("count", "The same of the trajectory with the most."),
     "rollout/distinct_answers_per_task": Metric("count", "Different answers among the trajectories of a task, mean."),
     "rollout/distinct_call_sequences_per_task": Metric(
         "count", "Different sequences of tool calls, arguments included, among the trajectories of a task, mean."
@@ -82,20 +102,32 @@ METRICS: dict[str, Metric] = {
     "rollout/tool_calls_per_trajectory": Metric(
         "count", "Mean tool calls on the path from the prompt to a leaf; a shared call counts in every trajectory."
     ),
-    "rollout/tool_error_rate": Metric("1", "Share of tool calls issued that ended in an error or a timeout."),
-    "rollout/refused_rate": Metric("1", "Share of tool calls issued that a limit refused."),
-    "rollout/truncated_rate": Metric("1", "Share of leaves cut by a token or turn limit."),
+    "rollout/tool_error_rate": Metric(
+        "1", "Share of tool calls issued that ended in an error or a timeout; absent without a call."
+    ),
+    "rollout/refused_rate": Metric("1", "Share of tool calls issued that a limit refused; absent without a call."),
+    "rollout/truncated_rate": Metric(
+        "1", "Share of leaves cut by a token or turn limit (TRL: completions/clipped_ratio, verl: response_length/clip_ratio)."
+    ),
     "rollout/tokens_sampled": Metric("tokens", "Tokens the policy sampled; shared ones were sampled once and count once."),
     "rollout/tokens_unique": Metric("tokens", "Tokens stored in the trees, prompts and tool results included."),
     "rollout/tokens_trajectory": Metric("tokens", "Tokens over all trajectories: a token shared by d leaves counts d times."),
     "rollout/mixed_group_rate": Metric("1", "Share of groups with right and wrong answers, as dynamic sampling counts them."),
     "rollout/tokens_per_s": Metric("tokens/s", "Tokens sampled per second of rollout, tool time included."),
+    "reward/<name>": Metric(
+        "as it says",
+        "Mean of one component of the reward over the leaves that have it, your own included (TRL: rewards/<name>/mean); "
+        "exact_match, f1 and format are `rollout/exact_match`, `rollout/f1` and `rollout/format_valid_rate`.",
+    ),
+    "fault/<name>": Metric("count", "Leaves with this format fault on their path, each once; absent where none has it."),
     "environment/<name>": Metric("as it says", "Counts of an environment of your own in the step, by their own names."),
     "judge/answers": Metric("count", "Answers the judge was given; equal ones of one step count each."),
-    "judge/correct_rate": Metric("1", "Share of the verdicts that say Correct; ungraded answers are no part of it."),
+    "judge/correct_rate": Metric("1", "Share of the verdicts that say Correct; absent without a verdict."),
     "judge/ungraded": Metric("count", "Answers without a verdict: the judge's server failed, or its reply was no verdict."),
     "judge/cached": Metric("count", "Answers whose verdict was in the cache, or shared with an equal answer under way."),
-    "judge/disagreement_rate": Metric("1", "Share of the verdicts that differ from the grader by rules."),
+    "judge/disagreement_rate": Metric(
+        "1", "Share of the verdicts that differ from the grader by rules; absent without a verdict."
+    ),
     "judge/prompt_tokens": Metric("tokens", "Tokens of the questions to the judge, as its server counts them."),
     "judge/completion_tokens": Metric("tokens", "Tokens of the judge's replies."),
     "judge/cost": Metric("currency", "What these tokens cost by the configured prices; absent without prices."),
@@ -110,15 +142,17 @@ METRICS: dict[str, Metric] = {
         "s", "Mean wall time of its calls that ran, waiting included; absent when all were cached."
     ),
     "tool/<name>/latency_p95_s": Metric("s", "95th percentile of the wall time of its calls that ran, waiting included."),
-    "train/loss": Metric("1", "Value of the objective's negative, mean over the step's updates."),
-    "train/grad_norm": Metric("1", "Global gradient norm before clipping, mean over the step's updates."),
+    "train/loss": Metric("1", "Value of the objective's negative, mean over the step's updates; absent without one."),
+    "train/grad_norm": Metric("1", "Global gradient norm before clipping, mean over the step's updates; absent without one."),
     "train/learning_rate": Metric("1", "Learning rate of the step's last update."),
     "train/updates": Metric("count", "Optimizer updates made; a mini-batch without signal makes none."),
     "train/skipped_updates": Metric("count", "Optimizer updates skipped because their gradient was not finite."),
     "train/clip_fraction_low": Metric(
-        "1", "Share of ratios below a clip bound that holds for them: of tokens, or of trajectories where ratios are theirs."
+        "1",
+        "Share of ratios below a clip bound that holds for them: of tokens, or of trajectories where ratios are theirs; absent "
+        "where nothing was trained.",
     ),
-    "train/clip_fraction_high": Metric("1", "Share of ratios above a clip bound that holds for them."),
+    "train/clip_fraction_high": Metric("1", "The same above a clip bound."),
     "train/ratio_max": Metric(
         "1",
         "Largest ratio of a token's probability to that before the step, at least 1; absent with one update a step.",
@@ -140,7 +174,9 @@ METRICS: dict[str, Metric] = {
         "1", "Share of the engine correction's importance weights that reached the cap; absent without a correction."
     ),
     "train/mismatch_kl": Metric(
-        "nats", "KL(engine || trainer) per sampled token before the first update, k3 estimate; 0 when both compute the same."
+        "nats",
+        "KL(engine || trainer) per trained token before the first update, k3 estimate; 0 when both compute the same, absent "
+        "where nothing was trained.",
     ),
     "train/entropy": Metric(
         "nats",
@@ -152,15 +188,30 @@ METRICS: dict[str, Metric] = {
         "tokens", "Tokens that passed forward and backward: each shared token once per tree part it is in, in every epoch."
     ),
     "train/tokens_total": Metric("tokens", "Tokens that training leaf by leaf would have passed, in every epoch."),
+    "train/tokens_per_s": Metric(
+        "tokens/s",
+        "tokens_unique per second of `time/update_s`, without the tokens that sharing saves (verl: perf/throughput, per GPU, "
+        "of the whole step); absent where nothing was trained.",
+    ),
     "train/groups_zero_advantage": Metric("count", "Groups whose advantages are all zero, replaced ones not counted."),
     "train/groups": Metric("count", "Groups the step could learn from, with and without signal."),
     "valid/accuracy": Metric(
-        "1", "Share of validation tasks answered right, as `rollout/accuracy`; one greedy trajectory each. `best` goes by it."
+        "1",
+        "Share of validation tasks answered right, as `rollout/accuracy`; one greedy trajectory each. `best` goes by it, or by "
+        "the mean reward where it is absent.",
     ),
     "valid/exact_match": Metric("1", "Share of validation tasks whose boxed answer equals a reference, whoever grades."),
     "valid/f1": Metric("1", "Mean token F1 of the validation answers against the best reference."),
     "valid/reward_mean": Metric("reward", "Mean reward of the validation trajectories."),
     "valid/format_valid_rate": Metric("1", "Share of validation trajectories without a format fault."),
+    "valid/source/<name>/<score>": Metric(
+        "as it says",
+        "accuracy, exact_match, f1, reward_mean, format_valid_rate and num_tasks of the tasks of one source (verl: "
+        "val-core/<source>/acc/mean@1), where there are several; in the name, _ stands for other than letters, digits, _ - .",
+    ),
+    "valid/reward/<name>": Metric("as it says", "As `reward/<name>`, of the validation trajectories: every grader's score."),
+    "valid/response_length_mean": Metric("tokens", "As `rollout/response_length_mean`, of the validation trajectories."),
+    "valid/truncated_rate": Metric("1", "As `rollout/truncated_rate`, of the validation trajectories."),
     "valid/tool_calls_per_task": Metric("count", "Mean tool calls issued per validation task."),
     "valid/num_tasks": Metric("count", "Validation tasks asked."),
     "valid/loss": Metric(
@@ -179,6 +230,10 @@ METRICS: dict[str, Metric] = {
     "sft/tokens": Metric("tokens", "Tokens trained in the update, without prompts and tool results."),
     "sft/tokens_per_s": Metric("tokens/s", "Tokens of the update per second, untrained ones included."),
     "sft/epoch": Metric("epochs", "Passes over the conversations so far, fractions included."),
+    "memory/process_peak_mb": Metric("MiB", "Largest resident size of the process so far."),
+    "memory/device_peak_mb": Metric(
+        "MiB", "Most memory that torch held on the GPU in the step (verl: perf/max_memory_allocated_gb); absent on a CPU."
+    ),
     "time/step_s": Metric("s", "Wall time of the whole step."),
     "time/rollout_s": Metric("s", "Rollouts: sampling, tools and scoring, which overlap."),
     "time/update_s": Metric("s", "Advantages, packing, forward and backward passes, optimizer."),
@@ -186,7 +241,11 @@ METRICS: dict[str, Metric] = {
 }
 
 
-_NAMED = re.compile(r"^(tool|environment)/[^/]+")
+_NAMED = (
+    (re.compile(r"^(tool|environment|reward|fault|valid/reward)/[^/]+"), r"\1/<name>"),
+    (re.compile(r"^valid/source/[^/]+/[^/]+$"), "valid/source/<name>/<score>"),
+)
+"""Families of metrics, and how the table writes them."""
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -196,7 +255,7 @@ def check_names(names: Iterable[str]) -> None:
         ValueError: the message has the unknown name and the nearest known one.
     """
     for name in names:
-        if name not in METRICS and _NAMED.sub(r"\1/<name>", name) not in METRICS:
+        if name not in METRICS and not any(pattern.sub(family, name) in METRICS for pattern, family in _NAMED):
             nearest = get_close_matches(name, METRICS, n=1, cutoff=0.3)
             hint = f"did you mean {nearest[0]!r}? " if nearest else ""
             raise ValueError(f"metric {name!r} is not in arpo.tracking.METRICS; {hint}Add it there with its unit and meaning")
@@ -216,4 +275,6 @@ _INTRODUCTION = """# Metrics
 
 A run writes one JSON object a line to `metrics.jsonl`: `step` and the metrics below. A value that is not a finite number is
 `null`; a metric that a step did not measure is absent. The same names go to TensorBoard, W&B and trackio when
-`tracking.sinks` chooses them. Unit `1` marks shares and ratios. This page is generated from `arpo.tracking.METRICS`."""
+`tracking.sinks` chooses them: each group below is a section there, and the x axis is the step (in W&B
+`train/global_step`, as the Hugging Face Trainer and TRL have it). Unit `1` marks shares and ratios. This page is generated from
+`arpo.tracking.METRICS`."""

@@ -10,6 +10,9 @@ import wandb
 from arpo.files.whole import write_text
 from arpo.tracking.config import TrackingConfig
 
+_STEP = "train/global_step"
+"""The x axis of every chart, by the name that the Hugging Face Trainer and TRL give it."""
+
 
 class WandbSink:
     """One W&B run per run directory; a resumed run continues it by the id in `<run>/wandb/run_id`."""
@@ -19,10 +22,12 @@ class WandbSink:
             project=config.project, name=run_dir.name, dir=run_dir, mode=config.wandb_mode, config=dict(settings),
             id=_run_id(run_dir / "wandb" / "run_id"), resume="allow", settings=wandb.Settings(silent=True),
         )  # fmt: skip
+        self._run.define_metric(_STEP)
+        self._run.define_metric("*", step_metric=_STEP)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Send the values of one step."""
-        self._run.log(dict(values), step=step)
+        self._run.log({**values, _STEP: step}, step=step)
 
     def truncate_after(self, step: int) -> None:
         """Nothing: W&B keeps later steps and skips repeated ones."""

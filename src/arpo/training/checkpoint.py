@@ -54,7 +54,9 @@ class TrainerState:
     best_step: int | None = None
     """Step of the best validation; None before the first."""
     best_accuracy: float | None = None
-    """Accuracy of the best validation; None in SFT."""
+    """Accuracy of the best validation; None in SFT, and where no answer is graded."""
+    best_reward: float | None = None
+    """Mean reward of the best validation where no answer is graded; None elsewhere."""
     best_loss: float | None = None
     """Loss of the best validation, nats per trained token; None in reinforcement learning."""
     seconds: float = 0.0

@@ -32,15 +32,16 @@ from arpo.training.config import RlRun
 from arpo.training.inert_options import inert_terms
 from arpo.training.learner import Learner
 from arpo.training.memory_check import require_memory
+from arpo.training.no_signal import NoSignal, find_no_signal, is_reported, learned_nothing
 from arpo.training.probe import check_agreement
 from arpo.training.run_models import find_models
-from arpo.training.step_metrics import measure_rollout
+from arpo.training.step_metrics import measure_memory, measure_rollout, measure_update_speed
 from arpo.training.summary import broken_tools, live_line, summarize_run
 from arpo.training.task_filter import TaskFilter
 from arpo.training.task_order import TaskOrder
 from arpo.training.task_outcomes import TaskOutcomes
 from arpo.training.validation import Validation
-from arpo.tree import RolloutTree, write_trees
+from arpo.tree import RolloutTree, read_trees, write_trees
 
 
 def train_rl(
@@ -127,6 +128,7 @@ class RLTrainer:
         self._outcomes = TaskOutcomes(self.state, counts=runner.uses_past_groups)
         self._filter = TaskFilter(config.task_filter.after, self.state, most=most, report=progress.line)
         self._tracker = Tracker(run.path, config.tracking, config.model_dump(mode="json"))
+        self._last_tree: RolloutTree | None = None
 
     def _build_validation(self, tools: dict[str, Tool]) -> Validation | None:
         config = self._config.validation
@@ -167,6 +169,7 @@ class RLTrainer:
         try:
             with self._tracker, self._progress.phase("train", config.num_steps, "step", self.state.step) as phase:
                 self._tracker.truncate_after(self.state.step)
+                recent = read_metrics(self._run.path)
                 while self.state.step < config.num_steps:
                     metrics = await self.step()
                     if self._validation is not None:
@@ -174,6 +177,9 @@ class RLTrainer:
                     self._tracker.log(self.state.step, metrics)
                     self._checkpoint()
                     phase.advance(1, **live_line(metrics))
+                    recent.append({"step": self.state.step, **metrics})
+                    if is_reported(recent) and self.state.step < config.num_steps:  # the end says it anyway
+                        self._progress.line(self._find_no_signal(recent).describe())
         finally:
             await self._engine.aclose()
             await self._agent.environment.aclose()
@@ -183,7 +189,10 @@ class RLTrainer:
         rows = read_metrics(self._run.path)
         for line in broken_tools(rows):
             self._progress.line(line)
-        summary = summarize_run(config, self.state, rows)
+        no_signal = self._find_no_signal(rows) if learned_nothing(rows) else None
+        if no_signal is not None:
+            self._progress.line(no_signal.describe())
+        summary = summarize_run(config, self.state, rows, no_signal)
         self._run.write_json("summary.json", summary)
         return summary
 
@@ -205,8 +214,16 @@ class RLTrainer:
         state.step, state.position, state.tasks_digest = state.step + 1, rollouts.position, self._tasks.digest
         state.update, state.skipped_updates = self.learner.num_updates, self.learner.skipped.num_in_a_row
         self._save_trees(rollouts.trees)
+        self._last_tree = rollouts.trees[-1]
         step_s = time.perf_counter() - started
+        metrics |= measure_update_speed(metrics, update_s) | measure_memory(self.learner.policy.device)
         return metrics | {"time/step_s": step_s, "time/rollout_s": rollout_s, "time/update_s": update_s}
+
+    def _find_no_signal(self, rows: Sequence[Mapping[str, Any]]) -> NoSignal:
+        """What the latest steps were like, which taught nothing; with a sample of the last step where it is at hand."""
+        saved = self._run.rollouts_path(self.state.step)
+        tree = self._last_tree or (list(read_trees(saved))[-1] if saved.is_file() else None)
+        return find_no_signal(rows, group_size=self._config.rollout.group_size, tree=tree)
 
     async def _update_engine(self) -> None:
         """Hand the learner's weights to the engine."""

@@ -1,23 +1,24 @@
 """Metrics of a step: of its trees and of its updates."""
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
 from arpo.batching.policy_batch import TreeCredit
-from arpo.rewards.scoring import mean_scores, rewards_of
+from arpo.models.device import drain_device_peak_mb
+from arpo.models.process_memory import peak_memory_mb
 from arpo.training.collector import StepRollouts
 from arpo.training.config import RlRun
 from arpo.training.credit import leaf_rewards
 from arpo.training.group_signal import differs_in_correctness
 from arpo.training.reference import RewardKl
+from arpo.training.trajectory_metrics import measure_rewards, measure_trajectories
 from arpo.training.update import UpdateTotals
-from arpo.tree import Node, RolloutTree
+from arpo.tree import RolloutTree
 from arpo.tree.branching_statistics import measure_branching
 from arpo.tree.statistics import measure_trees
-from arpo.types import StopReason
 
 
 def measure_rollout(
@@ -32,44 +33,38 @@ def measure_rollout(
         seconds: Time it took to sample and score them.
     """
     trees = rollouts.trees
-    leaves = [leaf for tree in trees for leaf in tree.leaves()]
-    rewards = [reward for tree in trees for reward in leaf_rewards(tree).tolist()]
-    calls = [len(t.tool_results) for tree in trees for t in tree.trajectories()]
     statistics = measure_trees(trees, window=window)
-    return {
-        **{f"rollout/{name}": value for name, value in mean_scores(rewards_of(trees)).items()},
-        **{f"rollout/{name}": statistics[name] or 0.0 for name in _TREE_METRICS},
-        "train/entropy": statistics["entropy"] or 0.0,
+    measured = {
+        **{f"rollout/{name}": statistics[name] for name in _TREE_METRICS},
+        "train/entropy": statistics["entropy"],
         **_branching_metrics(trees),
-        "rollout/reward_std": stdev(rewards) if len(rewards) > 1 else 0.0,
         "rollout/dropped_trees": rollouts.num_dropped,
         "rollout/rounds": rollouts.num_rounds,
         "rollout/groups_replaced": len(rollouts.replaced),
-        "rollout/tool_calls_per_trajectory": fmean(calls),
-        "rollout/truncated_rate": sum(_is_truncated(leaf) for leaf in leaves) / len(leaves),
         "rollout/mixed_group_rate": sum(map(differs_in_correctness, trees)) / len(trees),
         "rollout/tokens_per_s": statistics["tokens_sampled"] / seconds,
-        **environment,
     }
+    known = {name: value for name, value in measured.items() if value is not None}
+    return measure_rewards(trees) | measure_trajectories(trees) | known | dict(environment)
 
 
 def measure_update(totals: UpdateTotals, credits: Sequence[TreeCredit], config: RlRun) -> dict[str, float]:
-    """The `train/` metrics of a step; those of terms that are off are absent.
+    """The `train/` metrics of a step; those of terms that are off, and of updates that were not made, are absent.
 
     Args:
         totals: Sums over the step's updates.
         credits: Of the trees it could learn from.
         config: The run.
     """
-    sums = totals.sums
+    sums, num_updates = totals.sums, len(totals.grad_norms)
 
-    def share(name: str, of: str) -> float:
-        return sums[name] / max(1.0, sums[of])
+    def share(name: str, of: str) -> float | None:
+        return sums[name] / sums[of] if sums[of] else None
 
-    metrics = {
-        "train/loss": totals.loss / max(1, len(totals.grad_norms)),
-        "train/grad_norm": fmean(totals.grad_norms) if totals.grad_norms else 0.0,
-        "train/updates": len(totals.grad_norms),
+    metrics: dict[str, float | None] = {
+        "train/loss": totals.loss / num_updates if num_updates else None,
+        "train/grad_norm": fmean(totals.grad_norms) if num_updates else None,
+        "train/updates": num_updates,
         "train/skipped_updates": totals.num_skipped,
         "train/clip_fraction_low": share("clipped_low", "num_ratios"),
         "train/clip_fraction_high": share("clipped_high", "num_ratios"),
@@ -80,12 +75,26 @@ def measure_update(totals: UpdateTotals, credits: Sequence[TreeCredit], config: 
         "train/groups": len(credits),
     }
     if config.updates_per_step * config.epochs_per_step > 1:
-        metrics |= {"train/policy_kl": share("policy_kl", "num_tokens"), "train/ratio_max": totals.ratio_max}
+        metrics["train/policy_kl"] = share("policy_kl", "num_tokens")
+        metrics["train/ratio_max"] = totals.ratio_max if totals.num_computed else None
     if config.mismatch.level != "none":
         metrics["train/truncated_fraction"] = share("truncated", "num_corrections")
     if config.loss.kl.is_in_loss:
         metrics["train/kl"] = share("kl", "num_tokens")
-    return metrics
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def measure_update_speed(metrics: Mapping[str, float], seconds: float) -> dict[str, float]:
+    """`train/tokens_per_s` of an update phase of some seconds; empty where nothing was trained."""
+    computed = metrics["train/tokens_unique"]
+    return {"train/tokens_per_s": computed / seconds} if computed else {}
+
+
+def measure_memory(device: torch.device) -> dict[str, float]:
+    """The `memory/` metrics: the process's peak so far, and the device's since the last call."""
+    device_peak = drain_device_peak_mb(device)
+    metrics = {"memory/process_peak_mb": peak_memory_mb()}
+    return metrics if device_peak is None else metrics | {"memory/device_peak_mb": device_peak}
 
 
 def measure_shaping(
@@ -115,15 +124,10 @@ _TREE_METRICS = (
 )  # fmt: skip
 
 
-def _branching_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
+def _branching_metrics(trees: Sequence[RolloutTree]) -> dict[str, float | None]:
     found = measure_branching(trees)
-    metrics = {
+    return {
         "rollout/initial_entropy": found["initial_entropy"],
         "rollout/entropy_rise_rate": found["results"]["rise_rate"],
         "rollout/mixed_fork_rate": found["forks"]["mixed_rate"],
     }
-    return {name: value for name, value in metrics.items() if value is not None}
-
-
-def _is_truncated(leaf: Node) -> bool:
-    return leaf.stop_reason is StopReason.LENGTH or not leaf.is_done

@@ -6,10 +6,15 @@ from typing import Any
 
 from arpo.training.checkpoint import TrainerState
 from arpo.training.config import RlRun
+from arpo.training.no_signal import NoSignal
 
 
-def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize_run(
+    config: RlRun, state: TrainerState, rows: Sequence[Mapping[str, Any]], no_signal: NoSignal | None = None
+) -> dict[str, Any]:
     """The content of `summary.json`, from the run's metrics, so a resumed run counts as one.
+
+    `no_signal` is None where the run learned; else what its trajectories were like (`training.no_signal`).
 
     Steps that the former version logged have `time/grow_s` in place of `time/rollout_s`: their `rollout` seconds count as 0.
     """
@@ -17,8 +22,9 @@ def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str
     def total(name: str) -> float:
         return sum(row.get(name, 0.0) for row in rows)
 
-    def mean(name: str) -> float:
-        return fmean(row.get(name, 0.0) for row in rows)
+    def mean(name: str) -> float | None:
+        values = [row[name] for row in rows if row.get(name) is not None]
+        return fmean(values) if values else None
 
     opportunities, branches = total("rollout/num_opportunities"), total("rollout/num_branches")
     trajectories = total("rollout/num_initial") + branches + total("rollout/num_topups")
@@ -28,6 +34,8 @@ def summarize_run(config: RlRun, state: TrainerState, rows: Sequence[Mapping[str
         "num_steps": state.step,
         "best_step": state.best_step or state.step,
         "best_accuracy": state.best_accuracy,
+        "best_reward": state.best_reward,
+        "no_signal": None if no_signal is None else no_signal.as_dict(),
         "entropy_after_tool": mean("rollout/entropy_after_tool"),
         "entropy_elsewhere": mean("rollout/entropy_elsewhere"),
         "branch_rate": branches / opportunities
@@ -75,22 +83,29 @@ def _tool_calls(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, f
 
 
 def live_line(metrics: Mapping[str, float]) -> dict[str, float | int | str]:
-    """The fields of a step in the progress bar."""
+    """The fields of a step in the progress bar; what was not measured is left out."""
     fields: dict[str, float | int | str] = {
-        "reward": round(metrics["rollout/reward_mean"], 3),
-        "accuracy": round(metrics["rollout/accuracy"], 3),
-        "H_tool": round(metrics["rollout/entropy_after_tool"], 3),
-        "H_else": round(metrics["rollout/entropy_elsewhere"], 3),
-        "branches": int(metrics["rollout/num_branches"]),
-        "tok/s": int(metrics["rollout/tokens_per_s"]),
+        label: round(metrics[name], 3) for label, name in _LIVE_NUMBERS.items() if name in metrics
     }
-    if "rollout/tool_calls_issued" in metrics:
+    fields |= {label: int(metrics[name]) for label, name in _LIVE_COUNTS.items() if name in metrics}
+    if metrics.get("rollout/tool_calls_issued"):
         fields["calls"] = f"{metrics['rollout/tool_calls_issued']:.0f}/{metrics['rollout/tool_calls_executed']:.0f}"
     if calls := _tool_calls([metrics]):
         broken = [f"{tool} {num:.0f}/{num:.0f}" for tool, (num, succeeded) in calls.items() if not succeeded]
         share = 1 - sum(ok for _, ok in calls.values()) / sum(num for num, _ in calls.values())
         if failed := " ".join(broken) or round(share, 3):
             fields["failed"] = failed
-    if "valid/accuracy" in metrics:
-        fields["valid"] = round(metrics["valid/accuracy"], 3)
+    validated = next((name for name in ("valid/accuracy", "valid/reward_mean") if name in metrics), None)
+    if validated is not None:
+        fields["valid"] = round(metrics[validated], 3)
     return fields
+
+
+_LIVE_NUMBERS = {
+    "reward": "rollout/reward_mean", "accuracy": "rollout/accuracy", "H_tool": "rollout/entropy_after_tool",
+    "H_else": "rollout/entropy_elsewhere",
+}  # fmt: skip
+_LIVE_COUNTS = {
+    "length": "rollout/response_length_mean", "branches": "rollout/num_branches", "tok/s": "rollout/tokens_per_s",
+}  # fmt: skip
+"""Field of the progress bar -> metric."""

@@ -1,16 +1,19 @@
 """Validation during training."""
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from statistics import fmean
 
-from arpo.rewards.scoring import Scorer, mean_scores, rewards_of
+from arpo.rewards.scoring import Scorer, mean_components, mean_scores, rewards_of
 from arpo.rollout.agent import Agent
 from arpo.rollout.config import NoBranchingConfig, RolloutConfig
 from arpo.rollout.environment import Environment
 from arpo.rollout.runner import RolloutRunner
 from arpo.training.checkpoint import TrainerState
+from arpo.training.trajectory_metrics import is_truncated
 from arpo.tree import RolloutTree
 from arpo.types import Task
 
@@ -52,24 +55,63 @@ class Validation:
             return {}
         started = time.perf_counter()
         scores = await self.run()
-        if state.best_accuracy is None or scores["accuracy"] > state.best_accuracy:
-            state.best_step, state.best_accuracy = state.step, scores["accuracy"]
+        _note_best(state, scores)
         seconds = time.perf_counter() - started
         return {f"valid/{name}": value for name, value in scores.items()} | {"time/validate_s": seconds}
 
     async def run(self) -> dict[str, float]:
-        """Mean scores, tool calls per task and the number of tasks."""
+        """Mean scores, also of each source where there are several, reward components, lengths and the number of tasks."""
         self._agent.environment.drain_metrics()
         trees: dict[str, RolloutTree] = {}
         async with aclosing(self._scorer.scored(self._runner.sample(self._tasks, seed=0))) as scored:
             async for tree in scored:
                 trees[tree.task.id] = tree
         self._scorer.drain_judge_metrics()  # no metrics of a step
-        scores = mean_scores(rewards_of(trees[task.id] for task in self._tasks))
-        calls = self._agent.environment.drain_metrics().get("rollout/tool_calls_issued", 0.0)
-        return scores | {"tool_calls_per_task": calls / len(self._tasks), "num_tasks": len(self._tasks)}
+        asked = [trees[task.id] for task in self._tasks]
+        trajectories = [trajectory for tree in asked for trajectory in tree.trajectories()]
+        calls = self._agent.environment.drain_metrics().get("rollout/tool_calls_issued")
+        return {
+            **mean_scores(rewards_of(asked)),
+            **{f"reward/{name}": value for name, value in mean_components(rewards_of(asked)).items()},
+            **_by_source(asked),
+            **({} if calls is None else {"tool_calls_per_task": calls / len(self._tasks)}),
+            "response_length_mean": fmean(trajectory.num_sampled_tokens for trajectory in trajectories),
+            "truncated_rate": fmean(map(is_truncated, trajectories)),
+            "num_tasks": len(self._tasks),
+        }
 
     async def aclose(self) -> None:
         """Close its environment."""
         if self._environment is not None:
             await self._environment.aclose()
+
+
+def _note_best(state: TrainerState, scores: Mapping[str, float]) -> None:
+    """Note the best step by accuracy, and by mean reward as long as no answer has been graded; the first of equal ones."""
+    accuracy = scores.get("accuracy")
+    if accuracy is not None and (state.best_accuracy is None or accuracy > state.best_accuracy):
+        state.best_step, state.best_accuracy, state.best_reward = state.step, accuracy, None
+    reward = scores["reward_mean"] if accuracy is None and state.best_accuracy is None else None
+    if reward is not None and (state.best_reward is None or reward > state.best_reward):
+        state.best_step, state.best_reward = state.step, reward
+
+
+def _by_source(trees: Sequence[RolloutTree]) -> dict[str, float]:
+    """`source/<name>/<score>` of the tasks of each source, where there are several.
+
+    Example: source `openai/gsm8k`: {"source/openai_gsm8k/accuracy": 0.5, ..., "source/openai_gsm8k/num_tasks": 4}.
+    """
+    sources: dict[str, list[RolloutTree]] = {}
+    for tree in trees:
+        sources.setdefault(_NO_NAME.sub("_", tree.task.source) or "_", []).append(tree)
+    if len(sources) < 2:
+        return {}
+    return {
+        f"source/{source}/{name}": value
+        for source, of_source in sources.items()
+        for name, value in (mean_scores(rewards_of(of_source)) | {"num_tasks": len(of_source)}).items()
+    }
+
+
+_NO_NAME = re.compile(r"[^\w.-]")
+"""What cannot stand in a part of a metric's name."""

@@ -1,6 +1,6 @@
 import pytest
 
-from arpo.rewards.scoring import mean_scores, rewards_of, score_tree
+from arpo.rewards.scoring import mean_components, mean_scores, rewards_of, score_tree
 from arpo.tree import NodeKind, RolloutTree, Trajectory
 from arpo.types import Message, Reward, Task
 
@@ -44,10 +44,37 @@ def test_right_and_exact_are_two_means():
     for leaf, is_correct in zip(tree.leaves(), (True, True, False, None), strict=False):
         leaf.reward = Reward(value=0.5, is_correct=is_correct, components={"exact_match": 0.0, "format": 1.0})
     assert mean_scores(rewards_of([tree])) == {
-        "reward_mean": 0.5, "accuracy": 2 / 3, "exact_match": 0.0, "f1": 0.0, "format_valid_rate": 1.0,
+        "reward_mean": 0.5, "accuracy": 2 / 3, "exact_match": 0.0, "format_valid_rate": 1.0,
     }  # fmt: skip
 
 
-def test_the_mean_of_nothing_is_0():
-    names = ("reward_mean", "accuracy", "exact_match", "f1", "format_valid_rate")
-    assert mean_scores(rewards_of([])) == mean_scores(rewards_of([make_tree(2)])) == dict.fromkeys(names, 0.0)
+def test_the_mean_of_nothing_is_absent():
+    assert mean_scores(rewards_of([])) == mean_scores(rewards_of([make_tree(2)])) == {}
+
+
+def test_a_reward_that_knows_no_exact_match_has_no_accuracy(make_trajectory):
+    """A number as reward, and an answer without a box: nothing says whether it is right. With a box, exact match does."""
+    unboxed = make_trajectory("<think> so </think> <answer> Kelford </answer>")
+    boxed = make_trajectory("<think> so </think> <answer> \\boxed{Kelford} </answer>")
+    without_references = make_trajectory("<think> so </think> <answer> \\boxed{Kelford} </answer>", references=())
+
+    def scores(*trajectories: Trajectory, reward_fn=lambda _: 1.0) -> dict[str, float]:
+        for trajectory in trajectories:
+            score_tree(trajectory.tree, reward_fn)
+        return mean_scores(rewards_of(trajectory.tree for trajectory in trajectories))
+
+    assert scores(unboxed) == {"reward_mean": 1.0, "format_valid_rate": 0.0}
+    assert scores(without_references) == {"reward_mean": 1.0, "format_valid_rate": 1.0}
+    compared = scores(unboxed, boxed)
+    assert (compared["accuracy"], compared["exact_match"], compared["f1"]) == (0.5, 0.5, 0.5), "one of the two is a match"
+    said = scores(unboxed, reward_fn=lambda _: Reward(value=1.0, is_correct=False))
+    assert said["accuracy"] == 0.0, "the function itself says that it is wrong"
+
+
+def test_components_but_the_scores_are_means_by_name():
+    """Two rewards with `style` 1 and 0, one with `cost` 4; exact_match is a score, no component of its own."""
+    rewards = [
+        Reward(value=1.0, components={"style": 1.0, "exact_match": 1.0}),
+        Reward(value=0.0, components={"style": 0.0, "cost": 4.0}),
+    ]
+    assert mean_components(rewards) == {"cost": 4.0, "style": 0.5}

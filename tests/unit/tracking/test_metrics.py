@@ -19,7 +19,15 @@ def test_every_metric_appears_once_with_unit_and_sentence():
         assert page.count(f"| `{name}` |") == 1
         assert metric.unit
         assert metric.meaning.endswith(".")
-        assert name.count("/") == (2 if name.startswith("tool/<name>/") else 1)
+        assert "//" not in name
+        assert "/" in name.strip("/")
+
+
+def test_every_family_takes_names_and_nothing_else():
+    check_names(["reward/grade", "fault/no_answer", "valid/reward/my.part", "valid/source/gsm8k/accuracy", "tool/calc/calls"])
+    for name in ("valid/source/gsm8k", "valid/source/a/b/accuracy", "valid/grade", "reward/a/b", "tool/calc/call"):
+        with pytest.raises(ValueError, match="is not in"):
+            check_names([name])
 
 
 def test_unknown_name_is_refused_with_the_nearest_known_one():

@@ -2,6 +2,7 @@ import json
 import logging
 import os
 import sqlite3
+import struct
 import subprocess
 import sys
 
@@ -119,6 +120,41 @@ def test_wandb_offline_writes_one_run_that_a_resume_continues(tmp_path):
     run_id = (run_dir / "wandb" / "run_id").read_text()
     assert len(list((run_dir / "wandb").glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"))) >= 1
     assert [row["train/loss"] for row in read_metrics(run_dir)] == [1, 2, 30]
+
+
+def test_wandb_draws_everything_by_the_step_of_training(tmp_path):
+    """Read back from the record: the x axis of every metric is train/global_step, which each row has."""
+    pytest.importorskip("wandb")
+    run_dir = tmp_path / "a"
+    run_offline(run_dir, "wandb")
+    rows, axes = [], {}
+    for path in sorted((run_dir / "wandb").glob("offline-run-*/run-*.wandb"))[:1]:
+        for record in wandb_records(path):
+            if record.history.item:
+                rows.append({i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.history.item})
+            if record.metric.glob_name or record.metric.name:
+                axes[record.metric.glob_name or record.metric.name] = record.metric.step_metric
+    assert axes["*"] == "train/global_step"
+    assert [(row["train/global_step"], row["train/loss"]) for row in rows] == [(1, 1), (2, 2), (3, 3)]
+
+
+def wandb_records(path):
+    """The records of a W&B file: blocks of 32 KiB after a header of 7 bytes, in pieces of checksum, length, kind and data."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, position, piece = path.read_bytes(), 7, b""
+    while position < len(data):
+        if 32_768 - position % 32_768 < 7:  # no room for another piece in this block
+            position += 32_768 - position % 32_768
+            continue
+        length, kind = struct.unpack_from("<HB", data, position + 4)
+        piece += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last of several
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(piece)
+            yield record
+            piece = b""
 
 
 def test_trackio_stores_every_value_locally(tmp_path):

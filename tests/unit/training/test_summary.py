@@ -34,6 +34,16 @@ def test_branches_elsewhere_than_at_opportunities_have_no_rate(config: RlRun):
     assert summary["branch_share"] == 0.75
 
 
+def test_what_was_not_measured_is_in_neither_line_nor_summary(config: RlRun):
+    """A mean over the steps that measured: 0.1 and 0.3 of three steps."""
+    rows = [row(0, 0), row(0, 0, **{"rollout/entropy_after_tool": 0.1}), row(0, 0, **{"rollout/entropy_after_tool": 0.3})]
+    assert summarize_run(config, TrainerState(step=3), rows)["entropy_after_tool"] == pytest.approx(0.2)
+    assert summarize_run(config, TrainerState(step=1), rows[:1])["entropy_after_tool"] is None
+    assert live_line({"rollout/reward_mean": 0.5}) == {"reward": 0.5}
+    assert live_line({"rollout/reward_mean": 0.5, "valid/reward_mean": 0.25}) == {"reward": 0.5, "valid": 0.25}
+    assert "calls" not in live_line({"rollout/tool_calls_issued": 0, "rollout/tool_calls_executed": 0})
+
+
 def test_tools_that_never_worked_are_named(config: RlRun):
     """12 searches of which none worked; 8 programs of which 6 did."""
 

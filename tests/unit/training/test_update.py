@@ -323,7 +323,8 @@ def test_a_gradient_that_is_not_finite_moves_nothing_and_is_counted(make_learner
     metrics = learner.learn([tree])
     hook.remove()
     check_names(metrics)
-    assert (metrics["train/skipped_updates"], metrics["train/updates"], metrics["train/grad_norm"]) == (1, 0, 0)
+    assert (metrics["train/skipped_updates"], metrics["train/updates"]) == (1, 0)
+    assert not {"train/grad_norm", "train/loss"} & metrics.keys()
     assert torch.equal(parameters(learner.policy), before)
     assert learner.num_updates == 2, "the schedule goes on"
     assert learner.learn([tree])["train/skipped_updates"] == 0

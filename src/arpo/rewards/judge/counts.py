@@ -49,14 +49,15 @@ class JudgeCounts:
 
 
 def judge_metrics(counts: JudgeCounts) -> dict[str, float]:
-    """The `judge/` metrics of a step."""
+    """The `judge/` metrics of a step; rates without a verdict are absent."""
     metrics: dict[str, float] = {
         "judge/answers": counts.answers,
-        "judge/correct_rate": counts.correct / max(1, counts.graded),
         "judge/ungraded": counts.ungraded,
         "judge/cached": counts.cached,
-        "judge/disagreement_rate": counts.disagreement_rate,
         "judge/prompt_tokens": counts.prompt_tokens,
         "judge/completion_tokens": counts.completion_tokens,
     }
+    if counts.graded:
+        metrics["judge/correct_rate"] = counts.correct / counts.graded
+        metrics["judge/disagreement_rate"] = counts.disagreement_rate
     return metrics if counts.cost is None else metrics | {"judge/cost": counts.cost}
