@@ -33,8 +33,8 @@ def config_of(domain, tmp_path: Path):
     ("device", "words"),
     [
         (NO_SUCH, "this machine"),
-        ("mps", "the devices are cpu, cuda and, of several, cuda:0, cuda:1, ...; set one of them"),
-        ("cuda:x", "the devices are cpu, cuda and"),
+        ("mps", "the devices are auto, cpu, cuda and, of several, cuda:0, cuda:1, ...; set one of them"),
+        ("cuda:x", "the devices are auto, cpu, cuda and"),
     ],
 )  # fmt: skip
 def test_a_device_that_is_not_here(arpo, write_toml, config_of, tmp_path: Path, command: str, device: str, words: str):

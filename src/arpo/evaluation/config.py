@@ -15,6 +15,9 @@ from arpo.rewards.graders import GRADERS, POLICED
 from arpo.rewards.policy import DEFAULT_POLICY, GradingPolicy
 from arpo.rollout.config import AgentConfig, RolloutConfig
 
+_UNSAID = ("auto", "cpu")
+"""Devices of an engine that finds its own: the default, and the former one, which records of runs have."""
+
 
 class PolicyRun(Config):
     """A policy on a file of tasks, without training."""
@@ -37,7 +40,7 @@ class PolicyRun(Config):
     """Engine that samples the trajectories."""
 
     def _refuse_device(self, model: ModelConfig | None) -> None:
-        if model is not None and not self.engine.takes_device and model.device != "cpu":
+        if model is not None and not self.engine.takes_device and model.device not in _UNSAID:
             raise ValueError(
                 f"model.device = {model.device!r} has no effect with engine.type = {self.engine.type!r}, which finds its own "
                 "device; leave it out"
@@ -118,7 +121,7 @@ class EvalRun(PolicyRun):
         if (
             self.model is not None
             and not self.engine.loads_model
-            and self.model != ModelConfig(path=self.model.path, revision=self.model.revision)
+            and (self.model.dtype != "float32" or self.model.device not in _UNSAID)
         ):
             raise ValueError(
                 f"model.dtype and model.device have no effect with engine.type = {self.engine.type!r}; leave them out"

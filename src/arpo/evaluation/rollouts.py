@@ -15,7 +15,7 @@ from arpo.errors import EngineError
 from arpo.evaluation.config import RolloutRun
 from arpo.evaluation.policy import find_policy, open_agent
 from arpo.models.config import ModelConfig
-from arpo.models.device import require_device
+from arpo.models.device import settle_device
 from arpo.rewards.answer_text import extract_boxed, normalize
 from arpo.rewards.build import build_scorer
 from arpo.rewards.scoring import mean_scores, rewards_of
@@ -58,7 +58,8 @@ def sample_rollouts(
     progress = progress or SilentProgress()
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
-    require_device(config.model.device)
+    if config.engine.takes_device:
+        config = config.model_copy(update={"model": settle_device(config.model, progress.line)})
     file = read_tasks(config.tasks)
     report_bad_rows(file.bad_rows, progress)
     tasks = list(file.tasks)[: config.num_tasks]

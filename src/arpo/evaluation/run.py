@@ -20,7 +20,7 @@ from arpo.evaluation.policy import find_policy, open_agent
 from arpo.evaluation.records import FAILURES_FILE, RECORDS_FILE, TIMES_FILE, Mode, write_lines
 from arpo.evaluation.report import write_reports
 from arpo.evaluation.results import RESULTS_FILE, make_results, make_summary
-from arpo.models.device import require_device
+from arpo.models.device import settle_device
 from arpo.rewards.build import build_scorer
 from arpo.rewards.graders import find_grader
 from arpo.rewards.scoring import Scorer
@@ -55,8 +55,8 @@ def evaluate(config: EvalRun, progress: Progress | None = None, resume: bool = F
     progress = progress or SilentProgress()
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
-    if config.model is not None:
-        require_device(config.model.device)
+    if config.model is not None and config.engine.loads_model and config.engine.takes_device:
+        config = config.model_copy(update={"model": settle_device(config.model, progress.line)})
     config = _with_fixed_policy(config)
     file = read_tasks(config.tasks) if config.benchmark is None else read_benchmark(config.benchmark, config.tasks)
     report_bad_rows(file.bad_rows, progress)

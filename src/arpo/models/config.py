@@ -15,13 +15,13 @@ def check_device_name(name: str) -> str:
     Raises:
         ValueError: it is not.
     """
-    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
-        raise ValueError("the devices are cpu, cuda and, of several, cuda:0, cuda:1, ...; set one of them")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise ValueError("the devices are auto, cpu, cuda and, of several, cuda:0, cuda:1, ...; set one of them")
     return name
 
 
 DeviceName = Annotated[str, AfterValidator(check_device_name)]
-"""A device in torch's names."""
+"""A device in torch's names, or `auto`."""
 
 
 class ModelConfig(Config):
@@ -37,9 +37,9 @@ class ModelConfig(Config):
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     """Number format of the weights: float32 on a CPU, bfloat16 where the processor has it, float64 for checks; float16 does not
     train. A policy trained in full in bfloat16 has float32 masters and moments beside."""
-    device: DeviceName = "cpu"
-    """Device of the weights: `cpu`, `cuda` or, of several, `cuda:0`, `cuda:1` and so on. A machine without it refuses the run
-    before any work."""
+    device: DeviceName = "auto"
+    """Device of the weights: `auto`, which is `cuda` where there is one and else `cpu`; `cpu`; `cuda` or, of several, `cuda:0`,
+    `cuda:1` and so on. A machine without it refuses the run before any work; a run records the device it took."""
 
 
 class LoraConfig(Config):

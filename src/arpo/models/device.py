@@ -1,15 +1,43 @@
 """The devices of this machine, and what its processor computes in bfloat16."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from arpo.errors import ConfigError
-from arpo.models.config import check_device_name
+from arpo.models.config import ModelConfig, check_device_name
+
+M = TypeVar("M", bound=ModelConfig)
 
 
-def require_device(name: str, key: str = "model.device") -> None:
-    """Refuse a device that this machine does not have; `key` is the configuration key or option that named it.
+def choose_device(name: str) -> str:
+    """The device that a name means on this machine: `auto` is `cuda` where torch finds one, else `cpu`; others stay."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def settle_device(model: M, report: Callable[[str], None]) -> M:
+    """The model with its device as the run's records name it; `report` gets a line where `auto` was chosen.
+
+    Raises:
+        ConfigError: as `require_device`.
+    """
+    device = require_device(model.device)
+    if device == model.device:
+        return model
+    report(f"device: {device} (model.device = {model.device!r})")
+    return model.model_copy(update={"device": device})
+
+
+def require_device(name: str, key: str = "model.device") -> str:
+    """The device that a name means; one that this machine does not have is refused.
+
+    Args:
+        name: A device, or `auto`.
+        key: The configuration key or option that named it.
 
     Raises:
         ConfigError: the name is none of a supported device, or torch finds no such device.
@@ -18,8 +46,9 @@ def require_device(name: str, key: str = "model.device") -> None:
         check_device_name(name)
     except ValueError as error:
         raise ConfigError(f"{key} = {name!r}: {error}") from error
+    name = choose_device(name)
     if name == "cpu":
-        return
+        return name
     if not torch.cuda.is_available():
         raise ConfigError(
             f"{key} = {name!r}: torch {torch.__version__} finds no CUDA device on this machine; set {key} = 'cpu', or run "
@@ -29,6 +58,7 @@ def require_device(name: str, key: str = "model.device") -> None:
     if torch.device(name).index is not None and torch.device(name).index >= count:
         present = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
         raise ConfigError(f"{key} = {name!r}: this machine has {present}; set {key} to a device that it has, or to 'cpu'")
+    return name
 
 
 def drain_device_peak_mb(device: torch.device) -> float | None:

@@ -26,7 +26,7 @@ def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", at
     Args:
         directory: Holds config.json, weights and tokenizer.json; any architecture `AutoModelForCausalLM` knows.
         dtype: Name of a torch floating-point type, `"float32"` or `"bfloat16"` for example.
-        device: In torch's names.
+        device: In torch's names, or `auto`.
         attention: The attention implementation registered with transformers: `"sdpa"`, `"eager"` or `"arpo"`.
 
     Raises:
@@ -37,7 +37,7 @@ def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", at
     number_format = getattr(torch, dtype, None)
     if not isinstance(number_format, torch.dtype):
         raise ModelError(f"model.dtype = {dtype!r} is not a torch number format; use float32, bfloat16, float16 or float64")
-    require_device(device)
+    device = require_device(device)
     check_directory(directory)
     _refuse_quantised(directory)
     try:

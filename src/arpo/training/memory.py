@@ -26,6 +26,7 @@ from arpo.inference.transformers_engine import most_pass_tokens
 from arpo.models.allocation import AllocationTrace, trace_allocations
 from arpo.models.attention import ATTENTION_NAME, forward_hidden, head_logits
 from arpo.models.config import ModelConfig, TrainedModelConfig
+from arpo.models.device import choose_device
 from arpo.models.logprobs import hidden_to_logprobs
 from arpo.models.lora import has_adapter, merged_weights
 from arpo.models.memory import ModelSize, cache_bytes_per_token, cache_shape, model_size, outline_policy, put_on_paper
@@ -98,7 +99,9 @@ def estimate_memory(config: RlRun | SftRun, available: int | None = None) -> Mem
 
     Example: 7.6 billion parameters, trained in full in bfloat16, hold 137 GB in an update (18 bytes each) besides activations.
     """
-    available = device_memory(config.model.device) if available is None else available
+    device = choose_device(config.model.device)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"device": device})})
+    available = device_memory(device) if available is None else available
     return _estimate_rl(config, available) if isinstance(config, RlRun) else _estimate_sft(config, available)
 
 

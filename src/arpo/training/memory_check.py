@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from arpo.errors import ConfigError, ModelError
+from arpo.models.device import choose_device
 from arpo.models.memory import ModelSize, model_size, outline_policy
 from arpo.training.config import RlRun, SftRun
 from arpo.training.memory import MemoryEstimate, device_memory, estimate_memory
@@ -21,7 +22,7 @@ def require_memory(config: RlRun | SftRun, report: Callable[[str], None]) -> Non
     Raises:
         ConfigError: the model cannot be trained on the device.
     """
-    available = device_memory(config.model.device)
+    available = device_memory(choose_device(config.model.device))
     if available is None:
         return
     try:
@@ -44,8 +45,8 @@ def _refusal(config: RlRun | SftRun, size: ModelSize, available: int) -> str:
     parts = " + ".join(f"{name} {gigabytes(value)}" for name, value in rows.items() if value)
     return (
         f"model.path = '{config.model.path}': training {size.trained / 1e9:.2f} of its {size.parameters / 1e9:.2f} billion "
-        f"parameters takes {parts} = {gigabytes(size.states)} GB before the first token, and {config.model.device} has "
-        f"{gigabytes(available)} GB; {_remedy(config, 'weights')}"
+        f"parameters takes {parts} = {gigabytes(size.states)} GB before the first token, and "
+        f"{choose_device(config.model.device)} has {gigabytes(available)} GB; {_remedy(config, 'weights')}"
     )
 
 

@@ -13,7 +13,7 @@ from arpo.data.prompts import PromptCheck
 from arpo.data.stored_tasks import StoredTasks, open_tasks
 from arpo.data.tasks import count_questions, report_bad_rows
 from arpo.inference.build import PolicySource, build_engine
-from arpo.models.device import require_device
+from arpo.models.device import settle_device
 from arpo.models.process_memory import release_free_pages
 from arpo.models.weights import ModelWeights
 from arpo.protocols.config import ProtocolConfig
@@ -72,9 +72,10 @@ def train_rl(
     """
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
-    require_device(config.model.device)
-    require_memory(config, (progress or SilentProgress()).line)
-    trainer_parts = (progress or SilentProgress(), reward_fn or build_reward(config.reward), dict(tools or {}))
+    progress = progress or SilentProgress()
+    config = config.model_copy(update={"model": settle_device(config.model, progress.line)})
+    require_memory(config, progress.line)
+    trainer_parts = (progress, reward_fn or build_reward(config.reward), dict(tools or {}))
     with (
         name_full_disk(config.out),
         RunDirectory.open(config.out, "train") if resume else RunDirectory.create(config.out) as run,

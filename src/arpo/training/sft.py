@@ -8,7 +8,7 @@ import torch
 
 from arpo.batching.packing import PackNode, pack_trees
 from arpo.config import dump_config
-from arpo.models.device import require_device
+from arpo.models.device import settle_device
 from arpo.models.loading import load_trained_policy
 from arpo.models.policy import PolicyModel
 from arpo.models.source import find_run_model
@@ -45,7 +45,7 @@ def train_sft(config: SftRun, progress: Progress | None = None, resume: bool = F
     progress = progress or SilentProgress()
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
-    require_device(config.model.device)
+    config = config.model_copy(update={"model": settle_device(config.model, progress.line)})
     require_memory(config, progress.line)
     with (
         name_full_disk(config.out),

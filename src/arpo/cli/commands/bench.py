@@ -151,7 +151,7 @@ def _add_train(programs: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--leaf-length", action="append", type=int, help="of synthetic trees, repeatable (default: 256)")
     parser.add_argument("--sharing", action="append", type=float, help="of synthetic trees, repeatable (default: 1 1.5 2 4)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float64"], help="of the weights (default: bfloat16 on a GPU, else float32)"
     )
@@ -307,7 +307,7 @@ def _measure_train(args: argparse.Namespace) -> Iterable[dict[str, Any]]:
     from arpo.models.device import require_device
 
     _prepare(args)
-    require_device(args.device, "--device")
+    args.device = require_device(args.device, "--device")
     cases = args.case or ["quickstart", "synthetic"]
     if args.trees and "quickstart" not in cases:
         raise ConfigError(f"--trees {args.trees} has no effect with --case synthetic; add --case quickstart or leave it out")

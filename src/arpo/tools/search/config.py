@@ -39,8 +39,8 @@ class RerankConfig(Config):
     """Text the encoder needs before a query, e.g. `query: ` for E5."""
     passage_prefix: str = ""
     """Text the encoder needs before a passage, e.g. `passage: ` for E5."""
-    device: DeviceName = "cpu"
-    """Device of the encoder: `cpu`, `cuda` or, of several, `cuda:0`, `cuda:1` and so on."""
+    device: DeviceName = "auto"
+    """Device of the encoder, as `model.device`: `auto`, `cpu`, `cuda`, `cuda:0`, `cuda:1` and so on."""
 
 
 class LocalSearchConfig(ResultConfig):

@@ -43,12 +43,12 @@ class RerankedSource:
             raise ToolError(f"search.rerank.encoder = {config.encoder}: no encoder here (no config.json); name its folder")
         from arpo.models.device import require_device
 
-        require_device(config.device, "search.rerank.device")
+        device = require_device(config.device, "search.rerank.device")
         from sentence_transformers import SentenceTransformer  # pyright: ignore[reportMissingImports]
 
         self._source = source
         self._config = config
-        self._encoder = SentenceTransformer(str(config.encoder), device=config.device, local_files_only=True)
+        self._encoder = SentenceTransformer(str(config.encoder), device=device, local_files_only=True)
         self.is_local = source.is_local
         self.is_cacheable = source.is_cacheable
         texts = (config.candidates, config.query_prefix, config.passage_prefix)
