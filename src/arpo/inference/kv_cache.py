@@ -33,14 +33,13 @@ class ForkableKVCache:
     ):
         """An empty cache; memory per slot doubles when it is full, up to `most_positions`, the longest sequence expected."""
         self._most_positions = most_positions or sys.maxsize
-        self._shape = (num_layers, 2, 0, num_kv_heads, 0, head_dim)
-        self._storage = torch.empty(self._shape, dtype=dtype, device=device)
+        self._layers = [torch.empty((2, 0, num_kv_heads, 0, head_dim), dtype=dtype, device=device)] * num_layers
         self.num_copied_tokens = 0
         """Positions that forks have copied since the start."""
         self._clear()
 
     def _clear(self) -> None:
-        self._storage = self._storage.new_empty(self._shape)
+        self._layers = [self._layers[0][:, :0, :, :0].clone()] * len(self._layers)
         self._references: list[int] = []
         self._free: list[int] = []
         self._writing: set[int] = set()
@@ -54,7 +53,7 @@ class ForkableKVCache:
     @property
     def num_slots(self) -> int:
         """Slots in memory, used or not."""
-        return self._storage.shape[2]
+        return self._layers[0].shape[1]
 
     @property
     def num_used_slots(self) -> int:
@@ -63,22 +62,24 @@ class ForkableKVCache:
 
     def layer(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, each [rows, kv_heads, positions, dim]: views that are written in place."""
-        return self._storage[layer, 0], self._storage[layer, 1]
+        keys, values = self._layers[layer]
+        return keys, values
 
     @property
     def dtype(self) -> torch.dtype:
         """Number format of keys and values."""
-        return self._storage.dtype
+        return self._layers[0].dtype
 
     @property
     def device(self) -> torch.device:
         """The device of keys and values."""
-        return self._storage.device
+        return self._layers[0].device
 
     @property
     def position_bytes(self) -> int:
         """Size of one position's keys and values in one layer."""
-        return 2 * self._storage.shape[3] * self._storage.shape[5] * self._storage.element_size()
+        _, _, heads, _, dim = self._layers[0].shape
+        return 2 * heads * dim * self._layers[0].element_size()
 
     def rows(self, slots: Sequence[int]) -> list[int]:
         """The current rows of memory of the slots."""
@@ -98,18 +99,17 @@ class ForkableKVCache:
     def _exchange(self, slot: int, other: int) -> None:
         """Exchange the rows of two slots, with the contents still in use."""
         row, other_row = self._rows[slot], self._rows[other]
-        length = self.lengths[slot]
-        moved = self._storage[:, :, row, :, :length].clone()
-        if self._references[other]:
-            other_length = self.lengths[other]
-            self._storage[:, :, row, :, :other_length] = self._storage[:, :, other_row, :, :other_length]
-        self._storage[:, :, other_row, :, :length] = moved
+        length, other_length = self.lengths[slot], self.lengths[other] if self._references[other] else 0
+        for states in self._layers:
+            moved = states[:, row, :, :length].clone()
+            states[:, row, :, :other_length] = states[:, other_row, :, :other_length]
+            states[:, other_row, :, :length] = moved
         self._rows[slot], self._rows[other] = other_row, row
         self._slot_in[row], self._slot_in[other_row] = other, slot
 
     def write_indices(self, slots: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """[tokens * kv_heads] indices for `write`, one token each of `slots` at `positions`; valid until rows change."""
-        _, _, _, heads, capacity, _ = self._storage.shape
+        _, _, heads, capacity, _ = self._layers[0].shape
         rows = np.array(self._rows)[slots][:, None] * heads + np.arange(heads)
         return (rows * capacity + positions[:, None]).reshape(-1)
 
@@ -164,7 +164,9 @@ class ForkableKVCache:
             self._writing.add(slot)
             return slot
         copy = self.allocate()
-        self._storage[:, :, self._rows[copy], :, :length] = self._storage[:, :, self._rows[slot], :, :length]
+        row, copy_row = self._rows[slot], self._rows[copy]
+        for states in self._layers:
+            states[:, copy_row, :, :length] = states[:, row, :, :length]
         self.lengths[copy] = length
         self.num_copied_tokens += length
         self._writing.add(copy)
@@ -198,15 +200,18 @@ class ForkableKVCache:
             raise EngineError("cache integrity: two slots share a row")
 
     def _reserve(self, *, slots: int, positions: int) -> None:
-        layers, pair, old_slots, heads, old_positions, dim = self._storage.shape
+        """Make room, layer by layer, so that only one layer stands in memory twice."""
+        _, old_slots, heads, old_positions, dim = self._layers[0].shape
         if slots <= old_slots and positions <= old_positions:
             return
         new_slots = max(slots, 2 * old_slots, 8) if slots > old_slots else old_slots
         doubled = min(2 * max(old_positions, 32), self._most_positions)
         new_positions = max(positions, doubled) if positions > old_positions else max(old_positions, min(64, doubled))
-        # zeros, as positions never written are read too, masked
-        grown = self._storage.new_zeros((layers, pair, new_slots, heads, new_positions, dim))
         used = min(max(self.lengths, default=0), old_positions)
-        grown[:, :, :old_slots, :, :used] = self._storage[:, :, :, :, :used]
-        self._storage = grown
+        for layer, states in enumerate(self._layers):
+            # zeros, as positions never written are read too, masked
+            grown = states.new_zeros((2, new_slots, heads, new_positions, dim))
+            grown[:, :old_slots, :, :used] = states[:, :, :, :used]
+            self._layers[layer] = grown
+            del states
         self.num_positions = new_positions

@@ -98,7 +98,8 @@ def test_one_token_further_is_the_layout_made_anew(lengths: list[int]) -> None:
     torch.manual_seed(0)
     rows = len(lengths)
     advanced, anew = make_cache(lengths, 2), make_cache(lengths, 2)
-    anew._storage.copy_(advanced._storage)
+    for states, advanced_states in zip(anew._layers, advanced._layers, strict=True):
+        states.copy_(advanced_states)
     layout = CacheLayout(advanced, [Segment(s, n, 1) for s, n in enumerate(lengths)], CPU)
     for step in range(4):
         if step:

@@ -7,6 +7,7 @@ import torch
 
 from arpo.errors import EngineError
 from arpo.inference.kv_cache import ForkableKVCache
+from arpo.models.allocation import trace_allocations
 
 
 @pytest.fixture
@@ -120,6 +121,22 @@ def test_memory_grows_to_the_longest_sequence_expected(most: int | None, positio
         cache.extend(slot, num_tokens)
         found.append(cache.num_positions)
     assert found == positions
+
+
+def test_only_one_layer_stands_in_memory_twice_while_it_grows() -> None:
+    """A layer of 8 rows: 2 x 8 rows x 64 positions x 4 numbers x 4 bytes = 16,384; of 16 rows: 32,768."""
+    with trace_allocations() as trace:
+        cache = ForkableKVCache(
+            num_layers=3, num_kv_heads=1, head_dim=4, dtype=torch.float32, device=torch.device("cpu"), most_positions=64
+        )
+        slots = [cache.allocate() for _ in range(8)]
+        for slot in slots:
+            cache.extend(slot, 64)
+        assert trace.live == 3 * 16_384
+        trace.restart()
+        cache.allocate()
+        assert trace.live == 3 * 32_768
+        assert trace.peak == 3 * 32_768 + 16_384
 
 
 def test_growing_in_both_directions_keeps_what_is_there(cache: ForkableKVCache) -> None:
