@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
   arpo eval quickstart
-  arpo eval quickstart --model=runs/quickstart/sft --out=runs/quickstart/eval_before
+  arpo eval quickstart --model.path=runs/quickstart/sft/final --out=runs/quickstart/eval_before
   arpo eval my_eval.toml --dry-run
   arpo eval --resume runs/quickstart/eval_after            goes on with the questions that have no answer yet
   arpo compare runs/quickstart/eval_before runs/quickstart/eval_after
