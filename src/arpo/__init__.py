@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from arpo.data.tasks import read_tasks as read_tasks
     from arpo.errors import ArpoError as ArpoError
     from arpo.evaluation.config import EvalRun as EvalRun
+    from arpo.evaluation.config import RolloutRun as RolloutRun
+    from arpo.evaluation.rollouts import sample_rollouts as sample_rollouts
     from arpo.evaluation.run import evaluate as evaluate
     from arpo.rollout.groups import sample_groups as sample_groups
     from arpo.tools.function import FunctionTool as FunctionTool
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from arpo.training.credit import assign_credit as assign_credit
     from arpo.training.learner import Learner as Learner
     from arpo.training.objective import policy_objective as policy_objective
+    from arpo.training.on_step import StepReport as StepReport
     from arpo.training.rl import train_rl as train_rl
     from arpo.training.sft import train_sft as train_sft
     from arpo.tree import RolloutTree as RolloutTree
@@ -44,15 +47,18 @@ _MODULES = {
     "train_rl": "arpo.training.rl",
     "train_sft": "arpo.training.sft",
     "evaluate": "arpo.evaluation.run",
+    "sample_rollouts": "arpo.evaluation.rollouts",
     "RlRun": "arpo.training.config",
     "SftRun": "arpo.training.config",
     "EvalRun": "arpo.evaluation.config",
+    "RolloutRun": "arpo.evaluation.config",
     "load_config": "arpo.config",
     "FunctionTool": "arpo.tools.function",
     "tool": "arpo.tools.function",
     "Message": "arpo.types",
     "Task": "arpo.types",
     "Reward": "arpo.types",
+    "StepReport": "arpo.training.on_step",
     "RolloutTree": "arpo.tree",
     "Trajectory": "arpo.tree",
     "read_trees": "arpo.tree",

@@ -6,7 +6,11 @@ Plain data with derived properties only; no torch, no I/O.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from os import PathLike
 from typing import Any, Literal
+
+StrPath = str | PathLike[str]
+"""A path as text or as a Path."""
 
 Role = Literal["system", "user", "assistant", "tool"]
 

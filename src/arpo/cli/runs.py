@@ -28,6 +28,11 @@ def add_run_arguments(
     if resumes:
         parser.usage += f"\n       {parser.prog} --resume RUN"
         parser.add_argument("--resume", type=Path, metavar="RUN", help="run directory to go on with, by its own configuration")
+        parser.add_argument(
+            "--functions", choices=("copies", "files"), default="same",
+            help="where functions of your own come from that changed since the run began: the copies that the run keeps, or "
+            "your files as they are now (default: they must be unchanged)",
+        )  # fmt: skip
     parser.set_defaults(takes_overrides=True, run=run_recipe, kind=kind, start=start, extends=extends)
 
 

@@ -10,25 +10,30 @@ from pydantic import ValidationError
 
 from arpo.config.base import Config, as_section, dependent_keys, merge_keys, with_long_forms
 from arpo.config.errors import explain
+from arpo.config.functions import functions_within
 from arpo.errors import ConfigError
+from arpo.types import StrPath
 
 C = TypeVar("C", bound=Config)
 
 
-def load_config(cls: type[C], path: Path | None, overrides: Sequence[str] = ()) -> C:
+def load_config(cls: type[C], path: StrPath | None, overrides: Sequence[str] = ()) -> C:
     """A validated configuration from a TOML file and `key.sub=value` overrides.
 
     A value is TOML, else a plain string: `--seed=3`, `--rollout.rule.type=arpo`, `--tools='["search"]'`. With `path` None
-    there are defaults and overrides alone.
+    there are defaults and overrides alone. The files of functions of one's own are relative to the folder of `path`, in
+    overrides to the working directory.
 
     Raises:
         ConfigError: the file is missing or no TOML; an override has no `=`; a key is unknown (the message has the nearest
             one, or ours where it is one of TRL or verl), a value out of range, or a combination contradictory.
 
     Example:
-        load_config(RlRun, Path("rl.toml"), ["rollout.group_size=8"]).rollout.group_size  # -> 8
+        load_config(RlRun, "rl.toml", ["rollout.group_size=8"]).rollout.group_size  # -> 8
     """
-    data = with_long_forms(cls, read_toml(path)) if path is not None else {}
+    data: dict[str, Any] = {}
+    if path is not None:
+        data = functions_within(cls, with_long_forms(cls, read_toml(Path(path))), Path(path).parent)
     for override in overrides:
         data = _apply_override(cls, data, override)
     return parse_config(cls, data, source=str(path) if path else "command line")

@@ -8,10 +8,10 @@ from typing import overload
 
 from arpo.data.tasks import ReadTask, collect_tasks, question_key, to_task
 from arpo.files.sources import BadRow, ParsedRow, Source, open_source
-from arpo.types import Task
+from arpo.types import StrPath, Task
 
 
-def open_tasks(path: Path, on_task: Callable[[Task], object] = lambda task: None) -> "StoredTasks":
+def open_tasks(path: StrPath, on_task: Callable[[Task], object] = lambda task: None) -> "StoredTasks":
     """As `read_tasks`, but a task is read from disk when it is indexed.
 
     Every row is read once here, so bad rows are known before the first task is used. Memory holds 36 bytes per task and the
@@ -24,6 +24,7 @@ def open_tasks(path: Path, on_task: Callable[[Task], object] = lambda task: None
     Raises:
         DataError: as `read_tasks`.
     """
+    path = Path(path)
     source = open_source(path)
     tasks = StoredTasks(source)
 

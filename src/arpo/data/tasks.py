@@ -23,7 +23,7 @@ from arpo.data.messages import AssistantMessage, read_message, refuse_unread
 from arpo.files.rows import BadRowError, shorten
 from arpo.files.sources import BadRow, ParsedRow, Source, no_rows, open_source
 from arpo.tracking.progress import Progress
-from arpo.types import Message, Task
+from arpo.types import Message, StrPath, Task
 
 QUESTION_KEYS = ("question", "Question", "problem")
 ANSWER_KEYS = ("answer", "Answer", "golden_answers", "answers", "possible_answers", "ground_truth", "target")
@@ -56,7 +56,7 @@ class ReadTask(NamedTuple):
     was_repaired: bool
 
 
-def read_tasks(path: Path) -> TaskFile:
+def read_tasks(path: StrPath) -> TaskFile:
     r"""The tasks of a source, all in memory, and the rows that are none; `open_tasks` leaves them on disk.
 
     Task ids are `<name of the source>-<row>`, rows counted from 1 through all files. References are strings; numbers become
@@ -67,9 +67,10 @@ def read_tasks(path: Path) -> TaskFile:
         DataError: there is no such source, it is unreadable or of another kind, or it has no usable row.
 
     Example:
-        read_tasks(Path("valid.parquet")).tasks[0].references  # -> ("Eleanor Of Lancaster",)
+        read_tasks("valid.parquet").tasks[0].references  # -> ("Eleanor Of Lancaster",)
     """
     tasks: list[Task] = []
+    path = Path(path)
     return TaskFile(tasks, collect_tasks(path, open_source(path), lambda row: tasks.append(row.value.task)))
 
 

@@ -12,6 +12,7 @@ from arpo.protocols.text_tokenizer import TextTokenizer
 from arpo.rollout.agent import Agent
 from arpo.rollout.build import Surroundings
 from arpo.rollout.config import AgentConfig
+from arpo.tools.base import Tool
 from arpo.tracking.progress import Progress
 
 
@@ -27,14 +28,18 @@ def find_policy(
 
 
 @asynccontextmanager
-async def open_agent(model: ModelConfig | None, engine_config: EngineConfig, config: AgentConfig) -> AsyncIterator[Agent]:
+async def open_agent(
+    model: ModelConfig | None, engine_config: EngineConfig, config: AgentConfig, tools: dict[str, Tool] | None = None
+) -> AsyncIterator[Agent]:
     """The agent of a model directory, or (None) of a server's chat model; engine and tools are closed at the end.
+
+    `tools` are those given from Python, besides the configured ones.
 
     Raises:
         ConfigError, EngineError, ModelError, ToolError: as their messages say.
     """
     tokenizer = TextTokenizer() if model is None else PolicyTokenizer.load(model.path)
-    surroundings = Surroundings(config, tokenizer)  # before the weights: its faults are found sooner
+    surroundings = Surroundings(config, tokenizer, extra_tools=tools)  # before the weights: its faults are found sooner
     try:
         policy = PolicySource(config=model, tokenizer=tokenizer, max_tokens=config.limits.max_trajectory_tokens)
         engine = build_engine(engine_config, policy)

@@ -14,12 +14,17 @@ from arpo.data.tasks import read_tasks, report_bad_rows
 from arpo.errors import EngineError
 from arpo.evaluation.config import RolloutRun
 from arpo.evaluation.policy import find_policy, open_agent
+from arpo.functions.run_functions import FunctionFiles, RunFunctions
 from arpo.models.config import ModelConfig
 from arpo.models.device import settle_device
 from arpo.rewards.answer_text import extract_boxed, normalize
-from arpo.rewards.build import build_scorer
+from arpo.rewards.base import RewardFn
+from arpo.rewards.build import build_scorer, choose_reward
+from arpo.rewards.config import RewardConfig
 from arpo.rewards.scoring import mean_scores, rewards_of
 from arpo.rollout.runner import RolloutRunner, TreeFailure
+from arpo.tools.base import Tool
+from arpo.tools.function import OwnTools, as_tools
 from arpo.tracking.progress import Progress, SilentProgress
 from arpo.tracking.run_directory import RunDirectory
 from arpo.tree import RolloutTree, read_trees, write_trees
@@ -36,7 +41,10 @@ def sample_rollouts(
     progress: Progress | None = None,
     resume: bool = False,
     *,
+    reward_fn: RewardFn | None = None,
+    tools: OwnTools | None = None,
     on_tree: Callable[[RolloutTree], None] | None = None,
+    functions: FunctionFiles = "same",
 ) -> dict[str, Any]:
     """Sample one tree per task and return the summary, as in `<out>/summary.json`.
 
@@ -48,11 +56,15 @@ def sample_rollouts(
         config: The run; with `resume`, that of the run directory.
         progress: Where phases are reported; None reports nothing.
         resume: Skip the tasks whose trees are in `config.out`.
+        reward_fn: Your own reward, a function of a Trajectory; None builds the configured one, if there is one.
+        tools: Tools of your own by name, or functions to make them of, besides the configured ones; `agent.protocol.tools`
+            must name them.
         on_tree: Gets each tree once it is finished, none of earlier runs.
+        functions: Where a resumed run takes the functions from that its configuration names.
 
     Raises:
         ConfigError, DataError, ModelError, ToolError: what is configured cannot be used; see each message.
-        RunError: the run directory is in use, or holds a run and `resume` is False.
+        RunError: the run directory is in use, or holds a run and `resume` is False; or a resumed run's functions have changed.
         EngineError: every tree was dropped; single ones are reported, counted as `dropped_trees`, and sampled by `resume`.
     """
     progress = progress or SilentProgress()
@@ -60,6 +72,13 @@ def sample_rollouts(
         torch.set_num_threads(config.num_threads)
     if config.engine.takes_device:
         config = config.model_copy(update={"model": settle_device(config.model, progress.line)})
+    own_tools = as_tools(tools)
+    own = RunFunctions(config, resume=resume, files=functions, reward_fn=reward_fn, tools=own_tools)
+    config = own.in_force(config)
+    if reward_fn is not None and config.reward is None:
+        config = config.model_copy(update={"reward": RewardConfig()})
+    if config.reward is not None:
+        choose_reward(config.reward, reward_fn)  # its faults are found before anything is written
     file = read_tasks(config.tasks)
     report_bad_rows(file.bad_rows, progress)
     tasks = list(file.tasks)[: config.num_tasks]
@@ -68,7 +87,8 @@ def sample_rollouts(
         record = _Record(config, run)
         missing = [task for task in tasks if task.id not in record.task_ids]
         if missing:
-            asyncio.run(_sample(config, missing, len(tasks) - len(missing), record, progress, on_tree))
+            num_done = len(tasks) - len(missing)
+            asyncio.run(_sample(config, missing, num_done, record, progress, on_tree, own, reward_fn, own_tools))
         summary = record.summary() | {"dropped_trees": len(tasks) - len(record.task_ids), "num_bad_rows": len(file.bad_rows)}
         run.write_json("summary.json", summary)
     return summary
@@ -139,8 +159,11 @@ async def _sample(
     record: _Record,
     progress: Progress,
     on_tree: Callable[[RolloutTree], None] | None,
+    own: RunFunctions[RolloutRun],
+    reward_fn: RewardFn | None,
+    tools: dict[str, Tool],
 ) -> None:
-    scorer = build_scorer(config.reward) if config.reward is not None else None
+    scorer = build_scorer(config.reward, reward_fn) if config.reward is not None else None
     dropped: list[TreeFailure] = []
     num_branches = 0
 
@@ -150,9 +173,10 @@ async def _sample(
             dropped.append(failure)
 
     recorded, local = find_policy(config.model, config.engine, progress)
-    async with open_agent(local, config.engine, config.agent) as agent:
+    async with open_agent(local, config.engine, config.agent, tools) as agent:
         if agent.engine.notice:
             progress.line(agent.engine.notice)
+        own.keep()
         record.start(recorded)
         live = max(1, config.max_live_trajectories // config.rollout.group_size)
         runner = RolloutRunner(agent, config.rollout, max_live_groups=live)

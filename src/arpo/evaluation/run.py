@@ -20,13 +20,17 @@ from arpo.evaluation.policy import find_policy, open_agent
 from arpo.evaluation.records import FAILURES_FILE, RECORDS_FILE, TIMES_FILE, Mode, write_lines
 from arpo.evaluation.report import write_reports
 from arpo.evaluation.results import RESULTS_FILE, make_results, make_summary
+from arpo.functions.run_functions import FunctionFiles, RunFunctions
 from arpo.models.device import settle_device
-from arpo.rewards.build import build_scorer
+from arpo.rewards.base import RewardFn
+from arpo.rewards.build import build_scorer, choose_reward
 from arpo.rewards.graders import find_grader
 from arpo.rewards.scoring import Scorer
 from arpo.rollout.agent import Agent
 from arpo.rollout.config import NoBranchingConfig, RolloutConfig
 from arpo.rollout.runner import RolloutRunner, TreeFailure
+from arpo.tools.base import Tool
+from arpo.tools.function import OwnTools, as_tools
 from arpo.tracking.progress import Progress, SilentProgress
 from arpo.tracking.run_directory import RunDirectory
 from arpo.tree import RolloutTree
@@ -35,7 +39,15 @@ BLOCK_TURNS = 4
 """A deterministic evaluation samples blocks of this many times `max_live_trajectories`."""
 
 
-def evaluate(config: EvalRun, progress: Progress | None = None, resume: bool = False) -> dict[str, Any]:
+def evaluate(
+    config: EvalRun,
+    progress: Progress | None = None,
+    resume: bool = False,
+    *,
+    reward_fn: RewardFn | None = None,
+    tools: OwnTools | None = None,
+    functions: FunctionFiles = "same",
+) -> dict[str, Any]:
     """Answer the tasks greedily, and `num_samples` times by sampling; return the summary, as in `<out>/summary.json`.
 
     Each finished question goes to `<out>/rollouts/<mode>.jsonl.zst` at once: its tree with every token, call, result, grade and
@@ -47,10 +59,15 @@ def evaluate(config: EvalRun, progress: Progress | None = None, resume: bool = F
         config: The run; with `resume`, that of the run directory.
         progress: Where phases are reported; None reports nothing.
         resume: Skip the questions whose answers are in `config.out`.
+        reward_fn: Your own reward, a function of a Trajectory; None builds the configured one.
+        tools: Tools of your own by name, or functions to make them of, besides the configured ones; `agent.protocol.tools`
+            must name them.
+        functions: Where the functions come from that the configuration of a resumed evaluation names, and those of a policy
+            that was trained with the same files.
 
     Raises:
         ConfigError, DataError, ModelError, ToolError, EngineError: as their messages say.
-        RunError: the run directory is in use, holds a run and `resume` is False, or its tasks have changed since.
+        RunError: the run directory is in use, holds a run and `resume` is False, or its tasks or functions have changed since.
     """
     progress = progress or SilentProgress()
     if config.num_threads is not None:
@@ -58,6 +75,13 @@ def evaluate(config: EvalRun, progress: Progress | None = None, resume: bool = F
     if config.model is not None and config.engine.loads_model and config.engine.takes_device:
         config = config.model_copy(update={"model": settle_device(config.model, progress.line)})
     config = _with_fixed_policy(config)
+    own_tools = as_tools(tools)
+    own = RunFunctions(
+        config, resume=resume, files=functions, reward_fn=reward_fn, tools=own_tools,
+        policy=config.model.path if config.model is not None else None,
+    )  # fmt: skip
+    config = own.in_force(config)
+    choose_reward(config.reward, reward_fn)  # its faults are found before anything is written
     file = read_tasks(config.tasks) if config.benchmark is None else read_benchmark(config.benchmark, config.tasks)
     report_bad_rows(file.bad_rows, progress)
     tasks = list(file.tasks)[: config.num_tasks]
@@ -67,7 +91,7 @@ def evaluate(config: EvalRun, progress: Progress | None = None, resume: bool = F
         started = time.perf_counter()
         costs: dict[str, Any] = {}
         if any(journal.missing(mode) for mode in journal.modes):
-            costs = asyncio.run(_answer_all(config, journal, progress))
+            costs = asyncio.run(_answer_all(config, journal, progress, own, reward_fn, own_tools))
         seconds = {"seconds": time.perf_counter() - started}
         summary = _write(config, run, journal, seconds | {"num_bad_rows": len(file.bad_rows)} | costs)
         for line in _gaps(journal):
@@ -83,16 +107,24 @@ def _with_fixed_policy(config: EvalRun) -> EvalRun:
     return config.model_copy(update={"model": config.model.model_copy(update={"path": path.resolve()})})
 
 
-async def _answer_all(config: EvalRun, journal: Journal, progress: Progress) -> dict[str, Any]:
+async def _answer_all(
+    config: EvalRun,
+    journal: Journal,
+    progress: Progress,
+    own: RunFunctions[EvalRun],
+    reward_fn: RewardFn | None,
+    tools: dict[str, Tool],
+) -> dict[str, Any]:
     """Answer the missing questions; return the counts of a served model, as `server`, and of a judge, as `judge`."""
     recorded, local = find_policy(config.model, config.engine, progress)
-    async with open_agent(local, config.engine, config.agent) as agent:
+    async with open_agent(local, config.engine, config.agent, tools) as agent:
         if agent.engine.notice:
             progress.line(agent.engine.notice)
+        own.keep()
         journal.start(recorded)
         grader = config.headline_grader
         measures = {grader: find_grader(grader, config.headline_grading)} if grader is not None else None
-        scorer = build_scorer(config.reward, measures=measures)
+        scorer = build_scorer(config.reward, reward_fn, measures=measures)
         try:
             for mode in journal.modes:
                 await _answer(config, agent, scorer, mode, journal, progress)

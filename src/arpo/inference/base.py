@@ -86,7 +86,7 @@ class PrefixHandle(Protocol):
 
 P = TypeVar("P", bound=PrefixHandle)
 
-WeightSource: TypeAlias = "Path | Iterable[tuple[str, Tensor]]"
+WeightSource: TypeAlias = "str | Path | Iterable[tuple[str, Tensor]]"
 """Names and full tensors of every weight, or a Hugging Face model directory."""
 
 

@@ -306,11 +306,11 @@ class VllmEngine(TokenPrefixEngine):
             if self._withdrawn:
                 self._vllm.abort_request(self._withdrawn)
                 self._withdrawn = []
-            weights = {"weights_path": str(source)} if isinstance(source, Path) else {"weights_iterator": iter(source)}
+            weights = {"weights_path": str(source)} if isinstance(source, str | Path) else {"weights_iterator": iter(source)}
             self._vllm.collective_rpc("reload_weights", kwargs=weights)
             is_reset = self._vllm.reset_prefix_cache()
         except Exception as error:
-            origin = source if isinstance(source, Path) else "the given tensors"
+            origin = source if isinstance(source, str | Path) else "the given tensors"
             raise EngineError(f"update_weights: vLLM cannot take {origin}: {type(error).__name__}: {error}") from error
         if not is_reset:
             raise EngineError("update_weights: vLLM kept blocks of the former weights in its cache")

@@ -16,9 +16,10 @@ from arpo.models.lora import add_adapter, has_adapter, merged_weights
 from arpo.models.recomputation import recompute_blocks
 from arpo.models.shards import MAX_SHARD_BYTES
 from arpo.models.vocabulary import mask_rows_without_token
+from arpo.types import StrPath
 
 
-def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", attention: str = "sdpa") -> PreTrainedModel:
+def load_policy(directory: StrPath, dtype: str = "float32", device: str = "cpu", attention: str = "sdpa") -> PreTrainedModel:
     """The causal language model in a Hugging Face directory, in evaluation mode; nothing is downloaded.
 
     Rows of its vocabulary without a token are outside every distribution (`vocabulary`).
@@ -34,6 +35,7 @@ def load_policy(directory: Path, dtype: str = "float32", device: str = "cpu", at
         ModelError: the directory is missing or incomplete, its architecture unknown or of its own code, its weights unreadable,
             quantised or of another architecture, or its tokenizer has more tokens than the model has embeddings.
     """
+    directory = Path(directory)
     number_format = getattr(torch, dtype, None)
     if not isinstance(number_format, torch.dtype):
         raise ModelError(f"model.dtype = {dtype!r} is not a torch number format; use float32, bfloat16, float16 or float64")

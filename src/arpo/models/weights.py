@@ -43,7 +43,7 @@ def _digest(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)} {zlib.crc32(content.data):08x}"
 
 
-def copy_weights(source: Path | Iterable[tuple[str, Tensor]], model: PreTrainedModel) -> None:
+def copy_weights(source: str | Path | Iterable[tuple[str, Tensor]], model: PreTrainedModel) -> None:
     """Copy weights into a model, all or none; the model keeps its number format and device.
 
     Args:
@@ -53,7 +53,7 @@ def copy_weights(source: Path | Iterable[tuple[str, Tensor]], model: PreTrainedM
     Raises:
         ModelError: the directory cannot be loaded, or names and shapes are not those of the model.
     """
-    if isinstance(source, Path):
+    if isinstance(source, str | Path):
         source = ModelWeights(load_policy(source, str(model.dtype).removeprefix("torch."), str(model.device)))
     tensors, parameters = dict(source), dict(model.named_parameters())
     if (misfit := first_misfit(tensors, parameters)) is not None:

@@ -17,7 +17,7 @@ from arpo.errors import ModelError
 from arpo.protocols.config import TagProtocolConfig
 from arpo.protocols.model_files import read_json
 from arpo.protocols.templates import ChatTemplates
-from arpo.types import Message
+from arpo.types import Message, StrPath
 
 TEMPLATE_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 CUT_MARK = " [cut]"
@@ -68,7 +68,7 @@ class PolicyTokenizer:
         """One more than the largest id; a model needs at least as many embeddings."""
 
     @classmethod
-    def load(cls, directory: Path) -> "PolicyTokenizer":
+    def load(cls, directory: StrPath) -> "PolicyTokenizer":
         """The tokenizer of a Hugging Face model directory.
 
         The ids that end a generation are `eos_token` of tokenizer_config.json and `eos_token_id` of generation_config.json,
@@ -78,6 +78,7 @@ class PolicyTokenizer:
             ModelError: tokenizer.json is missing or unreadable, no end-of-sequence token is named, a chat template is none, or
                 the tags of the tag protocol do not survive encoding and decoding.
         """
+        directory = Path(directory)
         file = directory / "tokenizer.json"
         if not file.is_file():
             raise ModelError(

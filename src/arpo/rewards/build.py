@@ -1,17 +1,18 @@
 """Builds reward function and scorer from a configuration."""
 
-import importlib
+import inspect
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any, cast
 
 from arpo.errors import ConfigError
+from arpo.function_name import FunctionName
+from arpo.functions.loading import load_function
 from arpo.rewards.base import RewardFn
 from arpo.rewards.composite import CompositeReward
 from arpo.rewards.config import RewardConfig
 from arpo.rewards.environment import EnvironmentReward
 from arpo.rewards.grading import Grader
 from arpo.rewards.judge.judge import Judge
-from arpo.rewards.measure import describe_error
 from arpo.rewards.released import ReleasedReward
 from arpo.rewards.scoring import Scorer
 
@@ -24,9 +25,12 @@ def build_reward(config: RewardConfig) -> RewardFn:
     """The reward function `config` names.
 
     Raises:
-        ConfigError: your own function cannot be imported or is no function.
+        ConfigError: as `load_function` and `check_reward`.
     """
-    return RULES[config.rule](config) if config.rule in RULES else _import_function(config.rule)
+    if config.rule in RULES:
+        return RULES[config.rule](config)
+    label = f"reward.rule = {config.rule!r}"
+    return check_reward(load_function(FunctionName.parse(config.rule), label).value, label)
 
 
 def build_scorer(
@@ -40,27 +44,46 @@ def build_scorer(
         measures: As in `Scorer`.
 
     Raises:
-        ConfigError: as `build_reward`; or there is a judge, but the reward uses no grade.
+        ConfigError: as `choose_reward`; or there is a judge, but the reward uses no grade.
     """
     judge = Judge(config.judge) if config.judge is not None else None
-    return Scorer(reward_fn or build_reward(config), judge=judge, measures=measures)
+    return Scorer(choose_reward(config, reward_fn), judge=judge, measures=measures)
 
 
-def _import_function(path: str) -> RewardFn:
-    """The function `package.module:function` names."""
-    name, _, attribute = path.partition(":")
+def choose_reward(config: RewardConfig, reward_fn: RewardFn | None) -> RewardFn:
+    """The reward given from Python, else the configured one.
+
+    Raises:
+        ConfigError: as `build_reward` and `check_reward`; or both are functions of one's own.
+    """
+    if reward_fn is None:
+        return build_reward(config)
+    if config.rule not in RULES:
+        raise ConfigError(f"reward.rule = {config.rule!r} beside the argument reward_fn: both are the reward; give one")
+    return check_reward(reward_fn, "reward_fn")
+
+
+def check_reward(function: Any, label: str) -> RewardFn:
+    """A reward function of one's own.
+
+    Raises:
+        ConfigError: it is none: no function, a class, asynchronous, or not callable with a trajectory alone.
+    """
+    if not callable(function) or inspect.isclass(function):
+        what = "a class" if inspect.isclass(function) else f"a {type(function).__name__}"
+        raise ConfigError(f"{label} is {what}; it must be a function of a Trajectory")
+    if inspect.iscoroutinefunction(function):
+        raise ConfigError(f"{label} is asynchronous; write a plain function (def), which arpo runs in a thread")
     try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):  # written in C
+        return cast(RewardFn, function)
+    try:
+        signature.bind(None)
+    except TypeError as error:
         raise ConfigError(
-            f"reward.rule = {path!r}: {error}; the module's folder must be on PYTHONPATH or its package installed"
-        ) from error
-    except (Exception, SystemExit) as error:  # foreign code
-        raise ConfigError(f"reward.rule = {path!r}: importing {name} raised {describe_error(error)}") from error
-    if not hasattr(module, attribute):
-        public = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        raise ConfigError(f"reward.rule = {path!r}: {module.__file__} has no {attribute!r}; its functions are {public}")
-    function = getattr(module, attribute)
-    if not callable(function):
-        raise ConfigError(f"reward.rule = {path!r} is a {type(function).__name__}; it must be a function of a Trajectory")
+            f"{label} has the arguments {signature} ({error}), but a reward gets the trajectory alone: write "
+            f"def {getattr(function, '__name__', 'reward')}(trajectory), and read trajectory.response_text and "
+            f"trajectory.task.references"
+        ) from None
     return cast(RewardFn, function)

@@ -1,12 +1,12 @@
 """How trajectories are rewarded."""
 
-import re
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from arpo.conditions import above, only_with
 from arpo.config import Config
+from arpo.function_name import FunctionKey, check_function
 from arpo.rewards.graders import GRADERS, POLICED
 from arpo.rewards.judge.config import JudgeConfig
 from arpo.rewards.policy import DEFAULT_POLICY, GradingPolicy
@@ -54,11 +54,12 @@ class RewardConfig(Config):
 
     short_for = "rule"
 
-    rule: str = "arpo"
+    rule: Annotated[str, FunctionKey()] = "arpo"
     """`arpo`: the papers' rule, -1 for a format fault, else F1, plus a bonus for using several tools. `arpo_released`: the
     released code's reading of it, its faults included, for comparisons. `composite`: the terms of `reward.composite`.
-    `environment`: the sum of the rewards that your environment gave for the turns. Anything else is your own function as
-    `package.module:function`; it gets the trajectory and returns a number or a Reward."""
+    `environment`: the sum of the rewards that your environment gave for the turns. Anything else is your own function,
+    `FILE.py:NAME` or `package.module:NAME`, see docs/functions.md; it gets the trajectory and returns a number, a Reward, or
+    components by name. The path is relative to this file, on the command line to the working directory."""
     multi_tool_bonus: Annotated[float, only_with(rule=("arpo", "arpo_released"))] = Field(default=0.1, ge=0.0)
     """Added when the grade is above 0 and different tools were used (`arpo`: two or more tools gave a result;
     `arpo_released`: `</search>` and `</python>` both occur). 0 means no bonus. `composite` has its own key."""
@@ -72,9 +73,12 @@ class RewardConfig(Config):
     @field_validator("rule")
     @classmethod
     def _check_rule(cls, value: str) -> str:
-        if value not in RULE_NAMES and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
-            raise ValueError(f"use {', '.join(RULE_NAMES)} or your own function as package.module:function")
-        return value
+        if value in RULE_NAMES:
+            return value
+        try:
+            return check_function(value)
+        except ValueError as error:
+            raise ValueError(f"{error}; or use {', '.join(RULE_NAMES)}") from None
 
     @model_validator(mode="after")
     def _check_composite(self) -> Self:

@@ -1,15 +1,13 @@
 """Asks a reward function and completes what it gives: the measured components, and whether the answer is right."""
 
-import importlib
 import math
 import re
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from arpo.errors import ArpoError, ConfigError
+from arpo.functions.loading import describe_error
 from arpo.rewards.answer_text import boxed_answer
 from arpo.rewards.format import final_answer, format_faults
 from arpo.rewards.grading import Grade
@@ -58,19 +56,6 @@ def ask_reward(function: Callable[..., Any], trajectory: Trajectory, *given: Gra
     if value is None:
         return None
     return complete_reward(value, trajectory, source=function, grade=given[0] if given else None)
-
-
-def describe_error(error: BaseException) -> str:
-    """An error of foreign code on one line: type, message, and the last line of the file that was called first."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    own = (Path(__file__).parents[1], Path(importlib.__file__).parent)
-    foreign = [frame for frame in frames if not any(folder in Path(frame.filename).parents for folder in own)]
-    last = ([frame for frame in foreign if frame.filename == foreign[0].filename] or frames)[-1:]
-    places = [(frame.filename, frame.lineno, frame.line) for frame in last]
-    if isinstance(error, SyntaxError):
-        places = [(error.filename, error.lineno, (error.text or "").strip())]
-    where = "".join(f" at {file}:{number} ({line})" for file, number, line in places)
-    return f"{' '.join(traceback.format_exception_only(error)[-1].split())}{where}"
 
 
 def complete_reward(given: object, trajectory: Trajectory, *, source: object, grade: Grade | None = None) -> Reward:

@@ -84,6 +84,8 @@ def _open_tools(
 
 
 def _build(config: ToolsConfig, extra_tools: dict[str, Tool]) -> dict[str, Tool]:
+    if twice := sorted(section_names(config) & extra_tools.keys()):
+        raise ConfigError(f"agent.tools and the argument tools both have {twice[0]!r}; leave one of them out, or rename it")
     return (build_tools(config) if section_names(config) or config.mcp else {}) | extra_tools
 
 

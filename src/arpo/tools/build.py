@@ -1,13 +1,16 @@
 """Builds the tools of a configuration."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arpo.errors import ConfigError, ToolError
+from arpo.function_name import FunctionName
+from arpo.functions.loading import load_function
 from arpo.tools.base import Tool
 from arpo.tools.browse.tool import BrowseTool
 from arpo.tools.config import ToolsConfig
+from arpo.tools.function import as_tool
 from arpo.tools.mcp.config import McpServerConfig
 from arpo.tools.python_sandbox import PythonSandbox
 from arpo.tools.search.build import build_search
@@ -17,7 +20,7 @@ def build_tools(config: ToolsConfig) -> dict[str, Tool]:
     """The configured tools by name.
 
     Raises:
-        ConfigError: no tool is configured.
+        ConfigError: no tool is configured, two have one name, or a function of one's own cannot be loaded.
         ToolError: a tool cannot be set up on this machine.
     """
     tools: list[Tool] = []
@@ -27,6 +30,8 @@ def build_tools(config: ToolsConfig) -> dict[str, Tool]:
         tools.append(PythonSandbox(config.python))
     if config.browse is not None:
         tools.append(BrowseTool(config.browse))
+    tools += [_function_tool(name, text) for name, text in config.functions.items()]
+    _refuse_doubles(tools)
     if config.mcp:
         tools += _mcp_tools(config.mcp, {tool.name for tool in tools})
     if not tools:
@@ -43,11 +48,23 @@ def tool_schemas(config: ToolsConfig) -> dict[str, Mapping[str, Any]]:
 
 
 def section_names(config: ToolsConfig) -> set[str]:
-    """Names of the configured tools with a section, i.e. without those of MCP servers."""
-    return {name for name in type(config).model_fields if name not in _NO_TOOLS and getattr(config, name) is not None}
+    """Names of the configured tools, without those of MCP servers."""
+    sections = {name for name in type(config).model_fields if name not in _NO_TOOLS and getattr(config, name) is not None}
+    return sections | config.functions.keys()
 
 
-_NO_TOOLS = ("executor", "cache", "mcp")
+_NO_TOOLS = ("executor", "cache", "mcp", "functions")
+
+
+def _function_tool(name: str, text: str) -> Tool:
+    label = f"tools.functions.{name} = {text!r}"
+    return as_tool(load_function(FunctionName.parse(text), label).value, name, label)
+
+
+def _refuse_doubles(tools: Sequence[Tool]) -> None:
+    names = [tool.name for tool in tools]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"tools.functions.{name}: the section tools.{name} is a tool of that name too; rename the function's")
 
 
 def _mcp_tools(servers: Mapping[str, McpServerConfig], taken: set[str]) -> list[Tool]:

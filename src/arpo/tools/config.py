@@ -1,12 +1,13 @@
 """Configuration of an agent's tools."""
 
-from typing import Annotated
+from typing import Annotated, Any, cast
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from arpo.cache.config import CacheConfig
 from arpo.conditions import above, only_with
 from arpo.config import Config
+from arpo.function_name import FunctionKey, FunctionName, FunctionText
 from arpo.tools.browse.config import BrowseConfig
 from arpo.tools.mcp.config import McpServerConfig
 from arpo.tools.python_sandbox.config import PythonSandboxConfig
@@ -53,11 +54,33 @@ class ToolsConfig(Config):
     """The `search` tool; None: absent."""
     browse: BrowseConfig | None = None
     """The `browse` tool; None: absent."""
+    functions: Annotated[dict[str, FunctionText], FunctionKey()] = Field(default_factory=dict)
+    """Python functions of your own by the tool's name, `{calc = "my_tools.py:calc"}` or `"package.module:calc"`, see
+    docs/functions.md; hints and docstring make the schema. The path is relative to this file, on the command line to the
+    working directory."""
     mcp: dict[str, McpServerConfig] = Field(default_factory=dict)
     """MCP servers by a name of your choice, e.g. `[tools.mcp.files]` with `command = "mcp-server-files"`; the agent gets their
     tools too."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recognize_functions(cls, data: object) -> object:
+        given = cast(dict[str, Any], data) if isinstance(data, dict) else {}
+        for name in given.keys() - cls.model_fields.keys():
+            if isinstance(given[name], str) and _names_function(given[name]):
+                raise ValueError(f"{name} = {given[name]!r}: a function of your own stands in the section functions; write "
+                                 f"functions.{name} = {given[name]!r}")  # fmt: skip
+        return data
 
     @field_validator("search", mode="before")
     @classmethod
     def _name_type(cls, search: object) -> object:
         return {"type": "local", **search} if isinstance(search, dict) else search
+
+
+def _names_function(text: str) -> bool:
+    try:
+        FunctionName.parse(text)
+    except ValueError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import copy
 import functools
 import inspect
 import re
@@ -13,12 +14,14 @@ from typing import Any, cast, get_type_hints, overload
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
-from arpo.errors import ToolError
-from arpo.tools.base import StatelessTool, TransientError
+from arpo.errors import ConfigError, ToolError
+from arpo.tools.base import StatelessTool, Tool, TransientError
 from arpo.tools.version import make_version
 from arpo.types import ToolResult
 
 Function = Callable[..., Any]
+OwnTools = Mapping[str, Tool | Function]
+"""Tools of one's own by name: `Tool`s, functions, `@arpo.tool` functions."""
 
 
 class FunctionTool(StatelessTool):
@@ -62,6 +65,13 @@ class FunctionTool(StatelessTool):
         self.schema: Mapping[str, Any] = schema if schema is not None else _schema(function, self._arguments, self.name)
         self.is_cacheable = deterministic
         self.version = make_version("function-1", self.name, _source(function))
+
+    def named(self, name: str) -> "FunctionTool":
+        """The same function under another name."""
+        renamed = copy.copy(self)
+        renamed.name = name
+        renamed.version = make_version("function-1", name, _source(self._function))
+        return renamed
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The function's value."""
@@ -116,6 +126,43 @@ def tool(
     if function is not None:
         return FunctionTool(function)
     return lambda decorated: FunctionTool(decorated, name, deterministic=deterministic)
+
+
+def as_tool(given: Any, name: str, label: str | None = None) -> Tool:
+    """A tool of one's own: a `Tool` as it is, a function by its hints and docstring, an `@arpo.tool` under this name.
+
+    Args:
+        given: Tool or function.
+        name: What the model calls it.
+        label: What messages call it; None: the argument `tools`.
+
+    Raises:
+        ConfigError: it is neither a tool of this name nor a function.
+        ToolError: as `FunctionTool`.
+
+    Example:
+        as_tool(add, "plus").name  # -> "plus"
+    """
+    label = label or f"tools[{name!r}]"
+    if isinstance(given, FunctionTool):
+        return given if given.name == name else given.named(name)
+    if inspect.isclass(given):
+        raise ConfigError(f"{label} is the class {given.__name__}; name a function, or a tool made of it ({given.__name__}())")
+    if isinstance(given, Tool):
+        if given.name != name:
+            raise ConfigError(f"{label} is a tool that calls itself {given.name!r}; write {given.name!r} in place of {name!r}")
+        return given
+    if not callable(given):
+        raise ConfigError(f"{label} is a {type(given).__name__}; it must be a function with type hints, or a tool")
+    try:
+        return FunctionTool(given, name)
+    except ToolError as error:
+        raise ToolError(f"{label}: {error}") from None
+
+
+def as_tools(given: OwnTools | None) -> dict[str, Tool]:
+    """Each of the tools given from Python as a `Tool`; raises as `as_tool`."""
+    return {name: as_tool(tool, name) for name, tool in (given or {}).items()}
 
 
 async def _in_thread(function: Function, keywords: Mapping[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from arpo.errors import DataError
 from arpo.files.whole import write_text
+from arpo.types import StrPath
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -38,16 +39,16 @@ class JsonlSink:
         self._file.close()
 
 
-def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+def read_metrics(run_dir: StrPath) -> list[dict[str, Any]]:
     """The rows of a run's `metrics.jsonl` in order; empty without the file. A half-written last line is skipped.
 
     Raises:
         DataError: a line before the last is no row of metrics; the message has its number.
 
     Example:
-        read_metrics(Path("runs/a"))[0]  # -> {"step": 1, "rollout/reward_mean": 0.25, ...}
+        read_metrics("runs/a")[0]  # -> {"step": 1, "rollout/reward_mean": 0.25, ...}
     """
-    path = run_dir / METRICS_FILE
+    path = Path(run_dir) / METRICS_FILE
     return _read_rows(path) if path.is_file() else []
 
 

@@ -12,6 +12,7 @@ from arpo.errors import ConfigError
 from arpo.tracking.config import SinkName, TrackingConfig
 from arpo.tracking.jsonl import JsonlSink
 from arpo.tracking.metrics import check_names
+from arpo.types import StrPath
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,9 @@ class Tracker:
             tracker.log(1, {"rollout/reward_mean": 0.25})
     """
 
-    def __init__(self, run_dir: Path, config: TrackingConfig, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, run_dir: StrPath, config: TrackingConfig, settings: Mapping[str, Any] | None = None) -> None:
         """`settings`: the resolved configuration, which W&B and trackio show beside the curves."""
+        run_dir = Path(run_dir)
         self._openers: dict[SinkName, Callable[[], Sink]] = {
             name: partial(_sink_class(name), run_dir, config, settings or {}) for name in config.sinks
         }

@@ -12,6 +12,7 @@ from arpo.config import dump_config
 from arpo.data.prompts import PromptCheck
 from arpo.data.stored_tasks import StoredTasks, open_tasks
 from arpo.data.tasks import count_questions, report_bad_rows
+from arpo.functions.run_functions import FunctionFiles, RunFunctions
 from arpo.inference.build import PolicySource, build_engine
 from arpo.models.device import settle_device
 from arpo.models.process_memory import release_free_pages
@@ -19,10 +20,11 @@ from arpo.models.weights import ModelWeights
 from arpo.protocols.config import ProtocolConfig
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.rewards.base import RewardFn
-from arpo.rewards.build import build_reward, build_scorer
+from arpo.rewards.build import build_scorer, choose_reward
 from arpo.rollout.build import Surroundings, build_executor
 from arpo.rollout.runner import RolloutRunner
 from arpo.tools.base import Tool
+from arpo.tools.function import OwnTools, as_tools
 from arpo.tracking import Tracker, read_metrics
 from arpo.tracking.progress import Progress, SilentProgress
 from arpo.tracking.run_directory import RunDirectory, name_full_disk
@@ -33,6 +35,7 @@ from arpo.training.inert_options import inert_terms
 from arpo.training.learner import Learner
 from arpo.training.memory_check import require_memory
 from arpo.training.no_signal import NoSignal, find_no_signal, is_reported, learned_nothing
+from arpo.training.on_step import OnStep, StepReport, check_callback
 from arpo.training.probe import check_agreement
 from arpo.training.run_models import find_models
 from arpo.training.step_metrics import measure_memory, measure_rollout, measure_update_speed
@@ -50,7 +53,9 @@ def train_rl(
     resume: bool = False,
     *,
     reward_fn: RewardFn | None = None,
-    tools: Mapping[str, Tool] | None = None,
+    tools: OwnTools | None = None,
+    on_step: OnStep | None = None,
+    functions: FunctionFiles = "same",
 ) -> dict[str, Any]:
     """Train a policy; return the summary, as in `<out>/summary.json`.
 
@@ -60,11 +65,15 @@ def train_rl(
         resume: Go on from the newest checkpoint in `config.out`, or from the start when there is none yet. On a CPU the result
             is bit-identical to a run that was never stopped.
         reward_fn: Your own reward, a function of a Trajectory; None builds the configured one.
-        tools: Tools of your own by name, besides the configured ones; `agent.protocol.tools` must name them.
+        tools: Tools of your own by name, or functions to make them of, besides the configured ones; `agent.protocol.tools`
+            must name them.
+        on_step: Called after each step, once it is logged and its checkpoint is written; what it raises ends the run.
+        functions: Where a resumed run takes the functions from that its configuration names.
 
     Raises:
         ConfigError, DataError, ModelError, ToolError: what is configured cannot be used; see each message.
-        RunError: the run directory is in use, or holds a run and `resume` is False; or the disk is full.
+        RunError: the run directory is in use, or holds a run and `resume` is False; a resumed run's functions have changed, or
+            those given from Python are missing; or the disk is full.
         EngineError, JudgeError: the engine failed twice on every tree of a step, or the judge on an answer of each; fewer
             such trees, and trees of prompts that leave no room, are dropped: reported and counted as `rollout/dropped_trees`.
         TrainingError: ten updates in a row had a gradient that is not finite.
@@ -75,19 +84,23 @@ def train_rl(
     progress = progress or SilentProgress()
     config = config.model_copy(update={"model": settle_device(config.model, progress.line)})
     require_memory(config, progress.line)
-    trainer_parts = (progress, reward_fn or build_reward(config.reward), dict(tools or {}))
+    check_callback(on_step)
+    own_tools = as_tools(tools)
+    own = RunFunctions(config, resume=resume, files=functions, reward_fn=reward_fn, tools=own_tools)
+    choose_reward(own.in_force(config).reward, reward_fn)  # its faults are found before anything is written
     with (
         name_full_disk(config.out),
         RunDirectory.open(config.out, "train") if resume else RunDirectory.create(config.out) as run,
         asyncio.Runner() as loop,
     ):
-        recorded, config = find_models(config, trainer_parts[0])
+        recorded, config = find_models(config, progress)
         if not recorded.model.path.is_dir():  # it came from the hub or a GGUF file just now
-            require_memory(config, trainer_parts[0].line)
-        trainer = RLTrainer(config, run, *trainer_parts)
+            require_memory(config, progress.line)
+        trainer = RLTrainer(own.in_force(config), run, progress, reward_fn, own_tools, on_step)
         parts = config.algorithm, config.rollout, config.advantage, config.loss
         for line in [] if resume else inert_terms(*parts, config.has_moving_ratio):
-            trainer_parts[0].line(line)
+            progress.line(line)
+        own.keep()
         run.write_text("config.toml", dump_config(recorded))  # again on resume: it may have got more steps
         return loop.run(trainer.train())
 
@@ -95,11 +108,22 @@ def train_rl(
 class RLTrainer:
     """Wires collector, learner, engine, validation and checkpoints of one run directory; `step` is one step of training."""
 
-    def __init__(self, config: RlRun, run: RunDirectory, progress: Progress, reward_fn: RewardFn, tools: dict[str, Tool]):
+    def __init__(
+        self,
+        config: RlRun,
+        run: RunDirectory,
+        progress: Progress,
+        reward_fn: RewardFn | None,
+        tools: dict[str, Tool],
+        on_step: OnStep | None,
+    ):
         self.state = TrainerState()
+        self.trees: list[RolloutTree] = []
+        """Trees of the latest step."""
         self._config = config
         self._run = run
         self._progress = progress
+        self._on_step = on_step
         self._tasks = _open_tasks(config.tasks, config.agent.protocol, progress)
         order = TaskOrder(self._tasks, config.tasks_per_step, config.seed)
         if repeated := count_questions(len(order), order.num_questions):
@@ -177,6 +201,7 @@ class RLTrainer:
                         metrics |= await self._validation.run_if_due(self.state, config.num_steps)
                     self._tracker.log(self.state.step, metrics)
                     self._checkpoint()
+                    self._call_back(metrics)
                     phase.advance(1, **live_line(metrics))
                     recent.append({"step": self.state.step, **metrics})
                     if is_reported(recent) and self.state.step < config.num_steps:  # the end says it anyway
@@ -214,6 +239,7 @@ class RLTrainer:
         await self._update_engine()
         state.step, state.position, state.tasks_digest = state.step + 1, rollouts.position, self._tasks.digest
         state.update, state.skipped_updates = self.learner.num_updates, self.learner.skipped.num_in_a_row
+        self.trees = rollouts.trees
         self._save_trees(rollouts.trees)
         self._last_tree = rollouts.trees[-1]
         step_s = time.perf_counter() - started
@@ -237,6 +263,11 @@ class RLTrainer:
             is_linked = state.step in (self._best_step, self._config.num_steps)
             self._checkpoints.save(self.learner.policy.network, self.learner.optimizer, state, as_model=is_linked)
             self._point_links()
+
+    def _call_back(self, metrics: Mapping[str, float]) -> None:
+        if self._on_step is not None:
+            step, num_steps = self.state.step, self._config.num_steps
+            self._on_step(StepReport(step=step, num_steps=num_steps, metrics=metrics, trees=self.trees))
 
     def _point_links(self) -> None:
         """Point `best` and `final` at their checkpoints; again on resumption, as a kill may have come between."""

@@ -8,6 +8,7 @@ import torch
 
 from arpo.batching.packing import PackNode, pack_trees
 from arpo.config import dump_config
+from arpo.functions.run_functions import FunctionFiles, RunFunctions
 from arpo.models.device import settle_device
 from arpo.models.loading import load_trained_policy
 from arpo.models.policy import PolicyModel
@@ -20,11 +21,19 @@ from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.config import SftRun
 from arpo.training.interruption import delayed_interrupt
 from arpo.training.memory_check import require_memory
+from arpo.training.on_step import OnStep, StepReport, check_callback
 from arpo.training.optimizer import SkippedUpdates, build_optimizer, optimizer_step, scheduled_rate
 from arpo.training.sft_data import epochs, read_sft_data, require_same_data, split
 
 
-def train_sft(config: SftRun, progress: Progress | None = None, resume: bool = False) -> dict[str, Any]:
+def train_sft(
+    config: SftRun,
+    progress: Progress | None = None,
+    resume: bool = False,
+    *,
+    on_step: OnStep | None = None,
+    functions: FunctionFiles = "same",
+) -> dict[str, Any]:
     """Train on the conversations; return the summary, as in `<out>/summary.json`. The model is `<out>/final`.
 
     Args:
@@ -32,12 +41,15 @@ def train_sft(config: SftRun, progress: Progress | None = None, resume: bool = F
         progress: Receives the phases; None reports nothing.
         resume: Go on from the newest checkpoint in `config.out`, or from the start when there is none yet. On a CPU the result
             is bit-identical to a run that was never stopped, unless `max_seconds` ended it.
+        on_step: Called after each update, once it is logged and its checkpoint is written; what it raises ends the run.
+        functions: Where a resumed run takes the functions from that its configuration names.
 
     Raises:
         ConfigError: `batch_tokens` or `batching.max_tokens` is below the longest conversation; or the device is not here, or
             has less memory than training the model takes.
         DataError: a file cannot be read, or leaves no conversation to train on or to hold out.
-        RunError: the run directory is in use, or holds a run and `resume` is False; or the disk is full.
+        RunError: the run directory is in use, or holds a run and `resume` is False; a resumed run's functions have changed; or
+            the disk is full.
         TrainingError: ten updates in a row had a gradient that is not finite.
         ModelError, CheckpointError: as their messages say.
         KeyboardInterrupt: Ctrl-C; the update was finished and a checkpoint written.
@@ -47,6 +59,8 @@ def train_sft(config: SftRun, progress: Progress | None = None, resume: bool = F
         torch.set_num_threads(config.num_threads)
     config = config.model_copy(update={"model": settle_device(config.model, progress.line)})
     require_memory(config, progress.line)
+    check_callback(on_step)
+    own = RunFunctions(config, resume=resume, files=functions)
     with (
         name_full_disk(config.out),
         RunDirectory.open(config.out, "sft") if resume else RunDirectory.create(config.out) as run,
@@ -55,7 +69,8 @@ def train_sft(config: SftRun, progress: Progress | None = None, resume: bool = F
         local_run = config.model_copy(update={"model": local})
         if not recorded.path.is_dir():  # it came from the hub or a GGUF file just now
             require_memory(local_run, progress.line)
-        trainer = SftTrainer(local_run, run, progress)
+        trainer = SftTrainer(own.in_force(local_run), run, progress, on_step)
+        own.keep()
         run.write_text(
             "config.toml", dump_config(config.model_copy(update={"model": recorded}))
         )  # again on resume: it may have got more epochs
@@ -65,11 +80,12 @@ def train_sft(config: SftRun, progress: Progress | None = None, resume: bool = F
 class SftTrainer:
     """One supervised run: its conversations, policy, optimizer and checkpoints; a step is an update."""
 
-    def __init__(self, config: SftRun, run: RunDirectory, progress: Progress):
+    def __init__(self, config: SftRun, run: RunDirectory, progress: Progress, on_step: OnStep | None):
         self.state = TrainerState()
         self._config = config
         self._run = run
         self._progress = progress
+        self._on_step = on_step
         tokenizer = PolicyTokenizer.load(config.model.path)
         self._data = read_sft_data(config, tokenizer, progress)  # before the model: its faults are found sooner
         self._batches = list(epochs(self._data.training, config))
@@ -110,9 +126,11 @@ class SftTrainer:
         ):
             self._tracker.truncate_after(self.state.step)
             while not self._is_finished:
-                self._step(phase)
+                metrics = self._step(phase)
                 must_stop = interruption.is_wanted and not self._is_finished
                 self._checkpoint(must_stop)
+                if self._on_step is not None:
+                    self._on_step(StepReport(step=self.state.step, num_steps=total, metrics=metrics))
                 if must_stop:
                     raise KeyboardInterrupt(how_to_go_on(self._run.path))
         summary = self._summarize()
@@ -125,8 +143,8 @@ class SftTrainer:
         limit = self._config.max_seconds
         return self.state.step >= len(self._batches) or (limit is not None and self.state.seconds >= limit)
 
-    def _step(self, phase: Phase) -> None:
-        """The next update, and a validation where it is due."""
+    def _step(self, phase: Phase) -> dict[str, float]:
+        """The next update, and a validation where it is due; returns the metrics."""
         config, state, started = self._config, self.state, time.perf_counter()
         batch = self._batches[state.step]
         rate = _rate(config, state.step, len(self._batches), state.seconds)
@@ -143,6 +161,7 @@ class SftTrainer:
         fields = {"loss": metrics["sft/loss"], "confident": metrics["sft/confident_rate"]}
         fields |= {"valid": metrics["valid/loss"]} if "valid/loss" in metrics else {}
         phase.advance(1, **{name: round(value, 4) for name, value in fields.items()})
+        return metrics
 
     def _validate_if_due(self) -> dict[str, float]:
         """The `valid/` metrics where a validation is due, else none; updates the best step and the time in the state."""

@@ -14,7 +14,7 @@ from arpo.files.whole import whole
 from arpo.tree.credit import NodeCredit
 from arpo.tree.node import Node, NodeKind
 from arpo.tree.tree import RolloutTree
-from arpo.types import Message, Parse, Reward, StopReason, Task, ToolCall, ToolResult
+from arpo.types import Message, Parse, Reward, StopReason, StrPath, Task, ToolCall, ToolResult
 
 FORMAT_VERSION = 2
 _CHUNK = 1 << 16
@@ -56,31 +56,34 @@ def tree_from_dict(data: Any) -> RolloutTree:
         raise DataError(f"rollout tree: malformed record ({error}); was the file written by another program?") from error
 
 
-def write_trees(path: Path, trees: Iterable[RolloutTree]) -> None:
+def write_trees(path: StrPath, trees: Iterable[RolloutTree]) -> None:
     """Write trees to `path` atomically: the file appears whole or not at all."""
+    path = Path(path)
     lines = b"".join(_line(tree) for tree in trees)
     payload = zstandard.compress(lines) if path.suffix == ".zst" else lines
     with whole(path) as partial:
         partial.write_bytes(payload)
 
 
-def append_tree(path: Path, tree: RolloutTree) -> None:
+def append_tree(path: StrPath, tree: RolloutTree) -> None:
     """Append a tree to the `.zst` file at `path` as a separate frame, so that a kill loses at most this tree.
 
     After a kill `drop_torn_tree` restores the file.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     frame = zstandard.compress(_line(tree))
     with path.open("ab") as file:
         file.write(frame)
 
 
-def drop_torn_tree(path: Path) -> None:
+def drop_torn_tree(path: StrPath) -> None:
     """Remove an incomplete last frame from a `.zst` file, as a kill during `append_tree` leaves it; ignores a missing file.
 
     Raises:
         DataError: the file is damaged before its last frame.
     """
+    path = Path(path)
     if path.is_file():
         end = max((end for _, end in _frames(path)), default=0)
         if end < path.stat().st_size:
@@ -89,12 +92,13 @@ def drop_torn_tree(path: Path) -> None:
             path.unlink()
 
 
-def read_trees(path: Path) -> Iterator[RolloutTree]:
+def read_trees(path: StrPath) -> Iterator[RolloutTree]:
     """Yield the trees of a file one at a time; of a compressed file at most one frame is in memory.
 
     Raises:
         DataError: the file is missing or truncated, or a line is not a tree (the message has its number).
     """
+    path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file of rollout trees")
     for number, line in enumerate(_lines(path), start=1):

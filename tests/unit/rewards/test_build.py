@@ -7,6 +7,8 @@ from pydantic import ValidationError
 
 from arpo.config import dump_config, load_config
 from arpo.errors import ConfigError
+from arpo.function_name import FunctionName
+from arpo.functions.loading import load_function
 from arpo.rewards.build import build_reward, build_scorer
 from arpo.rewards.composite import CompositeReward
 from arpo.rewards.config import CompositeConfig, RewardConfig
@@ -202,6 +204,41 @@ def test_a_module_that_cannot_be_used_says_why(tmp_path, monkeypatch, source, wo
 def test_a_function_that_is_not_there_is_refused(user_module, path, words):
     with pytest.raises(ConfigError, match=words):
         build_reward(RewardConfig(rule=path))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("def f(prompts, completions): ...", r"has the arguments \(prompts, completions\) .*def f\(trajectory\)"),
+        ("def f(): ...", r"has the arguments \(\) .*too many positional arguments"),
+        ("def f(*, trajectory): ...", r"has the arguments \(\*, trajectory\)"),
+        ("async def f(trajectory): ...", "is asynchronous; write a plain function"),
+        ("class f:\n    def __call__(self, trajectory): ...", "is a class; it must be a function"),
+        ("f = 'text'", "is a str; it must be a function"),
+    ],
+)
+def test_a_function_with_other_arguments_is_refused_before_anything_is_sampled(tmp_path, source, words):
+    (tmp_path / "mine.py").write_text(source + "\n")
+    with pytest.raises(ConfigError, match=f"reward.rule = .*mine.py:f' {words}") as error:
+        build_reward(RewardConfig(rule=f"{tmp_path}/mine.py:f"))
+    assert "\n" not in str(error.value)
+    function = load_function(FunctionName(f"{tmp_path}/mine.py", "f"), "x").value
+    with pytest.raises(ConfigError, match=f"reward_fn {words}"):
+        build_scorer(RewardConfig(), function)
+
+
+def test_arguments_with_defaults_and_objects_that_can_be_called_are_rewards(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import functools\ndef f(trajectory, weight=2.0, **more): return weight\ng = functools.partial(f, weight=3.0)\n"
+        "class Rule:\n    def __call__(self, trajectory): return 4.0\nh = Rule()\n"
+    )
+    rewards = [build_reward(RewardConfig(rule=f"{tmp_path}/mine.py:{name}"))(None) for name in "fgh"]
+    assert rewards == [2.0, 3.0, 4.0]
+
+
+def test_two_rewards_of_ones_own_are_one_too_many(user_module):
+    with pytest.raises(ConfigError, match="beside the argument reward_fn: both are the reward"):
+        build_scorer(RewardConfig(rule=f"{user_module}:length"), lambda trajectory: 1.0)
 
 
 def test_config_refuses_what_has_no_meaning():

@@ -28,5 +28,5 @@ def start(args: argparse.Namespace, config: "EvalRun") -> None:
     """Evaluate by the recipe."""
     from arpo.evaluation.run import evaluate
 
-    print_summary(evaluate(config, progress(), resume=args.resume is not None))
+    print_summary(evaluate(config, progress(), resume=args.resume is not None, functions=args.functions))
     result_console().print(f"  {config.out / 'report.html'}", markup=False, soft_wrap=True)

@@ -37,7 +37,7 @@ def start(args: argparse.Namespace, config: "RolloutRun") -> None:
         if len(shown) < args.show:
             shown.append(tree)
 
-    summary = sample_rollouts(config, progress(), resume=args.resume is not None, on_tree=keep)
+    summary = sample_rollouts(config, progress(), resume=args.resume is not None, functions=args.functions, on_tree=keep)
     console = result_console()
     for tree in shown:
         console.print(tree_picture(tree), soft_wrap=False)

@@ -33,4 +33,4 @@ def start(args: argparse.Namespace, config: "SftRun") -> None:
     """Train on the recipe's conversations, or go on with a run."""
     from arpo.training.sft import train_sft
 
-    print_summary(train_sft(config, progress(), resume=args.resume is not None))
+    print_summary(train_sft(config, progress(), resume=args.resume is not None, functions=args.functions))

@@ -29,4 +29,4 @@ def start(args: argparse.Namespace, config: "RlRun") -> None:
     """Train from a recipe, or go on with a run."""
     from arpo.training.rl import train_rl
 
-    print_summary(train_rl(config, progress(), resume=args.resume is not None))
+    print_summary(train_rl(config, progress(), resume=args.resume is not None, functions=args.functions))
