@@ -12,8 +12,8 @@ from arpo.cli.overrides import join_values
 from arpo.errors import ArpoError
 
 COMMANDS = (
-    "quickstart", "smollm2", "world", "data", "index", "demos", "sft", "train", "rollout", "evaluate", "compare", "study",
-    "bias", "bench", "model", "export", "view", "tool", "cache", "doctor", "algorithms", "benchmarks", "config",
+    "init", "quickstart", "smollm2", "world", "data", "index", "demos", "sft", "train", "rollout", "evaluate", "compare",
+    "study", "bias", "bench", "model", "export", "view", "tool", "cache", "doctor", "algorithms", "benchmarks", "config",
 )  # fmt: skip
 """Modules of `arpo.cli.commands`, in the order of the help."""
 
@@ -21,6 +21,7 @@ _DESCRIPTION = "Train tool-using LLM agents with reinforcement learning that bra
 _EPILOG = """\
 start here:
   arpo doctor               what works on this machine, and what to do about what does not
+  arpo init NAME            a folder of your own to begin with: configurations, a reward, a tool, data
   arpo quickstart           the whole path on a CPU: world, index, demonstrations, SFT, RL, evaluation, report
   arpo smollm2              the same path for a real language model of 135 M parameters, in hours
   arpo COMMAND --help       each command, with examples

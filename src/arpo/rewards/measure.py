@@ -99,7 +99,7 @@ def complete_reward(given: object, trajectory: Trajectory, *, source: object, gr
 
 _TOTALS = ("reward", "score", "total", "value")
 """Names of a component that is the whole reward, not a part of it: a sum would count it twice."""
-_COMPONENT = re.compile(r"[^\W\d][\w.-]*")
+_COMPONENT = re.compile(r"[^\W\d][\w./-]*")
 
 
 class _NameError(ValueError):
@@ -128,7 +128,7 @@ def _components(given: Mapping[Any, Any]) -> dict[str, float]:
     """The components as numbers; their names become names of metrics."""
     for name in given:
         if not isinstance(name, str) or not _COMPONENT.fullmatch(name):
-            raise _NameError(f"{name!r} cannot name a component; use a letter, then letters, digits, _, - and .")
+            raise _NameError(f"{name!r} cannot name a component; use a letter, then letters, digits and _ - . /")
     return {name: _as_number(value) for name, value in given.items()}
 
 

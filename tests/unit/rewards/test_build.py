@@ -57,7 +57,7 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def parts(trajectory): return {'right': np.float32(1), 'length': -0.25, 'f1': 0.5}\n"
         "def total(trajectory): return {'score': 1.0, 'right': 1.0}\n"
         "def no_part(trajectory): return {}\n"
-        "def odd_name(trajectory): return {'a/b': 1.0}\n"
+        "def odd_name(trajectory): return {'a b': 1.0}\n"
         "def odd_part(trajectory): return Reward(value=1.0, components={3: 1.0})\n"
         "number = 3\n"
     )
@@ -141,7 +141,7 @@ async def test_the_sum_of_components_is_the_reward(make_trajectory, user_module,
 @pytest.mark.parametrize("score", [by_name, as_argument])
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("total", "'score' looks like the whole reward"), ("no_part", "no component"), ("odd_name", "'a/b' cannot name"),
+    [("total", "'score' looks like the whole reward"), ("no_part", "no component"), ("odd_name", "'a b' cannot name"),
      ("odd_part", "3 cannot name a component")],
 )  # fmt: skip
 async def test_components_that_are_none_are_refused(make_trajectory, user_module, name, words, score):
