@@ -52,7 +52,7 @@ class FunctionName:
         """The name with its file's path relative to `folder` made absolute."""
         if not self.is_file:
             return self
-        return FunctionName(os.path.abspath(folder / Path(self.source).expanduser()), self.name)
+        return FunctionName(os.path.abspath(folder / os.path.expanduser(self.source)), self.name)
 
     def __str__(self) -> str:
         return f"{self.source}:{self.name}"

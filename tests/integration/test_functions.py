@@ -55,7 +55,7 @@ def test_a_run_with_functions_of_ones_own(arpo, domain, project: Path, write_tom
     del keys["validation"]
     arpo.succeed("train", write_toml(project / "rl.toml", keys), cwd=tmp_path)
     run = tmp_path / "run"
-    assert {"right", "length", "exact_match"} <= components(run / "rollouts" / "step_000001.jsonl.zst")
+    assert {"right", "length", "format"} <= components(run / "rollouts" / "step_000001.jsonl.zst")
     for tree in library.read_trees(run / "rollouts" / "step_000001.jsonl.zst"):
         for leaf in tree.leaves():
             assert leaf.reward.value == pytest.approx(leaf.reward.components["right"] + leaf.reward.components["length"])

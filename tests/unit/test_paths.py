@@ -87,9 +87,10 @@ def test_files_are_read_and_written_alike(tmp_path: Path, trees: list[RolloutTre
     for form in (tmp_path / "run", str(tmp_path / "run")):
         with arpo.tracking.Tracker(form, arpo.tracking.TrackingConfig()) as tracker:
             tracker.log(1, {"train/loss": 0.25})
-    for read in (arpo.read_trees, arpo.read_tasks):
-        with pytest.raises(arpo.ArpoError, match="none"):
-            list(both(read, tmp_path / "none.jsonl"))
+    for form in (tmp_path / "none.jsonl", str(tmp_path / "none.jsonl")):
+        for read in (arpo.read_trees, lambda path: arpo.read_tasks(path).tasks):
+            with pytest.raises(arpo.ArpoError, match=r"none\.jsonl: no such file"):
+                list(read(form))
 
 
 def test_configurations_take_both(tmp_path: Path):

@@ -56,7 +56,7 @@ class RunFunctions(Generic[C]):
         self._given = [*(["reward_fn"] if reward_fn is not None else []), *sorted(f"tools.{name}" for name in tools)]
         names = function_names(config)
         record = self._own_record(names) if resume else _trained_record(policy, names)
-        if files != "same" and record is None:
+        if files != "same" and (record is None or not (record.functions or names)):
             raise ConfigError(f"functions = {files!r} has no effect: no functions are kept with this run; leave it out")
         if record is not None and files == "same":
             _require_same(record, names if resume else None)

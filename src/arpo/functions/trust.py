@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 from arpo.errors import ConfigError
@@ -50,11 +51,10 @@ def foreign_reason(path: Path) -> str | None:
     if any(_CACHED.fullmatch(part) for part in path.parts[:-1]) and {"snapshots", "blobs"} & {*path.parts}:
         return "lies in a copy of the hub's cache"
     for folder in _beside(path):
-        for mark in _WEIGHTS:
-            if found := next(folder.glob(mark), None):
-                return f"lies beside weights ({found})"
-        if found := next(folder.glob("*.arrow"), None):
-            return f"lies in a data set ({found})"
+        if found := _find(folder, _WEIGHTS):
+            return f"lies beside weights ({folder / found})"
+        if found := _find(folder, ("*.arrow",)):
+            return f"lies in a data set ({folder / found})"
     for folder in path.parents:
         reason = _mark_of_download(folder, path)
         if reason is not None:
@@ -66,14 +66,14 @@ def _beside(path: Path) -> Iterator[Path]:
     """A file's folder, and of a package's file the folders up to the one that holds the package."""
     folder = path.parent
     yield folder
-    while (folder / "__init__.py").is_file() and folder != folder.parent:
+    while os.path.isfile(folder / "__init__.py") and folder != folder.parent:
         folder = folder.parent
         yield folder
 
 
 def _mark_of_download(folder: Path, path: Path) -> str | None:
     """What makes a folder above a file a download."""
-    if (folder / ".cache" / "huggingface" / "download" / f"{path.relative_to(folder)}.metadata").is_file():
+    if os.path.isfile(folder / ".cache" / "huggingface" / "download" / f"{path.relative_to(folder)}.metadata"):
         return f"was downloaded from the hub ({folder})"
     if _HUB_REMOTE.search(_text(folder / ".git" / "config")):
         return f"lies in a clone of a hub's repository ({folder})"
@@ -83,13 +83,20 @@ def _mark_of_download(folder: Path, path: Path) -> str | None:
         return f"lies in a folder with a model's or data set's card ({folder / 'README.md'})"
     if re.search(r'"(model_type|architectures)"\s*:', _text(folder / "config.json")):
         return f"lies in a model directory ({folder})"
-    for mark in _MODEL_MARKS:
-        if next(folder.glob(mark), None):
-            return f"lies in a model directory ({folder})"
-    for mark in _DATA_MARKS:
-        if (folder / mark).is_file():
-            return f"lies in a data set ({folder})"
+    if _find(folder, _MODEL_MARKS):
+        return f"lies in a model directory ({folder})"
+    if _find(folder, _DATA_MARKS):
+        return f"lies in a data set ({folder})"
     return None
+
+
+def _find(folder: Path, patterns: Iterable[str]) -> str | None:
+    """A name in a folder that fits one of the patterns; None: there is none, or the folder cannot be read."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return None
+    return next((name for name in names for pattern in patterns if fnmatch(name, pattern)), None)
 
 
 def _caches() -> Iterator[Path]:

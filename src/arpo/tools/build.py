@@ -10,7 +10,7 @@ from arpo.functions.loading import load_function
 from arpo.tools.base import Tool
 from arpo.tools.browse.tool import BrowseTool
 from arpo.tools.config import ToolsConfig
-from arpo.tools.function import as_tool
+from arpo.tools.function import FunctionTool, as_tool
 from arpo.tools.mcp.config import McpServerConfig
 from arpo.tools.python_sandbox import PythonSandbox
 from arpo.tools.search.build import build_search
@@ -58,7 +58,9 @@ _NO_TOOLS = ("executor", "cache", "mcp", "functions")
 
 def _function_tool(name: str, text: str) -> Tool:
     label = f"tools.functions.{name} = {text!r}"
-    return as_tool(load_function(FunctionName.parse(text), label).value, name, label)
+    own = load_function(FunctionName.parse(text), label)
+    tool = as_tool(own.value, name, label)
+    return tool.named(name, *sorted(file.digest for file in own.files)) if isinstance(tool, FunctionTool) else tool
 
 
 def _refuse_doubles(tools: Sequence[Tool]) -> None:

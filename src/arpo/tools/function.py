@@ -66,11 +66,11 @@ class FunctionTool(StatelessTool):
         self.is_cacheable = deterministic
         self.version = make_version("function-1", self.name, _source(function))
 
-    def named(self, name: str) -> "FunctionTool":
-        """The same function under another name."""
+    def named(self, name: str, *files: str) -> "FunctionTool":
+        """The same function under another name; `files`: digests of its code, a change of which invalidates cached results."""
         renamed = copy.copy(self)
         renamed.name = name
-        renamed.version = make_version("function-1", name, _source(self._function))
+        renamed.version = make_version("function-1", name, _source(self._function), *files)
         return renamed
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

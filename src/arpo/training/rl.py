@@ -118,12 +118,11 @@ class RLTrainer:
         on_step: OnStep | None,
     ):
         self.state = TrainerState()
-        self.trees: list[RolloutTree] = []
-        """Trees of the latest step."""
         self._config = config
         self._run = run
         self._progress = progress
         self._on_step = on_step
+        self._reported: Sequence[RolloutTree] = ()
         self._tasks = _open_tasks(config.tasks, config.agent.protocol, progress)
         order = TaskOrder(self._tasks, config.tasks_per_step, config.seed)
         if repeated := count_questions(len(order), order.num_questions):
@@ -239,7 +238,7 @@ class RLTrainer:
         await self._update_engine()
         state.step, state.position, state.tasks_digest = state.step + 1, rollouts.position, self._tasks.digest
         state.update, state.skipped_updates = self.learner.num_updates, self.learner.skipped.num_in_a_row
-        self.trees = rollouts.trees
+        self._reported = rollouts.trees if self._on_step is not None else ()
         self._save_trees(rollouts.trees)
         self._last_tree = rollouts.trees[-1]
         step_s = time.perf_counter() - started
@@ -267,7 +266,8 @@ class RLTrainer:
     def _call_back(self, metrics: Mapping[str, float]) -> None:
         if self._on_step is not None:
             step, num_steps = self.state.step, self._config.num_steps
-            self._on_step(StepReport(step=step, num_steps=num_steps, metrics=metrics, trees=self.trees))
+            self._on_step(StepReport(step=step, num_steps=num_steps, metrics=metrics, trees=self._reported))
+            self._reported = ()
 
     def _point_links(self) -> None:
         """Point `best` and `final` at their checkpoints; again on resumption, as a kill may have come between."""

@@ -75,6 +75,13 @@ def test_a_relative_configuration_file_in_the_working_directory(tmp_path: Path, 
     assert load_config(RewardConfig, Path("r.toml")).rule == f"{tmp_path / 'r.py'}:f"
 
 
+def test_the_short_form_of_a_reward(tmp_path: Path, monkeypatch):
+    (tmp_path / "r.toml").write_text('out = "o"\ntasks = "t.jsonl"\nmodel = "m"\nreward = "r.py:f"\nagent.tools.python = {}\n')
+    assert load_config(RlRun, tmp_path / "r.toml").reward.rule == f"{tmp_path / 'r.py'}:f"
+    monkeypatch.chdir(tmp_path.parent)
+    assert load_config(RlRun, tmp_path / "r.toml", ["reward=s.py:f"]).reward.rule == f"{tmp_path.parent / 's.py'}:f"
+
+
 def test_functions_are_replaced_and_nothing_else():
     tools = ToolsConfig.model_validate({"functions": {"a": "/x/t.py:a", "b": "m:b"}, "executor": {"max_calls": 3}})
     moved = map_functions(tools, lambda key, name: FunctionName("/copy.py", name.name) if key == "functions.a" else name)

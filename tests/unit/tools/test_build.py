@@ -85,6 +85,9 @@ async def test_functions_of_a_file_are_tools_with_the_schema_of_their_hints(tmp_
     results = [await tools[name].run(arguments) for name, arguments in (("plus", {"a": 2}), ("twice", {"a": 2}), ("dice", {}))]
     assert [result.content for result in results] == ["3", "4", "4"]
     assert [tools[name].is_cacheable for name in names] == [False, False, True, False]
+    (tmp_path / "mine.py").write_text(OWN + "LIMIT = 3\n")
+    again = build_tools(ToolsConfig(functions={"twice": f"{tmp_path}/mine.py:double"}))["twice"]
+    assert again.version != tools["twice"].version, "cached results are those of the whole file"
     versions = {name: tools[name].version for name in ("plus", "calc")}
     assert versions["plus"] != versions["calc"], "the name is part of the cache's key"
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from arpo.conditions import only_with
-from arpo.config import Config, dotted, parse_config, read_toml, with_long_forms
+from arpo.config import Config, dotted, functions_within, parse_config, read_toml, with_long_forms
 from arpo.errors import ConfigError
 from arpo.evaluation.config import EvalRun
 from arpo.lab.study.claims_config import ClaimConfig
@@ -173,7 +173,7 @@ def load_study(paths: Sequence[Path]) -> StudyConfig:
     united: Keys = {}
     origin: dict[str, Path] = {}
     for path in paths:
-        for key, value in _flat(read_toml(path)):
+        for key, value in _flat(_located(read_toml(path), path.parent)):
             if key in origin:
                 raise ConfigError(f"{path}: {key} is set by {origin[key]} too; set it in one of them")
             origin[key] = path
@@ -183,6 +183,22 @@ def load_study(paths: Sequence[Path]) -> StudyConfig:
             else:
                 united[section] = value
     return parse_config(StudyConfig, united, ", ".join(map(str, paths)))
+
+
+_CLASSES: Mapping[str, type[Config]] = {"demos": DemosRun, "sft": SftRun, "rl": RlRun, "test": EvalRun}
+
+
+def _located(keys: Keys, folder: Path) -> Keys:
+    """The keys of a study's file or of an arm, with the files of functions of one's own relative to `folder` made absolute."""
+    located = dict(keys)
+    for name, section in keys.items():
+        if not isinstance(section, dict):
+            continue
+        if name in _CLASSES:
+            located[name] = functions_within(_CLASSES[name], with_long_forms(_CLASSES[name], section), folder)
+        if name == "arms":
+            located[name] = {arm: _located(own, folder) if isinstance(own, dict) else own for arm, own in section.items()}
+    return located
 
 
 def _refuse_reserved_keys(section: str, where: str, keys: Keys) -> None:

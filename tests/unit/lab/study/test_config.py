@@ -31,6 +31,18 @@ def test_files_unite_their_arms(tmp_path: Path):
     assert found.runs_of("grpo") == ((0, 0), (1, 0))
 
 
+def test_functions_of_ones_own_are_relative_to_the_file_that_names_them(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    keys = '[rl]\nreward = "r.py:f"\n[test.agent.tools.functions]\ncalc = "a/t.py:calc"\n'
+    paths = [tmp_path / "main.toml", tmp_path / "a" / "more.toml"]
+    paths[0].write_text(MAIN + keys)
+    paths[1].write_text('[arms.grpo]\nabout = "g"\nalgorithm = "grpo"\n[arms.grpo.rl.reward]\nrule = "r.py:f"\n')
+    found = load_study(paths)
+    assert found.rl["reward"]["rule"] == f"{tmp_path / 'r.py'}:f"
+    assert found.test["agent"]["tools"]["functions"]["calc"] == f"{tmp_path / 'a' / 't.py'}:calc"
+    assert found.arms["grpo"].rl["reward"]["rule"] == f"{tmp_path / 'a' / 'r.py'}:f"
+
+
 def test_the_shipped_files_are_one_study():
     found = load_study(
         [find_study(name) for name in ("main", "baselines", "parts", "controls", "frugal", "rates", "attribution")]
