@@ -138,6 +138,7 @@ def test_ctrl_c_loses_nothing_and_says_how_to_go_on(arpo, domain, write_toml, wa
     """The checkpoint is that of the last logged update, though none was due; the run may be moved before it goes on."""
     run = tmp_path / "run"
     changes = CHANGES | {"num_epochs": 200, "checkpoint": {"every": 100_000}, "validation": {"fraction": 0.2, "every": 90_000}}
+    changes |= {"optimizer": {"learning_rate": 1e-2, "schedule": "constant"}}  # another length is another schedule
     pid = arpo.start("sft", write_toml(tmp_path / "sft.toml", domain.sft(run, **changes)))
     wait_until(lambda: (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").stat().st_size > 0)
     os.kill(pid, signal.SIGINT)
@@ -220,7 +221,7 @@ def test_a_run_of_another_command_names_its_own(arpo, domain, write_toml, never_
     ("override", "words"),
     [
         ("--optimizer.learning_rate=1e-3", "'--optimizer.learning_rate=1e-3' has no place here"),
-        ("--data=other.jsonl", "a resumed run keeps its own configuration, but for num_epochs, max_seconds"),
+        ("--data=other.jsonl", "a resumed run keeps its own configuration, but for checkpoint, tracking"),
         ("--num_epochs=0", "num_epochs = 0"),
     ],
 )

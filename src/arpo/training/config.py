@@ -43,9 +43,13 @@ class OptimizerConfig(Config):
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer updates over which the learning rate rises linearly from 0."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Course of the learning rate after the warm-up, down to `final_fraction` of the peak, reached after the last update."""
+    """Course of the learning rate after the warm-up, down to `final_fraction` of the peak, reached after the last update or
+    at `schedule_steps`."""
     final_fraction: Annotated[float, only_with(schedule=("linear", "cosine"))] = Field(default=0.0, ge=0, le=1)
     """Learning rate at the end of the schedule, as a fraction of the peak."""
+    schedule_steps: Annotated[int | None, only_with(schedule=("linear", "cosine"))] = Field(default=None, ge=1)
+    """Step of the run at which the schedule ends, in SFT the update; the rate stays there. A run may only be made longer by
+    `--resume` under a schedule whose end this key sets. None: the last step."""
 
 
 class CheckpointConfig(Config):
@@ -196,6 +200,12 @@ class RlRun(Config):
                 f"trajectory of that length fits no pass and cannot be cut; set batching.max_tokens to {longest} or more, "
                 f"or agent.limits.max_trajectory_tokens to {self.batching.max_tokens} or less"
             )
+        end = self.optimizer.schedule_steps
+        if end is not None and end < self.num_steps and self.optimizer.final_fraction == 0:
+            raise ValueError(
+                f"num_steps = {self.num_steps} with optimizer.schedule_steps = {end} and optimizer.final_fraction = 0: the "
+                f"learning rate is 0 after step {end}, and nothing is learned; raise one of the latter, or lower num_steps"
+            )
         if self.updates_per_step > self.tasks_per_step:
             raise ValueError(
                 f"updates_per_step = {self.updates_per_step} exceeds tasks_per_step = {self.tasks_per_step}: "
@@ -259,3 +269,12 @@ class SftRun(Config):
     """Resumption; a step is an update."""
     tracking: TrackingConfig = TrackingConfig()
     """Destinations of metrics besides metrics.jsonl."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "SftRun":
+        if self.max_seconds is not None and self.optimizer.schedule_steps is not None:
+            raise ValueError(
+                f"optimizer.schedule_steps = {self.optimizer.schedule_steps} with max_seconds = {self.max_seconds:g}: both say "
+                f"when the schedule ends; leave one of them out"
+            )
+        return self

@@ -73,4 +73,5 @@ class Learner:
         config = self.config
         per_step = config.updates_per_step * config.epochs_per_step
         updates = range(self.num_updates, self.num_updates + per_step)
-        return [scheduled_rate(config.optimizer, update, config.num_steps * per_step) for update in updates]
+        num_steps = config.optimizer.schedule_steps or config.num_steps
+        return [scheduled_rate(config.optimizer, update, num_steps * per_step) for update in updates]

@@ -12,6 +12,7 @@ from arpo.config import dump_config
 from arpo.data.prompts import PromptCheck
 from arpo.data.stored_tasks import StoredTasks, open_tasks
 from arpo.data.tasks import count_questions, report_bad_rows
+from arpo.errors import ConfigError
 from arpo.functions.run_functions import FunctionFiles, RunFunctions
 from arpo.inference.build import PolicySource, build_engine
 from arpo.models.device import settle_device
@@ -37,6 +38,7 @@ from arpo.training.memory_check import require_memory
 from arpo.training.no_signal import NoSignal, find_no_signal, is_reported, learned_nothing
 from arpo.training.on_step import OnStep, StepReport, check_callback
 from arpo.training.probe import check_agreement
+from arpo.training.resumption import go_on
 from arpo.training.run_models import find_models
 from arpo.training.step_metrics import measure_memory, measure_rollout, measure_update_speed
 from arpo.training.summary import broken_tools, live_line, summarize_run
@@ -60,7 +62,7 @@ def train_rl(
     """Train a policy; return the summary, as in `<out>/summary.json`.
 
     Args:
-        config: The run; with `resume`, that of the run directory.
+        config: The run; with `resume`, that of the run directory, changed in nothing but what `go_on` allows.
         progress: Receives the phases; None reports nothing.
         resume: Go on from the newest checkpoint in `config.out`, or from the start when there is none yet. On a CPU the result
             is bit-identical to a run that was never stopped.
@@ -79,9 +81,11 @@ def train_rl(
         TrainingError: ten updates in a row had a gradient that is not finite.
         CheckpointError: a checkpoint could not be written or read.
     """
+    progress = progress or SilentProgress()
+    if resume:
+        config = go_on(config, progress.line)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
-    progress = progress or SilentProgress()
     config = config.model_copy(update={"model": settle_device(config.model, progress.line)})
     require_memory(config, progress.line)
     check_callback(on_step)
@@ -178,6 +182,8 @@ class RLTrainer:
             self._point_links()
             self._checkpoints.prune(self.state)
             done, wanted = self.state.step, self._config.num_steps
+            if done > wanted:
+                raise ConfigError(f"num_steps = {wanted}: {done} steps are done; set it to {done} or more")
             left = f"resuming after step {done}" if done < wanted else f"step {done} of {wanted} is done: nothing is left to do"
             remedy = "" if done < wanted else "; `arpo train --resume RUN --num_steps=N` trains longer"
             self._progress.line(left + remedy)

@@ -8,6 +8,7 @@ import torch
 
 from arpo.batching.packing import PackNode, pack_trees
 from arpo.config import dump_config
+from arpo.errors import ConfigError
 from arpo.functions.run_functions import FunctionFiles, RunFunctions
 from arpo.models.device import settle_device
 from arpo.models.loading import load_trained_policy
@@ -23,6 +24,7 @@ from arpo.training.interruption import delayed_interrupt
 from arpo.training.memory_check import require_memory
 from arpo.training.on_step import OnStep, StepReport, check_callback
 from arpo.training.optimizer import SkippedUpdates, build_optimizer, optimizer_step, scheduled_rate
+from arpo.training.resumption import go_on
 from arpo.training.sft_data import epochs, read_sft_data, require_same_data, split
 
 
@@ -37,7 +39,7 @@ def train_sft(
     """Train on the conversations; return the summary, as in `<out>/summary.json`. The model is `<out>/final`.
 
     Args:
-        config: The run; with `resume`, that of the run directory.
+        config: The run; with `resume`, that of the run directory, changed in nothing but what `go_on` allows.
         progress: Receives the phases; None reports nothing.
         resume: Go on from the newest checkpoint in `config.out`, or from the start when there is none yet. On a CPU the result
             is bit-identical to a run that was never stopped, unless `max_seconds` ended it.
@@ -45,8 +47,9 @@ def train_sft(
         functions: Where a resumed run takes the functions from that its configuration names.
 
     Raises:
-        ConfigError: `batch_tokens` or `batching.max_tokens` is below the longest conversation; or the device is not here, or
-            has less memory than training the model takes.
+        ConfigError: with `resume`, as `go_on`; `batch_tokens` or `batching.max_tokens` is below the longest conversation; the
+            schedule ends at a rate of 0 before the run; or the device is not here, or has less memory than training the model
+            takes.
         DataError: a file cannot be read, or leaves no conversation to train on or to hold out.
         RunError: the run directory is in use, or holds a run and `resume` is False; a resumed run's functions have changed; or
             the disk is full.
@@ -55,6 +58,8 @@ def train_sft(
         KeyboardInterrupt: Ctrl-C; the update was finished and a checkpoint written.
     """
     progress = progress or SilentProgress()
+    if resume:
+        config = go_on(config, progress.line)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     config = config.model_copy(update={"model": settle_device(config.model, progress.line)})
@@ -89,6 +94,7 @@ class SftTrainer:
         tokenizer = PolicyTokenizer.load(config.model.path)
         self._data = read_sft_data(config, tokenizer, progress)  # before the model: its faults are found sooner
         self._batches = list(epochs(self._data.training, config))
+        self._require_rates()
         network = load_trained_policy(config.model, config.seed)
         self._policy = PolicyModel(network, needs_layout=config.batching.packing == "tree")
         self._optimizer = build_optimizer(self._policy, config.optimizer, config.model.path)
@@ -96,6 +102,15 @@ class SftTrainer:
         self._resume()
         self._skipped = SkippedUpdates(self.state.skipped_updates)
         self._tracker = Tracker(run.path, config.tracking, config.model_dump(mode="json"))
+
+    def _require_rates(self) -> None:
+        """Refuse updates after the end of a schedule that ends at a rate of 0."""
+        end, fraction = self._config.optimizer.schedule_steps, self._config.optimizer.final_fraction
+        if end is not None and end < len(self._batches) and fraction == 0:
+            raise ConfigError(
+                f"optimizer.schedule_steps = {end} with optimizer.final_fraction = 0: the learning rate is 0 after update "
+                f"{end}, but the run has {len(self._batches)} updates; raise one of them, or lower num_epochs"
+            )
 
     def _resume(self) -> None:
         """Go to the newest checkpoint of the run directory, if it holds one."""
@@ -105,13 +120,18 @@ class SftTrainer:
             return
         self.state = self._checkpoints.load(newest, self._policy.network, self._optimizer)
         require_same_data(self._data, self.state.conversations_digest, newest)
+        if self.state.step > len(self._batches):
+            raise ConfigError(
+                f"num_epochs = {self._config.num_epochs}: it has {len(self._batches)} updates, and {self.state.step} are made; "
+                f"raise it"
+            )
         self._point_links()
         self._checkpoints.prune(self.state)
         left = f"resuming after update {self.state.step} of {len(self._batches)}"
         if self._is_finished:
             left = (
                 f"update {self.state.step} is the last: nothing is left to do; `arpo sft --resume RUN` trains longer with "
-                f"--num_epochs=N or --max_seconds=S"
+                f"--num_epochs=N or --max_seconds=S, under a constant schedule or one with optimizer.schedule_steps"
             )
         self._progress.line(left)
 
@@ -147,7 +167,8 @@ class SftTrainer:
         """The next update, and a validation where it is due; returns the metrics."""
         config, state, started = self._config, self.state, time.perf_counter()
         batch = self._batches[state.step]
-        rate = _rate(config, state.step, len(self._batches), state.seconds)
+        end = config.optimizer.schedule_steps or len(self._batches)
+        rate = _rate(config, state.step, end, state.seconds)
         metrics = _update(self._policy, self._optimizer, batch, rate, config, self._skipped)
         state.step = state.update = state.step + 1
         state.skipped_updates = self._skipped.num_in_a_row

@@ -61,3 +61,15 @@ def test_an_adapter_is_its_own_reference(policy: Path, make_tree: MakeTree, tmp_
     assert any(not torch.equal(tensor, start[name]) for name, tensor in weights(of_run).items())
     second = Reference(of_run.config, PolicyModel(load_policy(policy)))
     assert torch.equal(of_run.reference.reward_kl([make_tree()]).leaf_sums[0], second.reward_kl([make_tree()]).leaf_sums[0])
+
+
+def test_a_schedule_with_an_end_of_its_own_gives_a_longer_run_the_same_rates(
+    policy: Path, make_tree: MakeTree, tmp_path: Path
+) -> None:
+    """Linear from 1e-2 to half of it over 2 steps of 2 updates: after 1, 3 and 5 updates of 4, 0.875, 0.625 and 0.5 of it."""
+    optimizer = {"learning_rate": 1e-2, "schedule": "linear", "schedule_steps": 2, "final_fraction": 0.5}
+    for num_steps in (2, 9):
+        of_run = learner(policy, tmp_path, updates_per_step=2, num_steps=num_steps, optimizer=optimizer)
+        trees = [make_tree(), make_tree((0.0, 1.0, -1.0), name="u", first_id=60)]
+        rates = [of_run.learn(trees)["train/learning_rate"] for _ in range(3)]
+        assert rates == pytest.approx([8.75e-3, 6.25e-3, 5e-3])

@@ -106,13 +106,14 @@ def test_too_long_conversations_are_counted(settings: dict[str, Any], tmp_path: 
     lengths = sorted(len(token_ids) for token_ids, _ in encode(settings))
     summary = train(settings, tmp_path / "sft", Listener(), max_tokens=lengths[1])
     assert (summary["num_conversations"], summary["num_left_out"]) == (2, 1)
-    assert [f"filtered: 1 conversations of more than max_tokens = {lengths[1]} tokens"] == Listener.lines
+    filtered = f"filtered: 1 conversations of more than max_tokens = {lengths[1]} tokens"
+    assert [line for line in Listener.lines if not line.startswith("device: ")] == [filtered]
     with pytest.raises(DataError, match="raise it"):
         train(settings, tmp_path / "none", max_tokens=lengths[0] - 1)
 
 
 def test_a_time_limit_ends_it_with_a_model(settings: dict[str, Any], tmp_path: Path):
-    summary = train(settings, tmp_path / "sft", num_epochs=2000, max_seconds=0.3)
+    summary = train(settings, tmp_path / "sft", num_epochs=2000, max_seconds=0.3, optimizer=CONSTANT)
     assert 0 < summary["num_updates"] < 2000
     assert (tmp_path / "sft" / "final" / "model.safetensors").is_file()
 
@@ -224,11 +225,17 @@ def test_the_validation_is_the_loss_on_what_is_held_out_and_marks_the_best(setti
     assert rows[-1]["valid/confident_rate"] == float((torch.cat(each) < math.log(2)).double().mean()) > 0
 
 
+CONSTANT = {"learning_rate": 1e-3, "schedule": "constant"}
+"""Runs under a schedule that ends with them cannot be made longer."""
+
+
 def test_time_used_before_a_resumption_counts(settings: dict[str, Any], tmp_path: Path):
     """The state keeps the seconds: a run that used them up makes no update more, one with more of them goes on."""
-    first = train(settings, tmp_path / "sft", num_epochs=2000, max_seconds=0.3)
+    first = train(settings, tmp_path / "sft", num_epochs=2000, max_seconds=0.3, optimizer=CONSTANT)
     assert first["seconds"]["total"] >= 0.3
-    config = parse_config(SftRun, settings | {"out": tmp_path / "sft", "num_epochs": 2000, "max_seconds": 0.3}, "test")
+    config = parse_config(
+        SftRun, settings | {"out": tmp_path / "sft", "num_epochs": 2000, "max_seconds": 0.3, "optimizer": CONSTANT}, "test"
+    )
     again = train_sft(config, resume=True)
     assert again == first
     more = train_sft(config.model_copy(update={"max_seconds": 0.5}), resume=True)
@@ -238,6 +245,24 @@ def test_time_used_before_a_resumption_counts(settings: dict[str, Any], tmp_path
     assert [row["step"] for row in rows] == list(range(1, more["num_updates"] + 1))
     assert sum(row["time/step_s"] for row in rows) == pytest.approx(more["seconds"]["total"])
     assert (tmp_path / "sft" / "final").readlink() == Path(f"checkpoints/step_{more['num_updates']:06d}/model")
+
+
+def test_a_run_made_longer_under_a_schedule_of_its_own_end_is_the_longer_run(settings: dict[str, Any], tmp_path: Path):
+    """One epoch and then two more, as three; the passes are smaller and the checkpoints rarer on the way."""
+    schedule = {"optimizer": {"learning_rate": 1e-2, "schedule": "linear", "schedule_steps": 4}, "batch_tokens": 4096}
+    train(settings, tmp_path / "unbroken", **schedule, num_epochs=3)
+    train(settings, tmp_path / "longer", **schedule, num_epochs=1)
+    changed = {"num_epochs": 3, "checkpoint": {"every": 2}, "out": tmp_path / "longer"}
+    train_sft(parse_config(SftRun, settings | schedule | changed, "test"), resume=True)
+    rows = [read_metrics(tmp_path / name) for name in ("unbroken", "longer")]
+    assert [row["sft/learning_rate"] for row in rows[0]] == pytest.approx([1e-2, 7.5e-3, 5e-3])
+    assert [row["sft/loss"] for row in rows[1]] == [row["sft/loss"] for row in rows[0]]
+    weights = [load_file(tmp_path / name / "final" / "model.safetensors") for name in ("unbroken", "longer")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    with pytest.raises(ConfigError, match=r"num_epochs = 2: it has 2 updates, and 3 are made; raise it"):
+        train_sft(parse_config(SftRun, settings | schedule | changed | {"num_epochs": 2}, "test"), resume=True)
+    with pytest.raises(ConfigError, match=r"rate is 0 after update 4, but the run has 5 updates"):
+        train_sft(parse_config(SftRun, settings | schedule | changed | {"num_epochs": 5}, "test"), resume=True)
 
 
 def test_a_resumed_run_in_bfloat16_goes_on_from_its_masters(settings: dict[str, Any], tmp_path: Path):

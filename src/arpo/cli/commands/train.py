@@ -16,13 +16,16 @@ _EXAMPLES = """\
   arpo train my_rl.toml
   arpo train --resume runs/quickstart/rl                   goes on from the last checkpoint
   arpo train --resume runs/quickstart/rl --num_steps=200   makes the run longer
+  arpo train --resume runs/mine --batching.max_tokens=16384 --tracking=wandb
+                                                           changes what cannot change its past
+  arpo train my_rl.toml --resume auto                      goes on with its run if there is one, else starts it
 """
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = add_command(subparsers, "train", "train a policy with reinforcement learning", _EXAMPLES)
-    add_run_arguments(parser, "rl", start, resumes=True, extends=("num_steps",))
+    add_run_arguments(parser, "rl", start, resumes=True)
 
 
 def start(args: argparse.Namespace, config: "RlRun") -> None:
