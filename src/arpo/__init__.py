@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from arpo.rollout.groups import sample_groups as sample_groups
     from arpo.tools.function import FunctionTool as FunctionTool
     from arpo.tools.function import tool as tool
+    from arpo.tracking.progress import SilentProgress as SilentProgress
     from arpo.training.config import RlRun as RlRun
     from arpo.training.config import SftRun as SftRun
     from arpo.training.credit import assign_credit as assign_credit
@@ -53,6 +54,7 @@ _MODULES = {
     "EvalRun": "arpo.evaluation.config",
     "RolloutRun": "arpo.evaluation.config",
     "load_config": "arpo.config",
+    "SilentProgress": "arpo.tracking.progress",
     "FunctionTool": "arpo.tools.function",
     "tool": "arpo.tools.function",
     "Message": "arpo.types",

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from arpo.cli.progress import make_progress
+from arpo.tracking.console import shown_progress
 from arpo.tracking.progress import Progress
 
 
@@ -18,7 +18,7 @@ def result_console() -> Console:
 
 def progress() -> Progress:
     """Progress on standard error."""
-    return make_progress(Console(stderr=True, highlight=False))
+    return shown_progress()
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
@@ -31,10 +31,14 @@ def print_summary(summary: Mapping[str, Any]) -> None:
 
 
 def make_table(*headings: str, title: str | None = None, **style: Any) -> Table:
-    """A table; columns whose heading begins with `>` hold numbers and are aligned right. `style`: options of rich's Table."""
+    """A table; columns whose heading begins with `>` hold numbers and are aligned right. `style`: options of rich's Table.
+
+    What is too wide goes on in the next line: cut, names that differ at their end alone would look alike.
+    """
     table = Table(title=title, title_justify="left", **style)
     for heading in headings:
-        table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+        justify = "right" if heading.startswith(">") else "left"
+        table.add_column(heading.removeprefix(">"), justify=justify, overflow="fold")
     return table
 
 

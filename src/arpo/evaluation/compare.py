@@ -1,10 +1,11 @@
 """Compares evaluations in pairs on their shared questions, with tests of the differences."""
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -71,6 +72,8 @@ class Comparison:
     mode: Mode
     runs: list[ComparedRun]
     pairs: list[ComparedPair]
+    different_rules: dict[str, dict[str, Any]]
+    """Key of reward, grading, limits or protocol that differs -> run -> its value; None: the run does not set it."""
 
 
 def compare(paths: Sequence[Path], *, metric: str = "score", mode: Mode | None = None, seed: int = 0) -> Comparison:
@@ -83,7 +86,9 @@ def compare(paths: Sequence[Path], *, metric: str = "score", mode: Mode | None =
         seed: Names the draws of intervals and permutations.
 
     Raises:
-        DataError: a run is not finished or lacks the metric, its score is of another grader, or two runs share no question.
+        DataError: a run is not finished or lacks the metric, its score is of another grader, two runs share no question, or
+            the figure itself was made by different rules: the reward of different `reward` keys, right answers of different
+            graders or judges. Other rules that differ are in `Comparison.different_rules`.
     """
     if len({path.resolve() for path in paths}) < 2:
         raise DataError(f"compare: {len(paths)} run(s) given, of which fewer than two differ; name two or more evaluations")
@@ -93,6 +98,8 @@ def compare(paths: Sequence[Path], *, metric: str = "score", mode: Mode | None =
     if metric == "score" and len(set(graders.values())) > 1:
         listed = ", ".join(f"{path}: {name}" for path, name in graders.items())
         raise DataError(f"compare: the scores are of different graders ({listed}); compare another metric, e.g. accuracy")
+    rules = _different_rules(paths)
+    _require_same_rules(metric, rules, results)
     shares = {path: _shares(path, metric, mode, results[path]["num_samples"]) for path in paths}
     names = _names(paths)
     pairs = [_pair(names[a], names[b], shares[a], shares[b], seed) for a, b in combinations(paths, 2)]
@@ -103,7 +110,59 @@ def compare(paths: Sequence[Path], *, metric: str = "score", mode: Mode | None =
         mode=mode,
         runs=[_run(names[path], path, shares[path]) for path in paths],
         pairs=[replace(pair, p_holm=p, is_real=p < ALPHA) for pair, p in zip(pairs, corrected, strict=True)],
+        different_rules={key: {names[path]: value for path, value in values.items()} for key, values in rules.items()},
     )  # fmt: skip
+
+
+_RULES = ("reward", "grader", "grading", "benchmark", "temperature", "agent")
+"""Sections and keys that say how an answer is made and graded; the model and the tasks are what is compared."""
+_NO_RULES = ("agent.tools.cache", "reward.judge.cache", "reward.judge.http", "reward.judge.max_concurrent")
+"""Parts of them that change no answer and no grade."""
+_MAKES_REWARD, _MAKES_VERDICT = ("reward.",), ("reward.judge.", "grader", "grading")
+
+
+def _different_rules(paths: Sequence[Path]) -> dict[str, dict[Path, Any]]:
+    """Key -> run -> its value, of the rules in which the runs' configurations differ; runs without one are left out."""
+    found = {path: _rules(path) for path in paths if (path / "config.toml").is_file()}
+    keys = sorted({key for rules in found.values() for key in rules})
+    values = {key: {path: rules.get(key) for path, rules in found.items()} for key in keys}
+    return {key: of_runs for key, of_runs in values.items() if len({repr(value) for value in of_runs.values()}) > 1}
+
+
+def _rules(path: Path) -> dict[str, Any]:
+    config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
+    return dict(_flat({key: config[key] for key in _RULES if key in config}))
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(cast(Mapping[str, Any], value), f"{name}.")
+        elif not name.startswith(_NO_RULES):
+            yield name, value
+
+
+def _require_same_rules(
+    metric: str, rules: Mapping[str, Mapping[Path, Any]], results: Mapping[Path, Mapping[str, Any]]
+) -> None:
+    """Refuse a figure that was made by different rules in two runs."""
+    makes: tuple[str, ...] = ()
+    if metric == "reward":
+        makes = _MAKES_REWARD
+    elif metric in ("score", "accuracy", "tool_productivity") or metric.startswith(("pass@", "maj@")):
+        is_by_reward = any(result["metric"] == "accuracy" for result in results.values())  # no grader of the evaluation's own
+        makes = _MAKES_VERDICT + (_MAKES_REWARD if is_by_reward else ())
+    listed = [f"{key} ({_values(of_runs)})" for key, of_runs in rules.items() if key.startswith(makes)] if makes else []
+    if listed:
+        raise DataError(
+            f"compare: {metric!r} was made by different rules: {'; '.join(listed)}; evaluate again with the same, or compare "
+            f"a metric they do not touch, e.g. --metric {'accuracy' if metric == 'reward' else 'exact_match'}"
+        )
+
+
+def _values(of_runs: Mapping[Path, Any]) -> str:
+    return ", ".join(f"{path}: {'not set' if value is None else value}" for path, value in of_runs.items())
 
 
 def _run(name: str, path: Path, shares: Shares) -> ComparedRun:
@@ -134,8 +193,13 @@ def _shares(path: Path, name: str, mode: Mode, num_samples: int) -> Shares:
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    short = {path: path.resolve().name for path in paths}
-    return {path: name if list(short.values()).count(name) == 1 else str(path) for path, name in short.items()}
+    """The shortest ends of the paths that tell them apart.
+
+    Example: runs/a/eval and runs/b/eval: a/eval and b/eval.
+    """
+    parts = {path: path.resolve().parts for path in paths}
+    length = next(n for n in count(1) if len({p[-n:] for p in parts.values()}) == len(set(parts.values())))
+    return {path: str(Path(*p[-length:])) for path, p in parts.items()}
 
 
 def _pair(name_a: str, name_b: str, a: Shares, b: Shares, seed: int) -> ComparedPair:

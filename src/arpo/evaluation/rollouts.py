@@ -25,7 +25,8 @@ from arpo.rewards.scoring import mean_scores, rewards_of
 from arpo.rollout.runner import RolloutRunner, TreeFailure
 from arpo.tools.base import Tool
 from arpo.tools.function import OwnTools, as_tools
-from arpo.tracking.progress import Progress, SilentProgress
+from arpo.tracking.console import shown_progress
+from arpo.tracking.progress import Progress
 from arpo.tracking.run_directory import RunDirectory
 from arpo.tree import RolloutTree, read_trees, write_trees
 from arpo.tree.branching_statistics import BranchingStatistics
@@ -54,7 +55,7 @@ def sample_rollouts(
 
     Args:
         config: The run; with `resume`, that of the run directory.
-        progress: Where phases are reported; None reports nothing.
+        progress: Where phases are reported; None shows them on standard error, `arpo.SilentProgress()` nowhere.
         resume: Skip the tasks whose trees are in `config.out`.
         reward_fn: Your own reward, a function of a Trajectory; None builds the configured one, if there is one.
         tools: Tools of your own by name, or functions to make them of, besides the configured ones; `agent.protocol.tools`
@@ -67,7 +68,7 @@ def sample_rollouts(
         RunError: the run directory is in use, or holds a run and `resume` is False; or a resumed run's functions have changed.
         EngineError: every tree was dropped; single ones are reported, counted as `dropped_trees`, and sampled by `resume`.
     """
-    progress = progress or SilentProgress()
+    progress = progress or shown_progress()
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     if config.engine.takes_device:

@@ -31,7 +31,8 @@ from arpo.rollout.config import NoBranchingConfig, RolloutConfig
 from arpo.rollout.runner import RolloutRunner, TreeFailure
 from arpo.tools.base import Tool
 from arpo.tools.function import OwnTools, as_tools
-from arpo.tracking.progress import Progress, SilentProgress
+from arpo.tracking.console import shown_progress
+from arpo.tracking.progress import Progress
 from arpo.tracking.run_directory import RunDirectory
 from arpo.tree import RolloutTree
 
@@ -57,7 +58,7 @@ def evaluate(
 
     Args:
         config: The run; with `resume`, that of the run directory.
-        progress: Where phases are reported; None reports nothing.
+        progress: Where phases are reported; None shows them on standard error, `arpo.SilentProgress()` nowhere.
         resume: Skip the questions whose answers are in `config.out`.
         reward_fn: Your own reward, a function of a Trajectory; None builds the configured one.
         tools: Tools of your own by name, or functions to make them of, besides the configured ones; `agent.protocol.tools`
@@ -69,7 +70,7 @@ def evaluate(
         ConfigError, DataError, ModelError, ToolError, EngineError: as their messages say.
         RunError: the run directory is in use, holds a run and `resume` is False, or its tasks or functions have changed since.
     """
-    progress = progress or SilentProgress()
+    progress = progress or shown_progress()
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     if config.model is not None and config.engine.loads_model and config.engine.takes_device:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
@@ -42,12 +42,28 @@ def logprobs_and_entropy(
     return below_largest.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - log_total, entropy
 
 
+def hidden_to_hits(
+    model: PreTrainedModel,
+    hidden: Float[Tensor, "tokens hidden"],
+    targets: Int[Tensor, " tokens"],
+    chunk_tokens: int | None = None,
+) -> tuple[Float[Tensor, " tokens"], Bool[Tensor, " tokens"]]:
+    """Log-probability of each target, as `hidden_to_logprobs`, and whether it is the likeliest token, the first of equal ones.
+
+    The mean of the latter is the token accuracy, by `argmax` over the vocabulary as TRL's `mean_token_accuracy` takes it.
+    """
+    hits = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
+    logprobs, _ = hidden_to_logprobs(model, hidden, targets, chunk_tokens=chunk_tokens, hits=hits)
+    return logprobs, hits
+
+
 def hidden_to_logprobs(
     model: PreTrainedModel,
     hidden: Float[Tensor, "tokens hidden"],
     targets: Int[Tensor, " tokens"],
     temperature: float = 1.0,
     chunk_tokens: int | None = None,
+    hits: Bool[Tensor, " tokens"] | None = None,
 ) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"]]:
     """`logprobs_and_entropy` of the model's head on hidden states, in chunks of tokens.
 
@@ -60,6 +76,7 @@ def hidden_to_logprobs(
         targets: The token that each hidden state predicts.
         temperature: The sampling temperature.
         chunk_tokens: Tokens per chunk; None: by device and vocabulary.
+        hits: Is written where it is given: whether the target is the likeliest token.
     """
     head = cast(torch.nn.Module, model.get_output_embeddings())
     if not len(hidden):
@@ -67,7 +84,7 @@ def hidden_to_logprobs(
     if chunk_tokens is None:
         vocab_size = model.config.get_text_config().vocab_size
         chunk_tokens = max(_LEAST_TOKENS, _CHUNK_LOGITS.get(hidden.device.type, 1 << 20) // vocab_size)
-    measure = _Head(model, chunk_tokens, temperature or 1.0)
+    measure = _Head(model, chunk_tokens, temperature or 1.0, hits)
     is_trained = torch.is_grad_enabled()  # not seen inside the function
     return cast(Any, _ChunkedHead).apply(measure, is_trained, targets, hidden, *head.parameters())
 
@@ -75,11 +92,12 @@ def hidden_to_logprobs(
 class _Head:
     """The head of a model, and how its distributions are computed."""
 
-    def __init__(self, model: PreTrainedModel, chunk_tokens: int, temperature: float):
+    def __init__(self, model: PreTrainedModel, chunk_tokens: int, temperature: float, hits: Tensor | None):
         self._model = model
         self._module = cast(torch.nn.Module, model.get_output_embeddings())
         self.chunk_tokens = chunk_tokens
         self._temperature = temperature
+        self._hits = hits
 
     def compute(self, hidden: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor]:
         """A leaf with the values of `hidden` and its logits, in the model's number format; with their graph if asked."""
@@ -87,12 +105,15 @@ class _Head:
             part = hidden.detach().requires_grad_(with_gradient)
             return part, self._module(part)
 
-    def distributions(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probs of the targets and entropies."""
-        parts = [
-            logprobs_and_entropy(finished_logits(self._model, block), of_block, self._temperature)
-            for block, of_block in zip(*_blocks(logits, targets), strict=True)
-        ]
+    def distributions(self, logits: Tensor, targets: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """Log-probs of the targets of some rows and entropies; notes which are the likeliest token, where that is asked."""
+        parts: list[tuple[Tensor, Tensor]] = []
+        hits = None if self._hits is None else self._hits[rows]
+        for block, of_block, is_hit in zip(*_blocks(logits, targets, hits), strict=True):
+            finished = finished_logits(self._model, block)
+            if is_hit is not None:
+                is_hit.copy_(finished.argmax(dim=-1) == of_block)
+            parts.append(logprobs_and_entropy(finished, of_block, self._temperature))
         logprobs, entropies = zip(*parts, strict=True)
         return torch.cat(logprobs), torch.cat(entropies)
 
@@ -123,7 +144,7 @@ class _ChunkedHead(torch.autograd.Function):
         for first in range(0, len(hidden), head.chunk_tokens):
             rows = slice(first, first + head.chunk_tokens)
             part, logits = head.compute(hidden[rows], with_gradient=room > 0)
-            results.append(head.distributions(logits.detach(), targets[rows]))
+            results.append(head.distributions(logits.detach(), targets[rows], rows))
             room -= logits.nbytes
             if room >= 0 and is_trained:
                 kept[first] = part, logits

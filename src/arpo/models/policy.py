@@ -7,12 +7,12 @@ Old log-probs, training, the reference, the start-up probe and SFT all call `for
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from arpo.models.attention import AttentionLayout, forward_hidden, layout_obstacle, require_plain_head, use_layout_attention
-from arpo.models.logprobs import hidden_to_logprobs
+from arpo.models.logprobs import hidden_to_hits, hidden_to_logprobs
 
 
 class PackedInput(Protocol):
@@ -83,3 +83,8 @@ class PolicyModel(nn.Module):
         """
         hidden = forward_hidden(self.network, packed.token_ids, packed.positions, packed.layout)
         return hidden_to_logprobs(self.network, hidden[packed.predictors], packed.targets, self.temperature)
+
+    def hits(self, packed: PackedInput) -> tuple[Float[Tensor, " targets"], Bool[Tensor, " targets"]]:
+        """Log-prob of each target at temperature 1, and whether it is the likeliest token: `logprobs.hidden_to_hits`."""
+        hidden = forward_hidden(self.network, packed.token_ids, packed.positions, packed.layout)
+        return hidden_to_hits(self.network, hidden[packed.predictors], packed.targets)

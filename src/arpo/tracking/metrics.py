@@ -217,12 +217,10 @@ METRICS: dict[str, Metric] = {
     "valid/loss": Metric(
         "nats", "Mean negative log-likelihood per trained token of the held-out conversations, in SFT; its `best` goes by it."
     ),
-    "valid/confident_rate": Metric("1", "As `sft/confident_rate`, of the held-out conversations."),
+    "valid/token_accuracy": Metric("1", "As `sft/token_accuracy`, of the held-out conversations."),
     "sft/loss": Metric("nats", "Mean negative log-likelihood over the trained tokens of the update, before it."),
-    "sft/confident_rate": Metric(
-        "1",
-        "Share of the trained tokens that get more than half of the probability. Greedy decoding gets at least these right, so "
-        "it bounds from below what others call token accuracy, the share of the likeliest token.",
+    "sft/token_accuracy": Metric(
+        "1", "Share of the trained tokens that are the likeliest by argmax, before the update (TRL: mean_token_accuracy)."
     ),
     "sft/learning_rate": Metric("1", "Learning rate of the step."),
     "sft/grad_norm": Metric("1", "Global gradient norm before clipping."),

@@ -27,7 +27,8 @@ from arpo.rollout.runner import RolloutRunner
 from arpo.tools.base import Tool
 from arpo.tools.function import OwnTools, as_tools
 from arpo.tracking import Tracker, read_metrics
-from arpo.tracking.progress import Progress, SilentProgress
+from arpo.tracking.console import shown_progress
+from arpo.tracking.progress import Progress
 from arpo.tracking.run_directory import RunDirectory, name_full_disk
 from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.collector import Collector
@@ -63,7 +64,7 @@ def train_rl(
 
     Args:
         config: The run; with `resume`, that of the run directory, changed in nothing but what `go_on` allows.
-        progress: Receives the phases; None reports nothing.
+        progress: Receives the phases; None shows them on standard error, `arpo.SilentProgress()` nowhere.
         resume: Go on from the newest checkpoint in `config.out`, or from the start when there is none yet. On a CPU the result
             is bit-identical to a run that was never stopped.
         reward_fn: Your own reward, a function of a Trajectory; None builds the configured one.
@@ -81,7 +82,7 @@ def train_rl(
         TrainingError: ten updates in a row had a gradient that is not finite.
         CheckpointError: a checkpoint could not be written or read.
     """
-    progress = progress or SilentProgress()
+    progress = progress or shown_progress()
     if resume:
         config = go_on(config, progress.line)
     if config.num_threads is not None:

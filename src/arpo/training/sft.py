@@ -16,7 +16,8 @@ from arpo.models.policy import PolicyModel
 from arpo.models.source import find_run_model
 from arpo.protocols.encoding import PolicyTokenizer
 from arpo.tracking import Tracker, read_metrics
-from arpo.tracking.progress import Phase, Progress, SilentProgress
+from arpo.tracking.console import shown_progress
+from arpo.tracking.progress import Phase, Progress
 from arpo.tracking.run_directory import RunDirectory, how_to_go_on, name_full_disk
 from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.config import SftRun
@@ -40,7 +41,7 @@ def train_sft(
 
     Args:
         config: The run; with `resume`, that of the run directory, changed in nothing but what `go_on` allows.
-        progress: Receives the phases; None reports nothing.
+        progress: Receives the phases; None shows them on standard error, `arpo.SilentProgress()` nowhere.
         resume: Go on from the newest checkpoint in `config.out`, or from the start when there is none yet. On a CPU the result
             is bit-identical to a run that was never stopped, unless `max_seconds` ended it.
         on_step: Called after each update, once it is logged and its checkpoint is written; what it raises ends the run.
@@ -57,7 +58,7 @@ def train_sft(
         ModelError, CheckpointError: as their messages say.
         KeyboardInterrupt: Ctrl-C; the update was finished and a checkpoint written.
     """
-    progress = progress or SilentProgress()
+    progress = progress or shown_progress()
     if resume:
         config = go_on(config, progress.line)
     if config.num_threads is not None:
@@ -179,7 +180,7 @@ class SftTrainer:
         metrics["time/step_s"] = seconds
         metrics |= self._validate_if_due()
         self._tracker.log(state.step, metrics)
-        fields = {"loss": metrics["sft/loss"], "confident": metrics["sft/confident_rate"]}
+        fields = {"loss": metrics["sft/loss"], "accuracy": metrics["sft/token_accuracy"]}
         fields |= {"valid": metrics["valid/loss"]} if "valid/loss" in metrics else {}
         phase.advance(1, **{name: round(value, 4) for name, value in fields.items()})
         return metrics
@@ -190,12 +191,12 @@ class SftTrainer:
         if config is None or not (state.step % config.every == 0 or self._is_finished):
             return {}
         started = time.perf_counter()
-        loss, rate = _measure(self._policy, self._data.validation, self._config.batching.max_tokens)
+        loss, accuracy = _measure(self._policy, self._data.validation, self._config.batching.max_tokens)
         if state.best_loss is None or loss < state.best_loss:
             state.best_step, state.best_loss = state.step, loss
         seconds = time.perf_counter() - started
         state.seconds += seconds
-        return {"valid/loss": loss, "valid/confident_rate": rate, "time/validate_s": seconds}
+        return {"valid/loss": loss, "valid/token_accuracy": accuracy, "time/validate_s": seconds}
 
     def _checkpoint(self, must_write: bool) -> None:
         """Write a checkpoint when one is due, after the last update, after the best validation, and when it must be."""
@@ -252,7 +253,7 @@ def _update(
     skipped: SkippedUpdates,
 ) -> dict[str, float]:
     """One optimizer update; return its metrics."""
-    loss, confident_rate = accumulate_gradients(policy, batch, config.batching.max_tokens)
+    loss, accuracy = accumulate_gradients(policy, batch, config.batching.max_tokens)
     norm = optimizer_step(optimizer, rate, config.optimizer.max_grad_norm)
     skipped.count(norm)
     return {
@@ -261,42 +262,38 @@ def _update(
         "sft/skipped_updates": float(norm is None),
         "sft/learning_rate": rate,
         "sft/tokens": _num_trained(batch),
-        "sft/confident_rate": confident_rate,
+        "sft/token_accuracy": accuracy,
     }
 
 
 def accumulate_gradients(policy: PolicyModel, batch: Sequence[PackNode], max_tokens: int) -> tuple[float, float]:
-    """Add the gradient of a batch's loss to the parameters; return the loss and the confident rate before the update.
+    """Add the gradient of a batch's loss to the parameters; return the loss and the token accuracy before the update.
 
     The loss is the mean of -ln p over the trained tokens of the whole batch, in as many passes as `max_tokens` per pass needs:
     every pass divides by the batch's number of trained tokens, so that the cut changes no gradient (the mean over passes of
-    each pass's mean, as gradient accumulation is often written, weighs the tokens of short passes more).
+    each pass's mean, as gradient accumulation is often written, weighs the tokens of short passes more). Token accuracy is the
+    share of the trained tokens that are the likeliest by argmax, as TRL's `mean_token_accuracy`.
     """
-    num_trained, loss, num_confident = _num_trained(batch), 0.0, 0.0
+    num_trained, loss, num_hits = _num_trained(batch), 0.0, 0
     for part in split(batch, max_tokens):
-        logprobs, _ = policy(pack_trees([[conversation] for conversation in part]).to(policy.device))
+        logprobs, hits = policy.hits(pack_trees([[conversation] for conversation in part]).to(policy.device))
         share = -logprobs.sum() / num_trained
         share.backward()
         loss += float(share.detach())
-        num_confident += _num_confident(logprobs.detach())
-    return loss, num_confident / num_trained
+        num_hits += int(hits.sum())
+    return loss, num_hits / num_trained
 
 
 @torch.no_grad()
 def _measure(policy: PolicyModel, conversations: Sequence[PackNode], max_tokens: int) -> tuple[float, float]:
-    """Loss and confident rate on conversations, as `accumulate_gradients`, without gradients."""
-    num_trained, total, num_confident = _num_trained(conversations), 0.0, 0.0
+    """Loss and token accuracy on conversations, as `accumulate_gradients`, without gradients."""
+    num_trained, total, num_hits = _num_trained(conversations), 0.0, 0
     for part in split(conversations, max_tokens):
-        logprobs, _ = policy(pack_trees([[conversation] for conversation in part]).to(policy.device))
+        logprobs, hits = policy.hits(pack_trees([[conversation] for conversation in part]).to(policy.device))
         total -= float(logprobs.double().sum())
-        num_confident += _num_confident(logprobs)
-    return total / num_trained, num_confident / num_trained
+        num_hits += int(hits.sum())
+    return total / num_trained, num_hits / num_trained
 
 
 def _num_trained(conversations: Sequence[PackNode]) -> int:
     return sum(sum(conversation.loss_mask) for conversation in conversations)
-
-
-def _num_confident(logprobs: torch.Tensor) -> float:
-    """Tokens given more than half of the probability."""
-    return float((logprobs.exp() > 0.5).sum())

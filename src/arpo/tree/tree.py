@@ -8,6 +8,7 @@ view: the path from the root to a leaf.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any
 
 from arpo.tree.credit import NodeCredit
@@ -138,6 +139,10 @@ class RolloutTree:
     def num_trajectory_tokens(self) -> int:
         """Tokens over all trajectories: a token shared by d leaves counts d times."""
         return sum(len(t.token_ids) for t in self.trajectories())
+
+    def _repr_html_(self) -> str:
+        """The tree as notebooks show it, by `arpo.viewer.notebook`, which is named here and not imported: it lies above."""
+        return import_module("arpo.viewer.notebook").tree_html(self)
 
     def _add(self, node: Node) -> Node:
         self.nodes.append(node)

@@ -88,7 +88,11 @@ def line_chart(
     from_zero: bool = False,
     note: str = "",
 ) -> Chart | None:
-    """Draw series over a common x axis; None when no series has a point."""
+    """Draw series over a common x axis; None when no series has a point.
+
+    The y axis stays within what can be: shares (`unit` `%`) within 0 and 1, everything `from_zero` at 0 and above; a band that
+    goes beyond is cut there.
+    """
     drawn = [s for s in series if s.points]
     if not drawn:
         return None
@@ -138,6 +142,8 @@ def number(value: float, unit: Unit = "") -> str:
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About `count` round numbers that cover [low, high]; steps are 1, 2 or 5 times a power of ten.
+
+    A range of one value gets room around it, half of the value on either side.
 
     Example:
         nice_ticks(0.03, 0.97)  # -> [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
@@ -189,10 +195,19 @@ def _frame(series: Sequence[Series], references: Sequence[Reference], unit: Unit
     for s in series:
         for (_, y), half in zip(s.points, s.half_width, strict=False):
             ys += [y - (half or 0), y + (half or 0)]
-    low, high = min(ys), max(ys)
+    return Frame(min(xs), max(xs), nice_ticks(*_span(ys, unit, from_zero)), unit)
+
+
+def _span(values: Sequence[float], unit: Unit, from_zero: bool) -> tuple[float, float]:
+    """The lowest and the highest value within what can be; one value alone is shown from 0."""
+    low, high = min(values), max(values)
     if unit == "%":
-        low, high = max(0.0, low), min(1.0, high)
-    return Frame(min(xs), max(xs), nice_ticks(low, high), unit)
+        low, high = (min(max(value, 0.0), 1.0) for value in (low, high))
+        return (low, high) if low < high else (0.0, 1.0)
+    if from_zero:
+        low, high = max(low, 0.0), max(high, 0.0)
+        return (low, high) if low < high else (0.0, high or 1.0)
+    return low, high
 
 
 def _whole_ticks(frame: Frame) -> list[float]:

@@ -58,8 +58,10 @@ def _draw_learning(axes: Axes, record: RunRecord) -> None:
             f"{label} {value:.0%}", (1, value), xycoords=("axes fraction", "data"), xytext=(0, 3 * side),
             textcoords="offset points", ha="right", va="bottom" if side > 0 else "top", fontsize=9.5,
         )  # fmt: skip
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0.0), min(high, 1.0))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.set(title="Accuracy over training", xlabel="step", ylabel="exact match")
+    axes.set(title="Accuracy over training", xlabel="step", ylabel="right answers")
     _finish(axes)
 
 

@@ -20,7 +20,9 @@ from arpo.viewer.report_content import (
     headlines,
     learning_charts,
     metric_charts,
+    no_signal_text,
     phase_bars,
+    signal_charts,
 )
 from arpo.viewer.run import read_run
 from arpo.viewer.tokens import find_decoder
@@ -65,7 +67,9 @@ def write_report(
         headlines=headlines(record),
         before_after=before_after_rows(record.summary),
         evaluations=evaluation_table(evaluations),
+        no_signal=no_signal_text(record.summary),
         learning=learning_charts(record),
+        signal=signal_charts(record.rows),
         entropy=entropy_charts(record.entropy),
         entropy_sentence=entropy_sentence(record.entropy),
         branching=[*branching_histogram(record), *metric_charts(record.rows, BRANCH_CHARTS)],

@@ -39,6 +39,32 @@ class MetricChart:
     note: str = ""
 
 
+SIGNAL_CHARTS = (
+    MetricChart(
+        "Rewards", {"rollout/reward_max": "largest", "rollout/reward_mean": "mean", "rollout/reward_min": "least"}, "reward",
+    ),
+    MetricChart(
+        "Groups of equal rewards",
+        {"rollout/reward_zero_std_rate": "no reward differs", "rollout/mixed_group_rate": "right and wrong answers"},
+        "share of groups", "%", from_zero=True, note="A group whose rewards are all equal teaches nothing.",
+    ),
+    MetricChart(
+        "Format and truncation",
+        {"rollout/format_valid_rate": "well-formed", "rollout/truncated_rate": "cut by a limit"},
+        "share of trajectories", "%", from_zero=True,
+    ),
+    MetricChart(
+        "Response length",
+        {
+            "rollout/response_length_max": "longest", "rollout/response_length_mean": "mean",
+            "rollout/response_length_min": "shortest",
+        },
+        "sampled tokens", from_zero=True,
+    ),
+    MetricChart(
+        "Turns", {"rollout/num_turns_max": "most", "rollout/num_turns_mean": "mean"}, "turns per trajectory", from_zero=True,
+    ),
+)  # fmt: skip
 COST_CHARTS = (
     MetricChart(
         "Tool calls per step",
@@ -49,6 +75,12 @@ COST_CHARTS = (
         "Tokens per step",
         {"rollout/tokens_trajectory": "over all trajectories", "rollout/tokens_unique": "stored in the trees"},
         "tokens", from_zero=True, note="The gap is what sharing prefixes saves: shared tokens are sampled and trained once.",
+    ),
+    MetricChart(
+        "Tokens per second", {"rollout/tokens_per_s": "sampled", "train/tokens_per_s": "trained"}, "tokens/s", from_zero=True,
+    ),
+    MetricChart(
+        "Peak memory", {"memory/process_peak_mb": "process", "memory/device_peak_mb": "GPU"}, "MiB", from_zero=True,
     ),
 )  # fmt: skip
 BRANCH_CHARTS = (
@@ -77,17 +109,51 @@ HEALTH_CHARTS = (
         from_zero=True,
     ),
     MetricChart("Engine against trainer", {"train/mismatch_kl": "KL"}, "KL", "nats", from_zero=True),
-    MetricChart("Groups of mixed outcomes", {"rollout/mixed_group_rate": "share of groups"}, "share", "%", from_zero=True),
 )  # fmt: skip
 SFT_CHARTS = (
     MetricChart("Cold start: loss", {"sft/loss": "training", "valid/loss": "held out"}, "loss", "nats", from_zero=True),
     MetricChart(
-        "Cold start: tokens given more than half of the probability",
-        {"sft/confident_rate": "training", "valid/confident_rate": "held out"},
+        "Cold start: token accuracy",
+        {"sft/token_accuracy": "training", "valid/token_accuracy": "held out"},
         "share",
         "%",
     ),
 )
+
+
+def signal_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """What the rewards rest on: their spread, format, length; the components by name, faults by count, four to a chart."""
+    charts = metric_charts(rows, SIGNAL_CHARTS)
+    families = (("Reward components", "reward/", "mean"), ("Format faults", "fault/", "trajectories per step"))
+    for title, prefix, y_label in families:
+        names = sorted({name for row in rows for name in row if name.startswith(prefix)})
+        for first in range(0, len(names), 4):
+            labels = {name: name.removeprefix(prefix) for name in names[first : first + 4]}
+            charts += metric_charts(rows, [MetricChart(title, labels, y_label, from_zero=prefix == "fault/")])
+    return charts
+
+
+def no_signal_text(summary: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Sentences on a run that learned nothing, and its sample; empty for a run that learned."""
+    found = summary.get("no_signal")
+    if not found:
+        return [], ""
+    total = found["num_trajectories"]
+    rewards = (
+        f"Every trajectory has reward {found['reward_min']:.4g}."
+        if found["reward_min"] == found["reward_max"]
+        else f"Rewards run from {found['reward_min']:.4g} to {found['reward_max']:.4g} and are equal within each group."
+    )
+    faults = ", ".join(f"{name} {count:,}" for name, count in found["faults"].items()) or "none"
+    failed = [f"{tool} {count:,} of {found['tool_calls'][tool]:,}" for tool, count in found["tool_errors"].items() if count]
+    sentences = [
+        f"No group of steps {found['first_step']} to {found['last_step']} has rewards that differ, so every advantage is 0. "
+        f"{rewards}",
+        f"Format faults of {total:,} trajectories: {faults}. Cut by a token or turn limit: {found['num_truncated']:,}. "
+        f"Failed tool calls: {', '.join(failed) or 'none'}.",
+        *(f"Try {advice}." for advice in found["advice"]),
+    ]
+    return sentences, f"{found['sample_of']}\n\n{found['sample']}" if found["sample"] else ""
 
 
 def metric_charts(rows: Sequence[Mapping[str, Any]], charts: Sequence[MetricChart]) -> list[Chart]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,11 @@ from arpo.viewer.tokens import Decoder, token_pieces
 
 MAX_SHOWN_TOKENS = 1500
 _ROW, _GAP, _MARGIN = 82, 28, 4
-_WIDTHS = {NodeKind.PROMPT: 170, NodeKind.COMPLETION: 196, NodeKind.OBSERVATION: 74}
+_PROMPT_WIDTH, _OBSERVATION_WIDTH, _REWARD_WIDTH = 170, 74, 66
+_COMPLETION_WIDTHS = 120, 196
+"""The narrowest and the widest card of a completion."""
+_PAGE_WIDTH = 1640
+"""Width that a page of 1,300 pixels shows of a tree at the size to which it shrinks one."""
 _TAG = re.compile(r"</?\w+>")
 _PROMPT_HEIGHT = 152
 _CENTRE = 34  # from a row's top to the height at which connectors meet the cards
@@ -68,11 +73,12 @@ class TreeView:
 def tree_view(shown: ShownTree, decode: Decoder | None) -> TreeView:
     """Lay out a tree; without a decoder the details show whole texts instead of tokens with their entropy."""
     tree = shown.tree
-    corners = _corners(tree)
+    widths = _widths(tree)
+    corners = _corners(tree, widths)
     leaf_counts = _leaf_counts(tree)
     largest = max(map(abs, tree.credit.advantages), default=0.0) if tree.credit is not None else 0.0
-    cards = [_card(tree, n, corners[n.id], leaf_counts[n.id], largest) for n in tree.depth_first()]
-    wires = [(_wire(tree, n, corners), n.is_branch) for n in tree.nodes[1:]]
+    cards = [_card(tree, n, corners[n.id], widths[n.kind], leaf_counts[n.id], largest) for n in tree.depth_first()]
+    wires = [(_wire(tree, n, corners, widths), n.is_branch) for n in tree.nodes[1:]]
     completions = [n for n in tree.depth_first() if n.is_sampled]
     first = next((n.id for n in completions if n.is_branch), completions[0].id if completions else None)
     return TreeView(
@@ -80,7 +86,7 @@ def tree_view(shown: ShownTree, decode: Decoder | None) -> TreeView:
         question=_question(tree),
         references=" or ".join(tree.task.references),
         facts=_tree_facts(tree),
-        width=max(x + _WIDTHS[n.kind] for n, (x, _) in zip(tree.nodes, corners, strict=True)) + 66,
+        width=max(x + widths[n.kind] for n, (x, _) in zip(tree.nodes, corners, strict=True)) + _REWARD_WIDTH,
         height=max(max(y for _, y in corners) + _ROW, _PROMPT_HEIGHT + 2 * _MARGIN),
         wires=sorted(wires, key=lambda wire: wire[1]),
         cards=cards,
@@ -90,7 +96,22 @@ def tree_view(shown: ShownTree, decode: Decoder | None) -> TreeView:
     )
 
 
-def _corners(tree: RolloutTree) -> list[tuple[int, int]]:
+def _widths(tree: RolloutTree) -> dict[NodeKind, int]:
+    """Width of a card by kind: completions share what the longest path leaves of the page, within their bounds."""
+    longest = max((t.nodes for t in tree.trajectories()), key=len, default=[tree.root])
+    kinds = [node.kind for node in longest]
+    num_completions, num_observations = (kinds.count(kind) for kind in (NodeKind.COMPLETION, NodeKind.OBSERVATION))
+    fixed = 2 * _MARGIN + _PROMPT_WIDTH + _REWARD_WIDTH + num_observations * _OBSERVATION_WIDTH + (len(kinds) - 1) * _GAP
+    narrowest, widest = _COMPLETION_WIDTHS
+    fitting = (_PAGE_WIDTH - fixed) // max(1, num_completions)
+    return {
+        NodeKind.PROMPT: _PROMPT_WIDTH,
+        NodeKind.COMPLETION: min(widest, max(narrowest, fitting)),
+        NodeKind.OBSERVATION: _OBSERVATION_WIDTH,
+    }
+
+
+def _corners(tree: RolloutTree, widths: Mapping[NodeKind, int]) -> list[tuple[int, int]]:
     """(x, y) of every node's card: a first child stays in its parent's row, each further child opens a row."""
     corners = [(0, 0)] * len(tree.nodes)
     row = 0
@@ -101,14 +122,14 @@ def _corners(tree: RolloutTree) -> list[tuple[int, int]]:
         parent_x, parent_y = corners[node.parent]
         is_first = tree.children[node.parent][0] == node.id
         row += not is_first
-        x = parent_x + _WIDTHS[tree.nodes[node.parent].kind] + _GAP
+        x = parent_x + widths[tree.nodes[node.parent].kind] + _GAP
         corners[node.id] = (x, parent_y if is_first else _MARGIN + row * _ROW)
     return corners
 
 
-def _wire(tree: RolloutTree, node: Node, corners: list[tuple[int, int]]) -> str:
+def _wire(tree: RolloutTree, node: Node, corners: list[tuple[int, int]], widths: Mapping[NodeKind, int]) -> str:
     parent = tree.nodes[node.parent or 0]
-    x0, y0 = corners[parent.id][0] + _WIDTHS[parent.kind], corners[parent.id][1] + _CENTRE
+    x0, y0 = corners[parent.id][0] + widths[parent.kind], corners[parent.id][1] + _CENTRE
     x1, y1 = corners[node.id][0], corners[node.id][1] + _CENTRE
     if y0 == y1:
         return f"M{x0} {y0}H{x1}"
@@ -124,7 +145,7 @@ def _leaf_counts(tree: RolloutTree) -> list[int]:
     return counts
 
 
-def _card(tree: RolloutTree, node: Node, corner: tuple[int, int], leaves: int, largest: float) -> Card:
+def _card(tree: RolloutTree, node: Node, corner: tuple[int, int], width: int, leaves: int, largest: float) -> Card:
     chip, title = _headline(tree, node)
     advantage = _advantage(tree, node)
     is_leaf = node.parent is not None and not tree.children[node.id]
@@ -133,7 +154,7 @@ def _card(tree: RolloutTree, node: Node, corner: tuple[int, int], leaves: int, l
         kind=node.kind.value,
         x=corner[0],
         y=corner[1],
-        width=_WIDTHS[node.kind],
+        width=width,
         title=title,
         chip=chip,
         excerpt=" ".join(_TAG.sub(" ", node.text).split())[:240],

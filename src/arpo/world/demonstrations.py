@@ -18,7 +18,8 @@ from arpo.rewards.scoring import mean_scores, rewards_of, score_tree
 from arpo.rollout.build import build_agent
 from arpo.rollout.config import NoBranchingConfig, RolloutConfig
 from arpo.rollout.runner import RolloutRunner
-from arpo.tracking.progress import Progress, SilentProgress
+from arpo.tracking.console import shown_progress
+from arpo.tracking.progress import Progress
 from arpo.tracking.run_directory import RunDirectory
 from arpo.tree import RolloutTree
 from arpo.types import Task
@@ -34,7 +35,7 @@ def write_demos(config: DemosRun, progress: Progress | None = None) -> dict[str,
     Raises:
         ConfigError, DataError, ModelError, ToolError, RunError: as their messages say.
     """
-    progress = progress or SilentProgress()
+    progress = progress or shown_progress()
     file = read_tasks(config.tasks)
     report_bad_rows(file.bad_rows, progress)
     tasks = list(file.tasks)[: config.num_tasks]

@@ -111,3 +111,63 @@ def test_the_command_prints_tables_markdown_and_json(runs: list[Path], capsys: p
     assert [pair["is_real"] for pair in json.loads(capsys.readouterr().out)["pairs"]] == [True, True, False]
     assert main(arguments[:2]) == 2
     assert "two or more" in capsys.readouterr().err
+
+
+def configured(run: Path, config: str) -> Path:
+    (run / "config.toml").write_text(config)
+    return run
+
+
+def test_the_rules_in_which_runs_differ_are_named(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Limits and calls differ, which the score does not rest on: said, by key; caches and tasks are no rules."""
+    common = 'tasks = "t.jsonl"\n[agent.limits]\nmax_turn_tokens = {}\n[agent.tools.executor]\nmax_calls = {}\n'
+    configured(runs[0], common.format(100, 3) + '[agent.tools.cache]\nmode = "live"\n')
+    configured(runs[1], common.format(100, 6).replace("t.jsonl", "u.jsonl"))
+    configured(runs[2], common.format(100, 6))
+    assert compare(runs).different_rules == {"agent.tools.executor.max_calls": {"a": 3, "b": 6, "c": 6}}
+    assert main(["compare", *map(str, runs)]) == 0
+    assert "different rules: agent.tools.executor.max_calls (a: 3, b: 6, c: 6)" in capsys.readouterr().out
+    assert compare(runs[1:]).different_rules == {}
+
+
+@pytest.mark.parametrize(
+    ("metric", "own", "key"),
+    [
+        ("reward", "[reward.composite]\nformat_gate = false", "reward.composite.format_gate"),
+        ("score", 'grader = "math"', "grader"),
+        ("accuracy", 'grading = "strict"', "grading"),
+        ("accuracy", '[reward.judge]\nmodel = "m"', "reward.judge.model"),
+    ],
+)
+def test_a_figure_made_by_different_rules_is_refused(runs: list[Path], metric: str, own: str, key: str) -> None:
+    configured(runs[0], "")
+    configured(runs[1], own)
+    with pytest.raises(DataError, match=rf"{metric!r} was made by different rules: {key} \(.*not set"):
+        compare(runs[:2], metric=metric)
+    assert compare(runs[:2], metric="tool_calls").different_rules.keys() == {key}
+
+
+def test_rewards_that_grade_the_answers_must_be_the_same_for_their_accuracy(tmp_path: Path) -> None:
+    """Without a grader of the evaluation's own, right is what the reward says."""
+    runs = [
+        configured(write_run(tmp_path / name, [record("t", "greedy", 0, 1.0)], metric="accuracy"), f'[reward]\nrule = "{rule}"')
+        for name, rule in (("a", "arpo"), ("b", "mine:correct"))
+    ]
+    with pytest.raises(DataError, match=r"reward\.rule"):
+        compare(runs, metric="accuracy")
+    assert compare(runs, metric="exact_match").different_rules.keys() == {"reward.rule"}
+
+
+def test_names_that_differ_only_at_the_end_stay_distinguishable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of one name get the folders that tell them apart; a long name is folded at 80 columns, never cut."""
+    monkeypatch.setenv("COLUMNS", "80")
+    long = "a_run_with_a_very_long_name_that_says_everything_about_its_configuration_seed_"
+    records = [record(f"t{i}", "greedy", 0, float(i)) for i in (0, 1)]
+    runs = [write_run(tmp_path / place, records) for place in (f"x/{long}1", f"x/{long}2", "y/eval", "z/eval")]
+    assert [run.name for run in compare(runs).runs] == [f"x/{long}1", f"x/{long}2", "y/eval", "z/eval"]
+    assert main(["compare", *map(str, runs)]) == 0
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if "─" in line)

@@ -8,7 +8,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from arpo.models import logprobs as logprobs_module
 from arpo.models.attention import head_logits
-from arpo.models.logprobs import hidden_to_logprobs, logprobs_and_entropy
+from arpo.models.logprobs import hidden_to_hits, hidden_to_logprobs, logprobs_and_entropy
 
 F64 = torch.float64
 
@@ -193,3 +193,24 @@ def test_the_gradient_of_the_head_is_summed_in_float32(dtype: torch.dtype) -> No
         gradients.append(weight.grad.float().clone())
         weight.grad = None
     assert torch.allclose(gradients[1], 1024 * gradients[0], rtol=2**-7, atol=0)
+
+
+@pytest.mark.parametrize("chunk_tokens", [None, 1, 3])
+def test_hits_are_the_argmax_of_what_can_be_sampled(chunk_tokens: int | None) -> None:
+    """Token accuracy by hand: half of the targets are each state's likeliest token, the others its second; log-probs stay."""
+    model = tiny_head()
+    hidden = torch.randn(10, 16, generator=torch.Generator().manual_seed(1), dtype=model.dtype)
+    best, second = head_logits(model, hidden).topk(2).indices.T
+    targets = torch.where(torch.arange(10) % 2 == 0, best, second)
+    logprobs, hits = hidden_to_hits(model, hidden, targets, chunk_tokens)
+    assert hits.tolist() == [True, False] * 5
+    assert torch.equal(logprobs, hidden_to_logprobs(model, hidden, targets, 1.0, chunk_tokens)[0])
+    logprobs.sum().backward()
+
+
+def test_of_equal_tokens_the_first_is_the_likeliest() -> None:
+    """A head of zeros gives every token the same: accuracy 1 for token 0 and 0 for all others, not 1 for every one."""
+    model = tiny_head()
+    torch.nn.init.zeros_(model.lm_head.weight)
+    _, hits = hidden_to_hits(model, torch.ones(3, 16, dtype=model.dtype), torch.tensor([0, 1, 2]))
+    assert hits.tolist() == [True, False, False]

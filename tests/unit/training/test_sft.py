@@ -1,7 +1,6 @@
 """The cold start: what is trained, in which order, and what is left out."""
 
 import json
-import math
 import shutil
 from pathlib import Path
 from random import Random
@@ -215,14 +214,15 @@ def test_the_validation_is_the_loss_on_what_is_held_out_and_marks_the_best(setti
     assert (summary["num_conversations"], summary["num_validation"]) == (4, 2)
     assert (tmp_path / "sft" / "best").readlink() == Path(f"checkpoints/step_{best:06d}/model")
     model = load_policy(tmp_path / "sft" / "final")
-    each = []
+    each, hits = [], []
     with torch.no_grad():
         for token_ids, mask in encode(settings | {"data": held_out}):
             logits = model(torch.tensor([token_ids])).logits[0, :-1]
             loss = cross_entropy(logits, torch.tensor(token_ids[1:]), reduction="none")
             each.append(loss[torch.tensor(mask[1:])])
+            hits.append((logits.argmax(-1) == torch.tensor(token_ids[1:]))[torch.tensor(mask[1:])])
     assert losses[31] == pytest.approx(float(torch.cat(each).mean()), abs=1e-5)
-    assert rows[-1]["valid/confident_rate"] == float((torch.cat(each) < math.log(2)).double().mean()) > 0
+    assert rows[-1]["valid/token_accuracy"] == float(torch.cat(hits).double().mean()) > 0
 
 
 CONSTANT = {"learning_rate": 1e-3, "schedule": "constant"}

@@ -87,3 +87,40 @@ def test_no_points_is_no_chart():
 def test_labels_are_escaped():
     chart = line_chart("<b>&", [Series(label='"><script>', points=[(0, 1.0)], color=1)], x_label="x<", y_label="y&")
     assert not [e for e in svg_of(chart).iter() if "script" in e.tag]
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "from_zero", "lowest", "highest"),
+    [
+        ([0.0, 0.0], "%", True, 0, 1),  # a share that never moves: all that can be
+        ([1.0, 1.0], "%", False, 0, 1),
+        ([0.4, 0.4], "%", False, 0, 1),
+        ([0.02, 0.99], "%", False, 0, 1),
+        ([0.0, 0.0], "", True, 0, 1),  # counts
+        ([7.0, 7.0], "", True, 0, 8),  # ticks of 2
+        ([0.1, 0.3], "nats", True, 0, 0.5),
+        ([-0.3, 0.2], "", False, -0.3, 0.2),  # a loss may be negative
+    ],
+)
+def test_an_axis_stays_within_what_can_be(values, unit, from_zero, lowest, highest):
+    """Ticks are the numbers at the left edge: none below zero or above a whole where that cannot be."""
+    points = list(enumerate(values))
+    chart = line_chart(
+        "t", [Series(label="a", points=points, color=1)], x_label="x", y_label="y", unit=unit, from_zero=from_zero
+    )
+    ticks = [float((e.text or "").rstrip("%")) for e in svg_of(chart).iter() if e.get("text-anchor") == "end" and e.text]
+    scale = 100 if unit == "%" else 1
+    assert min(ticks) >= lowest * scale - (0.1 if not from_zero and unit != "%" else 0)
+    assert max(ticks) <= highest * scale + (0.1 if not from_zero and unit != "%" else 0)
+    assert min(ticks) <= min(values) * scale
+    assert max(ticks) >= max(values) * scale
+
+
+def test_a_band_is_cut_at_zero():
+    """Mean 0.1 with a half width of 0.5 goes down to 0, which lies at the bottom of the plot, and no tick is below."""
+    band = Series(label="a", points=[(0, 0.1), (1, 0.2)], color=1, half_width=[0.5, 0.1])
+    svg = svg_of(line_chart("t", [band], x_label="x", y_label="y", unit="nats", from_zero=True))
+    (polygon,) = [e for e in svg.iter() if e.get("class") == "band c1"]
+    lowest = max(float(pair.split(",")[1]) for pair in (polygon.get("points") or "").split())
+    assert lowest == HEIGHT - 44
+    assert not [e for e in svg.iter() if (e.text or "").startswith("-")]

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import subprocess
@@ -14,9 +15,9 @@ from arpo.types import Message, Parse, Reward, Task, ToolCall, ToolResult
 from arpo.viewer import write_report
 from arpo.viewer.picture import write_picture
 
-from .browser import load, needs_browser
+from .browser import load, look, needs_browser
 
-SECTIONS = ["headline", "tables", "learning", "entropy", "branching", "cost", "trees", "health"]
+SECTIONS = ["headline", "tables", "learning", "signal", "entropy", "branching", "cost", "trees", "health"]
 ATTACK = '</script><script>document.title="owned"</script><img src="http://example.invalid/x.png" onerror="document.title=1">'
 
 
@@ -56,7 +57,7 @@ def test_nothing_points_outside_the_file(page):
 @pytest.mark.parametrize(
     ("kept", "expected"),
     [
-        (["metrics.jsonl"], ["headline", "learning", "branching", "cost", "health"]),
+        (["metrics.jsonl"], ["headline", "learning", "signal", "branching", "cost", "health"]),
         (["rollouts"], ["entropy", "branching", "trees"]),
         (["summary.json"], ["headline", "tables", "cost"]),
         ([], []),
@@ -167,3 +168,73 @@ def test_hostile_text_stays_text(tmp_path):
     assert "<img" not in dom
     story = dom[dom.index('class="chart story"') :]
     assert story[: story.index("</figure>")].count("&lt;img") >= 6  # question, call, result, both answers, reference
+
+
+@needs_browser
+@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1300, 800, 500])
+def test_the_page_fits_its_window_and_can_be_read(page, tmp_path, width, is_dark):
+    """At three widths and in both schemes: nothing is wider than the window, and every text has the contrast of WCAG AA."""
+    seen = look(page, tmp_path, width=width, is_dark=is_dark)
+    assert abs(seen["width"] - width) <= 20, "but for a scroll bar"
+    assert seen["beyond"] <= 0
+    assert seen["outside"] == 0
+    assert seen["faint"] == []
+    assert all(0.7 <= zoom <= 1 for zoom in seen["zoom"])
+
+
+def deep_tree(num_calls: int) -> RolloutTree:
+    """One trajectory that calls a tool so often, then answers."""
+    task = Task(id="deep", messages=(Message(role="user", content="Where?"),), references=("Kelford",), source="test")
+    tree = RolloutTree.from_prompt(task, [1], "Where?")
+    at = tree.root
+    for _ in range(num_calls):
+        call = Parse(calls=(ToolCall(name="search", arguments={"query": "a long query about a town"}),))
+        asked = tree.append(at, NodeKind.COMPLETION, [2], text="<search> a long query </search>", parse=call, entropies=[0.1])
+        at = tree.append(asked, NodeKind.OBSERVATION, [3], text="found", results=(ToolResult(content="found"),))
+    leaf = tree.append(at, NodeKind.COMPLETION, [2], text="Kelford", parse=Parse(answer="Kelford"), entropies=[0.6])
+    leaf.reward = Reward(value=1.0, is_correct=True)
+    return tree
+
+
+@needs_browser
+def test_the_cards_of_a_tree_lie_within_a_page_of_1300_pixels(tmp_path):
+    """Up to four calls are shown whole; of a dozen the frame scrolls, and the page does not."""
+    for num_calls, is_whole in ((4, True), (12, False)):
+        write_trees(tmp_path / "step_000001.jsonl", [deep_tree(num_calls)])
+        seen = look(write_report(tmp_path / "a.html", run=tmp_path / "step_000001.jsonl"), tmp_path, width=1300)
+        assert (seen["beyond"], seen["outside"]) == (0, 0)
+        assert (seen["trees"][0] <= 0) is is_whole
+
+
+@needs_browser
+def test_a_tree_draws_itself_in_a_notebook(tmp_path):
+    """`_repr_html_` is what a notebook asks for; its frame holds the cards, and its page says nothing on the console."""
+    cell = deep_tree(2)._repr_html_()
+    assert cell.startswith("<iframe srcdoc=")
+    (tmp_path / "cell.html").write_text(f"<html><body>{cell}</body></html>")
+    script = "addEventListener('load', () => { document.title = frames[0].document.querySelectorAll('.card').length; });"
+    dom, console = load(tmp_path / "cell.html", tmp_path, script, wait_ms=1000)
+    assert console == []
+    assert "<title>6</title>" in dom  # prompt, two calls, two results, an answer
+
+
+def test_a_run_that_learned_nothing_is_said_first(run_dir, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(run_dir / "metrics.jsonl", run)
+    found = {
+        "first_step": 1, "last_step": 5, "num_trajectories": 20, "faults": {"no_answer": 19, "unclosed_think": 3},
+        "num_malformed": 20, "num_truncated": 12, "reward_min": -1.0, "reward_max": -1.0, "reward_mean": -1.0,
+        "tool_calls": {"search": 8}, "tool_errors": {"search": 3}, "sample": "one </pre> two", "sample_of": "task t, reward -1",
+        "advice": ["a cold start"],
+    }  # fmt: skip
+    (run / "summary.json").write_text(json.dumps({"no_signal": found}))
+    page = write_report(tmp_path / "a.html", run=run)
+    assert section_ids(page)[:2] == ["headline", "nosignal"]
+    text = page.read_text()
+    for said in ("steps 1 to 5", "reward -1", "no_answer 19, unclosed_think 3", "search 3 of 8", "Try a cold start"):
+        assert said in text, said
+    assert "one &lt;/pre&gt; two" in text
+    (run / "summary.json").write_text(json.dumps({"no_signal": None}))
+    assert "nosignal" not in section_ids(write_report(tmp_path / "b.html", run=run))

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from arpo.cli.output import add_command, result_console
+from arpo.cli.output import add_command, make_table, result_console
 
 if TYPE_CHECKING:
     from arpo.training.presets import AlgorithmConfig, Preset
@@ -34,9 +34,7 @@ def run(args: argparse.Namespace) -> int:
         rows = [{"name": p.name, "paper": p.paper, "about": p.about} | p.resolve().model_dump(mode="json") for p in presets]
         console.out(json.dumps(rows, indent=2))
         return 0
-    from rich.table import Table
-
-    table = Table("algorithm", "branching", "advantage", "loss", "besides", "paper")
+    table = make_table("algorithm", "branching", "advantage", "loss", "besides", "paper")
     for preset in presets:
         table.add_row(*describe(preset))
     console.print(table)

@@ -8,7 +8,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from arpo.cli.output import add_command, progress, result_console
+from arpo.cli.output import add_command, make_table, progress, result_console
 from arpo.errors import ConfigError, DataError
 from arpo.files.whole import write_text
 
@@ -227,8 +227,6 @@ def run(args: argparse.Namespace) -> int:
 
 def show_results(args: argparse.Namespace, report: "Report", results: Iterable[dict[str, Any]]) -> int:
     """Write the results each time there are more; print the last."""
-    from rich.table import Table
-
     from arpo.lab.bench.report import write_json
 
     result: dict[str, Any] = {}
@@ -239,7 +237,7 @@ def show_results(args: argparse.Namespace, report: "Report", results: Iterable[d
     for lines in report.tables(result):
         is_wide = len(lines[0]) >= len(lines)  # then a case is a column
         headings, *rows = zip(*lines, strict=True) if is_wide else lines
-        table = Table(*headings)
+        table = make_table(*headings)
         for row in rows:
             table.add_row(*row)
         result_console().print(table)

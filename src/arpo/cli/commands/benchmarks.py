@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arpo.cli.output import add_command, result_console
+from arpo.cli.output import add_command, make_table, result_console
 
 if TYPE_CHECKING:
     from arpo.data.benchmarks import Benchmark
@@ -56,9 +56,8 @@ def describe(benchmark: "Benchmark") -> dict[str, Any]:
 
 def _print_table(benchmarks: "list[Benchmark]") -> None:
     from rich.box import SIMPLE
-    from rich.table import Table
 
-    table = Table("name", "questions", "metric", "grader", "judge", "groups", box=SIMPLE, pad_edge=False)
+    table = make_table("name", "questions", "metric", "grader", "judge", "groups", box=SIMPLE, pad_edge=False)
     for b in benchmarks:
         size = str(b.size) if b.size == b.hub_size else f"{b.size or '?'} of {b.hub_size}"
         table.add_row(b.name, size, b.metric, b.grader, "yes" if b.has_judge else "no", b.group_key or "")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from arpo.cli.output import add_command, print_summary, result_console
+from arpo.cli.output import add_command, make_table, print_summary, result_console
 from arpo.errors import ConfigError, DataError
 
 _EXAMPLES = """\
@@ -49,11 +49,9 @@ def _add_action(actions: Any, name: str, summary: str) -> argparse.ArgumentParse
 
 def run_stats(args: argparse.Namespace) -> int:
     """Print the statistics."""
-    from rich.table import Table
-
     from arpo.cache import Cache
 
-    table = Table("tool", "results", "MiB", "hits", "recorded calls")
+    table = make_table("tool", "results", "MiB", "hits", "recorded calls")
     for name, tool in Cache(args.cache, "offline").statistics().items():
         table.add_row(name, f"{tool.entries}", f"{tool.bytes / 2**20:.2f}", f"{tool.hits}", f"{tool.recorded}")
     result_console().print(table)

@@ -55,15 +55,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_tables(comparison: "Comparison") -> None:
     from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table
 
     console = result_console()
     for title, header, rows in _tables(comparison):
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        num_names = header.index("shared") if "shared" in header else 1
         for index, column in enumerate(header):
-            table.add_column(column, justify="right" if 1 < index < len(header) - 1 else "left", no_wrap=index > 1)
+            is_name = index < num_names or column == "folder"
+            is_number = not is_name and index < len(header) - 1
+            table.add_column(column, justify="right" if is_number else "left", no_wrap=not is_name, overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         console.print(table)
     for sentence in _sentences(comparison):
         console.print(f"  {sentence}", markup=False, soft_wrap=True)
@@ -95,7 +99,10 @@ def _pair_row(pair: "ComparedPair") -> list[str]:
 
 
 def _sentences(comparison: "Comparison") -> Iterator[str]:
-    """Sentences on what was left out, and on how to read the table."""
+    """Sentences on different rules, on what was left out, and on how to read the table."""
+    for key, values in comparison.different_rules.items():
+        listed = ", ".join(f"{run}: {'not set' if value is None else value}" for run, value in values.items())
+        yield f"different rules: {key} ({listed})"
     for pair in comparison.pairs:
         if pair.num_only_a or pair.num_only_b:
             yield (

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.markup import escape
-from rich.table import Table
 
 from arpo.cli.memory import show_memory
-from arpo.cli.output import add_command, result_console
+from arpo.cli.output import add_command, make_table, result_console
 from arpo.cli.overrides import to_overrides
 from arpo.errors import ConfigError
 from arpo.types import ToolResult
@@ -80,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_machine_parts() -> int:
     console = result_console()
-    table = Table("", "status", "found", "what to do")
+    table = make_table("", "status", "found", "what to do")
     findings = {name: _examine(check) for name, check in CHECKS.items()}
     for name, finding in findings.items():
         status = f"[{_STYLES[finding.status]}]{finding.status}[/]"

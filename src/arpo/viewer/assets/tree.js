@@ -25,7 +25,18 @@ function panelContent(node, hottest, close) {
   return [top, text];
 }
 
+// Shrinks a tree to the width there is, down to a size that can be read; a wider one scrolls in its own frame.
+function fitTree(canvas) {
+  const nodes = canvas.querySelector(".nodes"), style = getComputedStyle(canvas);
+  const room = canvas.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  if (room > 0) nodes.style.zoom = Math.min(1, Math.max(0.7, room / Number(nodes.style.getPropertyValue("--width"))));
+}
+
 function bindTree(tree) {
+  const canvas = tree.querySelector(".canvas");
+  fitTree(canvas);
+  // again when the window changes or a hidden tree is shown; in a frame of its own, as fitting changes the height that is observed
+  new ResizeObserver(() => requestAnimationFrame(() => fitTree(canvas))).observe(canvas);
   const data = JSON.parse(tree.querySelector(":scope > script").textContent), panel = tree.querySelector(".panel");
   const cards = [...tree.querySelectorAll(".card")];
   const select = (card) => {

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from arpo.cli.progress import make_progress
 from arpo.lab.bench import grade
 from arpo.lab.bench.grade import GRADE_REPORT, GradeBenchOptions, run
 from arpo.lab.bench.report import write_json
 from arpo.rewards.graders import GRADERS
+from arpo.tracking.console import make_progress
 
 
 def test_figures_of_a_small_run_survive_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from arpo.cli.progress import make_progress
 from arpo.errors import ToolError
 from arpo.lab.bench import sandbox
 from arpo.lab.bench.report import write_json
 from arpo.lab.bench.sandbox import SANDBOX_REPORT, SandboxBenchOptions, run
+from arpo.tracking.console import make_progress
 
 
 @pytest.mark.slow

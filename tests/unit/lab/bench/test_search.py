@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from arpo.cli.progress import make_progress
 from arpo.lab.bench.report import write_json
 from arpo.lab.bench.search import SEARCH_REPORT, SearchBenchOptions, make_passages, make_queries, run
+from arpo.tracking.console import make_progress
 
 
 def test_figures_of_a_small_run_survive_the_file(tmp_path: Path):

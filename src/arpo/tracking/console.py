@@ -22,6 +22,11 @@ def make_progress(console: Console) -> Progress:
     return BarProgress(console) if console.is_terminal else PlainProgress(console)
 
 
+def shown_progress() -> Progress:
+    """Progress on standard error, as a run started from Python shows it by default; in a notebook, lines in the cell."""
+    return make_progress(Console(stderr=True, highlight=False))
+
+
 class BarProgress:
     """One bar per phase with the latest value of each field; a finished bar stays as the phase's result line."""
 

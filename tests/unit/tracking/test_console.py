@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 from rich.progress import ProgressSample, Task, TaskID
 
-from arpo.cli.progress import BarProgress, PlainProgress, TimeLeftColumn, make_progress
+from arpo.tracking.console import BarProgress, PlainProgress, TimeLeftColumn, make_progress, shown_progress
 from arpo.tracking.progress import Progress, SilentProgress
 
 
@@ -78,7 +78,7 @@ def test_what_was_done_before_does_not_count_for_the_time_left(monkeypatch: pyte
     console, file = _console(is_terminal=False)
     with monkeypatch.context() as patch:
         clock = iter([0.0, *[10.0] * 9])
-        patch.setattr("arpo.cli.progress.time.monotonic", lambda: next(clock))
+        patch.setattr("arpo.tracking.console.time.monotonic", lambda: next(clock))
         with PlainProgress(console).phase("eval", 100, "task", 98) as phase:
             phase.advance()
     assert "eval: 99/100 task, 10 s, eta 10 s" in file.getvalue()
@@ -96,7 +96,7 @@ def test_a_limit_of_time_bounds_the_time_left(monkeypatch: pytest.MonkeyPatch):
     console, file = _console(is_terminal=False)
     with monkeypatch.context() as patch:
         clock = iter([0.0, *[10.0] * 9])
-        patch.setattr("arpo.cli.progress.time.monotonic", lambda: next(clock))
+        patch.setattr("arpo.tracking.console.time.monotonic", lambda: next(clock))
         with PlainProgress(console).phase("sft", 100, "update", max_seconds=30) as phase:
             phase.advance(10)
     assert "eta 20 s" in file.getvalue()
@@ -113,3 +113,13 @@ def test_a_bar_shows_the_lesser_time(max_seconds: float | None, shown: str):
     task._progress.extend([ProgressSample(0.0, 0.0), ProgressSample(10.0, 10.0)])
     task.completed, now[0] = 10, 10.0
     assert TimeLeftColumn().render(task).plain == shown
+
+
+def test_a_run_from_python_shows_its_progress(capsys):
+    progress = shown_progress()
+    progress.line("step 1 of 2")
+    _work(progress)
+    shown = capsys.readouterr()
+    assert "step 1 of 2" in shown.err
+    assert "train: 3/3 step" in shown.err
+    assert shown.out == ""
