@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from arpo.training.config import RlRun
 from arpo.training.inert_options import inert_terms
 from arpo.training.learner import Learner
 from arpo.training.memory_check import require_memory
-from arpo.training.no_signal import NoSignal, find_no_signal, is_reported, learned_nothing
+from arpo.training.no_signal import MIN_STEPS, NoSignal, find_no_signal, is_reported, learned_nothing
 from arpo.training.on_step import OnStep, StepReport, check_callback
 from arpo.training.probe import check_agreement
 from arpo.training.resumption import go_on
@@ -200,7 +201,7 @@ class RLTrainer:
         try:
             with self._tracker, self._progress.phase("train", config.num_steps, "step", self.state.step) as phase:
                 self._tracker.truncate_after(self.state.step)
-                recent = read_metrics(self._run.path)
+                recent = deque(read_metrics(self._run.path), maxlen=MIN_STEPS + 1)
                 while self.state.step < config.num_steps:
                     metrics = await self.step()
                     if self._validation is not None:
@@ -210,8 +211,8 @@ class RLTrainer:
                     self._call_back(metrics)
                     phase.advance(1, **live_line(metrics))
                     recent.append({"step": self.state.step, **metrics})
-                    if is_reported(recent) and self.state.step < config.num_steps:  # the end says it anyway
-                        self._progress.line(self._find_no_signal(recent).describe())
+                    if is_reported([*recent]) and self.state.step < config.num_steps:  # the end says it anyway
+                        self._progress.line(self._find_no_signal([*recent]).describe())
         finally:
             await self._engine.aclose()
             await self._agent.environment.aclose()
