@@ -23,6 +23,7 @@ WITH_KEYS = {"world": "world", "tool": "tools"}
 RUN = ("algorithms", "benchmarks", "config")
 """Commands that run here as they are written."""
 PARSED = {
+    "init": "writes a folder; tests/integration/test_init.py runs it and the commands that it prints",
     "quickstart": "minutes; tests/integration/test_quickstart.py runs it",
     "smollm2": "hours; tests/integration/test_smollm2.py runs its steps",
     "data": "the reader's files; test_data_page.py and test_first_run.py run it",

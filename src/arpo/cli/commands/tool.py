@@ -17,6 +17,8 @@ _EXAMPLES = """\
   arpo tool call python "print(2**10)"
   arpo tool call python "while True: pass" --python.wall_s=1
   arpo tool call search "Ada Moor born" --search.index=runs/quickstart/index --search.top_k=5
+  arpo tool call stock apples --functions.stock=my_tools.py:stock
+                                                           a function of your own
   arpo tool list --config rl.toml                          the tools of a run, those of MCP servers too
   arpo tool call fetch --arguments '{"url": "https://example.org", "page": 2}' --config rl.toml
 """

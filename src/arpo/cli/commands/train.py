@@ -14,11 +14,13 @@ _EXAMPLES = """\
   arpo train quickstart --rollout.group_size=8 --seed=1
   arpo train quickstart --dry-run > my_rl.toml             a starting point for your own
   arpo train my_rl.toml
+  arpo train my_rl.toml --reward=my_reward.py:correct      a reward of your own
   arpo train --resume runs/quickstart/rl                   goes on from the last checkpoint
   arpo train --resume runs/quickstart/rl --num_steps=200   makes the run longer
   arpo train --resume runs/mine --batching.max_tokens=16384 --tracking=wandb
                                                            changes what cannot change its past
   arpo train my_rl.toml --resume auto                      goes on with its run if there is one, else starts it
+  arpo train --resume runs/mine --functions=copies         with the run's copies of functions that you changed since
 """
 
 
