@@ -32,7 +32,7 @@ def main(model: str, tasks: str, out: str) -> None:
             "limits": {"max_turn_tokens": 64},
         },
     }
-    print(arpo.train_rl(arpo.RlRun(**settings), reward_fn=right_and_short, tools={"stock": arpo.FunctionTool(stock)}))
+    print(arpo.train_rl(arpo.RlRun(**settings), reward_fn=right_and_short, tools={"stock": stock}))
 
 
 if __name__ == "__main__":

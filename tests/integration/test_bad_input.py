@@ -42,7 +42,7 @@ def fail(arpo, write_toml, tmp_path: Path) -> Callable[..., str]:
         ("--rollout.num_initial_trajectories=4", ["num_initial_trajectories = 4", "could not branch", "lower it"]),
         ("--rollout.temperature=0", ["rollout.temperature = 0", "use a temperature above 0"]),
         ("--updates_per_step=3", ["updates_per_step = 3 exceeds tasks_per_step = 2"]),
-        ("--num_steps=0", ["num_steps = 0", "greater than or equal to 1"]),
+        ("--num_steps=0", ["num_steps = 0", "1 or more"]),
         ("--algorithm=arpoo", ["algorithm = 'arpoo'", "choose one of aepo, aepo_released, appo, arpo,"]),
         ("--agent.protocol.tools=[\"search\"]", ["agent.protocol.tools = ['search']", "['python', 'search']", "agent.tools"]),
         ("--reward.rule=no_such_module:score", ["reward.rule = 'no_such_module:score'", "PYTHONPATH"]),

@@ -82,8 +82,10 @@ def describe_error(error: BaseException) -> str:
 class _Loader(Loader):
     """Runs the source of one file, which it keeps; `importlib`'s own would take a compiled copy beside it."""
 
-    def __init__(self, path: Path, label: str) -> None:
+    def __init__(self, path: Path, root: Path, label: str) -> None:
         self.path = path
+        self.root = root
+        """Folder of the file; of a package's file, the folder that holds the package."""
         self.label = label
         self.content = b""
 
@@ -103,25 +105,41 @@ class _Loader(Loader):
 
 
 class _Finder(MetaPathFinder):
-    """Finds what a file imports from its own folder, before the installed packages and after Python's own modules."""
+    """Finds what a user's file imports from its own folder, before the installed packages and after Python's own modules.
 
-    def __init__(self, folder: Path, label: str) -> None:
-        self._folder = folder
-        self._label = label
+    What other code imports it leaves alone.
+    """
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """As `importlib.abc.MetaPathFinder.find_spec`."""
         parent, _, last = name.rpartition(".")
-        if _loader_of(sys.modules.get(parent)) is not None or (not parent and name not in sys.stdlib_module_names):
-            for folder in map(Path, path or ()) if parent else [self._folder]:
-                for file in (folder / last / "__init__.py", folder / f"{last}.py"):
-                    if file.is_file():
-                        return _spec(name, file, self._label)
+        loader = _loader_of(sys.modules.get(parent)) if parent else _importing_loader()
+        if loader is None or (not parent and name in sys.stdlib_module_names):
+            return None
+        for folder in map(Path, path or ()) if parent else [loader.root]:
+            file = _file_of(folder, last)
+            if file is not None:
+                return _spec(name, file, loader.root, loader.label)
         return None
 
 
+_FINDER = _Finder()
 _own: dict[Path, dict[str, ModuleType]] = {}
 """Folder -> the modules of its files, by their names in `sys.modules`."""
+
+
+def _importing_loader() -> _Loader | None:
+    """The loader of the user's file whose code is importing just now; None: other code is."""
+    frame = sys._getframe(2)  # that of `find_spec` is the first
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "importlib":
+        frame = frame.f_back
+    loader = getattr(frame.f_globals.get("__spec__"), "loader", None) if frame is not None else None
+    return loader if isinstance(loader, _Loader) else None
+
+
+def _file_of(folder: Path, name: str) -> Path | None:
+    """The file of a module or package in a folder."""
+    return next((file for file in (folder / name / "__init__.py", folder / f"{name}.py") if file.is_file()), None)
 
 
 def _import_file(path: Path, label: str) -> tuple[ModuleType, tuple[SourceFile, ...]]:
@@ -132,10 +150,10 @@ def _import_file(path: Path, label: str) -> tuple[ModuleType, tuple[SourceFile, 
             f"to the working directory"
         )
     require_own(path, label)
-    with _imports_from(path.parent, label) as modules:
+    with _imports_from(path.parent) as modules:
         name = _module_name(path, modules)
         module = modules.get(name) or _run(name, path, label)
-    return module, tuple(_files_of(module, modules))
+    return module, tuple(_files_of(path, modules))
 
 
 def _module_name(path: Path, modules: Mapping[str, ModuleType]) -> str:
@@ -145,7 +163,7 @@ def _module_name(path: Path, modules: Mapping[str, ModuleType]) -> str:
 
 
 def _run(name: str, path: Path, label: str) -> ModuleType:
-    spec = _spec(name, path, label)
+    spec = _spec(name, path, path.parent, label)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -158,16 +176,20 @@ def _run(name: str, path: Path, label: str) -> ModuleType:
     return module
 
 
-def _spec(name: str, file: Path, label: str) -> ModuleSpec:
+def _spec(name: str, file: Path, root: Path, label: str) -> ModuleSpec:
     places = [str(file.parent)] if file.name == "__init__.py" else None
-    spec = importlib.util.spec_from_file_location(name, file, loader=_Loader(file, label), submodule_search_locations=places)
+    loader = _Loader(file, root, label)
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader, submodule_search_locations=places)
     assert spec is not None
     return spec
 
 
 @contextmanager
-def _imports_from(folder: Path, label: str) -> Iterator[dict[str, ModuleType]]:
+def _imports_from(folder: Path) -> Iterator[dict[str, ModuleType]]:
     """Let files import others of `folder`, each as it is now; yield the folder's modules. Other folders' give way meanwhile."""
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+    _collect()
     if any(not loader.is_current for loader in map(_loader_of, _own.get(folder, {}).values()) if loader is not None):
         _forget(_own.pop(folder))
     for other, modules in _own.items():
@@ -175,25 +197,21 @@ def _imports_from(folder: Path, label: str) -> Iterator[dict[str, ModuleType]]:
             _forget(modules)
     own = _own.setdefault(folder, {})
     sys.modules.update(own)
-    finder = _Finder(folder, label)
-    sys.meta_path.insert(0, finder)
     try:
         yield own
     finally:
-        sys.meta_path.remove(finder)
-        for name in sorted(name for name, module in list(sys.modules.items()) if _loader_of(module) is not None):
-            parent = name.rpartition(".")[0]
-            if parent in own or (not parent and _is_in(folder, sys.modules[name])):
-                own[name] = sys.modules[name]
+        _collect()
         for modules in _own.values():
             for name, module in modules.items():
                 sys.modules.setdefault(name, module)
 
 
-def _is_in(folder: Path, module: ModuleType) -> bool:
-    """Whether a top-level module is a file or a package of a folder."""
-    loader = _loader_of(module)
-    return loader is not None and loader.path in (folder / loader.path.name, folder / loader.path.parent.name / "__init__.py")
+def _collect() -> None:
+    """Note the modules of users' files that were imported since, inside functions too."""
+    for name, module in list(sys.modules.items()):
+        loader = _loader_of(module)
+        if loader is not None:
+            _own.setdefault(loader.root, {})[name] = module
 
 
 def _forget(modules: Mapping[str, ModuleType]) -> None:
@@ -208,35 +226,51 @@ def _loader_of(module: ModuleType | None) -> _Loader | None:
     return loader if isinstance(loader, _Loader) else None
 
 
-def _files_of(main: ModuleType, modules: Mapping[str, ModuleType]) -> Iterator[SourceFile]:
-    """The file of a module, and those of its folder that its `import` statements reach."""
-    waiting, seen = [main], {main.__name__}
+def _files_of(main: Path, modules: Mapping[str, ModuleType]) -> Iterator[SourceFile]:
+    """A file, and those of its folder that its `import` statements reach, wherever they stand; in the content that was run."""
+    run = {loader.path: loader.content for loader in map(_loader_of, modules.values()) if loader is not None}
+    waiting, seen = [main], {main}
     while waiting:
-        module = waiting.pop()
-        loader = _loader_of(module)
-        assert loader is not None
-        yield SourceFile(loader.path, loader.content)
-        for name in _imported(loader.content, module.__package__ or ""):
-            if name in modules and name not in seen:
-                seen.add(name)
-                waiting.append(modules[name])
+        path = waiting.pop()
+        file = SourceFile(path, run[path] if path in run else path.read_bytes())
+        yield file
+        for found in _imported(file, main.parent):
+            if found not in seen:
+                seen.add(found)
+                waiting.append(found)
 
 
-def _imported(content: bytes, package: str) -> Iterator[str]:
-    """The dotted names that a file's import statements may mean, packages among them."""
-    for node in ast.walk(ast.parse(content)):
-        names: list[str] = []
+def _imported(file: SourceFile, root: Path) -> Iterator[Path]:
+    """The files below `root` that a file's import statements may mean, packages among them."""
+    try:
+        tree = ast.parse(file.content)
+    except (SyntaxError, ValueError):  # a neighbour that was not run
+        return
+    for node in ast.walk(tree):
+        folder, names = root, list[str]()
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")
-                base = ".".join([*parents[: len(parents) - node.level + 1], *([base] if base else [])])
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            folder = file.path.parents[node.level - 1] if node.level else root
+            names = [".".join(filter(None, [node.module, alias.name])) for alias in node.names]
         for name in names:
-            parts = name.split(".")
-            yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+            yield from _files_on_the_way(folder, name, is_relative=folder != root)
+
+
+def _files_on_the_way(folder: Path, name: str, *, is_relative: bool) -> Iterator[Path]:
+    """The files of a dotted name's packages and module below a folder, as far as they are there."""
+    first, *more = name.split(".")
+    if not is_relative and first in sys.stdlib_module_names:
+        return
+    own = folder / "__init__.py"
+    if is_relative and own.is_file():
+        yield own
+    for part in (first, *more):
+        file = _file_of(folder, part)
+        if file is None:
+            return
+        yield file
+        folder = folder / part
 
 
 def _import_module(name: str, label: str) -> tuple[ModuleType, tuple[SourceFile, ...]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, cast, get_type_hints, overload
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
 from arpo.errors import ConfigError, ToolError
@@ -230,7 +230,7 @@ def _arguments_model(function: Function, name: str) -> tuple[dict[str, str], typ
     try:
         model = cast(type[BaseModel], create_model(name, __config__=ConfigDict(extra="forbid"), **fields))
     except (PydanticUserError, NameError) as error:
-        raise ToolError(f"FunctionTool {name!r}: {error}") from error
+        raise ToolError(_unfit(name, {parameter: hints[parameter] for parameter in parameters})) from error
     return dict(zip(fields, parameters, strict=True)), model
 
 
@@ -238,12 +238,33 @@ def _schema(function: Function, arguments: type[BaseModel], name: str) -> dict[s
     try:
         schema = arguments.model_json_schema()
     except PydanticUserError as error:
-        raise ToolError(f"FunctionTool {name!r}: its arguments have no JSON schema ({error.message}); pass schema=") from error
+        hints = get_type_hints(function, include_extras=True)
+        raise ToolError(
+            _unfit(name, {parameter: hints[parameter] for parameter in inspect.signature(function).parameters})
+        ) from error
     for argument in schema.get("properties", {}).values():
         argument.pop("title", None)
     schema.pop("title", None)
     summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
     return {"type": "object", "description": summary, "properties": {}, "required": [], **schema}
+
+
+def _unfit(name: str, hints: Mapping[str, Any]) -> str:
+    """The error of a function with a hint that no JSON value fits; it names the first such parameter."""
+    unfit = next((parameter for parameter, hint in hints.items() if not _fits_json(hint)), None)
+    which = "a parameter" if unfit is None else f"parameter {unfit!r}: {inspect.formatannotation(hints[unfit])}"
+    return (
+        f"FunctionTool {name!r}: {which} has a type hint that JSON cannot express; use str, int, float, bool, list, dict, "
+        f"Literal or a pydantic model, or make the tool in Python with schema="
+    )
+
+
+def _fits_json(hint: Any) -> bool:
+    try:
+        TypeAdapter(hint).json_schema()
+    except (PydanticUserError, NameError):
+        return False
+    return True
 
 
 def _argument_descriptions(docstring: str) -> dict[str, str]:

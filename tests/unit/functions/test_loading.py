@@ -83,6 +83,28 @@ def test_files_of_the_folder_are_imported_without_any_path(tmp_path: Path):
     assert load(file).value() == "3", "2 + (2 - 1): what it imports has changed"
 
 
+def test_imports_inside_functions_find_the_folder_too(tmp_path: Path):
+    write(tmp_path / "late.py", "VALUE = 5\n")
+    file = write(tmp_path / "mine.py", "def f():\n    import late\n    return late.VALUE\n")
+    loaded = load(file)
+    assert {f.path.name for f in loaded.files} == {"mine.py", "late.py"}, (
+        "it belongs to the function, though it was not run yet"
+    )
+    assert "late" not in sys.modules
+    assert loaded.value() == 5
+    write(tmp_path / "late.py", "VALUE = 6\n")
+    assert load(file).value() == 6
+
+
+def test_installed_code_does_not_find_files_of_the_folder(tmp_path: Path, monkeypatch):
+    """A library that asks for an optional module must not get a file of that name beside the function."""
+    write(tmp_path / "site/a_library.py", "try:\n    import optional_part\nexcept ImportError:\n    optional_part = None\n")
+    write(tmp_path / "own/optional_part.py", "raise RuntimeError('not meant')\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    file = write(tmp_path / "own/mine.py", "import a_library\ndef f(): return a_library.optional_part\n")
+    assert load(file).value() is None
+
+
 def test_folders_do_not_mix_up_files_of_one_name(tmp_path: Path):
     for folder, value in (("a", 1), ("b", 2)):
         write(tmp_path / folder / "helpers.py", f"VALUE = {value}\n")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -86,6 +87,21 @@ def test_function_without_usable_hints_is_refused():
     for function in (unhinted, variadic, opaque):
         with pytest.raises(ToolError, match=function.__name__):
             FunctionTool(function)
+
+
+def test_a_hint_that_json_cannot_express_is_named_in_one_line():
+    def opaque(text: str, thing: asyncio.Event) -> str:
+        return str(thing)
+
+    def called(text: str, back: Callable[[int], int]) -> str:
+        return text
+
+    for function, words in ((opaque, "parameter 'thing': asyncio.locks.Event"), (called, "parameter 'back': ")):
+        with pytest.raises(ToolError, match=words) as error:
+            FunctionTool(function)
+        assert "\n" not in str(error.value)
+        assert "pydantic." not in str(error.value)
+        assert "JSON cannot express; use str, int" in str(error.value)
 
 
 class Place(BaseModel):
