@@ -15,6 +15,7 @@ from arpo.evaluation.metrics import EVAL_METRICS, EvalMetric, Share, questions_o
 from arpo.evaluation.paired_tests import holm, mcnemar, swap_test
 from arpo.evaluation.records import TIMES_FILE, Mode, read_records, read_times
 from arpo.evaluation.report import read_results
+from arpo.functions.record import code_identities
 
 ALPHA = 0.05
 """A difference is real when its corrected p value is below this."""
@@ -131,7 +132,8 @@ def _different_rules(paths: Sequence[Path]) -> dict[str, dict[Path, Any]]:
 
 def _rules(path: Path) -> dict[str, Any]:
     config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
-    return dict(_flat({key: config[key] for key in _RULES if key in config}))
+    rules = dict(_flat({key: config[key] for key in _RULES if key in config}))
+    return rules | code_identities(path)  # the same name may stand for other code
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -42,6 +42,8 @@ class Record:
     given: Sequence[str] = ()
     """What was given from Python: `reward_fn`, and `tools.NAME` for each tool."""
     files: Sequence[KeptFile] = ()
+    files_of: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    """Dotted key -> paths of the files that its function uses."""
 
     @property
     def copies(self) -> dict[str, Path]:
@@ -61,11 +63,29 @@ def read_record(run: Path) -> Record | None:
     try:
         data = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         files = [KeptFile(**kept) for kept in data["files"]]
-        return Record(folder, data["functions"], data["given"], files)
+        return Record(folder, data["functions"], data["given"], files, data["files_of"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{folder / _FILE}: cannot read this record of functions ({error}); restore it, or begin a new run"
         ) from error
+
+
+def code_identities(run: Path) -> dict[str, str]:
+    """Dotted key -> what a run's function is, wherever its file lies: its name, and the digest of the code it uses.
+
+    Example: {"reward.rule": "my_reward.py:correct, code 1f6c9d20a4be"}; for a reward from Python "a function given in Python".
+    """
+    record = read_record(run)
+    if record is None:
+        return {}
+    digests = {kept.path: kept.sha256 for kept in record.files}
+    found = {"reward.rule": "a function given in Python"} if "reward_fn" in record.given else {}
+    for key, text in record.functions.items():
+        code = hashlib.sha256(
+            "".join(sorted(digests.get(path, path) for path in record.files_of.get(key, ()))).encode()
+        ).hexdigest()
+        found[key] = f"{Path(text).name}, code {code[:12]}"
+    return found
 
 
 def write_record(run: Path, functions: Mapping[str, tuple[str, OwnFunction]], given: Sequence[str]) -> None:
@@ -91,7 +111,8 @@ def write_record(run: Path, functions: Mapping[str, tuple[str, OwnFunction]], gi
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(files[Path(file.path)].content)
         partial.mkdir(exist_ok=True)
-        data = {"functions": names, "given": list(given), "files": [asdict(file) for file in kept]}
+        files_of = {key: [str(file.path) for file in function.files] for key, (_, function) in functions.items()}
+        data = {"functions": names, "given": list(given), "files": [asdict(file) for file in kept], "files_of": files_of}
         (partial / _FILE).write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -10,6 +10,9 @@ from arpo.errors import DataError
 from arpo.evaluation.compare import compare
 from arpo.evaluation.records import Record, write_lines
 from arpo.evaluation.results import make_results
+from arpo.function_name import FunctionName
+from arpo.functions.loading import load_function
+from arpo.functions.record import write_record
 
 from .made_up import record
 
@@ -156,6 +159,20 @@ def test_rewards_that_grade_the_answers_must_be_the_same_for_their_accuracy(tmp_
     with pytest.raises(DataError, match=r"reward\.rule"):
         compare(runs, metric="accuracy")
     assert compare(runs, metric="exact_match").different_rules.keys() == {"reward.rule"}
+
+
+def test_a_reward_of_one_name_and_other_code_is_another_reward(tmp_path: Path) -> None:
+    runs: list[Path] = []
+    for name, value in (("a", "1.0"), ("b", "0.5"), ("c", "1.0")):
+        file = tmp_path / "mine.py"
+        file.write_text(f"def correct(trajectory): return {value}\n")
+        run = configured(write_run(tmp_path / name, [record("t", "greedy", 0, 1.0)]), f'[reward]\nrule = "{file}:correct"')
+        function = FunctionName(str(file), "correct")
+        write_record(run, {"reward.rule": (str(function), load_function(function, "reward.rule"))}, [])
+        runs.append(run)
+    with pytest.raises(DataError, match=r"reward\.rule \(.*mine.py:correct, code .*mine.py:correct, code"):
+        compare(runs[:2], metric="reward")
+    assert compare([runs[0], runs[2]], metric="reward").different_rules == {}
 
 
 def test_names_that_differ_only_at_the_end_stay_distinguishable(

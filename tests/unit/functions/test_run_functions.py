@@ -11,7 +11,7 @@ from arpo.config import dump_config
 from arpo.errors import ConfigError, RunError
 from arpo.evaluation.config import EvalRun
 from arpo.functions import loading
-from arpo.functions.record import read_record
+from arpo.functions.record import code_identities, read_record
 from arpo.functions.run_functions import RunFunctions
 
 
@@ -20,7 +20,7 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.root = root / "project"
-        self.root.mkdir()
+        self.root.mkdir(parents=True)
         self.write("my_reward.py", "import helpers\ndef correct(t): return helpers.ONE\n")
         self.write("helpers.py", "ONE = 1\n")
         self.write("my_tools.py", 'def calc(x: int) -> int:\n    "Adds."\n    return x\n')
@@ -137,6 +137,24 @@ def test_a_run_without_a_record_runs_no_function_unless_one_says_so(project: Pro
         project.go_on(files="copies")
     project.go_on(files="files")
     project.go_on()
+
+
+def test_the_same_code_is_the_same_function_wherever_it_lies(project: Project, tmp_path: Path):
+    """What one evaluation is compared by: the name and the code, of the function and of what it imports."""
+    project.begin()
+    first = code_identities(project.run)
+    assert {key: text.split(", code ")[0] for key, text in first.items()} == {
+        "reward.rule": "my_reward.py:correct", "agent.tools.functions.calc": "my_tools.py:calc"
+    }  # fmt: skip
+    moved = Project(tmp_path / "other")
+    moved.begin()
+    assert code_identities(moved.run) == first
+    project.write("helpers.py", "ONE = 2\n")
+    project.begin(out=tmp_path / "second")
+    second = code_identities(tmp_path / "second")
+    assert second["reward.rule"] != first["reward.rule"]
+    assert second["agent.tools.functions.calc"] == first["agent.tools.functions.calc"]
+    assert code_identities(tmp_path / "none") == {}
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"files": [{}], "functions": {}, "given": []}'])
