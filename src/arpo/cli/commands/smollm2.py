@@ -12,7 +12,7 @@ from arpo.errors import ConfigError
 from arpo.recipes import read_recipe_in
 
 _EXAMPLES = """\
-  arpo smollm2                       expected: an hour and a half on two quiet cores; 8 GB of disk
+  arpo smollm2                       expected: nearly two hours on two quiet cores; 8 GB of disk
   arpo smollm2 --quick               the same steps in some five minutes, too short to learn anything
   arpo smollm2 --controls            afterwards: more imitation for RL's time, and the policy without search
   arpo smollm2 --model DIR           from a model directory of your own with SmolLM2's shape
@@ -33,7 +33,7 @@ GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _OUT = Path("runs/smollm2")
 _QUICK_OUT = Path("runs/smollm2-quick")
 _SECONDS = {
-    "model": 10, "world": 3, "train_index": 1, "index": 1, "demos": 25, "sft": 830, "eval_before": 420, "train": 3600,
+    "model": 10, "world": 3, "train_index": 1, "index": 1, "demos": 30, "sft": 1660, "eval_before": 420, "train": 3600,
     "eval_after": 480, "report": 3, "more_sft": 3600, "eval_more_sft": 420, "eval_no_search": 60,
 }  # fmt: skip
 """Expected on two quiet cores with AVX512-BF16, from single steps of such runs; the remaining time is told from them."""
