@@ -223,7 +223,7 @@ METRICS: dict[str, Metric] = {
         "1", "Share of the trained tokens that are the likeliest by argmax, before the update (TRL: mean_token_accuracy)."
     ),
     "sft/learning_rate": Metric("1", "Learning rate of the step."),
-    "sft/grad_norm": Metric("1", "Global gradient norm before clipping."),
+    "sft/grad_norm": Metric("1", "Global gradient norm before clipping; absent where the update was skipped."),
     "sft/skipped_updates": Metric("count", "1 where the update was skipped because its gradient was not finite."),
     "sft/tokens": Metric("tokens", "Tokens trained in the update, without prompts and tool results."),
     "sft/tokens_per_s": Metric("tokens/s", "Tokens of the update per second, untrained ones included."),
@@ -275,4 +275,8 @@ A run writes one JSON object a line to `metrics.jsonl`: `step` and the metrics b
 `null`; a metric that a step did not measure is absent. The same names go to TensorBoard, W&B and trackio when
 `tracking.sinks` chooses them: each group below is a section there, and the x axis is the step (in W&B
 `train/global_step`, as the Hugging Face Trainer and TRL have it). Unit `1` marks shares and ratios. This page is generated from
-`arpo.tracking.METRICS`."""
+`arpo.tracking.METRICS`.
+
+Three steps in a row in which every advantage was 0, as no group has rewards that differ, are told while the run goes on, and at
+its end: format faults by count, what was cut, the rewards, failed tool calls, one trajectory in full and what to try.
+`summary.json` has the same as `no_signal` (null where the run learned), and the report begins with it."""

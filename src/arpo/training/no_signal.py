@@ -39,7 +39,7 @@ class NoSignal:
     tool_errors: dict[str, int]
     """Tool -> its calls that failed: errors, timeouts and refusals."""
     sample: str = ""
-    """One trajectory as the model saw it, prompt included; empty where no tree is at hand."""
+    """One trajectory as the model saw it, prompt included; empty where no tree is at hand. Control characters are escaped."""
     sample_of: str = ""
     """Task, reward and reason of the sample."""
     advice: list[str] = field(default_factory=list[str])
@@ -158,6 +158,7 @@ def _sample(tree: RolloutTree | None) -> tuple[str, str]:
     if len(text) > MAX_SAMPLE_CHARS:
         half = MAX_SAMPLE_CHARS // 2
         text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
+    text = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
     reward = rewards_of([tree])[0]
     about = f"task {trajectory.task.id}, reward {reward.value:.4g}" + (f", {reward.reason}" if reward.reason else "")
     return text, about

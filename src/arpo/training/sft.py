@@ -256,9 +256,8 @@ def _update(
     loss, accuracy = accumulate_gradients(policy, batch, config.batching.max_tokens)
     norm = optimizer_step(optimizer, rate, config.optimizer.max_grad_norm)
     skipped.count(norm)
-    return {
+    return ({} if norm is None else {"sft/grad_norm": norm}) | {
         "sft/loss": loss,
-        "sft/grad_norm": norm or 0.0,
         "sft/skipped_updates": float(norm is None),
         "sft/learning_rate": rate,
         "sft/tokens": _num_trained(batch),

@@ -141,3 +141,9 @@ def test_only_a_very_long_sample_is_shortened(make_tree):
     sample = find_no_signal(rows, tree=tree).sample
     assert len(sample) < MAX_SAMPLE_CHARS + 60
     assert "characters left out" in sample
+
+
+def test_what_a_policy_wrote_cannot_steer_the_terminal(make_tree):
+    tree = make_tree()
+    tree.root.text = "a\x1b[2Jb\r\n\tc"
+    assert find_no_signal([row(1, is_silent=True)], tree=tree).sample.startswith("a\\x1b[2Jb\\r\n\tc")
