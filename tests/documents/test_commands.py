@@ -108,7 +108,7 @@ def check(line: Line, put: Callable[[str, str], None], capsys: pytest.CaptureFix
         return
     args = arguments(line)
     if args.command in DRY_RUN:
-        if getattr(args, "resume", None) is not None:
+        if getattr(args, "resume", None) not in (None, Path("auto")):
             put(f"{args.resume}/config.toml", args.command)
         elif args.recipe.endswith(".toml"):
             put(args.recipe, args.command)

@@ -8,11 +8,15 @@ from arpo.config.base import SECRET, SECRET_ERROR, Config, merge_keys, with_long
 from arpo.config.functions import function_names, functions_within, map_functions
 from arpo.config.keys import config_keys, dotted, value_at
 from arpo.config.load import dump_config, load_config, parse_config, read_toml
+from arpo.config.reference import Key, Section, all_sections
 
 __all__ = [
     "SECRET",
     "SECRET_ERROR",
     "Config",
+    "Key",
+    "Section",
+    "all_sections",
     "config_keys",
     "dotted",
     "dump_config",

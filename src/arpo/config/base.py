@@ -61,7 +61,7 @@ class Config(BaseModel):
 
     def keys_set(self) -> dict[str, Any]:
         """The keys that were set, nested as in TOML, with the `type` of each section that has one."""
-        names = self.model_fields_set | (type(self).model_fields.keys() & {"type"})
+        names = [name for name in type(self).model_fields if name in self.model_fields_set or name == "type"]
         values = {name: getattr(self, name) for name in names}
         return {name: value.keys_set() if isinstance(value, Config) else value for name, value in values.items()}
 
@@ -86,7 +86,7 @@ def _written_out(classes: Sequence[type[Config]], given: Mapping[str, Any]) -> d
 def _long_form(annotation: object, value: Any) -> Any:
     classes = sections(annotation)
     if classes:
-        key = _obvious_key(classes, value)
+        key = obvious_key(classes, value)
         value = {key: value} if key is not None and isinstance(value, str | int | float | Path) else value
         section = as_section(value)
         if section is None:
@@ -99,7 +99,7 @@ def _long_form(annotation: object, value: Any) -> Any:
     return [value] if isinstance(value, str | int | float | Path) and _takes_only_lists(annotation) else value
 
 
-def _obvious_key(classes: list[type[Config]], value: object) -> str | None:
+def obvious_key(classes: Sequence[type[Config]], value: object) -> str | None:
     """The key that a value in place of the section sets; None: there is none that is obvious."""
     if any(value == type_of(cls) is not None for cls in classes):
         return "type"

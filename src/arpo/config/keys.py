@@ -62,6 +62,8 @@ def type_name(annotation: object) -> str:
         return type_name(get_args(annotation)[0])
     if origin in (Union, UnionType):
         return " | ".join(type_name(part) for part in get_args(annotation))
+    if origin is Literal:
+        return " | ".join(map(repr, get_args(annotation)))
     if isinstance(origin, type) and origin in (dict, list, tuple):
         inner = ", ".join("..." if part is ... else type_name(part) for part in get_args(annotation))
         return f"{origin.__name__}[{inner}]"

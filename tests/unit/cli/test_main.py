@@ -96,7 +96,7 @@ def test_config_docs_name_key_default_and_meaning(capsys: pytest.CaptureFixture[
     assert "--misleading_share=  float  [0.35]" in text
     assert "Share of (entity, attribute) pairs" in text
     assert main(["config", "docs", "world", "--markdown"]) == 0
-    assert f"| `num_persons` | `int` | `{WorldConfig().num_persons}` |" in capsys.readouterr().out
+    assert f"- `num_persons` `int` = `{WorldConfig().num_persons}`: People." in capsys.readouterr().out
 
 
 def test_an_argument_of_no_command_is_refused():

@@ -17,7 +17,6 @@ _EXAMPLES = """\
   arpo sft my_sft.toml --batch_tokens=32768 --batching.max_tokens=8192
                                                            updates of 32,768 tokens, 8,192 of them in memory at a time
   arpo sft --resume runs/quickstart/sft                    goes on from the last checkpoint
-  arpo sft --resume runs/mine --num_epochs=6               makes the run longer, if its schedule does not end with it
   arpo sft my_sft.toml --resume auto                       goes on with its run if there is one, else starts it
 
 RUN/final is the trained model, a Hugging Face directory. Ctrl-C finishes the update, writes a checkpoint and says how to go on.
