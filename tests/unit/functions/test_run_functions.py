@@ -116,6 +116,15 @@ def test_a_changed_copy_is_not_run(project: Project):
         project.go_on(files="copies")
 
 
+def test_the_copies_of_a_downloaded_run_are_not_run(project: Project):
+    """A run's folder out of a snapshot of the hub, with a record that fits its copies."""
+    project.begin()
+    (project.run / ".gitattributes").write_text("*.ftz filter=lfs diff=lfs merge=lfs -text\n")
+    project.write("helpers.py", "ONE = 2\n")
+    with pytest.raises(ConfigError, match=r"lies in a snapshot of a hub's repository .*never run"):
+        project.go_on(files="copies")
+
+
 def test_other_functions_than_those_of_the_beginning(project: Project):
     project.begin()
     changed = project.config(reward={"rule": f"{project.root}/my_tools.py:calc"})
