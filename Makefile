@@ -20,7 +20,7 @@ TRL_VENV := .venv-trl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart smollm2 smollm2-controls test check format test-slow test-gpu test-vllm test-network bench-rollout bench-train bench-sandbox bench-search bench-grade bench-peers bias docs clean
+.PHONY: help quickstart smollm2 smollm2-controls test check format test-slow test-distributed test-gpu test-vllm test-network bench-rollout bench-train bench-sandbox bench-search bench-grade bench-peers bias docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,7 +48,10 @@ format: $(VENV)/.installed-dev ## Apply the formatter and the lint fixes
 	$(BIN)/ruff format .
 
 test-slow: $(VENV)/.installed-dev ## Tests too long for the suite
-	$(BIN)/pytest -m "slow and not gpu and not network and not vllm"
+	$(BIN)/pytest -m "slow and not gpu and not network and not vllm and not distributed"
+
+test-distributed: $(VENV)/.installed-dev ## Tests of several processes that are too long for the suite
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m distributed
 
 test-gpu: $(VENV)/.installed-dev ## Tests that need a CUDA device
 	$(BIN)/pytest -m gpu

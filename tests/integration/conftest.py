@@ -26,9 +26,15 @@ NAMES = {"Ada": "Kelford", "Bo": "Tolva", "Cy": "Kelford", "Di": "Moor", "Ed": "
 class Result:
     """What became of a command."""
 
-    code: int
+    codes: list[int]
+    """Exit code of each process."""
     stdout: str
     stderr: str
+
+    @property
+    def code(self) -> int:
+        """Of the first process."""
+        return self.codes[0]
 
 
 class Commands:
@@ -48,32 +54,34 @@ class Commands:
         self.pid = 0
         """Of the command started last."""
 
-    def start(self, *argv: object, die_at: tuple[str, int, str] | None = None, cwd: Path | None = None) -> int:
+    def start(self, *argv: object, die_at: tuple[str, int, str] | None = None, cwd: Path | None = None, ranks: int = 1) -> int:
         """Start `arpo argv`; return its process id. `die_at`: place, number of the call, before or after."""
         request = {
-            "argv": [str(a) for a in argv], "cwd": str(cwd or self._folder), "die_at": die_at,
+            "argv": [str(a) for a in argv], "cwd": str(cwd or self._folder), "die_at": die_at, "ranks": ranks,
             "stdout": str(self._folder / "stdout"), "stderr": str(self._folder / "stderr"),
         }  # fmt: skip
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
-        self.pid = int(self._read_line())
+        self.pid = int(self._read_line().split()[0])
         return self.pid
 
     def wait(self) -> Result:
-        """Wait for the command started last; its exit code is negative when a signal ended it."""
-        code = int(self._read_line())
-        return Result(code, *((self._folder / name).read_text() for name in ("stdout", "stderr")))
+        """Wait for the command started last; an exit code is negative when a signal ended the process."""
+        codes = [int(code) for code in self._read_line().split()]
+        return Result(codes, *((self._folder / name).read_text() for name in ("stdout", "stderr")))
 
-    def __call__(self, *argv: object, die_at: tuple[str, int, str] | None = None, cwd: Path | None = None) -> Result:
-        """Start `arpo argv` and wait for it."""
-        self.start(*argv, die_at=die_at, cwd=cwd)
+    def __call__(
+        self, *argv: object, die_at: tuple[str, int, str] | None = None, cwd: Path | None = None, ranks: int = 1
+    ) -> Result:
+        """Start `arpo argv` on some ranks and wait for it."""
+        self.start(*argv, die_at=die_at, cwd=cwd, ranks=ranks)
         return self.wait()
 
-    def succeed(self, *argv: object, cwd: Path | None = None) -> Result:
+    def succeed(self, *argv: object, cwd: Path | None = None, ranks: int = 1) -> Result:
         """As a call, for a command that must work."""
-        result = self(*argv, cwd=cwd)
-        assert result.code == 0, result.stderr
+        result = self(*argv, cwd=cwd, ranks=ranks)
+        assert result.codes == [0] * ranks, result.stderr
         return result
 
     def close(self) -> None:

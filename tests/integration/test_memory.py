@@ -52,6 +52,21 @@ def test_the_memory_of_a_run_by_phase(arpo, write_toml, models: Path) -> None:
     assert "optimizer moments" in table.stdout
 
 
+def test_the_memory_of_each_rank(arpo, write_toml, models: Path) -> None:
+    """In float32 on 4 ranks: a quarter of 16 bytes per parameter, and while sampling the whole weights, 4 bytes."""
+    file = write_toml(models / "rl.toml", rl(models, "small"))
+    result = arpo("doctor", "--config", file, "--json", "--memory", "1", "--ranks", "4")
+    assert result.code == 0, result.stderr
+    told = json.loads(result.stdout)
+    rows = {phase["name"]: phase["rows"] for phase in told["phases"]}
+    parameters = told["size"]["parameters"]
+    assert sum(rows["update"][name] for name in ("weights", "gradients", "optimizer moments")) == 4 * parameters
+    assert rows["sampling"]["gathered weights"] == rows["checkpoint"]["gathered weights"] == 4 * parameters
+    assert told["num_ranks"] == 4
+    assert "on each of 4 ranks" in arpo("doctor", "--config", file, "--ranks", "4").stdout
+    assert "--ranks=0" in arpo("doctor", "--config", file, "--ranks", "0").stderr
+
+
 def test_what_does_not_fit_is_one_line_after_the_table(arpo, write_toml, models: Path) -> None:
     file = write_toml(models / "rl.toml", rl(models, "small"))
     result = arpo("doctor", "--config", file, "--memory", "0.01")
@@ -70,7 +85,7 @@ def test_training_what_cannot_fit_is_refused_before_anything_is_read(command: st
         config = {"out": config["out"], "data": str(models / "data.jsonl"), "model": config["model"]}
     result = arpo(command, write_toml(models / "run.toml", config))
     assert result.code == 2
-    (line,) = result.stderr.strip().splitlines()
+    line = result.stderr.strip().splitlines()[-1]
     for words in ("model.path", "70.55 of its 70.55 billion", "gradients 282", "= 1129 GB", "cpu has", "--model.lora.rank=16"):
         assert words in line
     assert not (models / "out").exists()
@@ -78,6 +93,7 @@ def test_training_what_cannot_fit_is_refused_before_anything_is_read(command: st
 
 BAD = {
     "--model without a run": (["--model", "small"], "arpo doctor --model: needs --config FILE"),
+    "--ranks without a run": (["--ranks", "2"], "arpo doctor --ranks: needs --config FILE"),
     "a key without a run": (["--batching.max_tokens=9"], "arpo doctor --batching.max_tokens: needs --config FILE"),
     "no such file": (["--config", "none.toml"], "none.toml"),
     "a file of another kind": (["--config", "eval.toml"], "neither `arpo train` (it has no tasks) nor `arpo sft`"),

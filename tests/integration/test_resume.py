@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from arpo.tree import read_trees, tree_to_dict
 
@@ -56,6 +59,13 @@ def trees_of(path: Path) -> list[dict[str, Any]]:
     return trees
 
 
+def read_optimizer(checkpoint: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint's optimizer by name."""
+    with TemporaryDirectory() as folder:
+        dcp_to_torch_save(checkpoint / "trainer" / "optimizer", Path(folder, "whole.pt"))
+        return torch.load(Path(folder, "whole.pt"), weights_only=True)
+
+
 def assert_same(run: Path, reference: Path) -> None:
     """Everything a run leaves behind but wall times is the same, bit by bit."""
     rows, expected = ([json.loads(line) for line in (r / "metrics.jsonl").read_text().splitlines()] for r in (run, reference))
@@ -68,13 +78,11 @@ def assert_same(run: Path, reference: Path) -> None:
         mine, other = run / "checkpoints" / name, reference / "checkpoints" / name
         files = sorted(p.relative_to(other) for p in other.rglob("*") if p.is_file())
         assert sorted(p.relative_to(mine) for p in mine.rglob("*") if p.is_file()) == files
-        for file in [file for file in files if file.name != "optimizer.pt"]:
+        for file in [file for file in files if file.parent.name != "optimizer"]:
             assert (mine / file).read_bytes() == (other / file).read_bytes(), file
-        states = [torch.load(folder / "trainer" / "optimizer.pt", weights_only=True) for folder in (mine, other)]
-        assert states[0]["param_groups"] == states[1]["param_groups"]
-        for index, state in states[1]["state"].items():
-            assert all(torch.equal(value, states[0]["state"][index][key]) for key, value in state.items())
-        assert all(torch.equal(*masters) for masters in zip(*(state["masters"] for state in states), strict=True))
+        states = [read_optimizer(folder) for folder in (mine, other)]
+        assert states[0].keys() == states[1].keys()
+        assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     for file in sorted((reference / "rollouts").iterdir()):
         assert trees_of(run / "rollouts" / file.name) == trees_of(file), file.name
     summaries = [without_times(json.loads((r / "summary.json").read_text())) for r in (run, reference)]
@@ -111,7 +119,8 @@ def test_a_bfloat16_run_goes_on_from_its_masters(arpo, domain, write_toml, tmp_p
     configs = [write_toml(tmp_path / f"{name}.toml", domain.rl(tmp_path / name, **changes)) for name in ("run", "reference")]
     arpo.succeed("train", configs[1])
     checkpoints = sorted((tmp_path / "reference" / "checkpoints").iterdir())
-    masters = [torch.load(folder / "trainer" / "optimizer.pt", weights_only=True)["masters"] for folder in checkpoints]
+    states = [read_optimizer(folder) for folder in checkpoints]
+    masters = [[value for name, value in state.items() if name.startswith("weights.")] for state in states]
     assert len(masters) == 3
     assert all(master.dtype == torch.float32 for master in masters[0])
     moved = [not torch.equal(before, after) for before, after in zip(masters[1], masters[2], strict=True)]
@@ -123,7 +132,7 @@ def test_a_bfloat16_run_goes_on_from_its_masters(arpo, domain, write_toml, tmp_p
     resumed.write_text(text.replace('dtype = "bfloat16"', 'dtype = "float32"'))
     refused = arpo("train", "--resume", tmp_path / "run")
     assert refused.code == 2
-    assert "was trained in full in bfloat16" in refused.stderr.replace("\n", " ")
+    assert "was trained in bfloat16" in refused.stderr.replace("\n", " ")
     resumed.write_text(text)
     arpo.succeed("train", "--resume", tmp_path / "run")
     assert_same(tmp_path / "run", tmp_path / "reference")

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 CHANGES: dict[str, Any] = {
     "num_epochs": 3, "batch_tokens": 192, "batching": {"max_tokens": 96}, "checkpoint": {"every": 4, "keep": 1},
@@ -51,6 +54,13 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if not k.endswith("_s")} for row in rows]
 
 
+def read_optimizer(checkpoint: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint's optimizer by name."""
+    with TemporaryDirectory() as folder:
+        dcp_to_torch_save(checkpoint / "trainer" / "optimizer", Path(folder, "whole.pt"))
+        return torch.load(Path(folder, "whole.pt"), weights_only=True)
+
+
 def assert_same(run: Path, reference: Path) -> None:
     """Everything a run leaves behind but wall times is the same, bit by bit."""
     assert rows_of(run) == rows_of(reference)
@@ -67,11 +77,9 @@ def assert_same(run: Path, reference: Path) -> None:
         states = [json.loads((folder / "trainer" / "trainer_state.json").read_text()) for folder in (mine, other)]
         assert all(state.pop("seconds") > 0 for state in states)
         assert states[0] == states[1]
-        states = [torch.load(folder / "trainer" / "optimizer.pt", weights_only=True) for folder in (mine, other)]
-        assert states[0]["param_groups"] == states[1]["param_groups"]
-        for index, state in states[1]["state"].items():
-            assert all(torch.equal(value, states[0]["state"][index][key]) for key, value in state.items())
-        assert all(map(torch.equal, states[0]["masters"], states[1]["masters"]))
+        states = [read_optimizer(folder) for folder in (mine, other)]
+        assert states[0].keys() == states[1].keys()
+        assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     summaries = [json.loads((r / "summary.json").read_text()) for r in (run, reference)]
     assert all(summary.pop("seconds") for summary in summaries)
     assert summaries[0] == summaries[1]
@@ -87,7 +95,7 @@ def test_the_run_is_worth_resuming(unbroken: Path):
     assert os.readlink(unbroken / "final") == f"checkpoints/step_{len(rows):06d}/model"
     names = {p.name for p in (unbroken / "final").iterdir()}
     assert "model.safetensors" in names
-    assert not names & {"trainer", "trainer_state.json", "optimizer.pt"}, "a model and nothing else"
+    assert not names & {"trainer", "trainer_state.json", "optimizer"}, "a model and nothing else"
 
 
 @pytest.mark.parametrize("phase", [p if p == "around updates" else pytest.param(p, marks=pytest.mark.slow) for p in PLACES])

@@ -13,6 +13,7 @@ import arpo
 NEEDS_TORCH = {
     "algorithms",
     "batching",
+    "distributed",
     "evaluation",
     "inference",
     "lab",

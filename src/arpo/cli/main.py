@@ -5,17 +5,22 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from importlib import import_module
 
 import arpo
 from arpo.cli.overrides import join_values
 from arpo.errors import ArpoError
+from arpo.ranks import is_main, num_ranks, tell_error
 
 COMMANDS = (
     "init", "quickstart", "smollm2", "world", "data", "index", "demos", "sft", "train", "rollout", "evaluate", "compare",
     "study", "bias", "bench", "model", "export", "view", "tool", "cache", "doctor", "algorithms", "benchmarks", "config",
 )  # fmt: skip
 """Modules of `arpo.cli.commands`, in the order of the help."""
+
+ON_RANKS = ("train", "sft", "eval")
+"""Commands that torchrun may start as several processes."""
 
 _DESCRIPTION = "Train tool-using LLM agents with reinforcement learning that branches where the model is unsure."
 _EPILOG = """\
@@ -39,9 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         130: Ctrl-C.
     """
     parser = build_parser()
-    args, rest = parser.parse_known_args(join_values(sys.argv[1:] if argv is None else argv, dotted_only=True))
-    if rest and not args.takes_overrides:
-        parser.error(f"unknown arguments: {' '.join(rest)}; see `arpo {args.command} --help`")
+    with nullcontext() if is_main() else redirect_stderr(None), nullcontext() if is_main() else redirect_stdout(None):
+        args, rest = parser.parse_known_args(join_values(sys.argv[1:] if argv is None else argv, dotted_only=True))
+        if rest and not args.takes_overrides:
+            parser.error(f"unknown arguments: {' '.join(rest)}; see `arpo {args.command} --help`")
+    if num_ranks() > 1 and args.command not in ON_RANKS:
+        return _fail(
+            f"arpo {args.command}: runs in one process; start it without torchrun (which is for {', '.join(ON_RANKS)})"
+        )
     args.rest, args.main = rest, main  # quickstart runs other commands
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow a shared machine down many times over
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers draws its own bars through ours
@@ -50,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ArpoError as error:
         return _fail(str(error))
     except KeyboardInterrupt as interrupt:
-        print(f"\ninterrupted; {interrupt or 'run the command again to start over'}", file=sys.stderr)
+        if is_main():
+            print(f"\ninterrupted; {interrupt or 'run the command again to start over'}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
         if error.errno is None:
@@ -86,7 +97,7 @@ def explain_os_error(error: OSError) -> str:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    tell_error(lambda: print(f"error: {message}", file=sys.stderr, flush=True))
     try:
         sys.stdout.flush()
     except OSError:  # the rest of the buffer would fail again at exit

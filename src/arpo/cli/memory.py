@@ -18,13 +18,16 @@ _KIND_OF = {"tasks": "rl", "data": "sft"}
 """A key that one kind of training run has and the other has not."""
 
 
-def show_memory(source: str, model: str | None, memory_gb: float | None, overrides: list[str], *, as_json: bool) -> int:
+def show_memory(
+    source: str, model: str | None, memory_gb: float | None, num_ranks: int, overrides: list[str], *, as_json: bool
+) -> int:
     """Print the memory of a run by phase.
 
     Args:
         source: A TOML file of `arpo train` or `arpo sft`, or the name of a recipe of `arpo train`.
         model: Directory with the model's config.json; None: `model.path` of the configuration.
         memory_gb: What the device has, in GB of 10^9 bytes; None: ask it.
+        num_ranks: Processes that torchrun starts; `memory_gb` is of each one's device.
         overrides: Further keys, as `key=value`.
         as_json: Print one JSON object instead of tables.
 
@@ -41,7 +44,7 @@ def show_memory(source: str, model: str | None, memory_gb: float | None, overrid
     config: Any = _load(find_recipe(source, "rl"), overrides)
     if config.model.path.is_file() or (not config.model.path.exists() and is_hub_name(config.model.path)):
         config = config.model_copy(update={"model": find_run_model(config.model, progress(), needs_weights=False)[1]})
-    estimate = estimate_memory(config, None if memory_gb is None else round(memory_gb * 1e9))
+    estimate = estimate_memory(config, None if memory_gb is None else round(memory_gb * 1e9), num_ranks)
     if as_json:
         result_console().print_json(data=to_json(estimate))
     else:
@@ -86,6 +89,8 @@ def _print_tables(estimate: "MemoryEstimate") -> None:
             f"sampling: up to {estimate.num_slots:,} trajectories of {estimate.longest:,} tokens at once, "
             f"{estimate.cache_per_token:,} bytes of cache for each token"
         )
+    if estimate.num_ranks > 1:
+        lines.append(f"on each of {estimate.num_ranks} ranks, each with a device of its own, or a part of the CPU's memory")
     has = "unknown here" if estimate.available is None else f"{gigabytes(estimate.available)} GB"
     lines.append(
         f"most: {gigabytes(estimate.largest.total)} GB in the phase {estimate.largest.name}; {estimate.device} has {has}"

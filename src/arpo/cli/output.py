@@ -1,4 +1,4 @@
-"""Printing of every command: results on standard output, progress on standard error."""
+"""Printing of every command: results on standard output, progress on standard error; of several ranks the first one prints."""
 
 import argparse
 from collections.abc import Mapping
@@ -7,13 +7,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from arpo.ranks import is_main
 from arpo.tracking.console import shown_progress
 from arpo.tracking.progress import Progress
 
 
 def result_console() -> Console:
     """The console for results."""
-    return Console(highlight=False)
+    return Console(highlight=False, quiet=not is_main())
 
 
 def progress() -> Progress:

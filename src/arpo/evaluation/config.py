@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from arpo.conditions import above, only_with
 from arpo.config import Config
 from arpo.data.benchmarks import find_benchmark
+from arpo.distributed.config import DistributedConfig
 from arpo.inference.config import EngineConfig, TransformersEngineConfig, require_deterministic, require_sampled_tokens
 from arpo.models.config import ModelConfig
 from arpo.rewards.config import RewardConfig
@@ -77,6 +78,9 @@ class EvalRun(PolicyRun):
     """Fix the composition of the engine's batches, so that two evaluations give identical answers, also when one is resumed:
     tasks are sampled in blocks of four times `max_live_trajectories`, and an unfinished block is sampled again from its start
     (its finished answers stay). False: a resumed run samples missing questions alone."""
+
+    distributed: DistributedConfig = DistributedConfig()
+    """Several processes, started by torchrun."""
 
     @model_validator(mode="after")
     def _check(self) -> "EvalRun":

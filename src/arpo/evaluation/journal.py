@@ -8,6 +8,7 @@ from arpo.errors import EngineError, RunError
 from arpo.evaluation.config import EvalRun
 from arpo.evaluation.records import AnswerTime, Failure, Mode, Record, tree_records, tree_times
 from arpo.models.config import ModelConfig
+from arpo.ranks import is_main
 from arpo.tracking.run_directory import RunDirectory
 from arpo.tree import RolloutTree, append_tree, drop_torn_tree, read_trees
 from arpo.types import Task
@@ -54,8 +55,9 @@ class Journal:
             self._run.write_text("config.toml", dump_config(self._config.model_copy(update={"model": model})))
 
     def add(self, tree: RolloutTree, mode: Mode) -> list[Record]:
-        """Append a scored tree to its file; return its records."""
-        append_tree(self._run.trees_path(mode), tree)
+        """Append a scored tree to its file, of several ranks on the first one; return its records."""
+        if is_main():
+            append_tree(self._run.trees_path(mode), tree)
         return self._add(tree, mode)
 
     def fail(self, task: Task, mode: Mode, error: Exception) -> None:

@@ -13,6 +13,7 @@ import torch
 from arpo.data.benchmarks import read_benchmark
 from arpo.data.prompts import check_prompts
 from arpo.data.tasks import read_tasks, report_bad_rows
+from arpo.distributed.world import World, open_world, rank_device
 from arpo.evaluation.config import EvalRun
 from arpo.evaluation.journal import Journal
 from arpo.evaluation.metrics import mean_score, questions_of
@@ -21,6 +22,7 @@ from arpo.evaluation.records import FAILURES_FILE, RECORDS_FILE, TIMES_FILE, Mod
 from arpo.evaluation.report import write_reports
 from arpo.evaluation.results import RESULTS_FILE, make_results, make_summary
 from arpo.functions.run_functions import FunctionFiles, RunFunctions
+from arpo.inference.config import require_engine_of_rank
 from arpo.models.device import settle_device
 from arpo.rewards.base import RewardFn
 from arpo.rewards.build import build_scorer, choose_reward
@@ -33,7 +35,7 @@ from arpo.tools.base import Tool
 from arpo.tools.function import OwnTools, as_tools
 from arpo.tracking.console import shown_progress
 from arpo.tracking.progress import Progress
-from arpo.tracking.run_directory import RunDirectory
+from arpo.tracking.run_directory import RunDirectory, how_to_go_on
 from arpo.tree import RolloutTree
 
 BLOCK_TURNS = 4
@@ -50,6 +52,8 @@ def evaluate(
     functions: FunctionFiles = "same",
 ) -> dict[str, Any]:
     """Answer the tasks greedily, and `num_samples` times by sampling; return the summary, as in `<out>/summary.json`.
+
+    Under torchrun every process calls it and answers its share; rank 0 writes and returns the summary, the others an empty one.
 
     Each finished question goes to `<out>/rollouts/<mode>.jsonl.zst` at once: its tree with every token, call, result, grade and
     time. At the end come `records.jsonl`, a line per answer in the order of the tasks, without times and so the same for the
@@ -68,7 +72,8 @@ def evaluate(
 
     Raises:
         ConfigError, DataError, ModelError, ToolError, EngineError: as their messages say.
-        RunError: the run directory is in use, holds a run and `resume` is False, or its tasks or functions have changed since.
+        RunError: the run directory is in use, holds a run and `resume` is False, or its tasks or functions have changed since;
+            or another rank was lost.
     """
     progress = progress or shown_progress()
     if config.num_threads is not None:
@@ -87,12 +92,19 @@ def evaluate(
     report_bad_rows(file.bad_rows, progress)
     tasks = list(file.tasks)[: config.num_tasks]
     check_prompts(tasks, config.agent.protocol, progress)
-    with RunDirectory.open(config.out, "eval") if resume else RunDirectory.create(config.out) as run:
-        journal = Journal(config, run, tasks)
+    require_engine_of_rank(config.engine)
+    device = config.model.device if config.model is not None else "cpu"
+    with (
+        open_world(config.distributed, device, lambda: how_to_go_on(config.out)) as world,
+        world.main_first(lambda: RunDirectory.open(config.out, "eval") if resume else RunDirectory.create(config.out)) as run,
+    ):
+        journal = world.main_first(lambda: Journal(config, run, tasks))
         started = time.perf_counter()
         costs: dict[str, Any] = {}
         if any(journal.missing(mode) for mode in journal.modes):
-            costs = asyncio.run(_answer_all(config, journal, progress, own, reward_fn, own_tools))
+            costs = asyncio.run(_answer_all(config, journal, progress, world, own, reward_fn, own_tools))
+        if not world.is_main:
+            return {}
         seconds = {"seconds": time.perf_counter() - started}
         summary = _write(config, run, journal, seconds | {"num_bad_rows": len(file.bad_rows)} | costs)
         for line in _gaps(journal):
@@ -112,30 +124,39 @@ async def _answer_all(
     config: EvalRun,
     journal: Journal,
     progress: Progress,
+    world: World,
     own: RunFunctions[EvalRun],
     reward_fn: RewardFn | None,
     tools: dict[str, Tool],
 ) -> dict[str, Any]:
     """Answer the missing questions; return the counts of a served model, as `server`, and of a judge, as `judge`."""
-    recorded, local = find_policy(config.model, config.engine, progress)
+    recorded, local = world.main_first(lambda: find_policy(config.model, config.engine, progress))
+    if local is not None:
+        local = local.model_copy(update={"device": rank_device(local.device)})
     async with open_agent(local, config.engine, config.agent, tools) as agent:
         if agent.engine.notice:
             progress.line(agent.engine.notice)
-        own.keep()
+        if world.is_main:
+            own.keep()
         journal.start(recorded)
         grader = config.headline_grader
         measures = {grader: find_grader(grader, config.headline_grading)} if grader is not None else None
         scorer = build_scorer(config.reward, reward_fn, measures=measures)
         try:
             for mode in journal.modes:
-                await _answer(config, agent, scorer, mode, journal, progress)
-            return _report_costs(agent, scorer, progress)
+                await _answer(config, agent, scorer, mode, journal, progress, world)
+            return _report_costs(agent, scorer, progress, world)
         finally:
             await scorer.aclose()
 
 
-async def _answer(config: EvalRun, agent: Agent, scorer: Scorer, mode: Mode, journal: Journal, progress: Progress) -> None:
-    """Answer the missing questions of one mode."""
+async def _answer(
+    config: EvalRun, agent: Agent, scorer: Scorer, mode: Mode, journal: Journal, progress: Progress, world: World
+) -> None:
+    """Answer the missing questions of one mode.
+
+    One process records each answer once it is there. Ranks answer their shares of a block, and record it when all have done so.
+    """
     num_answers = 1 if mode == "greedy" else config.num_samples
     rollout = RolloutConfig(
         group_size=num_answers,
@@ -145,7 +166,12 @@ async def _answer(config: EvalRun, agent: Agent, scorer: Scorer, mode: Mode, jou
     )
     live = max(1, config.max_live_trajectories // num_answers)
     runner = RolloutRunner(agent, rollout, max_live_groups=live)
-    blocks = journal.blocks(mode, live * BLOCK_TURNS) if config.deterministic else [journal.missing(mode)]
+    size = live * BLOCK_TURNS * world.size
+    if config.deterministic:
+        blocks = journal.blocks(mode, size)
+    else:
+        missing = journal.missing(mode)
+        blocks = [missing] if world.size == 1 else [missing[i : i + size] for i in range(0, len(missing), size)]
     means = [mean for q in questions_of(journal.records(mode), mode) if (mean := mean_score(q.answers)) is not None]
     num_done = len(journal.records(mode)) // num_answers
 
@@ -155,16 +181,30 @@ async def _answer(config: EvalRun, agent: Agent, scorer: Scorer, mode: Mode, jou
             journal.fail(failure.task, mode, failure.error)
 
     with progress.phase(f"eval, {mode}", num_done + len(journal.missing(mode)), "task", num_done) as phase:
+
+        def record(tree: RolloutTree) -> None:
+            mean = mean_score(journal.add(tree, mode))
+            means.extend([] if mean is None else [mean])
+            phase.advance(1, **({config.metric: round(fmean(means), 3)} if means else {}))
+
         for block in blocks:
-            sampled = _unanswered(runner.sample(block, seed=config.seed, on_failure=fail), mode, journal)
+            answers: list[RolloutTree] = []
+            failures: list[TreeFailure] = []
+            is_alone = world.size == 1
+            on_failure = fail if is_alone else failures.append
+            sampled = _unanswered(runner.sample(world.share(block), seed=config.seed, on_failure=on_failure), mode, journal)
             async with aclosing(scorer.scored(sampled)) as scored:
                 async for tree in scored:
-                    mean = mean_score(journal.add(tree, mode))
-                    means += [] if mean is None else [mean]
-                    phase.advance(1, **({config.metric: round(fmean(means), 3)} if means else {}))
-    if journal.num_changed:
+                    (record if is_alone else answers.append)(tree)
+            for of_rank, failed in () if is_alone else world.gather((answers, failures)):
+                for failure in failed:
+                    fail(failure)
+                for tree in of_rank:
+                    record(tree)
+    num_changed = int(world.sums([journal.num_changed])[0])
+    if num_changed:
         progress.line(
-            f"{journal.num_changed} answers differ when sampled again beside missing ones "
+            f"{num_changed} answers differ when sampled again beside missing ones "
             "(has a tool, the index or the policy changed?); the first ones stand"
         )
 
@@ -179,9 +219,9 @@ async def _unanswered(
                 yield tree
 
 
-def _report_costs(agent: Agent, scorer: Scorer, progress: Progress) -> dict[str, Any]:
+def _report_costs(agent: Agent, scorer: Scorer, progress: Progress, world: World) -> dict[str, Any]:
     """Report the requests to servers since the start or resumption of the run."""
-    counts = {"server": agent.engine.usage, "judge": scorer.drain_judge_counts()}
+    counts = {"server": agent.engine.usage, "judge": scorer.drain_judge_counts(world.gather)}
     for count in counts.values():
         if count is not None:
             progress.line(str(count))

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from arpo.clients.config import RetryingHttpConfig, ServedModelConfig
 from arpo.config import Config
+from arpo.errors import ConfigError
+from arpo.ranks import num_ranks
 
 
 class EngineConfigBase(Config):
@@ -117,6 +119,19 @@ def require_sampled_tokens(config: EngineConfig, purpose: str) -> None:
         raise ValueError(
             f"engine.type = {config.type!r} is for `arpo eval` only: {purpose} needs the ids, log-probs and entropies of the "
             f"exact tokens that were sampled, which this engine does not report; set engine.type to {_types_with('can_train')}"
+        )
+
+
+def require_engine_of_rank(config: EngineConfig) -> None:
+    """Refuse, where torchrun started several processes, an engine that is not made for them.
+
+    Raises:
+        ConfigError: the engine does not run in each process beside the others.
+    """
+    if num_ranks() > 1 and not config.shares_model:
+        raise ConfigError(
+            f"engine.type = {config.type!r}: under torchrun each process samples with an engine of its own, in process; set "
+            f"engine.type = {_types_with('shares_model')}, or start one process without torchrun"
         )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from arpo.errors import ModelError
@@ -98,7 +99,11 @@ def save_policy(model: PreTrainedModel, tokenizer_source: Path, directory: Path)
 
 
 def write_policy(
-    model: PreTrainedModel, tokenizer_source: Path, directory: Path, max_shard_bytes: int = MAX_SHARD_BYTES
+    model: PreTrainedModel,
+    tokenizer_source: Path,
+    directory: Path,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    weights: dict[str, Tensor] | None = None,
 ) -> None:
     """As `save_policy`, but directly into a new directory, for callers that rename it themselves.
 
@@ -107,6 +112,7 @@ def write_policy(
         tokenizer_source: The model directory whose tokenizer, licence and model card go with the weights.
         directory: To make.
         max_shard_bytes: Size above which the weights are written in several files.
+        weights: By their names in the ordinary model; None: those of `model`, with an adapter merged in.
 
     Raises:
         ModelError: `tokenizer_source` holds no tokenizer.json.
@@ -114,7 +120,8 @@ def write_policy(
     if not (tokenizer_source / "tokenizer.json").is_file():
         raise ModelError(f"{tokenizer_source}: no tokenizer.json to copy; name the directory the model was loaded from")
     directory.mkdir(parents=True)
-    weights = dict(merged_weights(model)) if has_adapter(model) else None
+    if weights is None and has_adapter(model):
+        weights = dict(merged_weights(model))
     model.save_pretrained(directory, state_dict=weights, max_shard_size=max_shard_bytes)
     copy_companions(tokenizer_source, directory)
     forget_origin(directory)

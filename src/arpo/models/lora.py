@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from arpo.errors import ConfigError, ModelError
 from arpo.models.config import LoraConfig
-from arpo.models.shards import first_misfit
 
 _NAME = "default"
 """peft's name for an adapter without a name."""
@@ -135,25 +134,6 @@ def save_adapter(model: PreTrainedModel, directory: Path) -> None:
     (directory / "adapter_config.json").write_text(text, encoding="utf-8")
     tensors = {_name_in_file(name): p.detach().contiguous() for name, p in adapter_parameters(model).items()}
     save_file(tensors, directory / _WEIGHTS_FILE, metadata={"format": "pt"})
-
-
-def load_adapter(model: PreTrainedModel, directory: Path) -> None:
-    """Load the model's adapter from `directory`.
-
-    Raises:
-        ModelError: the adapter in the file has another shape than the model's.
-    """
-    tensors = load_file(directory / _WEIGHTS_FILE)
-    parameters = {_name_in_file(name): parameter for name, parameter in adapter_parameters(model).items()}
-    if (misfit := first_misfit(tensors, parameters)) is not None:
-        name, saved, expected = misfit
-        raise ModelError(
-            f"{directory}: the adapter has another shape than model.lora: {name!r} is {saved}, not {expected}; set "
-            f"model.lora as it was when the adapter was saved"
-        )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
 
 
 def _adapted_layers(model: PreTrainedModel) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """A model on paper: its parameters and what they take, from config.json alone."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from arpo.errors import ModelError
 from arpo.models.config import ModelConfig, TrainedModelConfig
@@ -13,13 +15,18 @@ from arpo.models.recomputation import recompute_blocks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSize:
-    """Parameters of a model, tied ones once, and the bytes that training holds for them from step to step.
+    """Parameters of a model, tied ones once, and the bytes that training holds for them on each rank, from step to step.
 
     Formulas: AdamW has two moments per trained parameter (arXiv:1412.6980, algorithm 1). A parameter of less than 32 bits gets
     a float32 master, and its gradient and moments are float32 (mixed precision, arXiv:1710.03740, section 3.1): 2 + 4 + 4 + 8 =
     18 bytes. One of float32 is its own master: 4 + 4 + 8 = 16 bytes. A frozen one has its weight alone.
 
-    Example: 100 bfloat16 parameters, all trained: weights 200, masters 400, gradients 400, moments 800 bytes.
+    On N ranks each holds the Nth part of all of it, without the bfloat16 weights of masters, which are gathered from them:
+    16 / N bytes per trained parameter. Besides there are whole weights in the format of passes: all while sampling and when a
+    model is written; in a pass those outside of blocks and two blocks, and backward the gradients of one block in both formats.
+
+    Example: 100 bfloat16 parameters, all trained: weights 200, masters 400, gradients 400, moments 800 bytes. On 4 ranks
+    masters 100, gradients 100, moments 200, and 200 gathered.
     """
 
     parameters: int
@@ -34,6 +41,12 @@ class ModelSize:
     """Bytes of the gradients of the trained parameters."""
     largest: int
     """Bytes of the largest gradient."""
+    gathered: int = 0
+    """Bytes of the whole weights on a rank while it samples; 0 on one rank, whose weights are whole."""
+    gathered_in_pass: int = 0
+    """Bytes of the weights that a pass gathers at once; 0 on one rank."""
+    gathered_gradients: int = 0
+    """Bytes of a block's gradients before they are summed over ranks; 0 on one rank."""
 
     @property
     def moments(self) -> int:
@@ -42,23 +55,41 @@ class ModelSize:
 
     @property
     def states(self) -> int:
-        """Bytes that a step of training cannot do without: weights, masters, gradients and moments."""
-        return self.weights + self.masters + self.gradients + self.moments
+        """Bytes that a step of training cannot do without: weights, masters, gradients and moments; or the gathered weights.
+
+        Gradients and gathered weights are not there at the same time.
+        """
+        return self.weights + self.masters + self.moments + max(self.gradients, self.gathered)
 
 
-def model_size(model: PreTrainedModel) -> ModelSize:
-    """The size of a model, real or on paper."""
+def model_size(model: PreTrainedModel, num_ranks: int = 1) -> ModelSize:
+    """The size of a model, real or on paper, on each of some ranks."""
     parameters = list(model.parameters())
     trained = [p for p in parameters if p.requires_grad]
     gradients = [p.numel() * max(4, p.element_size()) for p in trained]
+    masters = sum(4 * p.numel() for p in trained if p.element_size() < 4)
+    weights = sum(p.numel() * p.element_size() for p in parameters)
+    of_blocks = [_bytes(block.parameters()) for block in model.modules() if isinstance(block, GradientCheckpointingLayer)]
+    gradients_of_blocks = [
+        sum(p.numel() * (p.element_size() + max(4, p.element_size())) for p in block.parameters() if p.requires_grad)
+        for block in model.modules() if isinstance(block, GradientCheckpointingLayer)
+    ]  # fmt: skip
+    is_shared = num_ranks > 1
     return ModelSize(
         parameters=sum(p.numel() for p in parameters),
         trained=sum(p.numel() for p in trained),
-        weights=sum(p.numel() * p.element_size() for p in parameters),
-        masters=sum(4 * p.numel() for p in trained if p.element_size() < 4),
-        gradients=sum(gradients),
-        largest=max(gradients, default=0),
+        weights=-(-(weights - (masters // 2 if is_shared else 0)) // num_ranks),
+        masters=-(-masters // num_ranks),
+        gradients=-(-sum(gradients) // num_ranks),
+        largest=-(-max(gradients, default=0) // num_ranks),
+        gathered=weights if is_shared else 0,
+        gathered_in_pass=weights - sum(of_blocks) + 2 * max(of_blocks, default=0) if is_shared else 0,
+        gathered_gradients=max(gradients_of_blocks, default=0) if is_shared else 0,
     )
+
+
+def _bytes(parameters: Iterable[torch.nn.Parameter]) -> int:
+    return sum(p.numel() * p.element_size() for p in parameters)
 
 
 def outline_policy(config: ModelConfig) -> PreTrainedModel:

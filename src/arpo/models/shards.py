@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -218,24 +218,3 @@ def first_misfit(
         if shapes[0] != shapes[1]:
             return name, shapes[0], shapes[1]
     return None
-
-
-def load_weights(model: torch.nn.Module, directory: Path) -> None:
-    """Copy the weights of a directory into a model of the same architecture, tensor by tensor; number formats stay the model's.
-
-    Raises:
-        ModelError: as `stored_tensors`; or names or shapes are not those of the model, which then stays as it was.
-    """
-    state = cast(dict[str, Tensor], model.state_dict())
-    tied = set(getattr(model, "all_tied_weights_keys", {}))
-    stored = stored_tensors(directory)
-    needed = {name: value for name, value in state.items() if name not in tied or name in stored}
-    if (misfit := first_misfit(stored, needed)) is not None:
-        name, found, expected = misfit
-        raise ModelError(
-            f"{directory}: the weights do not fit the model: {name!r} has shape {found} in the files and {expected} in the "
-            f"model (None: no such weight)"
-        )
-    with torch.no_grad():
-        for name, value in iter_tensors(directory):
-            state[name].copy_(value)

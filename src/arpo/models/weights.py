@@ -1,5 +1,6 @@
 """A policy's weights as names and full tensors, for the transfer from a trainer to an engine, and digests that prove it."""
 
+import ctypes
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -39,8 +40,10 @@ def weight_digests(weights: Iterable[tuple[str, Tensor]], dtype: torch.dtype | N
 
 
 def _digest(tensor: Tensor) -> str:
-    content = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)} {zlib.crc32(content.data):08x}"
+    content = tensor.cpu().contiguous()
+    # not by way of numpy, after which torch frees the memory of gathered weights no more
+    memory = (ctypes.c_ubyte * content.nbytes).from_address(content.data_ptr())
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)} {zlib.crc32(memory):08x}"
 
 
 def copy_weights(source: str | Path | Iterable[tuple[str, Tensor]], model: PreTrainedModel) -> None:

@@ -10,9 +10,10 @@ from typing import TypeVar
 
 from arpo.clients.concurrency import first_error, stream
 from arpo.errors import ConfigError
+from arpo.ranks import Gather, alone
 from arpo.rewards.base import GradedRewardFn, RewardFn
 from arpo.rewards.grading import Grade, Grader
-from arpo.rewards.judge.counts import JudgeCounts, judge_metrics
+from arpo.rewards.judge.counts import JudgeCounts, judge_metrics, sum_counts
 from arpo.rewards.judge.judge import Judge, Verdict
 from arpo.rewards.measure import ask_reward
 from arpo.tree import RolloutTree, Trajectory
@@ -80,13 +81,13 @@ class Scorer:
             leaf = trajectory.leaf
             leaf.reward, leaf.ungraded = (reward, "") if isinstance(reward, Reward) else (None, reward.reason)
 
-    def drain_judge_counts(self) -> JudgeCounts | None:
-        """The judge's counts since the last call; None without a judge."""
-        return self._judge.drain_counts() if self._judge is not None else None
+    def drain_judge_counts(self, gather: Gather = alone) -> JudgeCounts | None:
+        """The judge's counts since the last call, of all processes whose counts `gather` gives; None without a judge."""
+        return sum_counts(gather(self._judge.drain_counts())) if self._judge is not None else None
 
-    def drain_judge_metrics(self) -> dict[str, float]:
+    def drain_judge_metrics(self, gather: Gather = alone) -> dict[str, float]:
         """These counts as the `judge/` metrics of a step; empty without a judge."""
-        counts = self.drain_judge_counts()
+        counts = self.drain_judge_counts(gather)
         return judge_metrics(counts) if counts is not None else {}
 
     async def aclose(self) -> None:

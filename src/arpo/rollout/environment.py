@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from arpo.ranks import Gather, alone
 from arpo.types import Message, Step, Task, Turn
 
 
@@ -58,8 +59,12 @@ class Environment(Protocol):
         """
         ...
 
-    def drain_metrics(self) -> dict[str, float]:
-        """Counts since the last call by the metric's full name, e.g. `environment/wins`; counting restarts at 0."""
+    def drain_metrics(self, gather: Gather = alone) -> dict[str, float]:
+        """Counts since the last call by the metric's full name, e.g. `environment/wins`; counting restarts at 0.
+
+        Args:
+            gather: Gives the counts of every process of the run for those of this one; the metrics are of their sum.
+        """
         ...
 
     async def aclose(self) -> None:

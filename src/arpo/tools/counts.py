@@ -1,6 +1,7 @@
 """Counts of tool calls by outcome and tool, and the metrics made of them."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 
 from arpo.types import ToolResult
 
@@ -46,6 +47,11 @@ class ToolCounts:
         if was_executed:
             self.latencies.append(result.seconds)
 
+    def include(self, other: "ToolCounts") -> None:
+        """Add the counts of another process."""
+        for name in (count.name for count in fields(ToolCounts)):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 @dataclass(slots=True)
 class ExecutorCounts(ToolCounts):
@@ -57,6 +63,16 @@ class ExecutorCounts(ToolCounts):
     def of_call(self, name: str) -> tuple[ToolCounts, ToolCounts]:
         """The counts that a call of a tool belongs to: those of all calls, and the tool's."""
         return self, self.per_tool.setdefault(name, ToolCounts())
+
+
+def sum_counts(counts: Sequence[ExecutorCounts]) -> ExecutorCounts:
+    """The counts of several processes as those of one."""
+    total = ExecutorCounts()
+    for of_process in counts:
+        total.include(of_process)
+        for name, of_tool in of_process.per_tool.items():
+            total.of_call(name)[1].include(of_tool)
+    return total
 
 
 def tool_metrics(counts: ExecutorCounts) -> dict[str, float]:

@@ -10,11 +10,12 @@ from dataclasses import replace
 from arpo.cache import Cache, CacheKey
 from arpo.clients.concurrency import ConcurrencyLimit
 from arpo.errors import ConfigError, ToolError
+from arpo.ranks import Gather, alone
 from arpo.tools.arguments import ArgumentChecker
 from arpo.tools.base import Tool, TransientError, needs_question
 from arpo.tools.call_cache import CallCache, call_key
 from arpo.tools.config import ExecutorConfig
-from arpo.tools.counts import UNKNOWN, ExecutorCounts, tool_metrics
+from arpo.tools.counts import UNKNOWN, ExecutorCounts, sum_counts, tool_metrics
 from arpo.types import Message, Observation, Step, Task, ToolCall, ToolResult, Turn
 
 
@@ -78,10 +79,10 @@ class ToolExecutor:
         least_limit = min([max_calls, *self.config.max_calls_per_tool.values()])
         return max_calls + (max_calls - least_limit + 1)
 
-    def drain_metrics(self) -> dict[str, float]:
+    def drain_metrics(self, gather: Gather = alone) -> dict[str, float]:
         """As `Environment.drain_metrics`: see `counts.tool_metrics`."""
-        counts, self.counts = self.counts, ExecutorCounts()
-        return tool_metrics(counts)
+        counts, self.counts = gather(self.counts), ExecutorCounts()
+        return tool_metrics(sum_counts(counts))
 
     async def aclose(self) -> None:
         """Close the tools; the caller closes the cache."""

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from arpo.tracking.progress import Field, Phase, Progress
+from arpo.ranks import is_main
+from arpo.tracking.progress import Field, Phase, Progress, SilentProgress
 
 PLAIN_INTERVAL_S = 5.0
 
@@ -23,8 +24,11 @@ def make_progress(console: Console) -> Progress:
 
 
 def shown_progress() -> Progress:
-    """Progress on standard error, as a run started from Python shows it by default; in a notebook, lines in the cell."""
-    return make_progress(Console(stderr=True, highlight=False))
+    """Progress on standard error, as a run started from Python shows it by default; in a notebook, lines in the cell.
+
+    Of several ranks the first one shows it.
+    """
+    return make_progress(Console(stderr=True, highlight=False)) if is_main() else SilentProgress()
 
 
 class BarProgress:

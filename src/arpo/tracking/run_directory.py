@@ -15,10 +15,13 @@ from arpo.config import read_toml
 from arpo.errors import ConfigError, RunError
 from arpo.files.lock import LOCK_NAME, take_lock
 from arpo.files.whole import write_json, write_text
+from arpo.ranks import is_main, launcher
 
 
 class RunDirectory:
     """A run's folder, locked by one process at a time; leaving the context, or dying, unlocks it.
+
+    Of several ranks the first one holds the lock and writes; for the others locking and writing do nothing.
 
     Example:
         with RunDirectory.create(Path("runs/a")) as run:
@@ -27,7 +30,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = take_lock(path)
+        self._lock = take_lock(path) if is_main() else None
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -36,6 +39,8 @@ class RunDirectory:
         Raises:
             RunError: the folder has a run or other files, or another process uses it.
         """
+        if not is_main():
+            return cls(path)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
         if run.config_path.is_file():
@@ -74,11 +79,11 @@ class RunDirectory:
 
     def write_json(self, name: str, data: Any) -> Path:
         """Write a JSON file below the run directory, whole or not at all."""
-        return write_json(self.path / name, data)
+        return write_json(self.path / name, data) if is_main() else self.path / name
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file below the run directory, whole or not at all."""
-        return write_text(self.path / name, text)
+        return write_text(self.path / name, text) if is_main() else self.path / name
 
     def close(self) -> None:
         """Unlock the folder; a second call does nothing."""
@@ -118,7 +123,7 @@ def require_run(path: Path, command: str) -> None:
 def resume_command(path: Path) -> str | None:
     """The command line that goes on with the run in a folder; None: there is none to go on with."""
     command = _command_of(path)
-    return None if command is None else f"arpo {command} --resume {path}"
+    return None if command is None else f"{launcher()} {command} --resume {path}"
 
 
 def how_to_go_on(path: Path) -> str:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from arpo.errors import ConfigError
+from arpo.ranks import is_main
 from arpo.tracking.config import SinkName, TrackingConfig
 from arpo.tracking.jsonl import JsonlSink
 from arpo.tracking.metrics import check_names
@@ -51,7 +52,7 @@ class Tracker:
         """`settings`: the resolved configuration, which W&B and trackio show beside the curves."""
         run_dir = Path(run_dir)
         self._openers: dict[SinkName, Callable[[], Sink]] = {
-            name: partial(_sink_class(name), run_dir, config, settings or {}) for name in config.sinks
+            name: partial(_sink_class(name), run_dir, config, settings or {}) for name in config.sinks if is_main()
         }
         self._run_dir = run_dir
         self._optional: dict[str, Sink] = {}
@@ -82,7 +83,7 @@ class Tracker:
 
     def __enter__(self) -> Self:
         """Open every sink."""
-        self._jsonl = JsonlSink(self._run_dir)
+        self._jsonl: Sink = JsonlSink(self._run_dir) if is_main() else _NoSink()
         for name in self._openers:
             self._attempt(name, partial(self._open, name))
         return self
@@ -100,6 +101,19 @@ class Tracker:
         except Exception as error:  # training goes on, whatever a third-party dashboard raises
             self._optional.pop(name, None)
             logger.warning("tracking: sink %r failed (%r) and is off from now on; metrics.jsonl stays complete", name, error)
+
+
+class _NoSink:
+    """Of the ranks that write nothing."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def truncate_after(self, step: int) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 _SINK_CLASSES: dict[SinkName, str] = {"tensorboard": "TensorboardSink", "trackio": "TrackioSink", "wandb": "WandbSink"}

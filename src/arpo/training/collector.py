@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import aclosing
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 
+from arpo.distributed.world import ALONE, World
 from arpo.errors import ArpoError, JudgeError
 from arpo.rewards.scoring import Scorer, rewards_of
 from arpo.rollout.rules import PastGroups
@@ -63,6 +64,8 @@ class Collector:
     """Of the run."""
     report: Callable[[str], None]
     """Gets one line for each tree that failed."""
+    world: World = ALONE
+    """Ranks that share the tasks; each gets the trees of all."""
 
     async def collect(
         self, step: int, position: int, filtered: Set[str] = frozenset(), past_groups: Mapping[str, PastGroups] | None = None
@@ -108,23 +111,51 @@ class Collector:
     async def _collect_round(
         self, tasks: Sequence[Task], seed: int, past_groups: Mapping[str, PastGroups] | None, errors: list[ArpoError]
     ) -> list[RolloutTree]:
-        """The trees of some tasks in their order; `errors` gets one for each tree that is missing."""
-        trees: dict[str, RolloutTree] = {}
+        """The trees of some tasks in their order; `errors` gets one for each tree that is missing.
+
+        Each rank samples its share of the tasks. Then all get the trees of all, pickled, at about 25 bytes per token: what
+        follows is the same function of the same trees on every rank, so that nothing of it needs to be agreed upon.
+        """
+        shares = self.world.gather(await self._sample(self.world.share(tasks), seed, past_groups))
+        trees = {tree.task.id: tree for share in shares for tree in share.trees}
+        for rank, share in enumerate(shares):
+            errors += share.errors
+            for line in share.lines if rank != self.world.rank else ():
+                self.report(line)
+        return [trees[task.id] for task in tasks if task.id in trees]
+
+    async def _sample(self, tasks: Sequence[Task], seed: int, past_groups: Mapping[str, PastGroups] | None) -> "_Sampled":
+        """The scored trees of some tasks, as they finish."""
+        found = _Sampled()
+
+        def report(line: str) -> None:
+            found.lines.append(line)
+            self.report(line)
 
         def on_failure(failure: TreeFailure) -> None:
-            self.report(str(failure))
+            report(str(failure))
             if failure.is_dropped:
-                errors.append(failure.error)
+                found.errors.append(failure.error)
 
         sampled = self.runner.sample(tasks, seed=seed, past_groups=past_groups, on_failure=on_failure)
         async with aclosing(self.scorer.scored(sampled)) as scored:
             async for tree in scored:
                 if len(rewards_of([tree])) == len(tree.leaves()):
-                    trees[tree.task.id] = tree
+                    found.trees.append(tree)
                 else:
-                    errors.append(_ungraded(tree))
-                    self.report(f"tree of task {tree.task.id!r}: dropped: {errors[-1]}")
-        return [trees[task.id] for task in tasks if task.id in trees]
+                    found.errors.append(_ungraded(tree))
+                    report(f"tree of task {tree.task.id!r}: dropped: {found.errors[-1]}")
+        return found
+
+
+@dataclass(slots=True)
+class _Sampled:
+    """What a rank sampled in a round."""
+
+    trees: list[RolloutTree] = field(default_factory=list[RolloutTree])
+    errors: list[ArpoError] = field(default_factory=list[ArpoError])
+    lines: list[str] = field(default_factory=list[str])
+    """Reports of failures."""
 
 
 def _ungraded(tree: RolloutTree) -> JudgeError:

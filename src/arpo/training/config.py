@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from arpo.batching.config import BatchingConfig
 from arpo.conditions import only_with
 from arpo.config import Config, with_long_forms
+from arpo.distributed.config import DistributedConfig
 from arpo.inference.config import EngineConfig, TransformersEngineConfig, require_deterministic, require_sampled_tokens
 from arpo.models.config import TrainedModelConfig
 from arpo.protocols.config import ProtocolConfig, TagProtocolConfig
@@ -155,6 +156,8 @@ class RlRun(Config):
     """Steps between saved rollout files; 0 saves none."""
     tracking: TrackingConfig = TrackingConfig()
     """Destinations of metrics besides metrics.jsonl."""
+    distributed: DistributedConfig = DistributedConfig()
+    """Several processes, started by torchrun."""
 
     @model_validator(mode="before")
     @classmethod
@@ -269,6 +272,8 @@ class SftRun(Config):
     """Resumption; a step is an update."""
     tracking: TrackingConfig = TrackingConfig()
     """Destinations of metrics besides metrics.jsonl."""
+    distributed: DistributedConfig = DistributedConfig()
+    """Several processes, started by torchrun."""
 
     @model_validator(mode="after")
     def _check(self) -> "SftRun":

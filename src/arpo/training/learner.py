@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from arpo.models.loading import load_trained_policy
-from arpo.models.policy import PolicyModel
+from arpo.distributed.sharding import load_sharded
+from arpo.distributed.world import ALONE, World
 from arpo.training.config import RlRun
 from arpo.training.credit import assign_credit, node_credit
 from arpo.training.optimizer import SkippedUpdates, build_optimizer, scheduled_rate
@@ -17,20 +17,24 @@ from arpo.tree import RolloutTree
 class Learner:
     """Trains one policy; `learn` has the phases of an update in order."""
 
-    def __init__(self, config: RlRun):
+    def __init__(self, config: RlRun, world: World = ALONE):
         """Load the policy that `config.model` names, and the reference where the loss has a KL term.
 
         Args:
             config: Its model, optimizer, advantage, loss, batching and limits are used.
+            world: Ranks that learn together, each from its share of the trees.
 
         Raises:
             ConfigError, ModelError: the model or its adapter cannot be loaded; see each message.
         """
-        network = load_trained_policy(config.model, config.seed)
         self.config = config
-        self.policy = PolicyModel(network, config.rollout.temperature, needs_layout=config.batching.packing == "tree")
+        self.world = world
+        needs_layout = config.batching.packing == "tree"
+        trained = load_sharded(config.model, config.seed, self.world, config.rollout.temperature, needs_layout=needs_layout)
+        self.policy, self.sharding = trained
         self.optimizer = build_optimizer(self.policy, config.optimizer, config.model.path)
-        self.reference = Reference(config, self.policy) if config.loss.kl.coefficient else None
+        self.reference = Reference(config, self.policy, self.world) if config.loss.kl.coefficient else None
+        self.sharding.gather()
         self.num_updates = 0
         """Finished optimizer updates, empty and skipped ones included; the learning rate schedule depends on it."""
         self.skipped = SkippedUpdates()
@@ -44,6 +48,10 @@ class Learner:
         Raises:
             TrainingError: ten updates in a row had a gradient that is not finite.
         """
+        with self.sharding.scattered():
+            return self._learn(trees)
+
+    def _learn(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
         config, reference, longest = self.config, self.reference, self.config.agent.limits.max_trajectory_tokens
         reward_kl = reference.reward_kl(trees) if reference is not None and config.loss.kl.is_in_reward else None
         kl_sums = reward_kl.leaf_sums if reward_kl is not None else None
@@ -52,14 +60,14 @@ class Learner:
         credits = assign_credit(trees, config.advantage, config.loss, rewards=rewards, token_costs=costs, max_tokens=longest)
         for tree, credit in zip(trees, credits, strict=True):
             tree.credit = node_credit(tree, credit)
-        minibatches = make_minibatches(trees, credits, config, self.policy.device)
+        minibatches = make_minibatches(trees, credits, config, self.policy.device, self.world)
         rates = self._next_rates()
         for minibatch in minibatches:
             if len(rates) > 1:
                 minibatch.old = compute_logprobs(self.policy, minibatch.batches)
             if reference is not None and config.loss.kl.is_in_loss:
                 minibatch.reference = reference.logprobs(minibatch.batches)
-        totals = update_policy(self.policy, self.optimizer, minibatches, rates, config, self.skipped)
+        totals = update_policy(self.policy, self.optimizer, minibatches, rates, config, self.skipped, self.world)
         self.num_updates += len(rates)
         metrics = measure_update(totals, credits, config) | measure_shaping(trees, rewards, reward_kl, config)
         return metrics | {"train/learning_rate": rates[-1]}

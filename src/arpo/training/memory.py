@@ -9,8 +9,9 @@ keeps after it was freed, and rollout trees, which are small beside a model.
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -75,6 +76,8 @@ class MemoryEstimate:
     """Trajectories sampled at once; 0 without sampling."""
     longest: int
     """Tokens of the longest sequence."""
+    num_ranks: int = 1
+    """Processes, each with a device of its own; on a CPU `available` is the part of each."""
 
     @property
     def largest(self) -> Phase:
@@ -87,12 +90,13 @@ class MemoryEstimate:
         return None if self.available is None else self.largest.total <= self.available
 
 
-def estimate_memory(config: RlRun | SftRun, available: int | None = None) -> MemoryEstimate:
-    """The memory of a run.
+def estimate_memory(config: RlRun | SftRun, available: int | None = None, num_ranks: int = 1) -> MemoryEstimate:
+    """The memory of a run, on each of its ranks.
 
     Args:
         config: The run; of `model.path` config.json is read and nothing else.
         available: Bytes of the device; None: those of `config.model.device` in this machine.
+        num_ranks: Processes that torchrun starts; each has its own device, or a part of a CPU's memory.
 
     Raises:
         ConfigError, ModelError: as `outline_policy`.
@@ -101,50 +105,55 @@ def estimate_memory(config: RlRun | SftRun, available: int | None = None) -> Mem
     """
     device = choose_device(config.model.device)
     config = config.model_copy(update={"model": config.model.model_copy(update={"device": device})})
-    available = device_memory(device) if available is None else available
-    return _estimate_rl(config, available) if isinstance(config, RlRun) else _estimate_sft(config, available)
+    if available is None:
+        available = rank_memory(device, num_ranks)
+    estimate = _estimate_rl if isinstance(config, RlRun) else _estimate_sft
+    return replace(estimate(cast(Any, config), available, num_ranks), num_ranks=num_ranks)
 
 
-def _estimate_sft(config: SftRun, available: int | None) -> MemoryEstimate:
+def _estimate_sft(config: SftRun, available: int | None, num_ranks: int) -> MemoryEstimate:
     tokens = min(config.batch_tokens, config.batching.max_tokens)
     longest = min(config.max_tokens, tokens)
     outline = outline_policy(config.model)
     packed = sequences(tokens, longest, config.model.dtype, _num_targets(outline))
     with trace_allocations() as trace:
-        paper = _Paper(outline, config.optimizer, trace)
+        paper = _Paper(outline, config.optimizer, trace, num_ranks)
         passes = paper.passes(packed, longest, entropies=False)
         merged = paper.merged()
     held = _held(paper.size)
-    phases = (*_update_phases(held, paper.size, passes, config.model), _checkpoint(held, merged))
+    phases = (*_update_phases(held, paper.size, passes, config.model), _checkpoint(held, merged, paper.size))
     return MemoryEstimate(
         device=config.model.device, available=available, size=paper.size, phases=phases, pass_tokens=tokens,
         kept_per_token=passes.kept // tokens, cache_per_token=0, num_slots=0, longest=longest,
     )  # fmt: skip
 
 
-def _estimate_rl(config: RlRun, available: int | None) -> MemoryEstimate:
+def _estimate_rl(config: RlRun, available: int | None, num_ranks: int) -> MemoryEstimate:
     tokens, longest = config.batching.max_tokens, config.agent.limits.max_trajectory_tokens
-    num_slots = min(config.tasks_per_step, MAX_LIVE_GROUPS) * config.rollout.group_size
+    num_slots = min(-(-config.tasks_per_step // num_ranks), MAX_LIVE_GROUPS) * config.rollout.group_size
     if config.validation is not None:
-        num_slots = max(num_slots, min(config.validation.num_tasks, MAX_LIVE_GROUPS))
+        num_slots = max(num_slots, min(-(-config.validation.num_tasks // num_ranks), MAX_LIVE_GROUPS))
     has_cache = config.engine.shares_model
     outline = outline_policy(config.model)
     packed = sequences(tokens, longest, config.model.dtype, _num_targets(outline))
     with trace_allocations() as trace:
-        paper = _Paper(outline, config.optimizer, trace)
+        paper = _Paper(outline, config.optimizer, trace, num_ranks)
         passes = paper.passes(packed, longest, entropies=config.loss.entropy_coefficient > 0)
         merged = paper.merged()
         sampling = paper.sampling(num_slots, longest, config.model.device.partition(":")[0]) if has_cache else _Sampling()
-    reference = _reference(config)
+    reference = -(-_reference(config) // num_ranks)
     held = _held(paper.size) | ({"reference": reference} if reference else {})
     if isinstance(config.engine, VllmEngineConfig) and available is not None:
         held["engine (vLLM)"] = round(config.engine.gpu_memory_utilization * available)
     sampling_rows = {"cache": sampling.cache, "pass of the engine": sampling.working} if has_cache else {}
     phases = (
-        Phase(name="sampling", rows=held | sampling_rows),
-        Phase(name="log-probs", rows=held | {"pass": passes.forward + _gpu_logits(config.model) // 2}),
+        Phase(name="sampling", rows=held | _gathered(paper.size.gathered) | sampling_rows),
+        Phase(
+            name="log-probs",
+            rows=held | _gathered(paper.size.gathered_in_pass) | {"pass": passes.forward + _gpu_logits(config.model) // 2},
+        ),
         *_update_phases(held, paper.size, passes, config.model),
-        _checkpoint(held, merged),
+        _checkpoint(held, merged, paper.size),
     )
     return MemoryEstimate(
         device=config.model.device, available=available, size=paper.size, phases=phases, pass_tokens=tokens,
@@ -165,7 +174,10 @@ def _update_phases(held: dict[str, int], size: ModelSize, passes: "_Passes", mod
     On a GPU, AdamW without masters runs on all tensors at once, with one temporary for each.
     """
     gradients = held | {"gradients": size.gradients}
-    kept = {"activations": passes.kept, "rest of the pass": passes.working + _gpu_logits(model)}
+    kept = _gathered(size.gathered_in_pass + size.gathered_gradients) | {
+        "activations": passes.kept,
+        "rest of the pass": passes.working + _gpu_logits(model),
+    }
     is_at_once = model.device != "cpu" and not size.masters
     temporaries = size.gradients if is_at_once else 2 * size.largest
     return (
@@ -174,8 +186,13 @@ def _update_phases(held: dict[str, int], size: ModelSize, passes: "_Passes", mod
     )
 
 
-def _checkpoint(held: dict[str, int], merged: int) -> Phase:
-    return Phase(name="checkpoint", rows=held | ({"merged weights": merged} if merged else {}))
+def _checkpoint(held: dict[str, int], merged: int, size: ModelSize) -> Phase:
+    return Phase(name="checkpoint", rows=held | _gathered(size.gathered) | ({"merged weights": merged} if merged else {}))
+
+
+def _gathered(size: int) -> dict[str, int]:
+    """Whole weights, and gradients, beside a rank's part; none on one rank."""
+    return {"gathered weights": size} if size else {}
 
 
 def _gpu_logits(model: ModelConfig) -> int:
@@ -218,12 +235,13 @@ class _Paper:
     outline: PreTrainedModel
     optimizer_config: OptimizerConfig
     trace: AllocationTrace
+    num_ranks: int
     policy: PolicyModel = field(init=False)
     size: ModelSize = field(init=False)
 
     def __post_init__(self) -> None:
         network = put_on_paper(self.outline)
-        self.size = model_size(network)
+        self.size = model_size(network, self.num_ranks)
         self.policy = PolicyModel(network, needs_layout=False)
         self._optimizer = build_optimizer(self.policy, self.optimizer_config)
 
@@ -331,6 +349,12 @@ def device_memory(device: str) -> int | None:
     swap = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("SwapTotal:")), 0)
     limit = next(iter(_lines(Path("/sys/fs/cgroup/memory.max"))), "max")
     return pages + swap if limit == "max" else min(pages + swap, int(limit))
+
+
+def rank_memory(device: str, num_ranks: int) -> int | None:
+    """Bytes of the device of one of some ranks: ranks on a CPU share it; None: not in this machine."""
+    available = device_memory(device)
+    return available // num_ranks if available is not None and device == "cpu" else available
 
 
 def _lines(file: Path) -> list[str]:

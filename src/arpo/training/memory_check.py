@@ -5,8 +5,9 @@ from collections.abc import Callable
 from arpo.errors import ConfigError, ModelError
 from arpo.models.device import choose_device
 from arpo.models.memory import ModelSize, model_size, outline_policy
+from arpo.ranks import num_ranks
 from arpo.training.config import RlRun, SftRun
-from arpo.training.memory import MemoryEstimate, device_memory, estimate_memory
+from arpo.training.memory import MemoryEstimate, estimate_memory, rank_memory
 
 _BYTES_PER_NUMBER = 34 / 2
 """Of activations per token, width and layer, by number of a byte's size: 34 s b h bytes at 16 bits (Korthikanti et al.,
@@ -22,31 +23,36 @@ def require_memory(config: RlRun | SftRun, report: Callable[[str], None]) -> Non
     Raises:
         ConfigError: the model cannot be trained on the device.
     """
-    available = device_memory(choose_device(config.model.device))
+    ranks = num_ranks()
+    available = rank_memory(choose_device(config.model.device), ranks)
     if available is None:
         return
     try:
         outline = outline_policy(config.model)
     except ModelError:
         return  # loading says it better
-    size, architecture = model_size(outline), outline.config.get_text_config()
+    size, architecture = model_size(outline, ranks), outline.config.get_text_config()
     if size.states > available:
         raise ConfigError(_refusal(config, size, available))
     tokens = config.batching.max_tokens if isinstance(config, RlRun) else min(config.batch_tokens, config.batching.max_tokens)
     per_token = _BYTES_PER_NUMBER * outline.dtype.itemsize * architecture.hidden_size * architecture.num_hidden_layers
     if size.states + tokens * per_token > available / 2:
-        estimate = estimate_memory(config, available)
+        estimate = estimate_memory(config, available, ranks)
         if not estimate.fits:
             report(f"memory: {shortage(config, estimate)}")
 
 
 def _refusal(config: RlRun | SftRun, size: ModelSize, available: int) -> str:
-    rows = {"weights": size.weights, "masters": size.masters, "gradients": size.gradients, "optimizer moments": size.moments}
+    rows = {"weights": size.weights, "masters": size.masters, "optimizer moments": size.moments}
+    is_gathered = size.gathered > size.gradients
+    rows |= {"gathered weights": size.gathered} if is_gathered else {"gradients": size.gradients}
+    where = f"on each of {num_ranks()} ranks " if num_ranks() > 1 else ""
     parts = " + ".join(f"{name} {gigabytes(value)}" for name, value in rows.items() if value)
     return (
         f"model.path = '{config.model.path}': training {size.trained / 1e9:.2f} of its {size.parameters / 1e9:.2f} billion "
-        f"parameters takes {parts} = {gigabytes(size.states)} GB before the first token, and "
-        f"{choose_device(config.model.device)} has {gigabytes(available)} GB; {_remedy(config, 'weights')}"
+        f"parameters takes {where}{parts} = {gigabytes(size.states)} GB before the first token, and "
+        f"{choose_device(config.model.device)} has {gigabytes(available)} GB; "
+        f"{_remedy(config, 'gathered weights' if is_gathered else 'weights')}"
     )
 
 
@@ -75,6 +81,8 @@ def _remedy(config: RlRun | SftRun, row: str) -> str:
             return "lower tasks_per_step, rollout.group_size or agent.limits.max_trajectory_tokens"
         case "engine (vLLM)":
             return "lower engine.gpu_memory_utilization"
+        case "gathered weights":
+            return "start more processes, set model.lora, or take a smaller model: each samples with the whole weights"
         case "reference" | "merged weights":
             return "set model.lora, whose base is the reference" if model.lora is None else "take a smaller model"
         case _:

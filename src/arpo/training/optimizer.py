@@ -1,7 +1,7 @@
 """AdamW with float32 master weights and decay on matrices only, its schedule, and gradient clipping."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,19 +49,16 @@ class MasterAdamW(torch.optim.AdamW):
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Move the masters by their gradients, then round them into the network."""
         super().step(closure)
-        self._round_into_network()
+        self.round_into_network()
 
-    def state_dict(self) -> dict[str, Any]:
-        """As of `torch.optim.AdamW`, and `masters`: the master of each parameter that has one, in the optimizer's order."""
-        return super().state_dict() | {"masters": [master.detach() for _, master in self.masters]}
-
-    @torch.no_grad()
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict`; the network takes the rounded masters."""
-        super().load_state_dict(dict(state_dict))
-        for (_, master), value in zip(self.masters, state_dict.get("masters", ()), strict=True):
-            master.copy_(value)
-        self._round_into_network()
+    def named_weights(self, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+        """What the optimizer moves, by the name of the model's parameter: its master, or the parameter itself."""
+        masters = dict(self.masters)
+        moved = {weight for group in self.param_groups for weight in group["params"]}
+        for name, parameter in model.named_parameters():
+            weight = masters.get(parameter, parameter)
+            if weight in moved:
+                yield name, weight
 
     def _master(self, parameter: nn.Parameter) -> nn.Parameter:
         """The parameter itself, or a float32 copy that receives its gradients."""
@@ -74,7 +71,9 @@ class MasterAdamW(torch.optim.AdamW):
         self.masters.append((parameter, master))
         return master
 
-    def _round_into_network(self) -> None:
+    @torch.no_grad()
+    def round_into_network(self) -> None:
+        """Give the network the rounded masters."""
         for parameter, master in self.masters:
             parameter.copy_(master)
 
@@ -141,11 +140,16 @@ def optimizer_step(optimizer: torch.optim.Optimizer, rate: float, max_grad_norm:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for group in optimizer.param_groups:
         group["lr"] = rate
-    norm = float(nn.utils.clip_grad_norm_(parameters, max_grad_norm))
+    norm = float(_whole(nn.utils.clip_grad_norm_(parameters, max_grad_norm)))
     if math.isfinite(norm):
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm if math.isfinite(norm) else None
+
+
+def _whole(value: Tensor) -> Tensor:
+    """A tensor; of one that is sharded over ranks, the whole, on every rank."""
+    return cast(Any, value).full_tensor() if hasattr(value, "full_tensor") else value
 
 
 class SkippedUpdates:

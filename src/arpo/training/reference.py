@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 
 from arpo.batching.policy_batch import PolicyBatch, TreeCredit, make_policy_batches
+from arpo.distributed.assignment import compute_shared
+from arpo.distributed.sharding import shard
+from arpo.distributed.world import ALONE, World
 from arpo.errors import ModelError
 from arpo.models.loading import load_policy
 from arpo.models.lora import adapter_off, has_adapter
@@ -38,18 +41,19 @@ class RewardKl(NamedTuple):
 class Reference:
     """The reference policy: a second model, or the trained policy with its adapter off."""
 
-    def __init__(self, config: RlRun, policy: PolicyModel):
+    def __init__(self, config: RlRun, policy: PolicyModel, world: World = ALONE):
         """Load the reference.
 
         Args:
             config: The run; `loss.kl.reference` names the model, None: that of the run's start.
             policy: The policy in training. With an adapter it is its own reference, without further memory.
+            world: Ranks that share the passes, and the weights of a second model.
 
         Raises:
             ModelError: the model cannot be loaded, or has another vocabulary.
         """
         path = config.loss.kl.reference
-        self._batching = config.batching
+        self._batching, self._world = config.batching, world
         self.policy = policy
         if path is not None or not has_adapter(policy.network):
             network = load_policy(path or config.model.path, config.model.dtype, config.model.device)
@@ -63,6 +67,8 @@ class Reference:
             )
         if path is not None:
             mask_rows_without_token(self.policy.network, config.model.path)  # all that the policy can sample has a log-prob
+        if self.policy is not policy:
+            shard(self.policy, world)
 
     @torch.no_grad()
     def logprobs(self, batches: Sequence[PolicyBatch]) -> list[Tensor]:
@@ -73,12 +79,17 @@ class Reference:
     def reward_kl(self, trees: Sequence[RolloutTree]) -> RewardKl:
         """The KL of the policy that sampled the trees; its log-probs are those the engine reported."""
         neutral = [TreeCredit(torch.ones(len(t.leaves())), torch.zeros(len(t.leaves()), len(t.nodes)), 0.0) for t in trees]
-        batches = [b.to(self.policy.device) for b in make_policy_batches(trees, neutral, self._batching)]
-        kls = [b.rollout_logprobs - r for b, r in zip(batches, self.logprobs(batches), strict=True)]
-        sums = torch.cat([b.leaf_sums(kl) for b, kl in zip(batches, kls, strict=True)]).cpu()
+        batches = make_policy_batches(trees, neutral, self._batching)
+        kls = [b.rollout_logprobs - r for b, r in zip(batches, self._all_logprobs(batches), strict=True)]
+        sums = torch.cat([b.leaf_sums(kl) for b, kl in zip(batches, kls, strict=True)])
         per_token = torch.cat([kl[b.is_first] for b, kl in zip(batches, kls, strict=True)])
         leaf_sums = list(sums.split([len(n.leaf_weights) for n in neutral]))
-        return RewardKl(leaf_sums, _by_node(trees, per_token.cpu()), float(per_token.mean()))
+        return RewardKl(leaf_sums, _by_node(trees, per_token), float(per_token.mean()))
+
+    def _all_logprobs(self, batches: Sequence[PolicyBatch]) -> list[Tensor]:
+        """As `logprobs`, on a CPU, of batches that the ranks share."""
+        device = self.policy.device
+        return compute_shared(batches, lambda own: self.logprobs([batch.to(device) for batch in own]), self._world)
 
 
 def _by_node(trees: Sequence[RolloutTree], values: Tensor) -> list[list[Tensor]]:

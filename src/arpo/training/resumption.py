@@ -15,6 +15,7 @@ C = TypeVar("C", bound=Config)
 _ANYWHERE = {
     "checkpoint": "",
     "tracking": "",
+    "distributed": "",
     "num_threads": "sums may differ in their last bits",
     "model.device": "sums may differ in their last bits",
     "batching": "gradients stay, but for their last bits",

@@ -13,9 +13,11 @@ from arpo.config import dump_config
 from arpo.data.prompts import PromptCheck
 from arpo.data.stored_tasks import StoredTasks, open_tasks
 from arpo.data.tasks import count_questions, report_bad_rows
+from arpo.distributed.world import ALONE, World, open_world, rank_device
 from arpo.errors import ConfigError
 from arpo.functions.run_functions import FunctionFiles, RunFunctions
 from arpo.inference.build import PolicySource, build_engine
+from arpo.inference.config import require_engine_of_rank
 from arpo.models.device import settle_device
 from arpo.models.process_memory import release_free_pages
 from arpo.models.weights import ModelWeights
@@ -30,7 +32,7 @@ from arpo.tools.function import OwnTools, as_tools
 from arpo.tracking import Tracker, read_metrics
 from arpo.tracking.console import shown_progress
 from arpo.tracking.progress import Progress
-from arpo.tracking.run_directory import RunDirectory, name_full_disk
+from arpo.tracking.run_directory import RunDirectory, how_to_go_on, name_full_disk
 from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.collector import Collector
 from arpo.training.config import RlRun
@@ -61,7 +63,9 @@ def train_rl(
     on_step: OnStep | None = None,
     functions: FunctionFiles = "same",
 ) -> dict[str, Any]:
-    """Train a policy; return the summary, as in `<out>/summary.json`.
+    """Train a policy; return the summary, as in `<out>/summary.json`, which is empty on other ranks than the first.
+
+    Under torchrun every process calls it: they train one policy together, as one process would; rank 0 writes the run.
 
     Args:
         config: The run; with `resume`, that of the run directory, changed in nothing but what `go_on` allows.
@@ -71,13 +75,14 @@ def train_rl(
         reward_fn: Your own reward, a function of a Trajectory; None builds the configured one.
         tools: Tools of your own by name, or functions to make them of, besides the configured ones; `agent.protocol.tools`
             must name them.
-        on_step: Called after each step, once it is logged and its checkpoint is written; what it raises ends the run.
+        on_step: Called after each step, once it is logged and its checkpoint is written, on the first rank alone; what it raises
+            ends the run.
         functions: Where a resumed run takes the functions from that its configuration names.
 
     Raises:
         ConfigError, DataError, ModelError, ToolError: what is configured cannot be used; see each message.
         RunError: the run directory is in use, or holds a run and `resume` is False; a resumed run's functions have changed, or
-            those given from Python are missing; or the disk is full.
+            those given from Python are missing; the disk is full; or another rank was lost.
         EngineError, JudgeError: the engine failed twice on every tree of a step, or the judge on an answer of each; fewer
             such trees, and trees of prompts that leave no room, are dropped: reported and counted as `rollout/dropped_trees`.
         TrainingError: ten updates in a row had a gradient that is not finite.
@@ -89,24 +94,29 @@ def train_rl(
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     config = config.model_copy(update={"model": settle_device(config.model, progress.line)})
+    require_engine_of_rank(config.engine)
     require_memory(config, progress.line)
     check_callback(on_step)
     own_tools = as_tools(tools)
     own = RunFunctions(config, resume=resume, files=functions, reward_fn=reward_fn, tools=own_tools)
     choose_reward(own.in_force(config).reward, reward_fn)  # its faults are found before anything is written
     with (
+        open_world(config.distributed, config.model.device, lambda: how_to_go_on(config.out)) as world,
         name_full_disk(config.out),
-        RunDirectory.open(config.out, "train") if resume else RunDirectory.create(config.out) as run,
+        world.main_first(lambda: RunDirectory.open(config.out, "train") if resume else RunDirectory.create(config.out)) as run,
         asyncio.Runner() as loop,
     ):
-        recorded, config = find_models(config, progress)
+        recorded, config = world.main_first(lambda: find_models(config, progress))
         if not recorded.model.path.is_dir():  # it came from the hub or a GGUF file just now
             require_memory(config, progress.line)
-        trainer = RLTrainer(own.in_force(config), run, progress, reward_fn, own_tools, on_step)
+        device = rank_device(config.model.device)
+        config = config.model_copy(update={"model": config.model.model_copy(update={"device": device})})
+        trainer = RLTrainer(own.in_force(config), run, progress, reward_fn, own_tools, on_step, world)
         parts = config.algorithm, config.rollout, config.advantage, config.loss
         for line in [] if resume else inert_terms(*parts, config.has_moving_ratio):
             progress.line(line)
-        own.keep()
+        if world.is_main:
+            own.keep()
         run.write_text("config.toml", dump_config(recorded))  # again on resume: it may have got more steps
         return loop.run(trainer.train())
 
@@ -122,8 +132,10 @@ class RLTrainer:
         reward_fn: RewardFn | None,
         tools: dict[str, Tool],
         on_step: OnStep | None,
+        world: World = ALONE,
     ):
         self.state = TrainerState()
+        self._world = world
         self._config = config
         self._run = run
         self._progress = progress
@@ -137,7 +149,7 @@ class RLTrainer:
         tokenizer = PolicyTokenizer.load(config.model.path)
         longest = config.agent.limits.max_trajectory_tokens
         surroundings = Surroundings(config.agent, tokenizer, extra_tools=tools)
-        self.learner = Learner(config)  # after tasks, tools and protocol: their faults are found sooner
+        self.learner = Learner(config, world)  # after tasks, tools and protocol: their faults are found sooner
         network = self.learner.policy.network
         policy = PolicySource(config=config.model, tokenizer=tokenizer, max_tokens=longest, model=network)
         self._engine = build_engine(config.engine, policy)
@@ -149,10 +161,10 @@ class RLTrainer:
         self._collector = Collector(
             runner, self._scorer, order, tasks_per_step=config.tasks_per_step,
             max_rounds=config.dynamic_sampling.max_rounds, seed=config.seed,
-            report=progress.line,
+            report=progress.line, world=world,
         )  # fmt: skip
         self._validation = self._build_validation(tools)
-        self._checkpoints = Checkpoints(run.path, config.model.path, config.checkpoint.keep)
+        self._checkpoints = Checkpoints(run.path, config.model.path, config.checkpoint.keep, world)
         self._resume()
         most = order.num_questions - config.tasks_per_step
         self._outcomes = TaskOutcomes(self.state, counts=runner.uses_past_groups)
@@ -171,14 +183,17 @@ class RLTrainer:
         tasks = _open_tasks(config.tasks, self._config.agent.protocol, self._progress)[: config.num_tasks]
         deterministic = self._config.rollout.deterministic
         return Validation(
-            self._agent, tasks, self._scorer, environment=executor, deterministic=deterministic, every=config.every
-        )
+            self._agent, tasks, self._scorer, environment=executor, deterministic=deterministic, every=config.every,
+            world=self._world,
+        )  # fmt: skip
 
     def _resume(self) -> None:
         """Go to the newest checkpoint of the run directory, if it holds one."""
         newest = self._checkpoints.newest()
         if newest is not None:
-            self.state = self._checkpoints.load(newest, self.learner.policy.network, self.learner.optimizer)
+            self.state = self._checkpoints.load(
+                newest, self.learner.policy.network, self.learner.optimizer, self.learner.sharding
+            )
             self.learner.go_on_from(self.state.update, self.state.skipped_updates)
             self.state.require_tasks(newest, self._tasks.digest)
             self._point_links()
@@ -219,6 +234,8 @@ class RLTrainer:
             await self._scorer.aclose()
             if self._validation is not None:
                 await self._validation.aclose()
+        if not self._world.is_main:
+            return {}
         rows = read_metrics(self._run.path)
         for line in broken_tools(rows):
             self._progress.line(line)
@@ -236,9 +253,11 @@ class RLTrainer:
             state.step, state.position, self._filter.filtered, self._outcomes.past_groups()
         )
         rollout_s = time.perf_counter() - started
-        counted = self._agent.environment.drain_metrics()
+        counted = self._agent.environment.drain_metrics(self._world.gather)
         metrics = measure_rollout(rollouts, counted, window=self._config.rollout.entropy_window, seconds=rollout_s)
-        metrics |= self._filter.observe(rollouts.trees, rollouts.without_signal) | self._scorer.drain_judge_metrics()
+        metrics |= self._filter.observe(rollouts.trees, rollouts.without_signal) | self._scorer.drain_judge_metrics(
+            self._world.gather
+        )
         metrics |= self._outcomes.observe(rollouts.trees)
         metrics |= self.learner.learn(rollouts.trained)
         release_free_pages()
@@ -268,11 +287,12 @@ class RLTrainer:
         state = self.state
         if state.is_due(self._config.checkpoint.every, self._config.num_steps) or state.best_step == state.step:
             is_linked = state.step in (self._best_step, self._config.num_steps)
-            self._checkpoints.save(self.learner.policy.network, self.learner.optimizer, state, as_model=is_linked)
+            learner = self.learner
+            self._checkpoints.save(learner.policy.network, learner.optimizer, state, learner.sharding, as_model=is_linked)
             self._point_links()
 
     def _call_back(self, metrics: Mapping[str, float]) -> None:
-        if self._on_step is not None:
+        if self._on_step is not None and self._world.is_main:
             step, num_steps = self.state.step, self._config.num_steps
             self._on_step(StepReport(step=step, num_steps=num_steps, metrics=metrics, trees=self._reported))
             self._reported = ()
@@ -292,7 +312,7 @@ class RLTrainer:
 
     def _save_trees(self, trees: Sequence[RolloutTree]) -> None:
         every = self._config.rollouts_every
-        if every and (self.state.step % every == 0 or self.state.step == 1):
+        if self._world.is_main and every and (self.state.step % every == 0 or self.state.step == 1):
             write_trees(self._run.rollouts_path(self.state.step), trees)
 
 

@@ -8,10 +8,12 @@ import torch
 
 from arpo.batching.packing import PackNode, pack_trees
 from arpo.config import dump_config
+from arpo.distributed.assignment import share_packs
+from arpo.distributed.sharding import load_sharded
+from arpo.distributed.world import ALONE, World, open_world, rank_device
 from arpo.errors import ConfigError
 from arpo.functions.run_functions import FunctionFiles, RunFunctions
 from arpo.models.device import settle_device
-from arpo.models.loading import load_trained_policy
 from arpo.models.policy import PolicyModel
 from arpo.models.source import find_run_model
 from arpo.protocols.encoding import PolicyTokenizer
@@ -39,12 +41,16 @@ def train_sft(
 ) -> dict[str, Any]:
     """Train on the conversations; return the summary, as in `<out>/summary.json`. The model is `<out>/final`.
 
+    Under torchrun every process calls it: they train one model together, as one process would; rank 0 writes the run and
+    returns the summary, the others an empty one.
+
     Args:
         config: The run; with `resume`, that of the run directory, changed in nothing but what `go_on` allows.
         progress: Receives the phases; None shows them on standard error, `arpo.SilentProgress()` nowhere.
         resume: Go on from the newest checkpoint in `config.out`, or from the start when there is none yet. On a CPU the result
             is bit-identical to a run that was never stopped, unless `max_seconds` ended it.
-        on_step: Called after each update, once it is logged and its checkpoint is written; what it raises ends the run.
+        on_step: Called after each update, once it is logged and its checkpoint is written, on the first rank alone; what it
+            raises ends the run.
         functions: Where a resumed run takes the functions from that its configuration names.
 
     Raises:
@@ -52,8 +58,8 @@ def train_sft(
             schedule ends at a rate of 0 before the run; or the device is not here, or has less memory than training the model
             takes.
         DataError: a file cannot be read, or leaves no conversation to train on or to hold out.
-        RunError: the run directory is in use, or holds a run and `resume` is False; a resumed run's functions have changed; or
-            the disk is full.
+        RunError: the run directory is in use, or holds a run and `resume` is False; a resumed run's functions have changed; the
+            disk is full; or another rank was lost.
         TrainingError: ten updates in a row had a gradient that is not finite.
         ModelError, CheckpointError: as their messages say.
         KeyboardInterrupt: Ctrl-C; the update was finished and a checkpoint written.
@@ -68,15 +74,18 @@ def train_sft(
     check_callback(on_step)
     own = RunFunctions(config, resume=resume, files=functions)
     with (
+        open_world(config.distributed, config.model.device, lambda: how_to_go_on(config.out)) as world,
         name_full_disk(config.out),
-        RunDirectory.open(config.out, "sft") if resume else RunDirectory.create(config.out) as run,
+        world.main_first(lambda: RunDirectory.open(config.out, "sft") if resume else RunDirectory.create(config.out)) as run,
     ):
-        recorded, local = find_run_model(config.model, progress)
+        recorded, local = world.main_first(lambda: find_run_model(config.model, progress))
+        local = local.model_copy(update={"device": rank_device(local.device)})
         local_run = config.model_copy(update={"model": local})
         if not recorded.path.is_dir():  # it came from the hub or a GGUF file just now
             require_memory(local_run, progress.line)
-        trainer = SftTrainer(own.in_force(local_run), run, progress, on_step)
-        own.keep()
+        trainer = SftTrainer(own.in_force(local_run), run, progress, on_step, world)
+        if world.is_main:
+            own.keep()
         run.write_text(
             "config.toml", dump_config(config.model_copy(update={"model": recorded}))
         )  # again on resume: it may have got more epochs
@@ -86,21 +95,23 @@ def train_sft(
 class SftTrainer:
     """One supervised run: its conversations, policy, optimizer and checkpoints; a step is an update."""
 
-    def __init__(self, config: SftRun, run: RunDirectory, progress: Progress, on_step: OnStep | None):
+    def __init__(self, config: SftRun, run: RunDirectory, progress: Progress, on_step: OnStep | None, world: World = ALONE):
         self.state = TrainerState()
         self._config = config
         self._run = run
         self._progress = progress
         self._on_step = on_step
+        self._world = world
         tokenizer = PolicyTokenizer.load(config.model.path)
         self._data = read_sft_data(config, tokenizer, progress)  # before the model: its faults are found sooner
         self._batches = list(epochs(self._data.training, config))
         self._require_rates()
-        network = load_trained_policy(config.model, config.seed)
-        self._policy = PolicyModel(network, needs_layout=config.batching.packing == "tree")
+        needs_layout = config.batching.packing == "tree"
+        self._policy, self._sharding = load_sharded(config.model, config.seed, world, needs_layout=needs_layout)
         self._optimizer = build_optimizer(self._policy, config.optimizer, config.model.path)
-        self._checkpoints = Checkpoints(run.path, config.model.path, config.checkpoint.keep)
-        self._resume()
+        self._checkpoints = Checkpoints(run.path, config.model.path, config.checkpoint.keep, world)
+        with self._sharding.gathered():
+            self._resume()
         self._skipped = SkippedUpdates(self.state.skipped_updates)
         self._tracker = Tracker(run.path, config.tracking, config.model_dump(mode="json"))
 
@@ -119,7 +130,7 @@ class SftTrainer:
         if newest is None:
             self.state.conversations_digest = self._data.digest()
             return
-        self.state = self._checkpoints.load(newest, self._policy.network, self._optimizer)
+        self.state = self._checkpoints.load(newest, self._policy.network, self._optimizer, self._sharding)
         require_same_data(self._data, self.state.conversations_digest, newest)
         if self.state.step > len(self._batches):
             raise ConfigError(
@@ -148,12 +159,14 @@ class SftTrainer:
             self._tracker.truncate_after(self.state.step)
             while not self._is_finished:
                 metrics = self._step(phase)
-                must_stop = interruption.is_wanted and not self._is_finished
+                must_stop = self._world.any(interruption.is_wanted) and not self._is_finished
                 self._checkpoint(must_stop)
-                if self._on_step is not None:
+                if self._on_step is not None and self._world.is_main:
                     self._on_step(StepReport(step=self.state.step, num_steps=total, metrics=metrics))
                 if must_stop:
                     raise KeyboardInterrupt(how_to_go_on(self._run.path))
+        if not self._world.is_main:
+            return {}
         summary = self._summarize()
         self._run.write_json("summary.json", summary)
         return summary
@@ -170,10 +183,10 @@ class SftTrainer:
         batch = self._batches[state.step]
         end = config.optimizer.schedule_steps or len(self._batches)
         rate = _rate(config, state.step, end, state.seconds)
-        metrics = _update(self._policy, self._optimizer, batch, rate, config, self._skipped)
+        metrics = _update(self._policy, self._optimizer, batch, rate, config, self._skipped, self._world)
         state.step = state.update = state.step + 1
         state.skipped_updates = self._skipped.num_in_a_row
-        seconds = time.perf_counter() - started
+        seconds = self._world.from_main(time.perf_counter() - started)  # of one clock, as the schedule may follow it
         state.seconds += seconds
         metrics["sft/epoch"] = state.step / len(self._batches) * config.num_epochs
         metrics["sft/tokens_per_s"] = sum(len(c.token_ids) for c in batch) / seconds
@@ -191,10 +204,10 @@ class SftTrainer:
         if config is None or not (state.step % config.every == 0 or self._is_finished):
             return {}
         started = time.perf_counter()
-        loss, accuracy = _measure(self._policy, self._data.validation, self._config.batching.max_tokens)
+        loss, accuracy = _measure(self._policy, self._data.validation, self._config.batching.max_tokens, self._world)
         if state.best_loss is None or loss < state.best_loss:
             state.best_step, state.best_loss = state.step, loss
-        seconds = time.perf_counter() - started
+        seconds = self._world.from_main(time.perf_counter() - started)
         state.seconds += seconds
         return {"valid/loss": loss, "valid/token_accuracy": accuracy, "time/validate_s": seconds}
 
@@ -204,7 +217,8 @@ class SftTrainer:
         is_due = state.step % self._config.checkpoint.every == 0 or self._is_finished or state.best_step == state.step
         if is_due or must_write:
             is_linked = self._is_finished or state.step == self._best_step
-            self._checkpoints.save(self._policy.network, self._optimizer, state, as_model=is_linked)
+            with self._sharding.gathered():
+                self._checkpoints.save(self._policy.network, self._optimizer, state, self._sharding, as_model=is_linked)
             self._point_links()
 
     def _point_links(self) -> None:
@@ -251,9 +265,10 @@ def _update(
     rate: float,
     config: SftRun,
     skipped: SkippedUpdates,
+    world: World,
 ) -> dict[str, float]:
     """One optimizer update; return its metrics."""
-    loss, accuracy = accumulate_gradients(policy, batch, config.batching.max_tokens)
+    loss, accuracy = accumulate_gradients(policy, batch, config.batching.max_tokens, world)
     norm = optimizer_step(optimizer, rate, config.optimizer.max_grad_norm)
     skipped.count(norm)
     return ({} if norm is None else {"sft/grad_norm": norm}) | {
@@ -265,33 +280,49 @@ def _update(
     }
 
 
-def accumulate_gradients(policy: PolicyModel, batch: Sequence[PackNode], max_tokens: int) -> tuple[float, float]:
+def accumulate_gradients(
+    policy: PolicyModel, batch: Sequence[PackNode], max_tokens: int, world: World = ALONE
+) -> tuple[float, float]:
     """Add the gradient of a batch's loss to the parameters; return the loss and the token accuracy before the update.
 
     The loss is the mean of -ln p over the trained tokens of the whole batch, in as many passes as `max_tokens` per pass needs:
     every pass divides by the batch's number of trained tokens, so that the cut changes no gradient (the mean over passes of
-    each pass's mean, as gradient accumulation is often written, weighs the tokens of short passes more). Token accuracy is the
-    share of the trained tokens that are the likeliest by argmax, as TRL's `mean_token_accuracy`.
+    each pass's mean, as gradient accumulation is often written, weighs the tokens of short passes more). Ranks share the
+    passes. Token accuracy is the share of the trained tokens that are the likeliest by argmax, as TRL's `mean_token_accuracy`.
     """
     num_trained, loss, num_hits = _num_trained(batch), 0.0, 0
-    for part in split(batch, max_tokens):
+    for part, is_own in _share([*split(batch, max_tokens)], world):
         logprobs, hits = policy.hits(pack_trees([[conversation] for conversation in part]).to(policy.device))
+        if not is_own:
+            (logprobs.sum() * 0.0).backward()
+            continue
         share = -logprobs.sum() / num_trained
         share.backward()
         loss += float(share.detach())
         num_hits += int(hits.sum())
+    loss, num_hits = world.sums([loss, num_hits])
     return loss, num_hits / num_trained
 
 
 @torch.no_grad()
-def _measure(policy: PolicyModel, conversations: Sequence[PackNode], max_tokens: int) -> tuple[float, float]:
+def _measure(
+    policy: PolicyModel, conversations: Sequence[PackNode], max_tokens: int, world: World = ALONE
+) -> tuple[float, float]:
     """Loss and token accuracy on conversations, as `accumulate_gradients`, without gradients."""
     num_trained, total, num_hits = _num_trained(conversations), 0.0, 0
-    for part in split(conversations, max_tokens):
+    for part, is_own in _share([*split(conversations, max_tokens)], world):
         logprobs, hits = policy.hits(pack_trees([[conversation] for conversation in part]).to(policy.device))
-        total -= float(logprobs.double().sum())
-        num_hits += int(hits.sum())
+        if is_own:
+            total -= float(logprobs.double().sum())
+            num_hits += int(hits.sum())
+    total, num_hits = world.sums([total, num_hits])
     return total / num_trained, num_hits / num_trained
+
+
+def _share(parts: Sequence[list[PackNode]], world: World) -> list[tuple[list[PackNode], bool]]:
+    """The passes of this rank, and whether each counts; one that does not keeps step with busier ranks."""
+    share = share_packs([sum(len(conversation.token_ids) for conversation in part) for part in parts], world)
+    return [(parts[index], place < share.num_own) for place, index in enumerate(share.indices)]
 
 
 def _num_trained(conversations: Sequence[PackNode]) -> int:

@@ -11,6 +11,8 @@ from torch import Tensor
 from arpo.algorithms.aggregation import total_denominator
 from arpo.algorithms.mismatch import mismatch_kl
 from arpo.batching.policy_batch import PolicyBatch, TreeCredit, make_policy_batches
+from arpo.distributed.assignment import share_packs
+from arpo.distributed.world import ALONE, World
 from arpo.models.policy import PolicyModel
 from arpo.training.config import RlRun
 from arpo.training.objective import policy_objective
@@ -23,10 +25,13 @@ class MiniBatch:
     """The trees of one optimizer update, as batches that fit the memory."""
 
     batches: list[PolicyBatch]
+    """Those of this rank, then those that it passes without weight while other ranks are busy; one rank has all."""
+    num_own: int
+    """Batches of this rank; the others have no weight."""
     denominator: float
     """Denominator of the loss of all its trees, also of skipped ones, so that the cut into batches changes nothing."""
     num_trajectory_tokens: int
-    """Tokens over all trajectories in the batches: a token that d leaves share counts d times."""
+    """Tokens over all trajectories in the batches of every rank: a token that d leaves share counts d times."""
     old: list[Tensor] | None = None
     """Per batch, log-probs before the step's first update; None: the current ones, as the step has only one update."""
     reference: list[Tensor] | None = None
@@ -54,11 +59,16 @@ class UpdateTotals:
 
 
 def make_minibatches(
-    trees: Sequence[RolloutTree], credits: Sequence[TreeCredit], config: RlRun, device: torch.device
+    trees: Sequence[RolloutTree],
+    credits: Sequence[TreeCredit],
+    config: RlRun,
+    device: torch.device,
+    world: World = ALONE,
 ) -> list[MiniBatch]:
     """The trees of a step in order, in `updates_per_step` mini-batches of nearly equal size.
 
-    Trees whose advantages are all zero are skipped, unless a KL or entropy term trains on them too.
+    Trees whose advantages are all zero are skipped, unless a KL or entropy term trains on them too. Every rank makes the same
+    batches of all trees, and keeps its share (`distributed.assignment`).
 
     Example: 5 trees in 2 updates: 2, then 3.
     """
@@ -70,7 +80,9 @@ def make_minibatches(
         batches = make_policy_batches([trees[i] for i in used], [credits[i] for i in used], config.batching)
         denominator = total_denominator(credit.denominator for credit in credits[start:end])
         num_tokens = sum(_num_trained_tokens(trees[i], credits[i]) for i in used)
-        minibatches.append(MiniBatch([batch.to(device) for batch in batches], denominator, num_tokens))
+        share = share_packs([len(batch.packed.token_ids) for batch in batches], world)
+        own = [batches[i].to(device) for i in share.indices]
+        minibatches.append(MiniBatch(own, share.num_own, denominator, num_tokens))
     return minibatches
 
 
@@ -87,9 +99,12 @@ def compute_logprobs(policy: PolicyModel, batches: Sequence[PolicyBatch]) -> lis
 
 
 def accumulate_gradients(policy: PolicyModel, minibatch: MiniBatch, config: RlRun, totals: UpdateTotals) -> None:
-    """Add the gradient of a mini-batch's loss to the parameters of the policy, and its sums to `totals`."""
+    """Add the gradient of a mini-batch's loss to the parameters of the policy, and the sums of this rank to `totals`."""
     for index, batch in enumerate(minibatch.batches):
         logprobs, entropies = policy(batch.packed)
+        if index >= minibatch.num_own:
+            (logprobs.sum() * 0.0).backward()
+            continue
         old = minibatch.old[index] if minibatch.old is not None else None
         reference = minibatch.reference[index] if minibatch.reference is not None else None
         objective = policy_objective(logprobs, entropies, old, reference, batch, config.loss, config.mismatch, config.advantage)
@@ -111,6 +126,7 @@ def update_policy(
     rates: Sequence[float],
     config: RlRun,
     skipped: SkippedUpdates,
+    world: World = ALONE,
 ) -> UpdateTotals:
     """Pass `epochs_per_step` times over the mini-batches, with one optimizer update each; an empty one makes none.
 
@@ -121,6 +137,7 @@ def update_policy(
         rates: Learning rate of each update.
         config: The run.
         skipped: Counts updates whose gradient is not finite.
+        world: Ranks, over which the totals are summed.
 
     Raises:
         TrainingError: too many updates in a row had a gradient that is not finite.
@@ -136,4 +153,16 @@ def update_policy(
                 totals.num_skipped += 1
             else:
                 totals.grad_norms.append(norm)
+    return _add_up(totals, world)
+
+
+def _add_up(totals: UpdateTotals, world: World) -> UpdateTotals:
+    """The totals of all ranks, on every rank; what each of them knows of all stays."""
+    if world.size == 1:
+        return totals
+    own = totals.loss, dict(totals.sums), totals.num_computed, totals.ratio_max
+    losses, sums, computed, ratios = zip(*world.gather(own), strict=True)
+    totals.loss, totals.num_computed, totals.ratio_max = sum(losses), sum(computed), max(ratios)
+    names = dict.fromkeys(name for of_rank in sums for name in of_rank)
+    totals.sums = defaultdict(float, {name: sum(of_rank.get(name, 0.0) for of_rank in sums) for name in names})
     return totals

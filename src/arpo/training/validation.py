@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from statistics import fmean
 
+from arpo.distributed.world import ALONE, World
 from arpo.rewards.scoring import Scorer, mean_components, mean_scores, rewards_of
 from arpo.rollout.agent import Agent
 from arpo.rollout.config import NoBranchingConfig, RolloutConfig
@@ -30,6 +31,7 @@ class Validation:
         environment: Environment | None,
         deterministic: bool,
         every: int,
+        world: World = ALONE,
     ):
         """A validation.
 
@@ -40,12 +42,14 @@ class Validation:
             environment: Environment of the validation alone, closed with it; None: the agent's.
             deterministic: As `rollout.deterministic`.
             every: Steps between validations.
+            world: Ranks that share the tasks.
         """
         self._environment = environment
         self._agent = agent if environment is None else replace(agent, environment=environment)
         self._tasks = tasks
         self._scorer = scorer
         self._every = every
+        self._world = world
         greedy = RolloutConfig(group_size=1, rule=NoBranchingConfig(), temperature=0, deterministic=deterministic)
         self._runner = RolloutRunner(self._agent, greedy)
 
@@ -62,14 +66,15 @@ class Validation:
     async def run(self) -> dict[str, float]:
         """Mean scores, also of each source where there are several, reward components, lengths and the number of tasks."""
         self._agent.environment.drain_metrics()
-        trees: dict[str, RolloutTree] = {}
-        async with aclosing(self._scorer.scored(self._runner.sample(self._tasks, seed=0))) as scored:
+        own: list[RolloutTree] = []
+        async with aclosing(self._scorer.scored(self._runner.sample(self._world.share(self._tasks), seed=0))) as scored:
             async for tree in scored:
-                trees[tree.task.id] = tree
+                own.append(tree)
+        trees = {tree.task.id: tree for of_rank in self._world.gather(own) for tree in of_rank}
         self._scorer.drain_judge_metrics()  # no metrics of a step
         asked = [trees[task.id] for task in self._tasks]
         trajectories = [trajectory for tree in asked for trajectory in tree.trajectories()]
-        calls = self._agent.environment.drain_metrics().get("rollout/tool_calls_issued")
+        calls = self._agent.environment.drain_metrics(self._world.gather).get("rollout/tool_calls_issued")
         return {
             **mean_scores(rewards_of(asked)),
             **{f"reward/{name}": value for name, value in mean_components(rewards_of(asked)).items()},

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
-from arpo.errors import ConfigError, ModelError
+from arpo.errors import ConfigError
 from arpo.models.config import LoraConfig, TrainedModelConfig
 from arpo.models.loading import load_policy, load_trained_policy, write_policy
 from arpo.models.lora import (
@@ -17,7 +17,6 @@ from arpo.models.lora import (
     adapter_parameters,
     add_adapter,
     has_adapter,
-    load_adapter,
     merged_weights,
     save_adapter,
 )
@@ -101,26 +100,16 @@ def test_without_an_adapter_the_weights_are_the_weights(make_model):
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in merged_weights(model))
 
 
-def test_saved_and_loaded_to_the_bit_here_and_by_peft(adapted, make_model, tmp_path: Path):
+def test_saved_to_the_bit_for_peft(adapted, make_model, tmp_path: Path):
     from peft import PeftModel
 
-    model, other = adapted(), adapted(seed=5, is_trained=False)
+    model = adapted()
     save_adapter(model, tmp_path / "adapter")
-    load_adapter(other, tmp_path / "adapter")
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
     theirs = PeftModel.from_pretrained(make_model("qwen3"), tmp_path / "adapter")
     assert torch.equal(logits(theirs), logits(model))  # pyright: ignore[reportArgumentType]
-    save_adapter(other, tmp_path / "again")
+    save_adapter(model, tmp_path / "again")
     for file in (tmp_path / "adapter").iterdir():
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes()
-
-
-def test_an_adapter_of_another_shape_is_refused(adapted, tmp_path: Path):
-    save_adapter(adapted(), tmp_path / "adapter")
-    with pytest.raises(ModelError, match=r"another shape than model.lora: .*\(4, 48\), not \(2, 48\)"):
-        load_adapter(adapted(rank=2), tmp_path / "adapter")
-    with pytest.raises(ModelError, match="None"):
-        load_adapter(adapted(targets=["q_proj"]), tmp_path / "adapter")
 
 
 def test_the_seed_decides_the_start(adapted):

@@ -48,6 +48,18 @@ def test_bytes_per_parameter(dtype: str, weights: int, masters: int, gradients: 
     assert size.largest == EMBEDDING * gradients
 
 
+def test_each_of_several_ranks_holds_a_part_and_gathers_the_rest(folder: Path) -> None:
+    """4 ranks, bfloat16: 18,720 / 4 = 4,680 parameters each, masters alone; the weights outside of blocks are 3,232."""
+    size = model_size(outline_policy(TrainedModelConfig.model_validate({"path": folder, "dtype": "bfloat16"})), 4)
+    assert (size.weights, size.masters, size.gradients, size.moments) == (0, 4 * 4680, 4 * 4680, 8 * 4680)
+    assert size.gathered == 2 * PARAMETERS
+    assert size.gathered_in_pass == 2 * (EMBEDDING + 32 + 2 * BLOCK)
+    assert size.gathered_gradients == (2 + 4) * BLOCK
+    assert size.states == 12 * 4680 + 2 * PARAMETERS, "the gathered weights exceed the gradients"
+    alone = model_size(outline_policy(TrainedModelConfig.model_validate({"path": folder, "dtype": "float32"})), 2)
+    assert (alone.weights, alone.masters, alone.gathered) == (4 * PARAMETERS // 2, 0, 4 * PARAMETERS)
+
+
 def test_an_adapter_s_parameters_alone_train(folder: Path) -> None:
     """Rank 4 on the seven matrices of a block: 4 (in + out) each, 4 (64 + 48 + 48 + 64 + 3 * 80) = 1,856 in float32."""
     pytest.importorskip("peft")

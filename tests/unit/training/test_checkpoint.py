@@ -1,7 +1,9 @@
 import copy
 import os
+import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from arpo.errors import CheckpointError
 from arpo.models.config import LoraConfig, TrainedModelConfig
 from arpo.models.loading import load_policy, load_trained_policy, save_policy
 from arpo.models.lora import adapter_off
+from arpo.training import checkpoint
 from arpo.training.checkpoint import Checkpoints, TrainerState
 from arpo.training.config import OptimizerConfig
 from arpo.training.optimizer import build_optimizer
@@ -59,27 +62,6 @@ def test_training_goes_on_exactly_where_it_was_saved(model: PreTrainedModel, pol
     assert all(torch.equal(value, expected[name]) for name, value in weights(other).items())
 
 
-def test_a_checkpoint_in_shards_is_read(model: PreTrainedModel, policy: Path, tmp_path: Path):
-    """transformers writes large models in several files."""
-    checkpoints = Checkpoints(tmp_path, policy, keep=1)
-    optimizer = build_optimizer(model, OptimizerConfig())
-    folder = checkpoints.save(model, optimizer, TrainerState(step=1))
-    (folder / "model" / "model.safetensors").unlink()
-    model.save_pretrained(folder / "model", max_shard_size="10KB")
-    assert len(list(folder.glob("model/model-*.safetensors"))) > 1
-    other = load_policy(policy)
-    with torch.no_grad():
-        next(other.parameters()).zero_()
-    checkpoints.load(folder, other, build_optimizer(other, OptimizerConfig()))
-    expected = weights(model)
-    assert all(torch.equal(value, expected[name]) for name, value in weights(other).items())
-    next(folder.glob("model/model-00002*.safetensors")).unlink()
-    before = weights(other)
-    with pytest.raises(CheckpointError, match=r"1 of its \d+ weight files are missing, model-00002-of"):
-        checkpoints.load(folder, other, build_optimizer(other, OptimizerConfig()))
-    assert all(torch.equal(value, before[name]) for name, value in weights(other).items()), "nothing was half loaded"
-
-
 def test_a_link_is_a_model_directory_and_nothing_else(model: PreTrainedModel, policy: Path, tmp_path: Path):
     checkpoints = Checkpoints(tmp_path, policy, keep=1)
     checkpoints.save(model, build_optimizer(model, OptimizerConfig()), TrainerState(step=1))
@@ -121,11 +103,12 @@ def test_a_save_that_fails_leaves_the_former_checkpoint_of_its_step(
     state = TrainerState(step=1, update=3)
     whole = checkpoints.save(model, optimizer, state)
 
-    def save(_: object, path: Path) -> None:
-        path.write_bytes(b"half")
+    def save(_model: object, _optimizer: object, folder: Path, _world: object) -> None:
+        folder.mkdir()
+        (folder / "__0_0.distcp").write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr(torch, "save", save)
+    monkeypatch.setattr(checkpoint, "save_optimizer", save)
     with pytest.raises(CheckpointError if error is OSError else error):
         checkpoints.save(model, optimizer, TrainerState(step=1, update=9))
     assert [p.name for p in whole.parent.iterdir()] == ["step_000001"]
@@ -141,25 +124,43 @@ def test_a_link_is_replaced_and_survives_an_interrupted_one(tmp_path: Path, poli
     assert not (tmp_path / "best.partial").is_symlink()
 
 
-@pytest.mark.parametrize("name", ["model/model.safetensors", "trainer/optimizer.pt", "trainer/trainer_state.json"])
+@pytest.mark.parametrize("name", ["optimizer/__0_0.distcp", "optimizer/.metadata", "trainer_state.json"])
 def test_a_damaged_checkpoint_is_named(model: PreTrainedModel, policy: Path, tmp_path: Path, name: str):
     checkpoints, optimizer = Checkpoints(tmp_path, policy, keep=1), build_optimizer(model, OptimizerConfig())
     folder = checkpoints.save(model, optimizer, TrainerState(step=1))
-    (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+    file = folder / "trainer" / name
+    file.write_bytes(file.read_bytes()[: -1 - file.stat().st_size // 4])
     with pytest.raises(CheckpointError, match=rf"{folder}: cannot read this checkpoint .* remove it"):
         checkpoints.load(folder, model, optimizer)
 
 
 def test_weights_of_another_model(model: PreTrainedModel, policy: Path, tmp_path: Path):
-    from safetensors.torch import load_file, save_file
+    checkpoints, optimizer = Checkpoints(tmp_path, policy, keep=1), build_optimizer(model, OptimizerConfig())
+    model.model.norm.requires_grad_(False)
+    folder = checkpoints.save(model, build_optimizer(model, OptimizerConfig()), TrainerState(step=1))
+    with pytest.raises(CheckpointError, match=r"trained weights do not fit the model: 'model.norm.weight' has shape None in"):
+        checkpoints.load(folder, model, optimizer)
+
+
+def test_a_checkpoint_of_an_earlier_version_says_so(model: PreTrainedModel, policy: Path, tmp_path: Path):
+    checkpoints, optimizer = Checkpoints(tmp_path, policy, keep=1), build_optimizer(model, OptimizerConfig())
+    folder = checkpoints.save(model, optimizer, TrainerState(step=1))
+    torch.save(optimizer.state_dict(), folder / "trainer" / "optimizer.pt")
+    with pytest.raises(CheckpointError, match=r"earlier version of arpo .*optimizer.pt.*start a new run from .*/model as"):
+        checkpoints.load(folder, model, optimizer)
+
+
+def test_nothing_of_a_foreign_index_runs(model: PreTrainedModel, policy: Path, tmp_path: Path):
+    class Attack:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "ran"),)
 
     checkpoints, optimizer = Checkpoints(tmp_path, policy, keep=1), build_optimizer(model, OptimizerConfig())
     folder = checkpoints.save(model, optimizer, TrainerState(step=1))
-    tensors = load_file(folder / "model" / "model.safetensors")
-    tensors.pop("model.norm.weight")
-    save_file(tensors, folder / "model" / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"the weights do not fit the model: 'model.norm.weight' has shape None in"):
+    (folder / "trainer" / "optimizer" / ".metadata").write_bytes(pickle.dumps(Attack()))
+    with pytest.raises(CheckpointError, match=r"cannot read this checkpoint \(its index names posix.mkdir"):
         checkpoints.load(folder, model, optimizer)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.fixture
@@ -216,7 +217,10 @@ def test_an_adapter_of_another_rank_is_refused(adapted: PreTrainedModel, policy:
     checkpoints = Checkpoints(tmp_path, policy, keep=1)
     folder = checkpoints.save(adapted, build_optimizer(adapted, OptimizerConfig()), TrainerState(step=1), as_model=False)
     other = load_trained_policy(TrainedModelConfig(path=policy, lora=LoraConfig(rank=3)), seed=0)
-    with pytest.raises(CheckpointError, match=rf"{folder}: cannot read .* another shape than model.lora"):
+    with pytest.raises(
+        CheckpointError,
+        match=rf"{folder}: cannot read .* trained weights do not fit .* set model.path and model.lora as",
+    ):
         checkpoints.load(folder, other, build_optimizer(other, OptimizerConfig()))
 
 
@@ -232,7 +236,7 @@ def test_a_run_goes_on_in_the_number_format_it_began_with(policy: Path, tmp_path
     optimizer.step()
     folder = checkpoints.save(model, optimizer, TrainerState(step=1))
     if saved_in != loaded_in:
-        message = rf"step_000001: was trained in full in {saved_in}.* model.dtype = '{loaded_in}' now; .* as model.path"
+        message = rf"step_000001: was trained in {saved_in}.* model.dtype = '{loaded_in}' now; .* as model.path"
         with pytest.raises(CheckpointError, match=message):
             checkpoints.load(folder, other, other_optimizer)
         return

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from arpo.batching.packing import PackNode, pack_trees
+from arpo.distributed.world import ALONE
 from arpo.models.policy import PolicyModel
 from arpo.training.config import OptimizerConfig
 from arpo.training.optimizer import MasterAdamW, build_optimizer, optimizer_step
+from arpo.training.optimizer_file import load_optimizer, save_optimizer
 
 LOW = [torch.bfloat16, torch.float16]
 ALL = [*LOW, torch.float32, torch.float64]
@@ -115,7 +117,6 @@ def test_a_model_in_float32_or_float64_is_trained_as_by_torch_to_the_bit(dtype: 
     ours, theirs = make_network(dtype), make_network(dtype)
     optimizer = build_optimizer(ours, OptimizerConfig(learning_rate=1e-6))
     assert not optimizer.masters
-    assert optimizer.state_dict()["masters"] == []
     matrices, vectors = ([p for p in theirs.parameters() if (p.dim() >= 2) == flag] for flag in (True, False))
     groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
     assert [id(p) for p in optimized(optimizer)] == [
@@ -141,24 +142,24 @@ def test_an_update_that_is_not_finite_leaves_masters_moments_and_network():
     network = make_network(torch.bfloat16)
     optimizer = build_optimizer(network, OptimizerConfig())
     train(network, optimizer, 1)
-    before = copy.deepcopy((optimizer.state_dict(), network.state_dict()))
+    before = copy.deepcopy((optimizer.state_dict(), network.state_dict(), [master for _, master in optimizer.masters]))
     for _, master in optimizer.masters:
         master.grad = torch.full_like(master, float("inf"))
     assert optimizer_step(optimizer, 1.0, 1.0) is None
     after = (optimizer.state_dict(), network.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(before[0]["masters"], after[0]["masters"], strict=True))
+    assert all(torch.equal(a, b) for a, (_, b) in zip(before[2], optimizer.masters, strict=True))
     assert all(torch.equal(before[0]["state"][i]["exp_avg"], s["exp_avg"]) for i, s in after[0]["state"].items())
     assert all(torch.equal(value, after[1][name]) for name, value in before[1].items())
 
 
-def test_what_is_saved_goes_on_as_if_never_stopped():
+def test_what_is_saved_goes_on_as_if_never_stopped(tmp_path: Path):
     """The bfloat16 weights alone would not do: 8 bits of the master's 24 are in them."""
     networks = [make_network(torch.bfloat16) for _ in range(3)]
     whole, first, second = (build_optimizer(network, OptimizerConfig()) for network in networks)
     train(networks[0], whole, 6)
     train(networks[1], first, 3)
-    networks[2].load_state_dict(networks[1].state_dict())
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    save_optimizer(networks[1], first, tmp_path, ALONE)
+    load_optimizer(networks[2], second, tmp_path, ALONE)
     train(networks[2], second, 3)
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(whole.masters, second.masters, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(networks[0].parameters(), networks[2].parameters(), strict=True))

@@ -11,7 +11,7 @@ from arpo.errors import ConfigError
 from arpo.models.allocation import AllocationTrace
 from arpo.models.loading import load_trained_policy
 from arpo.models.policy import PolicyModel
-from arpo.training import memory_check
+from arpo.training import memory
 from arpo.training.config import RlRun, SftRun
 from arpo.training.memory import MemoryEstimate, estimate_memory, sequences
 from arpo.training.memory_check import require_memory, shortage
@@ -114,7 +114,7 @@ def test_sft_has_the_pass_that_it_makes(policy: Path, tmp_path: Path) -> None:
 
 def with_memory(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """A machine of this size."""
-    monkeypatch.setattr(memory_check, "device_memory", lambda device: size)
+    monkeypatch.setattr(memory, "device_memory", lambda device: size)
 
 
 def test_a_model_that_cannot_fit_is_refused_with_the_numbers(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +122,18 @@ def test_a_model_that_cannot_fit_is_refused_with_the_numbers(make_run, monkeypat
     states = estimate_memory(config).size.states
     with_memory(monkeypatch, states - 1)
     with pytest.raises(ConfigError, match=r"model\.path = .*weights .* moments .*cpu has .*model\.lora\.rank=16"):
+        require_memory(config, lambda line: None)
+
+
+def test_a_model_that_does_not_fit_beside_its_engine_is_refused(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 8 has 4 / 8 of masters, 8 / 8 of moments and 2 gathered bytes per parameter, more than 4 / 8 of gradients."""
+    for name, value in {"RANK": 0, "WORLD_SIZE": 8}.items():
+        monkeypatch.setenv(name, str(value))
+    config = make_run({"dtype": "bfloat16"})
+    size = estimate_memory(config, num_ranks=8).size
+    assert size.states == pytest.approx((0.5 + 1 + 2) * size.parameters, rel=1e-3)
+    with_memory(monkeypatch, 8 * (size.states - 1))  # the ranks share the memory of a CPU
+    with pytest.raises(ConfigError, match=r"takes on each of 8 ranks masters .* gathered weights .*start more processes"):
         require_memory(config, lambda line: None)
 
 

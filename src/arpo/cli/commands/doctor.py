@@ -24,6 +24,7 @@ _EXAMPLES = """\
   arpo doctor                                              exit code 0 when everything required works
   arpo doctor --config my_rl.toml                          the memory of `arpo train my_rl.toml`, by phase
   arpo doctor --config my_sft.toml --model models/qwen     of another model; its config.json is enough
+  arpo doctor --config my_rl.toml --memory 80 --ranks 8    on each of 8 processes with an 80 GB GPU of its own
   arpo doctor --config my_rl.toml --memory 80 --model.device=cuda --model.dtype=bfloat16 --model.lora.rank=16
                                                            what an 80 GB GPU would need, from a machine without one
 """
@@ -50,13 +51,15 @@ class Finding:
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = add_command(subparsers, "doctor", "check what works on this machine, or what memory a run takes", _EXAMPLES)
-    parser.usage = (
-        f"{parser.prog}\n       {parser.prog} --config FILE [--model DIR] [--memory GB] [--json] [--section.key=VALUE ...]"
-    )
+    options = "--config FILE [--model DIR] [--memory GB] [--ranks N] [--json] [--section.key=VALUE ...]"
+    parser.usage = f"{parser.prog}\n       {parser.prog} {options}"
     memory = parser.add_argument_group("memory of a run", _MEMORY_HELP)
     memory.add_argument("--config", metavar="FILE", help="TOML file of `arpo train` or `arpo sft`, or a recipe of `arpo train`")
     memory.add_argument("--model", metavar="DIR", help="directory with the model's config.json (default: model.path of FILE)")
     memory.add_argument("--memory", type=float, metavar="GB", help="what the device has (default: what this machine's has)")
+    memory.add_argument(
+        "--ranks", type=int, metavar="N", help="processes that torchrun starts; --memory is of each one's device (default: 1)"
+    )
     memory.add_argument("--json", action="store_true", help="print one JSON object, sizes in bytes")
     parser.set_defaults(run=run, takes_overrides=True)
 
@@ -69,8 +72,10 @@ def run(args: argparse.Namespace) -> int:
     """
     overrides = to_overrides(args.rest)
     if args.config is not None:
-        return show_memory(args.config, args.model, args.memory, overrides, as_json=args.json)
-    given = {"--model": args.model, "--memory": args.memory, "--json": args.json or None}
+        if args.ranks is not None and args.ranks < 1:
+            raise ConfigError(f"arpo doctor --ranks={args.ranks}: give the number of processes, 1 or more")
+        return show_memory(args.config, args.model, args.memory, args.ranks or 1, overrides, as_json=args.json)
+    given = {"--model": args.model, "--memory": args.memory, "--ranks": args.ranks, "--json": args.json or None}
     without = [*(name for name, value in given.items() if value is not None), *(f"--{o.partition('=')[0]}" for o in overrides)]
     if without:
         raise ConfigError(f"arpo doctor {without[0]}: needs --config FILE, the configuration of the run whose memory is told")

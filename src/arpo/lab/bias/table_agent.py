@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from arpo.inference.token_prefix import TokenPrefix, TokenPrefixEngine
 from arpo.lab.bias.decision_tree import PROMPT, RESULT, DecisionTree
+from arpo.ranks import Gather, alone
 from arpo.types import (
     Completion,
     Message,
@@ -119,7 +120,7 @@ class TableEnvironment:
         """As `Session.fork`."""
         return self
 
-    def drain_metrics(self) -> dict[str, float]:
+    def drain_metrics(self, gather: Gather = alone) -> dict[str, float]:
         """As `Environment.drain_metrics`."""
         return {}
 

@@ -1,6 +1,7 @@
 """Counts and cost of a judge."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +47,15 @@ class JudgeCounts:
             f"{self.disagreements} disagreements with the grader by rules; {self.prompt_tokens} + {self.completion_tokens} "
             f"tokens{cost}"
         )
+
+
+def sum_counts(counts: Sequence[JudgeCounts]) -> JudgeCounts:
+    """The counts of several processes as those of one."""
+    total = {}
+    for field in fields(JudgeCounts):
+        values = [getattr(of_process, field.name) for of_process in counts]
+        total[field.name] = None if None in values else sum(values)
+    return JudgeCounts(**total)
 
 
 def judge_metrics(counts: JudgeCounts) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""One run on several processes: ranks, sharded weights and the assignment of packs; the training code calls it."""
