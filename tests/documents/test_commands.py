@@ -52,8 +52,14 @@ MODULES = {"evaluate": "eval"}
 
 def all_lines() -> list[Line]:
     written = [line for page in PAGES for block in blocks(page) if block.language in SHELL for line in command_lines(block)]
-    unique = {line.argv: line for line in [*written, *help_lines()]}
+    unique = {line.argv: line for line in map(without_launcher, [*written, *help_lines()])}
     return list(unique.values())
+
+
+def without_launcher(line: Line) -> Line:
+    """`torchrun ... -m arpo train` is checked as `arpo train`."""
+    is_launched = line.argv[0] == "torchrun" and "arpo" in line.argv
+    return Line(line.place, line.argv[line.argv.index("arpo") :]) if is_launched else line
 
 
 LINES = all_lines()

@@ -75,8 +75,8 @@ def train_rl(
         reward_fn: Your own reward, a function of a Trajectory; None builds the configured one.
         tools: Tools of your own by name, or functions to make them of, besides the configured ones; `agent.protocol.tools`
             must name them.
-        on_step: Called after each step, once it is logged and its checkpoint is written, on the first rank alone; what it raises
-            ends the run.
+        on_step: Called after each step on the first rank, once it is logged and its checkpoint is written; what it raises ends
+            the run.
         functions: Where a resumed run takes the functions from that its configuration names.
 
     Raises:

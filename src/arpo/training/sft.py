@@ -49,8 +49,8 @@ def train_sft(
         progress: Receives the phases; None shows them on standard error, `arpo.SilentProgress()` nowhere.
         resume: Go on from the newest checkpoint in `config.out`, or from the start when there is none yet. On a CPU the result
             is bit-identical to a run that was never stopped, unless `max_seconds` ended it.
-        on_step: Called after each update, once it is logged and its checkpoint is written, on the first rank alone; what it
-            raises ends the run.
+        on_step: Called after each update on the first rank, once it is logged and its checkpoint is written; what it raises
+            ends the run.
         functions: Where a resumed run takes the functions from that its configuration names.
 
     Raises:
