@@ -30,6 +30,8 @@ OWN: dict[str, dict[str, Any]] = {
     "kl off the reward": {"algorithm": "rloo", "loss": {"kl": {"coefficient": 0.3, "estimator": "k1"}}},
     "kl off the tokens": {"algorithm": "reinforce_pp", "loss": {"kl": {"coefficient": 0.3, "estimator": "k1"}}},
     "several updates": {"algorithm": "grpo", "updates_per_step": 2, "epochs_per_step": 2},
+    "several updates, cispo": {"algorithm": "cispo", "epochs_per_step": 2},
+    "several updates, gspo": {"algorithm": "gspo", "updates_per_step": 2, "epochs_per_step": 2},
     "a lora": {"algorithm": "grpo", "model": {"lora": {"rank": 4}}, "loss": KL},
     "blocks again": {"algorithm": "grpo", "model": {"gradient_checkpointing": True}},
     "flat packs": {"algorithm": "gspo", "batching": {"packing": "flat", "max_tokens": 96}},
@@ -86,7 +88,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, make_tokenizer_directory: An
 def make_learner(model: Path, values: dict[str, Any], world: World, dtype: str) -> Learner:
     data: dict[str, Any] = {
         "out": model, "tasks": model, "tasks_per_step": 5, "num_steps": 9, "batching": {"max_tokens": 96},
-        "optimizer": {"learning_rate": 1e-3, "max_grad_norm": 0.5}, "rollout": {"group_size": 8},
+        "optimizer": {"learning_rate": 1e-3, "max_grad_norm": 0.5},
         "agent": {"protocol": {"tools": [], "system_prompt": ""}, "limits": {"max_trajectory_tokens": 96}},
     }  # fmt: skip
     values = data | values | {"model": {"path": model, "dtype": dtype} | values.get("model", {})}

@@ -114,6 +114,26 @@ def test_sft_and_evaluation_on_two_ranks(arpo, domain, write_toml, tmp_path: Pat
         assert (tmp_path / "eval2" / name).read_text() == (tmp_path / "eval1" / name).read_text()
 
 
+@pytest.mark.distributed
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dynamic_sampling": {"max_rounds": 2}, "task_filter": {"after": 1}},
+        {"lora": {"rank": 4}, "loss": {"kl": {"coefficient": 0.1, "estimator": "k3"}}, "updates_per_step": 2},
+        {"algorithm": "aepo", "loss": {"kl": {"coefficient": 0.1, "estimator": "k3"}}},
+    ],
+    ids=["dynamic sampling and a filter", "an adapter, a reference and two updates", "aepo with a reference"],
+)
+def test_other_runs_on_several_ranks(arpo, domain, write_toml, tmp_path: Path, ranks: int, changes: dict[str, Any]):
+    """The ranks of four have no tree or one."""
+    for size in (1, ranks):
+        config = rl(domain, tmp_path / str(size), **{key: value for key, value in changes.items() if key != "lora"})
+        config["model"] |= {"lora": changes["lora"]} if "lora" in changes else {}
+        arpo.succeed("train", write_toml(tmp_path / "rl.toml", config), ranks=size)
+    assert_close(tmp_path / str(ranks), tmp_path / "1")
+
+
 def torchrun(*arguments: object) -> subprocess.Popen[str]:
     """The real launcher, with interpreters of its own."""
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
