@@ -17,10 +17,12 @@ VENV := .venv
 BIN  := $(VENV)/bin
 VLLM_VENV := .venv-vllm
 TRL_VENV := .venv-trl
+DIST_VENV := .venv-dist
+WHEEL_VENV := .venv-wheel
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart smollm2 smollm2-controls test check format test-slow test-distributed test-gpu test-vllm test-network bench-rollout bench-train bench-sandbox bench-search bench-grade bench-peers bias docs clean
+.PHONY: help quickstart smollm2 smollm2-controls test check format test-slow test-distributed test-gpu test-vllm test-network bench-rollout bench-train bench-sandbox bench-search bench-grade bench-peers bias docs dist test-dist clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -84,12 +86,24 @@ bench-peers: $(VENV)/.installed $(TRL_VENV)/.installed ## Both with TRL, in an e
 bias: $(VENV)/.installed ## Compare estimators of the policy gradient with the exact one; tables and picture go to runs/bias
 	$(BIN)/arpo bias --out runs/bias
 
-docs: $(VENV)/.installed ## Write docs/config.md and docs/metrics.md anew from the code
+docs: $(VENV)/.installed ## Write docs/config.md, docs/metrics.md and the keys of docs/coming_from.md anew from the code
 	$(BIN)/arpo config docs --markdown > docs/config.md.partial && mv docs/config.md.partial docs/config.md
+	$(BIN)/python -c "from arpo.config.other_trainers import other_keys_markdown as m; page = open('docs/coming_from.md').read(); print(page.partition('\n### ')[0], m().strip(), sep='\n')" > docs/coming_from.md.partial && mv docs/coming_from.md.partial docs/coming_from.md
 	$(BIN)/python -c "from arpo.tracking.metrics import metrics_markdown as m; print(m(), end='')" > docs/metrics.md.partial && mv docs/metrics.md.partial docs/metrics.md
 
+dist: $(DIST_VENV)/.installed ## Build dist/*.tar.gz, and from it dist/*.whl
+	rm -rf dist
+	$(DIST_VENV)/bin/python -m build --outdir dist
+
+# Byte code is written at the first import, as pip does it; the environment has nothing but the wheel and what it requires.
+test-dist: dist $(VENV)/constraints.txt ## Install the wheel into an empty environment and take the first steps from another folder
+	rm -rf $(WHEEL_VENV)
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt $(TORCH) dist/*.whl
+	$(WHEEL_VENV)/bin/python tests/dist/first_steps.py dist/*.whl src/arpo
+
 clean: ## Remove the virtual environment and the caches; runs/ stays
-	rm -rf $(VENV) $(VLLM_VENV) $(TRL_VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf dist $(VENV) $(VLLM_VENV) $(TRL_VENV) $(DIST_VENV) $(WHEEL_VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/constraints.txt: constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -127,4 +141,9 @@ $(VLLM_VENV)/.installed: pyproject.toml
 $(TRL_VENV)/.installed: $(VENV)/constraints.txt
 	test -x $(TRL_VENV)/bin/python || $(PYTHON) -m venv $(TRL_VENV)
 	$(TRL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) trl jmespath
+	touch $@
+
+$(DIST_VENV)/.installed:
+	test -x $(DIST_VENV)/bin/python || $(PYTHON) -m venv $(DIST_VENV)
+	$(DIST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'build>=1.2'
 	touch $@

@@ -13,7 +13,7 @@ Example:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from arpo.batching.policy_batch import make_policy_batches as make_policy_batches

@@ -15,11 +15,14 @@ def blocks_of(*languages: str) -> list[Block]:
 
 @pytest.mark.parametrize("page", sorted({block.page for block in blocks_of("python")}), ids=lambda p: str(p.relative_to(ROOT)))
 def test_python_in_a_document_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The blocks of a page one after the other, in a folder of their own; those with a reason are compiled."""
+    """The blocks of a page one after the other, in a folder of their own, where those with a name are files."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
     names: dict[str, Any] = {}
     for block in blocks(page):
         if block.language == "python":
+            if block.name:
+                Path(block.name).write_text(block.text)
             code = compile("\n" * block.line + block.text, str(page), "exec")
             if not block.reason:
                 exec(code, names)

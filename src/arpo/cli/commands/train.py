@@ -16,6 +16,7 @@ _EXAMPLES = """\
   arpo train my_rl.toml
   arpo train my_rl.toml --reward=my_reward.py:correct      a reward of your own
   arpo train --resume runs/quickstart/rl                   goes on from the last checkpoint
+  arpo train --resume runs/mine --num_steps=200            makes the run longer
   arpo train --resume runs/mine --batching.max_tokens=16384 --tracking=wandb
                                                            changes what cannot change its past
   arpo train my_rl.toml --resume auto                      goes on with its run if there is one, else starts it
