@@ -26,7 +26,6 @@ PARSED = {
     "init": "writes a folder; tests/integration/test_init.py runs it and the commands that it prints",
     "quickstart": "minutes; tests/integration/test_quickstart.py runs it",
     "smollm2": "hours; tests/integration/test_smollm2.py runs its steps",
-    "init": "tests/integration/test_init.py runs it",
     "data": "the reader's files; test_data_page.py and test_first_run.py run it",
     "index": "the reader's files",
     "compare": "finished evaluations",
