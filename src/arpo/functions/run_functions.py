@@ -64,7 +64,8 @@ class RunFunctions(Generic[C]):
         self._is_kept = resume and files == "copies"
         self._functions = {key: self._load(config, key, self._copied(name)) for key, name in names.items()}
         if record is not None and files != "files":
-            self._require_recorded(record)
+            known = {kept.path for kept in record.files}
+            self._require_recorded(record, {key for key, name in names.items() if resume or name.source in known})
 
     def in_force(self, config: C) -> C:
         """The configuration with the files that are run: the copies, where these were asked for."""
@@ -103,14 +104,19 @@ class RunFunctions(Generic[C]):
         if added := sorted({*self._given} - before):
             raise RunError(f"{self._run}: began without {', '.join(added)}; go on without, or begin a new run")
 
-    def _require_recorded(self, record: Record) -> None:
-        """Raise where a file was imported that the record has otherwise, or that is new in a folder of its files."""
+    def _require_recorded(self, record: Record, known: set[str]) -> None:
+        """Raise where a file was imported that the record has otherwise, or that is new in a folder of its files.
+
+        Args:
+            record: Of the run, or of the run that trained the policy.
+            known: Keys of the functions whose files the record has; an evaluation may bring others, all of whose files are new.
+        """
         digests = {kept.path: kept.sha256 for kept in record.files}
         digests |= {str(copy.resolve()): digests[path] for path, copy in record.copies.items()}
         folders = {Path(path).parent for path in digests}
-        for _, function in self._functions.values():
+        for key, (_, function) in self._functions.items():
             for file in function.files:
-                is_new = str(file.path) not in digests and not folders.isdisjoint(file.path.parents)
+                is_new = key in known and str(file.path) not in digests and not folders.isdisjoint(file.path.parents)
                 if is_new or digests.get(str(file.path), file.digest) != file.digest:
                     raise _changed(record, f"{file.path}, which is imported now, {'is new' if is_new else 'has changed'}")
 

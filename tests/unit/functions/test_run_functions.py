@@ -218,6 +218,18 @@ def test_an_evaluation_of_a_run_uses_the_files_it_was_trained_with(project: Proj
     RunFunctions(other, resume=False, policy=policy)
 
 
+def test_an_evaluation_may_bring_a_function_that_training_had_not(project: Project, tmp_path: Path):
+    """A supervised run keeps the tool; the evaluation's reward is new, beside it and with an import of its own."""
+    project.begin(reward={})
+    policy = project.run / "final"
+    config = project.config(out=tmp_path / "eval", model=policy)
+    for files in ("same", "files", "copies"):
+        RunFunctions(config, resume=False, policy=policy, files=files)
+    project.write("my_tools.py", 'import helpers\ndef calc(x: int) -> int:\n    "Adds."\n    return x\n')
+    with pytest.raises(RunError, match=r"my_tools.py has changed since"):
+        RunFunctions(config, resume=False, policy=policy)
+
+
 def test_files_in_the_folders_that_a_run_reads_are_not_run(project: Project):
     with pytest.raises(ConfigError, match=r"lies in the folder of tasks .*never run"):
         RunFunctions(project.config(tasks=project.root), resume=False)
