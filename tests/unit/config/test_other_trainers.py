@@ -70,7 +70,7 @@ def test_every_name_is_recognised_wherever_it_is_written(place: str) -> None:
         ("trainer.gradient_checkpointing=true", "set model.gradient_checkpointing instead"),
         (
             "trainer.n_gpus_per_node=8",
-            "trainer.n_gpus_per_node is a key of TRL and verl that arpo does not need; leave it out (a run",
+            "trainer.n_gpus_per_node is a key of TRL and verl that arpo does not need; leave it out (`torchrun",
         ),
         ("algorithm.gamma=1", "there is no critic"),
         ("algorithm.kl_ctrl.kl_coef=0.1", "set loss.kl.coefficient instead"),
