@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from arpo.batching.packing import PackNode, pack_trees
 from arpo.config import parse_config
 from arpo.distributed.assignment import Share, assign, share_packs
 from arpo.distributed.world import ALONE, World
+from arpo.models.attention import forward_hidden
 from arpo.training import update
 from arpo.training.config import RlRun
 from arpo.training.learner import Learner
@@ -174,6 +176,25 @@ def test_masters_are_sharded_and_passes_compute_in_bfloat16(ranks: Any, model: P
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
 def test_every_loss_on_several_ranks(ranks: Any, model: Path, size: int, dtype: str, tolerance: float):
     compare(ranks, model, size, PRESETS | OWN, dtype, tolerance)
+
+
+def test_ranks_decode_as_often_as_they_like(ranks: Any, model: Path):
+    """Passes of an engine before an update, more on one rank than on the other, change nothing and keep nobody waiting."""
+    nodes = [[PackNode(None, [1, 2, 3], [False, False, True])]]
+
+    def work(world: World) -> Tensor:
+        learner = make_learner(model, FEW["grpo"], world, "float64")
+        network, packed = learner.policy.network, pack_trees(nodes)
+        for step in STEPS[:2]:
+            with torch.inference_mode():
+                for _ in range(3 * (world.size - world.rank - 1)):
+                    forward_hidden(network, packed.token_ids, packed.positions, packed.layout)
+            learner.learn(step)
+        return weights(learner)
+
+    [of_one] = ranks(1, work)
+    for found in ranks(2, work, timeout_seconds=20):
+        assert float((found - of_one).abs().max()) < 1e-10
 
 
 def test_a_mean_of_the_gradients_would_be_seen(ranks: Any, model: Path, monkeypatch: pytest.MonkeyPatch):

@@ -69,7 +69,7 @@ def test_two_ranks_train_as_one(arpo, domain, write_toml, of_one: Path, tmp_path
 
 
 def test_a_run_goes_on_with_other_ranks(arpo, domain, write_toml, of_one: Path, tmp_path: Path):
-    """Two steps on 2 ranks, where the third update is cut off by a kill, one on 1, one on 2."""
+    """Two steps on 2 ranks, which a kill ends in the third, one on 1, and the last on 4, one of them without a tree."""
     run = tmp_path / "run"
     config = write_toml(tmp_path / "rl.toml", rl(domain, run, checkpoint={"every": 1, "keep": 1}))
     killed = arpo("train", config, ranks=2, die_at=("arpo.training.update:optimizer_step", 3, "before"))
@@ -80,7 +80,7 @@ def test_a_run_goes_on_with_other_ranks(arpo, domain, write_toml, of_one: Path, 
     assert "Traceback" not in killed.stderr
     arpo("train", "--resume", run, die_at=("arpo.training.update:optimizer_step", 2, "before"))
     assert [row["step"] for row in rows_of(run)] == [1, 2, 3]
-    arpo.succeed("train", "--resume", run, ranks=2)
+    arpo.succeed("train", "--resume", run, ranks=4)
     assert_close(run, of_one)
 
 

@@ -84,6 +84,9 @@ def shard(policy: PolicyModel, world: World, dtype: torch.dtype | None = None) -
     for module in modules:
         module.set_gradient_divide_factor(1.0)  # the default is the number of ranks: a mean
         module.set_force_sum_reduction_for_comms(True)  # gloo has no other reduction that does not divide
+    # Which weights a backward pass gathers ahead must not follow from the passes before it: engines differ in theirs.
+    for module, ahead in zip(modules, (modules[-1], *modules), strict=False):
+        module.set_modules_to_backward_prefetch([ahead])
     sharding = Sharding(modules)
     with torch.no_grad():  # FSDP finds its outermost module in the first pass, which must not be an engine's
         policy(pack_trees([[PackNode(None, [0, 0], [False, True])]]).to(policy.device))
