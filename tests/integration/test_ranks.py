@@ -164,7 +164,7 @@ def test_torchrun_ends_with_one_message_and_restarts_from_the_checkpoint(
     assert len(errors) == 1, stderr
     assert f"go on with `torchrun --nproc-per-node 2 -m arpo train --resume {run}`" in errors[0]
     step = len(rows_of(run))
-    process = torchrun("--max-restarts", "3", "-m", "arpo", "train", config, "--resume", "auto")
+    process = torchrun("--max-restarts", "1", "-m", "arpo", "train", config, "--resume", "auto")
     wait_until(lambda: len(rows_of(run)) > step or process.poll() is not None)
     assert process.poll() is None, "it did not end before it could be killed"
     os.kill(pid_of_rank(process.pid, 1), signal.SIGKILL)

@@ -131,14 +131,16 @@ def open_world(config: DistributedConfig, device: str, go_on: Callable[[], str])
     kind = device.partition(":")[0]
     if kind == "cuda":
         torch.cuda.set_device(rank_device(device))
+    rank, size = current_rank(), num_ranks()
     try:
-        dist.init_process_group("gloo" if kind == "cpu" else f"{kind}:nccl,cpu:gloo", timeout=timeout)
+        backends, store = "gloo" if kind == "cpu" else f"{kind}:nccl,cpu:gloo", _store_of_attempt(timeout)
+        where = {} if store is None else {"store": store, "rank": rank, "world_size": size}
+        dist.init_process_group(backends, timeout=timeout, **where)
         objects = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=timeout))
     except (RuntimeError, ValueError) as error:
         raise RunError(
             f"torchrun: the {num_ranks()} processes could not connect ({_first_line(error)}); start it again"
         ) from error
-    rank, size = current_rank(), num_ranks()
     before = signal.signal(signal.SIGTERM, _end)
     try:
         yield World(rank, size, init_device_mesh(kind, (size,)), objects)
@@ -155,6 +157,24 @@ def open_world(config: DistributedConfig, device: str, go_on: Callable[[], str])
         signal.signal(signal.SIGTERM, before)
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _store_of_attempt(timeout: timedelta) -> Any:
+    """The store of torchrun with keys of this attempt alone; None: torch connects by itself.
+
+    On one machine torchrun keeps its store over restarts, and torch's keys are the same in each: a restarted rank that reads
+    before another one writes would connect to an address of the former attempt. Several machines count their restarts each
+    for itself, so that they could not agree on a key.
+    """
+    environment = os.environ
+    is_one_machine = environment.get("LOCAL_WORLD_SIZE") == environment.get("WORLD_SIZE")
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or not is_one_machine:
+        return None
+    store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+        environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), is_master=False, wait_for_workers=False, timeout=timeout
+    )
+    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"arpo/{attempt}", store)  # pyright: ignore[reportPrivateImportUsage]
 
 
 _SIGNS = ("gloo", "Gloo", "NCCL", "Connection reset", "Connection closed", "TCPStore", "imed out")
