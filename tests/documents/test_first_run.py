@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from arpo.cli.main import main
 from arpo.cli.starter_files import write_starter
 
 from .blocks import ROOT, Line, blocks, command_lines
@@ -21,23 +23,25 @@ COMMANDS = [line for block in BLOCKS if block.language == "sh" and not block.rea
 MODEL = "models/smollm2"
 
 
-def follow(folder: Path) -> dict[str, str]:
-    """Write the page's files into a folder with the model, run its commands in order, and return what each printed."""
-    for name, text in FILES.items():
-        (folder / name).write_text(text)
-    printed: dict[str, str] = {}
-    for line in COMMANDS:
-        printed[" ".join(line.argv)] = run(line, folder)
-    return printed
+@pytest.fixture
+def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[], dict[str, str]]:
+    """Writes the page's files into the folder with the model, runs its commands in order, and returns what each printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
 
+    def run(line: Line) -> str:
+        program, *words = line.argv
+        if program == "python":
+            return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True).stdout
+        assert main(words) == 0, line
+        return capsys.readouterr().out
 
-def run(line: Line, folder: Path) -> str:
-    program, *words = line.argv
-    argv = [sys.executable, *words] if program == "python" else [sys.executable, "-m", "arpo.cli.main", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120", "TORCHINDUCTOR_CACHE_DIR": str(folder / "cache")}
-    done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    def follow() -> dict[str, str]:
+        for name, text in FILES.items():
+            (tmp_path / name).write_text(text)
+        return {" ".join(line.argv): run(line) for line in COMMANDS}
+
+    return follow
 
 
 def read(path: Path) -> dict:
@@ -57,12 +61,12 @@ def check_runs(folder: Path) -> None:
     assert all("reward/right" in step and "reward/calls" in step for step in steps), "each part of the reward is a metric"
 
 
-def test_the_page_works_from_top_to_bottom(tmp_path: Path):
+def test_the_page_works_from_top_to_bottom(tmp_path: Path, follow: Callable[[], dict[str, str]]):
     """The tiny policy of `arpo init` stands in for SmolLM2; its tokenizer carries any text."""
     write_starter(tmp_path / "starter")
     (tmp_path / "models").mkdir()
     (tmp_path / "starter" / "policy").rename(tmp_path / MODEL)
-    printed = follow(tmp_path)
+    printed = follow()
     check_runs(tmp_path)
     assert printed["arpo tool call price mug --config rl.toml"].startswith("6\n")
     shown = printed["arpo data check conversations.jsonl --config sft.toml --show 1"]
@@ -73,7 +77,7 @@ def test_the_page_works_from_top_to_bottom(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_the_page_works_with_smollm2(tmp_path: Path):
+def test_the_page_works_with_smollm2(tmp_path: Path, follow: Callable[[], dict[str, str]]):
     """ARPO_SMOLLM2 names a directory of SmolLM2-135M-Instruct; a run of `make smollm2` leaves one."""
     known = [os.environ.get("ARPO_SMOLLM2", ""), str(ROOT / "runs" / "smollm2" / "model")]
     found = next((Path(name) for name in known if name and (Path(name) / "config.json").is_file()), None)
@@ -81,7 +85,7 @@ def test_the_page_works_with_smollm2(tmp_path: Path):
         pytest.skip("no SmolLM2: run `make smollm2`, or name its directory in ARPO_SMOLLM2")
     (tmp_path / "models").mkdir()
     (tmp_path / MODEL).symlink_to(found.resolve())
-    printed = follow(tmp_path)
+    printed = follow()
     check_runs(tmp_path)
     (rendered,) = (block.text for block in BLOCKS if block.name == "rendered")
     assert rendered.strip() in printed["arpo data check conversations.jsonl --config sft.toml --show 1"]

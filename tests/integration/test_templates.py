@@ -51,7 +51,7 @@ def refuse(arpo, domain, write_toml, tmp_path: Path):
             config = {key: rl[key] for key in ("out", "tasks", "num_threads", "rollout")} | {"agent": agent}
         else:
             config = (domain.rl if command == "train" else domain.evaluation)(out, agent=agent)
-        config["model"] = {"path": str(model)}
+        config["model"] = {"path": str(model), "device": "cpu"}
         result = arpo(command, write_toml(tmp_path / "config.toml", config))
         assert result.code == 2, result.stderr
         [line] = result.stderr.splitlines()
