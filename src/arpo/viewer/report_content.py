@@ -129,7 +129,9 @@ def signal_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
         names = sorted({name for row in rows for name in row if name.startswith(prefix)})
         for first in range(0, len(names), 4):
             labels = {name: name.removeprefix(prefix) for name in names[first : first + 4]}
-            charts += metric_charts(rows, [MetricChart(title, labels, y_label, from_zero=prefix == "fault/")])
+            is_count = prefix == "fault/"  # a step names the faults that it has
+            counted = [dict.fromkeys(labels, 0) | dict(row) for row in rows] if is_count else rows
+            charts += metric_charts(counted, [MetricChart(title, labels, y_label, from_zero=is_count)])
     return charts
 
 

@@ -2,7 +2,14 @@ from typing import Any
 
 from arpo.tree.branching_statistics import measure_branching
 from arpo.tree.entropy import entropy_by_distance
-from arpo.viewer.report_content import before_after_rows, evaluation_table, headlines, learning_charts, phase_bars
+from arpo.viewer.report_content import (
+    before_after_rows,
+    evaluation_table,
+    headlines,
+    learning_charts,
+    phase_bars,
+    signal_charts,
+)
 from arpo.viewer.run import RunRecord
 
 
@@ -68,3 +75,9 @@ def test_evaluations_keep_only_filled_columns():
     )
     assert header == ["Evaluation", "Exact match", "Tasks"]
     assert rows == [["arpo", "50.0%", "512"], ["sft", "25.0%", "–"]]
+
+
+def test_a_fault_that_a_step_does_not_name_is_none():
+    rows = [{"step": 1, "fault/no_answer": 2}, {"step": 2}, {"step": 3, "fault/no_answer": 1}]
+    (chart,) = [chart for chart in signal_charts(rows) if chart.title == "Format faults"]
+    assert [cells[-1] for cells in chart.table] == ["2", "0", "1"]
